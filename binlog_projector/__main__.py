@@ -1,0 +1,134 @@
+"""`python -m binlog_projector run|status|check`: the projector and what it says of itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import structlog
+
+from binlog_projector import cache, document_store
+from binlog_projector.checks import Check, check_source
+from binlog_projector.control_store import ControlStore
+from binlog_projector.errors import ProjectorError, Stop
+from binlog_projector.health import Health
+from binlog_projector.lease import is_gone
+from binlog_projector.metrics import ProjectorMetrics
+from binlog_projector.projector import Projector
+from binlog_projector.settings import ProjectorSettings
+from binlog_projector.source import MySqlSource, query_row
+from reader.read_model import WATERMARK_KEY, Watermark
+from tidemark.admin import AdminThread, admin_app
+from tidemark.gtid import GtidSet
+from tidemark.logs import configure, log_settings
+from tidemark.settings import SettingError, effective, load
+
+log = structlog.get_logger()
+
+
+def run(settings: ProjectorSettings, as_json: bool) -> int:
+    """Project until SIGTERM or SIGINT; then finish the batch under way. Exit status 1: an operator has to act."""
+    log_settings(effective(settings))
+    health = Health(ProjectorMetrics())
+    with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
+        projector = Projector(
+            MySqlSource(settings.mysql_url, settings.server_id),
+            ControlStore(client, settings.journal_hours),
+            cache_client,
+            health,
+            settings.retention_hours,
+            random.Random(),
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: projector.stopping.set())
+        with AdminThread(admin_app(health.metrics.registry, health.ready), settings.admin_bind):
+            return _run_until_stopped(projector)
+
+
+def _run_until_stopped(projector: Projector) -> int:
+    try:
+        projector.run()
+    except Stop as error:
+        log.error("stopped", kind=type(error).__name__, reason=str(error))
+        return 1
+    log.info("drained")
+    return 0
+
+
+def status(settings: ProjectorSettings, as_json: bool) -> int:
+    """Where each stage is; exit status 1 if nobody leads."""
+    with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
+        found = _status(settings, ControlStore(client, settings.journal_hours), cache_client)
+    _print(found, as_json, [f"{name:18} {value}" for name, value in found.items()])
+    return 0 if found["leader"] else 1
+
+
+def _status(settings: ProjectorSettings, control: ControlStore, cache_client: redis.Redis) -> dict[str, Any]:
+    lease, position = control.lease(), control.position()
+    raw = cache_client.get(WATERMARK_KEY)
+    watermark = Watermark.decode(raw) if isinstance(raw, bytes) else None
+    with MySqlSource(settings.mysql_url, settings.server_id).session() as connection:
+        executed = GtidSet.parse(query_row(connection, "SELECT @@global.gtid_executed")[0])
+    checkpoint = position.checkpoint if position else None
+    return {
+        "leader": lease is not None and not lease.released and not is_gone(lease.holder),
+        "holder": f"{lease.holder['host']}:{lease.holder['pid']}" if lease else None,
+        "epoch": lease.epoch if lease else None,
+        "build": checkpoint.build if checkpoint else None,
+        "seq": checkpoint.seq if checkpoint else None,
+        "as_of": checkpoint.as_of if checkpoint else None,
+        "gtid_set": checkpoint.gtid_set if checkpoint else None,
+        "caught_up": checkpoint is not None and GtidSet.parse(checkpoint.gtid_set) >= executed,
+        "missing": str(executed - GtidSet.parse(checkpoint.gtid_set)) if checkpoint else str(executed),
+        "cache_epoch": watermark.epoch if watermark else None,
+        "cache_seq": watermark.seq if watermark else None,
+        "cache_as_of": watermark.as_of if watermark else None,
+    }
+
+
+def check(settings: ProjectorSettings, as_json: bool) -> int:
+    """Every start check; exit status 1 if one failed."""
+    checks = check_source(MySqlSource(settings.mysql_url, settings.server_id), settings.retention_hours)
+    with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
+        checks += [document_store.check_replica_set(client), cache.check_eviction(cache_client)]
+    ok = all(one.ok for one in checks)
+    _print({"ok": ok, "checks": [one.as_json() for one in checks]}, as_json, [_line(one) for one in checks])
+    return 0 if ok else 1
+
+
+def _line(one: Check) -> str:
+    return f"ok      {one.name}: {one.found}" if one.ok else f"FAILED  {one}"
+
+
+def _print(document: dict[str, Any], as_json: bool, lines: Sequence[str]) -> None:
+    print(json.dumps(document) if as_json else "\n".join(lines))
+
+
+COMMANDS = {"run": run, "status": status, "check": check}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m binlog_projector", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, command in COMMANDS.items():
+        added = commands.add_parser(name, help=(command.__doc__ or "").split(";")[0])
+        added.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+    options = parser.parse_args(arguments)
+    configure("projector")
+    try:
+        return COMMANDS[options.command](load(ProjectorSettings, os.environ), options.json)
+    except (SettingError, ProjectorError, redis.RedisError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

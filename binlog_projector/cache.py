@@ -1,0 +1,219 @@
+"""Redis: one atomic APPLY per batch moves present entries and the watermark together.
+
+The cache's checkpoint is the watermark, in Redis itself: after a failover or a restore from an old dump, entries and
+watermark have gone back together, and the journal brings both forward again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+
+import redis
+import structlog
+
+from binlog_projector.checks import Check
+from binlog_projector.document_store import DocumentStore, JournalEntry
+from binlog_projector.errors import CacheUnavailable
+from binlog_projector.metrics import ProjectorMetrics
+from reader.read_model import (
+    ENTITIES,
+    MAX_VALUE_BYTES,
+    MODEL_VERSION,
+    WATERMARK_KEY,
+    Checkpoint,
+    Watermark,
+    absent_ttl_ms,
+    cache_key,
+    encode_absent,
+    encode_entity,
+    encode_version,
+    is_present,
+    value_ttl_ms,
+)
+
+REPLAY_ENTRIES = 50
+log = structlog.get_logger()
+
+# KEYS: watermark, then the batch's keys. ARGV: lineage that the watermark must have, new watermark, version, then for
+# each key a value (empty: none at hand) and its TTL. allow-oom: the watermark must move even when memory is full.
+APPLY = """#!lua flags=allow-oom
+local current = redis.call('GET', KEYS[1]) or ''
+if string.sub(current, 1, #ARGV[1]) ~= ARGV[1] then return {current} end
+local updated, deleted, absent, newer = 0, 0, 0, 0
+for i = 2, #KEYS do
+  local head = redis.call('GETRANGE', KEYS[i], 0, 16)
+  if head == '' then
+    absent = absent + 1
+  elseif string.sub(head, 1, 1) ~= 'L' and string.sub(head, 2, 17) > ARGV[3] then
+    newer = newer + 1
+  else
+    local value, ttl = ARGV[2 * i], ARGV[2 * i + 1]
+    local stored = value ~= '' and redis.pcall('SET', KEYS[i], value, 'PX', ttl)
+    if stored and not stored.err then
+      updated = updated + 1
+    else
+      redis.call('DEL', KEYS[i])
+      deleted = deleted + 1
+    end
+  end
+end
+redis.call('SET', KEYS[1], ARGV[2])
+return {'', updated, deleted, absent, newer}
+"""
+
+# Compare-and-set of the whole watermark; the expected one is empty if there must be none.
+SET_WATERMARK = """#!lua flags=allow-oom
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+def connect(url: str) -> redis.Redis:
+    """A client that gives up after a second; retrying is the cache stage's own business."""
+    return redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=None, protocol=2)
+
+
+def check_eviction(client: redis.Redis) -> Check:
+    """The watermark has no TTL: under volatile-* it is never evicted, and memory pressure only costs hits."""
+    policy = str(client.info("memory")["maxmemory_policy"])
+    ok = policy.startswith("volatile-") or policy == "noeviction"
+    return Check("redis maxmemory-policy", ok, policy, "volatile-*", "CONFIG SET maxmemory-policy volatile-lfu")
+
+
+class CacheStage:
+    """Follows the journal of the serving build. `watermark` is None while Redis is away or not understood."""
+
+    def __init__(
+        self, client: redis.Redis, documents: DocumentStore, metrics: ProjectorMetrics, chance: random.Random
+    ) -> None:
+        self.client = client
+        self.documents = documents
+        self.metrics = metrics
+        self.chance = chance
+        self.watermark: Watermark | None = None
+        self.apply_script = client.register_script(APPLY)
+        self.set_script = client.register_script(SET_WATERMARK)
+
+    def apply(self, entry: JournalEntry) -> None:
+        """Bring a committed batch into the cache, if the cache is up to the batch before it."""
+        if self.watermark is not None and self.watermark.seq == entry.checkpoint.seq - 1:
+            try:
+                self._apply(self.watermark, entry)
+            except redis.RedisError as error:
+                self._lost(error)
+
+    def tick(self, checkpoint: Checkpoint) -> None:
+        """Tell readers that nothing was missing at the checkpoint's `as_of`."""
+        if self.watermark is not None and self.watermark.seq == checkpoint.seq:
+            try:
+                self._send(self.watermark, checkpoint, {})
+            except redis.RedisError as error:
+                self._lost(error)
+
+    def catch_up(self) -> None:
+        """Read the watermark and go on from there, or from an empty cache. Raises CacheUnavailable, StandDown."""
+        try:
+            raw = self.client.get(WATERMARK_KEY)
+            found = bytes(raw).decode() if isinstance(raw, bytes) else ""
+            serving = self.documents.serving()
+            watermark = Watermark.decode(found) if found else None
+            if reason := self._break_in_history(watermark, serving.epoch):
+                self._start_empty(found, reason)
+            else:
+                self.watermark = watermark
+                self._replay()
+        except redis.RedisError as error:
+            self._lost(error)
+            raise CacheUnavailable(f"Redis does not answer: {error}") from error
+
+    def _break_in_history(self, watermark: Watermark | None, epoch: str) -> str:
+        """Why the cache cannot be continued from this watermark; empty if it can."""
+        checkpoint = self.documents.position.checkpoint
+        if watermark is None:
+            return "absent"
+        if watermark.model_version != MODEL_VERSION:
+            return "model"
+        if (watermark.build, watermark.epoch) != (checkpoint.build, epoch):
+            return "build"
+        if watermark.seq > checkpoint.seq:
+            return "ahead"
+        if watermark.seq == checkpoint.seq:
+            return "" if watermark.batch_id == checkpoint.batch_id else "history"
+        return "" if self.documents.batch_id(watermark.seq) == watermark.batch_id else "history"
+
+    def _start_empty(self, found: str, reason: str) -> None:
+        serving = self.documents.new_cache_epoch()
+        watermark = self.documents.position.checkpoint.watermark(serving.epoch)
+        if self.set_script(keys=[WATERMARK_KEY], args=[found, watermark.encode()]):
+            self.watermark = watermark
+            self.metrics.epochs.labels(reason).inc()
+            log.info("cache starts empty", reason=reason, epoch=serving.epoch, seq=watermark.seq)
+
+    def _replay(self) -> None:
+        """Apply what the journal has beyond the watermark; a hole in it means starting empty."""
+        while self.watermark is not None and self.watermark.seq < self.documents.position.checkpoint.seq:
+            entries = self.documents.journal(self.watermark.seq, REPLAY_ENTRIES)
+            if not entries:
+                self._start_empty(self.watermark.encode(), "journal")
+            for entry in entries:
+                if self.watermark is not None:
+                    self._apply(self.watermark, entry)
+
+    def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
+        present = self._present(watermark.epoch, entry.keys)
+        values = self._values(present, entry.checkpoint.seq)
+        self._send(watermark, entry.checkpoint, {key: values.get(key, b"") for key in entry.keys})
+
+    def _present(self, epoch: str, keys: Iterable[str]) -> list[str]:
+        keys = list(keys)
+        with self.client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.exists(cache_key(epoch, key))
+            return [key for key, there in zip(keys, pipeline.execute(), strict=True) if there]
+
+    def _values(self, keys: list[str], seq: int) -> dict[str, bytes]:
+        """Fresh bytes for entities, read back from MongoDB; derived lists get none and are deleted."""
+        wanted: dict[str, list[int]] = defaultdict(list)
+        for key in keys:
+            name, _, rest = key.partition(":")
+            if rest.isdecimal():
+                wanted[name].append(int(rest))
+        values = {}
+        for name, ids in wanted.items():
+            entity = ENTITIES[name]
+            documents = self.documents.documents(entity.collection, ids)
+            for id in ids:
+                document = documents.get(id)
+                values[entity.key(id)] = (
+                    encode_entity(entity, document)
+                    if document is not None and is_present(document)
+                    else encode_absent(seq)
+                )
+        return {key: value for key, value in values.items() if len(value) <= MAX_VALUE_BYTES}
+
+    def _send(self, watermark: Watermark, following: Checkpoint, values: dict[str, bytes]) -> None:
+        """APPLY; if it is refused, somebody else moved the watermark and `catch_up` has to look."""
+        new = following.watermark(watermark.epoch)
+        keys = [WATERMARK_KEY, *(cache_key(watermark.epoch, key) for key in values)]
+        arguments: list[bytes | str | int] = [watermark.lineage, new.encode(), encode_version(following.seq)]
+        for value in values.values():
+            arguments += [value, self._ttl_ms(value)]
+        refused, *counts = self.apply_script(keys=keys, args=arguments)
+        if refused or not counts:
+            log.warning("APPLY refused", expected=watermark.lineage, found=bytes(refused).decode())
+            self.watermark = None
+            return
+        self.watermark = new
+        for action, count in zip(("updated", "deleted", "absent", "newer"), counts, strict=True):
+            self.metrics.applies.labels(action).inc(count)
+
+    def _ttl_ms(self, value: bytes) -> int:
+        return absent_ttl_ms(self.chance.random()) if value[:1] == b"N" else value_ttl_ms(self.chance.random())
+
+    def _lost(self, error: redis.RedisError) -> None:
+        self.watermark = None
+        self.metrics.errors.labels("cache").inc()
+        log.warning("cache unavailable", error=str(error))

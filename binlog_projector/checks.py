@@ -1,0 +1,162 @@
+"""What `check` and every start ask of MySQL: each setting that would lose or garble changes, with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from binlog_projector.errors import SourceMisconfigured
+from binlog_projector.source import Connection, MySqlSource, query_rows, query_value
+from writer.schema import SCHEMA, TABLES
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `name` is the setting as MySQL calls it, or what was looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    expected: str
+    remedy: str
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.found!r}, should be {self.expected}: {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A system variable and the value it must have; `since_removed` ones may be missing in newer servers."""
+
+    name: str
+    expected: str
+    remedy: str
+    may_be_missing: bool = False
+
+
+VARIABLES = (
+    Variable("log_bin", "ON", "start mysqld with --log-bin"),
+    Variable("binlog_format", "ROW", "SET PERSIST binlog_format = ROW", may_be_missing=True),
+    Variable("binlog_row_image", "FULL", "SET PERSIST binlog_row_image = FULL"),
+    Variable("binlog_row_metadata", "FULL", "SET PERSIST binlog_row_metadata = FULL"),
+    Variable("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
+    Variable("binlog_transaction_compression", "OFF", "SET PERSIST binlog_transaction_compression = OFF"),
+    Variable("binlog_checksum", "CRC32", "SET PERSIST binlog_checksum = CRC32"),
+    Variable("gtid_mode", "ON", "SET PERSIST gtid_mode = ON (one step at a time: OFF_PERMISSIVE, ON_PERMISSIVE, ON)"),
+    Variable("enforce_gtid_consistency", "ON", "SET PERSIST enforce_gtid_consistency = ON"),
+    Variable("binlog_order_commits", "ON", "SET PERSIST binlog_order_commits = ON"),
+    Variable("log_replica_updates", "ON", "start mysqld with --log-replica-updates"),
+)
+GRANTS = ("REPLICATION SLAVE", "REPLICATION CLIENT", "SELECT", "LOCK TABLES")
+Look = Callable[[Connection], Check]
+
+
+def check_source(source: MySqlSource, retention_hours: int) -> list[Check]:
+    """All findings, good ones too. Raises SourceUnavailable."""
+    with source.session() as connection:
+        return [
+            *(_variable(connection, variable) for variable in VARIABLES),
+            _retention(connection, retention_hours),
+            _grants(connection),
+            _server_id(connection, source),
+            *(_table(connection, name) for name in TABLES),
+            _cascades(connection),
+        ]
+
+
+def demand(checks: list[Check]) -> None:
+    """Raise SourceMisconfigured that names every check that failed."""
+    failed = [str(check) for check in checks if not check.ok]
+    if failed:
+        raise SourceMisconfigured("; ".join(failed))
+
+
+def _variable(connection: Connection, variable: Variable) -> Check:
+    rows = query_rows(connection, "SHOW GLOBAL VARIABLES WHERE Variable_name = %s", (variable.name,))
+    found = str(rows[0][1]) if rows else "(not there)"
+    ok = found == variable.expected or (not rows and variable.may_be_missing)
+    return Check(variable.name, ok, found, variable.expected or "(empty)", variable.remedy)
+
+
+def _retention(connection: Connection, hours: int) -> Check:
+    seconds = int(query_value(connection, "SELECT @@global.binlog_expire_logs_seconds"))
+    purging = query_rows(connection, "SHOW GLOBAL VARIABLES WHERE Variable_name = 'binlog_expire_logs_auto_purge'")
+    kept_for_ever = seconds == 0 or (bool(purging) and purging[0][1] == "OFF")
+    return Check(
+        "binlog_expire_logs_seconds",
+        kept_for_ever or seconds >= hours * 3600,
+        str(seconds),
+        f"at least {hours * 3600} (the longest outage to survive)",
+        f"SET PERSIST binlog_expire_logs_seconds = {max(hours, 1) * 3600}, or lower "
+        "TIDEMARK_MIN_BINLOG_RETENTION_HOURS",
+    )
+
+
+def _grants(connection: Connection) -> Check:
+    lines = [str(row[0]).replace("`", "") for row in query_rows(connection, "SHOW GRANTS")]
+    usable = [line for line in lines if " ON *.* " in line or f" ON {SCHEMA}.* " in line]
+    missing = [grant for grant in GRANTS if not any(_grants_it(line, grant) for line in usable)]
+    return Check(
+        "grants",
+        not missing,
+        f"missing {', '.join(missing)}" if missing else "all",
+        ", ".join(GRANTS),
+        f"GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* and SELECT, LOCK TABLES ON {SCHEMA}.* to the projector",
+    )
+
+
+def _grants_it(line: str, grant: str) -> bool:
+    granted = line.removeprefix("GRANT ").split(" ON ")[0].split(", ")
+    return grant in granted or "ALL PRIVILEGES" in granted
+
+
+def _server_id(connection: Connection, source: MySqlSource) -> Check:
+    own = int(query_value(connection, "SELECT @@global.server_id"))
+    others = [str(row[4]) for row in query_rows(connection, "SHOW REPLICAS") if int(row[0]) == source.server_id]
+    taken = own == source.server_id or any(other.lower() != source.uuid for other in others)
+    return Check(
+        "server_id",
+        not taken,
+        f"{source.server_id} is taken" if taken else str(source.server_id),
+        "an id that no other server or replica has",
+        "set TIDEMARK_PROJECTOR_SERVER_ID to a free number",
+    )
+
+
+def _table(connection: Connection, name: str) -> Check:
+    table = TABLES[name]
+    columns = query_rows(
+        connection,
+        "SELECT column_name, column_key FROM information_schema.columns"
+        " WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
+        (SCHEMA, name),
+    )
+    names = {column for column, _ in columns}
+    keys = {column for column, key in columns if key == "PRI"}
+    wrong = [f"column {column} missing" for column in table.columns if column not in names]
+    wrong += [] if keys == set(table.primary_key) else [f"primary key is ({', '.join(sorted(keys))})"]
+    found = ("; ".join(wrong) if wrong else "as declared") if columns else "missing"
+    expected = f"columns {', '.join(table.columns)}, primary key ({', '.join(table.primary_key)})"
+    return Check(f"table {SCHEMA}.{name}", found == "as declared", found, expected, "run `python -m writer migrate`")
+
+
+def _cascades(connection: Connection) -> Check:
+    rows: list[tuple[Any, ...]] = query_rows(
+        connection,
+        "SELECT table_name, constraint_name FROM information_schema.referential_constraints"
+        " WHERE constraint_schema = %s AND (delete_rule NOT IN ('RESTRICT', 'NO ACTION')"
+        " OR update_rule NOT IN ('RESTRICT', 'NO ACTION'))",
+        (SCHEMA,),
+    )
+    found = ", ".join(f"{table}.{constraint}" for table, constraint in rows if table in TABLES)
+    return Check(
+        "foreign keys",
+        not found,
+        found or "RESTRICT",
+        "RESTRICT on watched tables",
+        "cascades are not in the binlog before MySQL 9.6: make these RESTRICT and delete children yourself",
+    )

@@ -1,0 +1,55 @@
+"""What can go wrong, named by what has to be done about it."""
+
+from __future__ import annotations
+
+
+class ProjectorError(Exception):
+    """The message says what happened, where, and what to do."""
+
+
+class Retry(ProjectorError):
+    """Nothing is lost: go back to the checkpoint and try again, with back-off."""
+
+
+class SourceUnavailable(Retry):
+    """MySQL does not answer, or closed the stream."""
+
+
+class StoreUnavailable(Retry):
+    """MongoDB does not answer, or did not say whether it committed."""
+
+
+class SourceBehind(Retry):
+    """The source does not have all transactions that were applied; it may still be catching up."""
+
+
+class CheckpointMoved(Retry):
+    """The checkpoint is not what this projector committed last: everything in memory is void."""
+
+
+class CacheUnavailable(ProjectorError):
+    """Redis does not answer: the cache stage waits at its watermark, MongoDB goes on."""
+
+
+class StandDown(ProjectorError):
+    """Another projector has taken over, or serves another build: stop writing, stand by."""
+
+
+class Stop(ProjectorError):
+    """An operator has to act; the position stays resumable."""
+
+
+class SourceMisconfigured(Stop):
+    """A setting of MySQL would lose changes; the message names it and the remedy."""
+
+
+class PositionLost(Stop):
+    """The source cannot continue from the checkpoint: its history is purged, lost or forked; rebuild."""
+
+
+class UnsupportedEvent(Stop):
+    """The binlog holds something that cannot be projected truthfully."""
+
+
+class UnprojectableRow(Stop):
+    """A row lacks a column or has a value that the projection cannot use."""

@@ -1,0 +1,59 @@
+"""All metrics of the projector; docs/metrics.md says what each means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 4_000)
+
+
+class ProjectorMetrics:
+    """The projector's instruments on a registry of their own."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.lag = Gauge(
+            "tidemark_projector_lag_seconds", "Now minus the moment up to which everything is served", registry=registry
+        )
+        self.as_of = Gauge(
+            "tidemark_projector_as_of_timestamp_seconds",
+            "MySQL's clock when all it had committed was applied",
+            ["stage"],
+            registry=registry,
+        )
+        self.transactions = Counter(
+            "tidemark_projector_transactions_total", "Transactions committed to MongoDB", registry=registry
+        )
+        self.rows = Counter("tidemark_projector_rows_total", "Row changes committed to MongoDB", registry=registry)
+        self.batch_transactions = Histogram(
+            "tidemark_projector_batch_transactions", "Transactions per batch", buckets=SIZES, registry=registry
+        )
+        self.stage_seconds = Histogram(
+            "tidemark_projector_stage_seconds", "Time per batch", ["stage"], buckets=SECONDS, registry=registry
+        )
+        self.visibility = Histogram(
+            "tidemark_projector_visibility_seconds",
+            "From commit in MySQL to applied in MongoDB and Redis",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.applies = Counter(
+            "tidemark_cache_applies_total", "Cache keys by what APPLY did", ["action"], registry=registry
+        )
+        self.epochs = Counter(
+            "tidemark_cache_epochs_total", "New cache epochs (the cache starts empty)", ["reason"], registry=registry
+        )
+        self.errors = Counter("tidemark_projector_errors_total", "Errors by kind", ["kind"], registry=registry)
+        self.leader = Gauge("tidemark_projector_leader", "1 while this projector holds the lease", registry=registry)
+        self.seq = Gauge("tidemark_projector_seq", "Last batch by stage", ["stage"], registry=registry)
+        self._as_of_seconds = clock()
+        self.lag.set_function(lambda: max(0.0, clock() - self._as_of_seconds))
+
+    def served_as_of(self, seconds: float) -> None:
+        """Note that all committed up to `seconds` (since 1970) is in MongoDB and, unless it is down, in Redis."""
+        self._as_of_seconds = seconds

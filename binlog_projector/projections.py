@@ -1,0 +1,148 @@
+"""From rows to documents: one pure function per table, and the declared counters.
+
+Snapshot, stream, audit and the tests' oracle all derive from PROJECTIONS and COUNTERS. Counters belong to an id, not to
+a row: a like of a missing post counts, and a post that is deleted and made again keeps the likes of its id.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from binlog_projector.changes import Row, RowChange
+from binlog_projector.errors import UnprojectableRow
+from binlog_projector.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
+from reader.read_model import LISTINGS, Listing
+from writer.schema import TABLES
+
+HASHTAG = re.compile(r"(?<![\w&])#(\w{1,64})")
+
+
+@dataclass(frozen=True)
+class Counter:
+    """`collection`.`field` of the document `by` counts the rows of `table`."""
+
+    collection: str
+    field: str
+    table: str
+    by: str
+
+
+COUNTERS = (
+    Counter("posts", "like_count", table="likes", by="post_id"),
+    Counter("posts", "comment_count", table="comments", by="post_id"),
+    Counter("users", "post_count", table="posts", by="author_id"),
+    Counter("users", "follower_count", table="follows", by="followee_id"),
+    Counter("users", "following_count", table="follows", by="follower_id"),
+)
+
+
+def user(row: Row) -> Fields:
+    names = ("subject", "handle", "display_name", "bio")
+    return {**{name: row[name] for name in names}, **_times(row, "created_at", "updated_at")}
+
+
+def post(row: Row) -> Fields:
+    return {
+        "author_id": row["author_id"],
+        "body": row["body"],
+        "hashtags": hashtags(row["body"]),
+        **_times(row, "created_at", "updated_at"),
+    }
+
+
+def comment(row: Row) -> Fields:
+    names = ("post_id", "author_id", "body")
+    return {**{name: row[name] for name in names}, **_times(row, "created_at", "updated_at")}
+
+
+def like(row: Row) -> Fields:
+    return {"post_id": row["post_id"], "user_id": row["user_id"], **_times(row, "created_at")}
+
+
+def follow(row: Row) -> Fields:
+    return {"follower_id": row["follower_id"], "followee_id": row["followee_id"], **_times(row, "created_at")}
+
+
+PROJECTIONS: dict[str, Callable[[Row], Fields]] = {
+    "users": user,
+    "posts": post,
+    "comments": comment,
+    "likes": like,
+    "follows": follow,
+}
+
+
+def project(change: RowChange) -> Iterator[Mutation]:
+    """The mutations of one row change. Raises UnprojectableRow."""
+    before = _document(change.table, change.before)
+    after = _document(change.table, change.after)
+    if before and (not after or before[0] != after[0]):
+        yield Remove(change.table, *before)
+    if after:
+        yield Put(change.table, *after)
+    for counter in COUNTERS:
+        if counter.table == change.table:
+            yield from _counted(counter, change)
+    for listing in LISTINGS:
+        if listing.collection == change.table:
+            yield from _listed(listing, before, after)
+
+
+def hashtags(body: str) -> list[str]:
+    """The distinct hashtags of a body, lower case, without the #, in order of appearance."""
+    return list(dict.fromkeys(tag.lower() for tag in HASHTAG.findall(body)))
+
+
+def document_id(table: str, row: Row) -> DocumentId:
+    """The row's primary key: the number itself, or the numbers of a pair joined by a colon."""
+    key = [row[column] for column in TABLES[table].primary_key]
+    return key[0] if len(key) == 1 else ":".join(map(str, key))
+
+
+def _document(table: str, row: Row | None) -> tuple[DocumentId, Fields] | None:
+    if row is None:
+        return None
+    try:
+        return document_id(table, row), PROJECTIONS[table](row)
+    except (KeyError, AttributeError, TypeError) as error:
+        key = {column: row.get(column) for column in TABLES[table].primary_key}
+        raise UnprojectableRow(f"row {key} of table {table} cannot be projected: {error!r}") from error
+
+
+def _counted(counter: Counter, change: RowChange) -> Iterator[Increment]:
+    old, new = (row[counter.by] if row is not None else None for row in (change.before, change.after))
+    if old == new:
+        return
+    if old is not None:
+        yield Increment(counter.collection, old, counter.field, -1)
+    if new is not None:
+        yield Increment(counter.collection, new, counter.field, +1)
+
+
+def _listed(
+    listing: Listing, before: tuple[DocumentId, Fields] | None, after: tuple[DocumentId, Fields] | None
+) -> Iterator[Invalidate]:
+    old, new = (_place(listing, document) for document in (before, after))
+    if old != new:
+        yield from (Invalidate(listing.key(place[0])) for place in (old, new) if place is not None)
+
+
+def _place(listing: Listing, document: tuple[DocumentId, Fields] | None) -> tuple[Any, ...] | None:
+    """What decides whether and where a document stands in the list: its parent, its order, the item it names."""
+    if document is None:
+        return None
+    fields = {"_id": document[0], **document[1]}
+    return (fields[listing.by], *(fields[name] for name, _ in listing.order), fields[listing.item_id])
+
+
+def _times(row: Row, *names: str) -> dict[str, str]:
+    return {name: _timestamp(row[name]) for name in names}
+
+
+def _timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with all six digits: MongoDB's own date type would keep only milliseconds."""
+    return moment.isoformat(timespec="microseconds") + "Z"

@@ -1,0 +1,20 @@
+"""The projector's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidemark.settings import Address, address, url, variable, whole_number
+
+
+@dataclass(frozen=True)
+class ProjectorSettings:
+    """Read once by `__main__`; described in docs/configuration.md."""
+
+    mysql_url: str = variable("TIDEMARK_PROJECTOR_MYSQL_URL", url("mysql"), secret=True)
+    mongodb_url: str = variable("TIDEMARK_PROJECTOR_MONGODB_URL", url("mongodb", "mongodb+srv"), secret=True)
+    redis_url: str = variable("TIDEMARK_PROJECTOR_REDIS_URL", url("redis", "rediss"), secret=True)
+    admin_bind: Address = variable("TIDEMARK_PROJECTOR_ADMIN_BIND", address, "127.0.0.1:9103")
+    server_id: int = variable("TIDEMARK_PROJECTOR_SERVER_ID", whole_number(1, 2**32 - 1), "7331")
+    journal_hours: int = variable("TIDEMARK_JOURNAL_HOURS", whole_number(1, 24 * 365), "24")
+    retention_hours: int = variable("TIDEMARK_MIN_BINLOG_RETENTION_HOURS", whole_number(0, 24 * 365), "24")

@@ -1,0 +1,281 @@
+"""Connections to MySQL: the stream of transactions, its clock, consistent snapshots, and what `check` asks."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import ssl
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pymysql
+from pymysql.cursors import SSCursor
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from binlog_projector.binlog import TransactionReader, open_reader
+from binlog_projector.changes import Anchor, Row, Transaction
+from binlog_projector.errors import PositionLost, SourceBehind, SourceUnavailable
+from tidemark.gtid import Gtid, GtidSet
+from writer.schema import SCHEMA, TABLES, Table
+
+if TYPE_CHECKING:
+    Connection = pymysql.connections.Connection[Any]
+else:
+    Connection = pymysql.connections.Connection  # generic in its type stubs only
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 10  # a server that is silent for so long in spite of its heartbeats is gone
+QUEUE_TRANSACTIONS = 8_000
+PURGED, LOCK_WAIT_TIMEOUT = 1236, 1205
+IDENTITY = uuid.UUID("6f2b7b53-51f1-4f58-8a0f-3a3a3f7e5d10")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """MySQL's clock, and everything it had committed by then."""
+
+    now: datetime
+    executed: GtidSet
+
+
+class MySqlSource:
+    """The server whose binlog is tailed. Raises SourceUnavailable when it does not answer."""
+
+    def __init__(self, url: str, server_id: int) -> None:
+        self.settings = connection_settings(url)
+        self.server_id = server_id
+        self.uuid = str(uuid.uuid5(IDENTITY, str(server_id)))
+
+    def connect(self, **options: Any) -> Connection:
+        with unavailable("cannot connect to MySQL"):
+            return pymysql.connect(**{**self.settings, **options})
+
+    @contextlib.contextmanager
+    def session(self, **options: Any) -> Iterator[Connection]:
+        connection = self.connect(**options)
+        with unavailable("MySQL closed the connection"), contextlib.closing(connection):
+            yield connection
+
+    def stream(self, applied: GtidSet, anchor: Anchor | None) -> Stream:
+        """Connect and verify that the source continues the history of `applied`; reading begins with `start`.
+
+        Asks again for the anchor, the last applied transaction: the first one delivered must be that very one.
+        Raises PositionLost if it is not, or if the source has purged what comes next.
+        """
+        with self.session() as connection:
+            purged = _check_history(connection, applied)
+        if anchor is not None and anchor.gtid in purged:
+            anchor = None
+        stream = Stream(self, applied.without_gtid(anchor.gtid) if anchor else applied)
+        try:
+            stream.verify(anchor)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def clock(self, connection: Connection) -> Clock:
+        """One statement: its time is read before the set, so all that was committed by then is in the set."""
+        with unavailable("MySQL does not tell its clock"):
+            now, executed = query_row(connection, "SELECT NOW(6), @@global.gtid_executed")
+        return Clock(now.replace(tzinfo=UTC), GtidSet.parse(executed))
+
+    @contextlib.contextmanager
+    def consistent_snapshot(self, tables: Sequence[Table] = tuple(TABLES.values())) -> Iterator[Snapshot]:
+        """All tables as of one GTID set: transactions begin while a lock holds writers off for milliseconds."""
+        with self.session() as locker, self.session(cursorclass=SSCursor) as reader:
+            executed = _begin_snapshot(locker, reader, tables)
+            yield Snapshot(reader, executed, query_value(locker, "SELECT @@server_uuid"))
+
+
+class Stream:
+    """Whole transactions from the binlog, read by a thread into a bounded queue."""
+
+    def __init__(self, source: MySqlSource, applied: GtidSet) -> None:
+        settings = {**source.settings, "read_timeout": READ_TIMEOUT_SECONDS}
+        settings["init_command"] = "SET SESSION time_zone='+00:00', net_write_timeout=86400"
+        self.reader = open_reader(pymysql.connect, settings, source.server_id, source.uuid, applied)
+        self.transactions = iter(TransactionReader(self.reader, SCHEMA, frozenset(TABLES)))
+        self.queue: queue.Queue[Transaction | Exception] = queue.Queue(QUEUE_TRANSACTIONS)
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._read, name="source", daemon=True)
+        self.pending: Transaction | None = None
+        self.anchor: Anchor | None = None
+
+    def verify(self, anchor: Anchor | None) -> None:
+        """Read until the source has said something. Raises PositionLost."""
+        first = self._next()
+        if anchor is None:
+            self.pending = first
+            return
+        while first is None:
+            first = self._next()
+        found = Anchor(first.gtid, first.original_commit_us)
+        if found.gtid != anchor.gtid or anchor.original_commit_us not in (0, found.original_commit_us):
+            raise PositionLost(
+                f"the source has another history: it delivers {found.gtid} of {found.original_commit_us} us where "
+                f"{anchor.gtid} of {anchor.original_commit_us} us was applied last; "
+                "point the projector at the right server, or run `python -m binlog_projector rebuild`"
+            )
+        self.anchor = found
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def get(self, timeout: float) -> Transaction | None:
+        """The next transaction, or None after `timeout` seconds. Raises SourceUnavailable and what stops the stream."""
+        try:
+            item = self.queue.get(timeout=timeout) if timeout > 0 else self.queue.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> None:
+        self.stopping.set()
+        self.reader.close()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.queue.get_nowait()
+        if self.thread.is_alive():
+            self.thread.join(timeout=READ_TIMEOUT_SECONDS + 1)
+
+    def _read(self) -> None:
+        try:
+            while not self.stopping.is_set():
+                transaction = self.pending or self._next()
+                self.pending = None
+                if transaction is not None:
+                    self._put(transaction)
+        except Exception as error:  # noqa: BLE001 - handed to whoever reads the queue
+            self._put(error)
+
+    def _put(self, item: Transaction | Exception) -> None:
+        while not self.stopping.is_set():
+            with contextlib.suppress(queue.Full):
+                self.queue.put(item, timeout=0.2)
+                return
+
+    def _next(self) -> Transaction | None:
+        """The next transaction, or None at a heartbeat."""
+        with unavailable("the binlog stream broke"):
+            for transaction in self.transactions:
+                return transaction
+        raise SourceUnavailable("the source ended the binlog stream (it shuts down, or another reader has our id)")
+
+
+def _check_history(connection: Connection, applied: GtidSet) -> GtidSet:
+    """What the source has purged, if all of it was applied and all that was applied is in the source."""
+    executed, purged = map(GtidSet.parse, query_row(connection, "SELECT @@global.gtid_executed, @@global.gtid_purged"))
+    if not executed >= applied:
+        raise SourceBehind(f"the source lacks {applied - executed}, which was applied")
+    if not applied >= purged:
+        raise PositionLost(
+            f"the source has purged {purged - applied}, which was not applied; "
+            "run `python -m binlog_projector rebuild` (readers are served meanwhile)"
+        )
+    return purged
+
+
+@dataclass
+class Snapshot:
+    """One consistent view: `executed` is exactly what it contains."""
+
+    connection: Connection
+    executed: GtidSet
+    server_uuid: str
+
+    @property
+    def anchor_gtid(self) -> Gtid | None:
+        """A transaction of the view that the tailed server committed last, if it committed any itself."""
+        return self.executed.last_of(self.server_uuid)
+
+    def rows(self, table: Table, size: int) -> Iterator[list[Row]]:
+        """All rows of `table` in chunks of at most `size`."""
+        columns = ", ".join(f"`{column}`" for column in table.columns)
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT {columns} FROM `{table.name}`")  # noqa: S608 - names from our own schema
+            while chunk := cursor.fetchmany(size):
+                yield [dict(zip(table.columns, row, strict=True)) for row in chunk]
+
+
+@retry(
+    retry=retry_if_exception(lambda error: getattr(error, "args", (0,))[0] == LOCK_WAIT_TIMEOUT),
+    wait=wait_random_exponential(multiplier=0.2, max=5),
+    stop=stop_after_attempt(60),
+    reraise=True,
+)
+def _begin_snapshot(locker: Connection, reader: Connection, tables: Sequence[Table]) -> GtidSet:
+    """Comparing gtid_executed before and after instead would be wrong: rows become visible before their GTID does."""
+    names = ", ".join(f"`{table.name}` READ" for table in tables)
+    execute(locker, "SET SESSION lock_wait_timeout = 2")
+    execute(locker, f"LOCK TABLES {names}")
+    try:
+        execute(reader, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        execute(reader, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        return GtidSet.parse(query_value(reader, "SELECT @@global.gtid_executed"))
+    finally:
+        execute(locker, "UNLOCK TABLES")
+
+
+def connection_settings(url: str) -> dict[str, Any]:
+    """PyMySQL's arguments for mysql://user:password@host:port/schema[?ssl_ca=FILE]."""
+    parts = urlsplit(url)
+    certificate = parse_qs(parts.query).get("ssl_ca", [""])[0]
+    return {
+        "host": parts.hostname,
+        "port": parts.port or 3306,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": unquote(parts.path.lstrip("/")) or SCHEMA,
+        "charset": "utf8mb4",
+        "autocommit": True,
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "init_command": "SET SESSION time_zone='+00:00', net_write_timeout=86400",
+        "ssl": ssl.create_default_context(cafile=certificate) if certificate else None,
+    }
+
+
+@contextlib.contextmanager
+def unavailable(what: str) -> Iterator[None]:
+    """Turn PyMySQL's errors into ours: a purged position is lost, everything else may come back."""
+    try:
+        yield
+    except pymysql.err.MySQLError as error:
+        code = error.args[0] if error.args else 0
+        if code == PURGED and "same server" not in str(error):
+            raise PositionLost(
+                f"the source cannot continue from our position: {error}; "
+                "run `python -m binlog_projector rebuild` (readers are served meanwhile)"
+            ) from error
+        raise SourceUnavailable(f"{what}: {error}") from error
+    except OSError as error:
+        raise SourceUnavailable(f"{what}: {error}") from error
+
+
+def execute(connection: Connection, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def query_row(connection: Connection, statement: str, arguments: Sequence[object] = ()) -> tuple[Any, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, arguments)
+        row: tuple[Any, ...] = cursor.fetchone()
+        return row
+
+
+def query_value(connection: Connection, statement: str, arguments: Sequence[object] = ()) -> Any:
+    return query_row(connection, statement, arguments)[0]
+
+
+def query_rows(connection: Connection, statement: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, arguments)
+        return list(cursor.fetchall())

@@ -1,0 +1,59 @@
+"""Real servers for the tests: one stack per test process, emptied between the tests that ask for it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pymysql
+import pytest
+import redis
+from pymongo import MongoClient
+
+from ops.stack import Stack
+
+AUTH = {
+    "TIDEMARK_AUTH_ALGORITHM": "HS256",
+    "TIDEMARK_AUTH_SECRET": secrets.token_hex(32),
+    "TIDEMARK_AUTH_ISSUER": "tidemark-tests",
+    "TIDEMARK_AUTH_AUDIENCE": "tidemark",
+}
+
+
+@pytest.fixture(scope="session")
+def shared_stack() -> Iterator[Stack]:
+    with Stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    """The servers of this test process, running and empty (schema `tidemark` exists, without tables)."""
+    empty_stores(shared_stack)
+    return shared_stack
+
+
+def empty_stores(stack: Stack) -> None:
+    url = urlsplit(stack.mysql.admin_url)
+    connection = pymysql.connect(
+        host=url.hostname or "",
+        port=url.port or 0,
+        user=url.username or "",
+        password=url.password or "",
+        autocommit=True,
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DROP DATABASE IF EXISTS tidemark")
+        cursor.execute("CREATE DATABASE tidemark CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci")
+    with MongoClient[dict[str, object]](stack.mongodb.admin_url) as client:
+        for name in client["tidemark"].list_collection_names():
+            client["tidemark"].drop_collection(name)
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        cache.flushall()
+
+
+def service_environment(stack: Stack) -> dict[str, str]:
+    """The whole environment of a service process that uses `stack`."""
+    return {**os.environ, **AUTH, **stack.environment()}

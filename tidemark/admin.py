@@ -1,0 +1,93 @@
+"""The admin port (metrics, health, readiness; not public), and servers that stop together on one signal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from tidemark.settings import Address
+
+Health = Callable[[], Awaitable[dict[str, str]]]  # part -> "ok", or what is wrong with it
+DRAIN_SECONDS = 20
+
+
+def admin_app(registry: CollectorRegistry, ready: Health) -> Starlette:
+    """`/metrics`, `/healthz` (the process answers) and `/readyz` (503 unless every part says "ok")."""
+
+    async def metrics(request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def healthz(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        parts = await ready()
+        return JSONResponse(parts, 200 if all(state == "ok" for state in parts.values()) else 503)
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves the signals to `serve`."""
+
+    def __init__(self, app: ASGIApp, address: Address) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=address.host,
+                port=address.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+                timeout_keep_alive=65,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(apps: Sequence[tuple[ASGIApp, Address]]) -> None:
+    """Serve all apps until SIGTERM or SIGINT; then finish the requests under way, the first app first."""
+    servers = [Server(app, address) for app, address in apps]
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    tasks = [asyncio.create_task(server.serve()) for server in servers]
+    waiter = asyncio.create_task(stopping.wait())
+    await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    for server, task in zip(servers, tasks, strict=True):
+        server.should_exit = True
+        await task
+
+
+class AdminThread:
+    """The admin port of a service that has no event loop of its own."""
+
+    def __init__(self, app: ASGIApp, address: Address) -> None:
+        self.server = Server(app, address)
+        self.thread = threading.Thread(target=self.server.run, name="admin", daemon=True)
+
+    def __enter__(self) -> AdminThread:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.server.should_exit = True
+        self.thread.join(timeout=5)

@@ -1,0 +1,110 @@
+"""What every HTTP service needs: request ids, a limit on bodies, measured requests, errors as problem details."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+
+from tidemark.problem import Problem, problem_response
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+MAX_BODY_BYTES = 16 * 1024
+Observe = Callable[[str, str, int, float], None]  # method, route template, status, seconds
+log = structlog.get_logger()
+
+
+class RequestContext:
+    """Outermost ASGI middleware: gives each request an id, measures it, and answers 500 for what nobody caught."""
+
+    def __init__(self, app: ASGIApp, observe: Observe) -> None:
+        self.app = app
+        self.observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+            try:
+                await self.app(scope, receive, send_with_id)
+            except Exception:
+                log.exception("request failed", method=scope["method"], route=_route(scope))
+                if status:
+                    raise
+                problem = Problem(
+                    500, "internal-error", "The service failed; the request id finds the reason in its log."
+                )
+                await problem_response(problem)(scope, receive, send_with_id)
+            finally:
+                self.observe(scope["method"], _route(scope), status or 499, time.perf_counter() - started)
+
+
+class BodyLimit:
+    """ASGI middleware that refuses request bodies over `limit` bytes with 413, announced or not."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        received = 0
+
+        async def limited_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.limit:
+                raise Problem(413, "body-too-large", f"The body may have at most {self.limit} bytes.")
+            return message
+
+        await self.app(scope, limited_receive, send)
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return problem_response(error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    names = {404: "not-found", 405: "method-not-allowed"}
+    details = {404: "There is nothing here.", 405: f"{request.method} is not possible here."}
+    name = names.get(error.status_code, "http-error")
+    detail = details.get(error.status_code, error.detail)
+    return problem_response(Problem(error.status_code, name, detail, headers=error.headers or {}))
+
+
+EXCEPTION_HANDLERS: Mapping[Any, ExceptionHandler] = {Problem: on_problem, HTTPException: on_http_exception}
+
+
+def _request_id(scope: Scope) -> bytes:
+    given: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+
+
+def _route(scope: Scope) -> str:
+    route = scope.get("route")
+    return getattr(route, "path", "unmatched")

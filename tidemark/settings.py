@@ -1,0 +1,102 @@
+"""One frozen dataclass of settings per service, read once from TIDEMARK_* variables; a bad value names the variable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+T = TypeVar("T")
+
+
+class SettingError(Exception):
+    """A TIDEMARK_* variable is missing or cannot be used; the message names it and says what it should be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("should be host:port")
+    return Address(host, int(port))
+
+
+def url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if urlsplit(text).scheme not in schemes or not urlsplit(text).hostname:
+            raise ValueError(f"should be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return text
+
+    return parse
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise ValueError(f"should be a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def secret_key(text: str) -> str:
+    if len(text.encode()) < 32:
+        raise ValueError("should have at least 32 bytes")
+    return text
+
+
+def variable(name: str, parse: Callable[[str], T], default: str | None = None, *, secret: bool = False) -> Any:
+    """Declare a field read from the environment variable `name`; without `default` the variable is required."""
+    return dataclasses.field(metadata={"variable": name, "parse": parse, "default": default, "secret": secret})
+
+
+def load(settings: type[T], environ: Mapping[str, str]) -> T:
+    """Read every declared variable of the dataclass `settings`. Raises SettingError."""
+    return settings(**{field.name: _read(field, environ) for field in _declared(settings)})
+
+
+def variables(settings: type) -> dict[str, str | None]:
+    """The variables that a settings class reads, with their defaults (None: required)."""
+    return {field.metadata["variable"]: field.metadata["default"] for field in _declared(settings)}
+
+
+def effective(settings: object) -> dict[str, str]:
+    """Variable -> value in force, secrets masked: fit for a log line."""
+    return {
+        field.metadata["variable"]: _masked(str(getattr(settings, field.name)), field.metadata["secret"])
+        for field in _declared(type(settings))
+    }
+
+
+def _declared(settings: Any) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(settings) if "variable" in field.metadata]
+
+
+def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
+    name = field.metadata["variable"]
+    text = environ.get(name) or field.metadata["default"]
+    if text is None:
+        raise SettingError(f"{name} is not set")
+    try:
+        return field.metadata["parse"](text)
+    except ValueError as error:
+        raise SettingError(f"{name}={_masked(text, field.metadata['secret'])!r}: {error}") from error
+
+
+def _masked(text: str, secret: bool) -> str:
+    parts = urlsplit(text) if "://" in text else None
+    if parts is not None and parts.password is not None:
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+    return "***" if secret and parts is None else text

@@ -1,0 +1,25 @@
+"""The write contract: the tables and columns of MySQL as the binlog shows them (made by writer/migrations)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCHEMA = "tidemark"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table whose rows are projected: the columns that projections may use, and its primary key."""
+
+    name: str
+    columns: tuple[str, ...]
+    primary_key: tuple[str, ...]
+
+
+USERS = Table("users", ("id", "subject", "handle", "display_name", "bio", "created_at", "updated_at"), ("id",))
+POSTS = Table("posts", ("id", "author_id", "body", "created_at", "updated_at"), ("id",))
+COMMENTS = Table("comments", ("id", "post_id", "author_id", "body", "created_at", "updated_at"), ("id",))
+LIKES = Table("likes", ("post_id", "user_id", "created_at"), ("post_id", "user_id"))
+FOLLOWS = Table("follows", ("follower_id", "followee_id", "created_at"), ("follower_id", "followee_id"))
+
+TABLES = {table.name: table for table in (USERS, POSTS, COMMENTS, LIKES, FOLLOWS)}
