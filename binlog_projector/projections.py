@@ -108,7 +108,7 @@ def _document(table: str, row: Row | None) -> tuple[DocumentId, Fields] | None:
         return None
     try:
         return document_id(table, row), PROJECTIONS[table](row)
-    except (KeyError, AttributeError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         key = {column: row.get(column) for column in TABLES[table].primary_key}
         raise UnprojectableRow(f"row {key} of table {table} cannot be projected: {error!r}") from error
 
@@ -140,9 +140,11 @@ def _place(listing: Listing, document: tuple[DocumentId, Fields] | None) -> tupl
 
 
 def _times(row: Row, *names: str) -> dict[str, str]:
-    return {name: _timestamp(row[name]) for name in names}
+    return {name: _timestamp(name, row[name]) for name in names}
 
 
-def _timestamp(moment: datetime) -> str:
+def _timestamp(name: str, moment: object) -> str:
     """RFC 3339 in UTC with all six digits: MongoDB's own date type would keep only milliseconds."""
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{name} is {moment!r}, not a date and time")
     return moment.isoformat(timespec="microseconds") + "Z"

@@ -138,13 +138,10 @@ class Stream:
         return item
 
     def close(self) -> None:
+        """The thread closes its own connection at the next heartbeat: closing it under a blocked read would wait too."""
         self.stopping.set()
-        self.reader.close()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self.queue.get_nowait()
-        if self.thread.is_alive():
-            self.thread.join(timeout=READ_TIMEOUT_SECONDS + 1)
+        if not self.thread.is_alive():
+            self.reader.close()
 
     def _read(self) -> None:
         try:
@@ -155,6 +152,8 @@ class Stream:
                     self._put(transaction)
         except Exception as error:  # noqa: BLE001 - handed to whoever reads the queue
             self._put(error)
+        finally:
+            self.reader.close()
 
     def _put(self, item: Transaction | Exception) -> None:
         while not self.stopping.is_set():

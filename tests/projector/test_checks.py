@@ -1,0 +1,145 @@
+"""`check` against a MySQL with each setting wrong in turn names that setting and exits non-zero."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+import redis
+
+from binlog_projector.__main__ import main
+from binlog_projector.checks import VARIABLES, check_source
+from binlog_projector.source import Connection, MySqlSource, connection_settings
+from ops.stack import Stack
+from tests.harness import ROOT, admin_connection, create_tables, projector_environment, run_sql
+
+WRONG = {
+    "binlog_format": "SET GLOBAL binlog_format = 'MIXED'",
+    "binlog_row_image": "SET GLOBAL binlog_row_image = 'MINIMAL'",
+    "binlog_row_metadata": "SET GLOBAL binlog_row_metadata = 'MINIMAL'",
+    "binlog_row_value_options": "SET GLOBAL binlog_row_value_options = 'PARTIAL_JSON'",
+    "binlog_transaction_compression": "SET GLOBAL binlog_transaction_compression = ON",
+    "binlog_checksum": "SET GLOBAL binlog_checksum = 'NONE'",
+    "gtid_mode": "SET GLOBAL gtid_mode = 'ON_PERMISSIVE'",
+    "binlog_order_commits": "SET GLOBAL binlog_order_commits = OFF",
+    "binlog_expire_logs_seconds": "SET GLOBAL binlog_expire_logs_seconds = 60",
+    "server_id": "SET GLOBAL server_id = 7331",
+    "grants": "REVOKE LOCK TABLES ON tidemark.* FROM projector",
+    "table tidemark.likes": "ALTER TABLE likes RENAME COLUMN created_at TO liked_at",
+    "foreign keys": "ALTER TABLE likes ADD FOREIGN KEY (post_id) REFERENCES posts (id) ON DELETE CASCADE",
+}
+RIGHT = {
+    "binlog_format": "SET GLOBAL binlog_format = 'ROW'",
+    "binlog_row_image": "SET GLOBAL binlog_row_image = 'FULL'",
+    "binlog_row_metadata": "SET GLOBAL binlog_row_metadata = 'FULL'",
+    "binlog_row_value_options": "SET GLOBAL binlog_row_value_options = ''",
+    "binlog_transaction_compression": "SET GLOBAL binlog_transaction_compression = OFF",
+    "binlog_checksum": "SET GLOBAL binlog_checksum = 'CRC32'",
+    "gtid_mode": "SET GLOBAL gtid_mode = 'ON'",
+    "binlog_order_commits": "SET GLOBAL binlog_order_commits = ON",
+    "binlog_expire_logs_seconds": "SET GLOBAL binlog_expire_logs_seconds = 2592000",
+    "server_id": "SET GLOBAL server_id = 1",
+    "grants": "GRANT LOCK TABLES ON tidemark.* TO projector",
+}
+NEEDS_RESTART = {
+    "log_bin": ["--skip-log-bin", "--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"],
+    "enforce_gtid_consistency": ["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"],
+    "log_replica_updates": ["--skip-log-replica-updates"],
+}
+
+
+def run_check(stack: Stack) -> tuple[int, dict[str, Any]]:
+    """What the command prints and its exit status, run in this process: starting Python thirty times takes a minute."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        for variable, value in stack.environment().items():
+            patch.setenv(variable, value)
+        status = main(["check", "--json"])
+    document: dict[str, Any] = json.loads(output.getvalue())
+    return status, document
+
+
+def failed(document: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return {check["name"]: check for check in document["checks"] if not check["ok"]}
+
+
+@pytest.fixture
+def connection(stack: Stack) -> Iterator[Connection]:
+    with admin_connection(stack) as connection:
+        create_tables(connection)
+        yield connection
+
+
+def test_a_right_source_passes(stack: Stack, connection: Connection) -> None:
+    status, document = run_check(stack)
+    assert (status, document["ok"], failed(document)) == (0, True, {})
+
+
+def test_the_command_line_exits_non_zero(stack: Stack, connection: Connection) -> None:
+    run_sql(connection, WRONG["binlog_row_image"])
+    try:
+        command = [sys.executable, "-m", "binlog_projector", "check", "--json"]
+        environment = projector_environment(stack)
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    finally:
+        run_sql(connection, RIGHT["binlog_row_image"])
+    assert (done.returncode, list(failed(json.loads(done.stdout)))) == (1, ["binlog_row_image"])
+
+
+def test_every_variable_that_is_checked_is_tested() -> None:
+    assert {variable.name for variable in VARIABLES} <= WRONG.keys() | NEEDS_RESTART.keys()
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_setting_is_named_with_its_remedy(stack: Stack, connection: Connection, name: str) -> None:
+    run_sql(connection, WRONG[name])
+    try:
+        status, document = run_check(stack)
+    finally:
+        if name in RIGHT:
+            run_sql(connection, RIGHT[name])
+    assert status == 1
+    assert list(failed(document)) == [name]
+    assert failed(document)[name]["remedy"]
+
+
+@pytest.mark.parametrize("name", NEEDS_RESTART)
+def test_a_setting_that_needs_a_restart_is_named_too(tmp_path: Path, name: str) -> None:
+    from ops.stack import MySqlServer
+
+    server = MySqlServer(tmp_path, options=NEEDS_RESTART[name])
+    server.start()
+    try:
+        settings = {**connection_settings(server.admin_url), "database": None}
+        with pymysql.connect(**settings) as admin:
+            run_sql(admin, "CREATE DATABASE tidemark")
+        findings = check_source(MySqlSource(server.admin_url, 7331), retention_hours=24)
+    finally:
+        server.stop()
+    assert name in {check.name for check in findings if not check.ok}
+
+
+def test_an_evicting_redis_is_refused(stack: Stack, connection: Connection) -> None:
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        cache.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            status, document = run_check(stack)
+        finally:
+            cache.config_set("maxmemory-policy", "volatile-lfu")
+    assert (status, list(failed(document))) == (1, ["redis maxmemory-policy"])
+
+
+def test_an_unreachable_source_is_an_error_of_its_own(stack: Stack, connection: Connection) -> None:
+    environment = {**projector_environment(stack), "TIDEMARK_PROJECTOR_MYSQL_URL": "mysql://x:y@127.0.0.1:1/tidemark"}
+    command = [sys.executable, "-m", "binlog_projector", "check"]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "SourceUnavailable: cannot connect to MySQL" in done.stderr

@@ -1,0 +1,121 @@
+"""kill -9 of the projector at its worst moments loses nothing, doubles nothing, and leaves nothing stale."""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import time
+from datetime import datetime
+
+import pytest
+
+from binlog_projector.source import Connection
+from ops.stack import Stack
+from tests.harness import (
+    Process,
+    admin_connection,
+    assert_everything_is_equal,
+    create_tables,
+    projector,
+    projector_environment,
+    run_sql,
+    wait_until,
+    wait_until_caught_up,
+)
+
+STREAMING_POINTS = ["inside_transaction", "after_commit", "after_apply"]
+
+
+def seed_rows(connection: Connection) -> None:
+    create_tables(connection)
+    run_sql(
+        connection,
+        "INSERT INTO users (subject, handle, display_name) VALUES "
+        + ", ".join(f"('s{n}', 'h{n}', 'N')" for n in range(20)),
+        "INSERT INTO posts (author_id, body) VALUES " + ", ".join(f"({n % 20 + 1}, 'post #t{n}')" for n in range(50)),
+    )
+
+
+def write_traffic(connection: Connection, chance: random.Random, transactions: int) -> None:
+    for _ in range(transactions):
+        post, user = chance.randint(1, 50), chance.randint(1, 20)
+        statement = chance.choice(
+            [
+                f"INSERT IGNORE INTO likes (post_id, user_id) VALUES ({post}, {user})",
+                f"DELETE FROM likes WHERE post_id = {post} AND user_id = {user}",
+                f"INSERT INTO comments (post_id, author_id, body) VALUES ({post}, {user}, 'c')",
+                f"UPDATE posts SET body = 'edited {chance.random()}' WHERE id = {post}",
+                f"INSERT IGNORE INTO follows (follower_id, followee_id) VALUES ({user}, {chance.randint(1, 20)})",
+            ]
+        )
+        run_sql(connection, statement)
+
+
+def fill_cache(stack: Stack) -> None:
+    """Cache every post and user as a reader would have, at the watermark."""
+    from tests.reader_fills import fill_everything
+
+    fill_everything(stack)
+
+
+def crash(environment: dict[str, str], point: str, count: int, connection: Connection, chance: random.Random) -> None:
+    with projector({**environment, "CRASH_AT": f"{point}:{count}"}, "tests.projector.crashing") as crashing:
+        deadline = time.monotonic() + 30
+        while crashing.popen.poll() is None and time.monotonic() < deadline:
+            write_traffic(connection, chance, 2)
+        assert crashing.popen.poll() == -signal.SIGKILL, crashing.tail()
+
+
+def seconds_until_streaming(restarted: Process) -> float:
+    """From the first to the "streaming" line of its log, so that a busy test machine's slow imports do not count."""
+    wait_until(lambda: any(event["event"] == "streaming" for event in restarted.events()), "the stream")
+    moments = {event["event"]: datetime.fromisoformat(event["timestamp"]) for event in restarted.events()}
+    return (moments["streaming"] - moments["settings"]).total_seconds()
+
+
+def check_streaming_crashes(stack: Stack, point: str, times: int) -> None:
+    environment, chance, pauses = projector_environment(stack), random.Random(point), []
+    with admin_connection(stack) as connection:
+        seed_rows(connection)
+        with projector(environment):
+            wait_until_caught_up(stack, connection)
+        for _ in range(times):
+            fill_cache(stack)
+            crash(environment, point, chance.randint(1, 6), connection, chance)
+            with projector(environment) as restarted:
+                pauses.append(seconds_until_streaming(restarted))
+                wait_until_caught_up(stack, connection)
+                assert assert_everything_is_equal(stack, connection) > 0
+    assert statistics.median(pauses) < 2, f"the restarted projector went on after {pauses} s"
+
+
+def check_snapshot_crashes(stack: Stack, times: int) -> None:
+    environment, chance = projector_environment(stack), random.Random(7)
+    with admin_connection(stack) as connection:
+        seed_rows(connection)
+        for _ in range(times):
+            crash(environment, "during_snapshot", chance.randint(1, 2), connection, chance)
+        with projector(environment):
+            wait_until_caught_up(stack, connection)
+            assert_everything_is_equal(stack, connection)
+
+
+@pytest.mark.parametrize("point", STREAMING_POINTS)
+def test_a_crash_loses_and_doubles_nothing_and_leaves_nothing_stale(stack: Stack, point: str) -> None:
+    check_streaming_crashes(stack, point, times=3)
+
+
+def test_a_crash_during_the_snapshot_begins_a_new_build(stack: Stack) -> None:
+    check_snapshot_crashes(stack, times=3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", STREAMING_POINTS)
+def test_twenty_crashes_lose_and_double_nothing(stack: Stack, point: str) -> None:
+    check_streaming_crashes(stack, point, times=20)
+
+
+@pytest.mark.long
+def test_twenty_crashes_during_the_snapshot(stack: Stack) -> None:
+    check_snapshot_crashes(stack, times=20)
