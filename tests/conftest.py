@@ -46,6 +46,7 @@ def empty_stores(stack: Stack) -> None:
     )
     with connection, connection.cursor() as cursor:
         cursor.execute("DROP DATABASE IF EXISTS tidemark")
+        cursor.execute("RESET BINARY LOGS AND GTIDS")
         cursor.execute("CREATE DATABASE tidemark CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci")
     with MongoClient[dict[str, object]](stack.mongodb.admin_url) as client:
         for name in client["tidemark"].list_collection_names():

@@ -1,0 +1,49 @@
+# Every target installs what it needs: into .venv here, and servers into a cache folder per user.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DURATION ?= 900
+SEED ?= 7
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev run demo test test-long check clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.runtime ## what `make run` and `make demo` need
+
+dev: $(VENV)/.dev ## what `make check` and `make test` need too
+
+run: install ## the whole system in the foreground; Ctrl-C stops it
+	@$(BIN)/python -m ops.run
+
+demo: install ## a scripted round trip on real servers; exit status 0 if all of it held
+	@$(BIN)/python -m ops.demo
+
+test: dev ## all tests, on real servers
+	@$(BIN)/python -m pytest -n 2 --dist loadscope
+
+test-long: dev ## what takes longer: twenty crashes at each point, more schedules
+	@$(BIN)/python -m pytest -m long
+
+check: dev ## style, types, who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean: ## remove the virtual environment and local data (not the cache of downloaded servers)
+	rm -rf $(VENV) .tidemark build *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) ops/stack/prerequisites.py venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Operations: what runs, watches and checks Tidemark from the outside."""

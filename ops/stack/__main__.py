@@ -1,0 +1,126 @@
+"""`python -m ops.stack up|down|status`: the local MySQL, MongoDB and Redis of one folder."""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .cache import locked
+from .errors import StackError
+from .local_stack import Stack
+from .process import launch_detached, stop_processes
+from .progress import say
+from .server import STOPPED_WITHIN_SECONDS
+from .state import STORES, StackState
+
+DIRECTORY = Path(".tidemark/stack")
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Start what is not up and print where it is; servers live until `down`."""
+    directory: Path = arguments.dir.absolute()
+    with locked(directory / "lock"):
+        state = StackState.read(directory)
+        if state.is_up():
+            say(f"already up in {directory}")
+        else:
+            stop_processes(state.processes(), STOPPED_WITHIN_SECONDS)
+            ports = {store: port for store in STORES if (port := getattr(arguments, f"{store}_port")) is not None}
+            stack = Stack(directory, ports=ports, external=external_urls(os.environ), launch=launch_detached)
+            stack.start()
+            state = stack.state
+    print(json.dumps(state.public(), indent=2) if arguments.json else _description(state))
+    return 0
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """Stop every server of the folder; its data, ports and passwords stay for the next `up`."""
+    directory: Path = arguments.dir.absolute()
+    with locked(directory / "lock"):
+        state = StackState.read(directory)
+        stopped = [name for name, server in state.servers.items() if server.process and server.process.is_alive()]
+        stop_processes(state.processes(), STOPPED_WITHIN_SECONDS)
+        if state.servers:
+            state.forget_processes()
+    if arguments.json:
+        print(json.dumps({"directory": str(directory), "stopped": stopped}))
+    else:
+        print(f"stopped {', '.join(stopped)}" if stopped else f"nothing is up in {directory}")
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Say what runs; exit status 0 when all of it does, else 1."""
+    directory: Path = arguments.dir.absolute()
+    state = StackState.read(directory)
+    word = "up" if state.is_up() else "partly up" if state.processes() else "down"
+    if arguments.json:
+        servers = {name: server.summary() for name, server in state.servers.items()}
+        print(json.dumps({"state": word, "directory": str(directory), **servers}))
+    else:
+        print(f"{word} ({directory})", _table(state), sep="\n")
+    return 0 if word == "up" else 1
+
+
+def external_urls(environment: Mapping[str, str]) -> dict[str, str]:
+    """Administrators' URLs of servers to use instead of starting one: store -> URL."""
+    names = {store: f"TIDEMARK_{store.upper()}_ADMIN_URL" for store in STORES}
+    return {store: environment[name] for store, name in names.items() if environment.get(name)}
+
+
+def _description(state: StackState) -> str:
+    exports = [f"export {name}={shlex.quote(url)}" for name, url in state.environment.items()]
+    return "\n".join([_table(state), "", *exports])
+
+
+def _table(state: StackState) -> str:
+    rows = [(name, server.summary()) for name, server in state.servers.items()]
+    return "\n".join(_row(name, summary) for name, summary in rows)
+
+
+def _row(name: str, summary: dict[str, Any]) -> str:
+    if summary["log"] is None:
+        return f"{name:<8} at the URL that was given"
+    process = f"pid {summary['pid']}" if summary["running"] else "not running"
+    return f"{name:<8} 127.0.0.1:{summary['port']:<6} {process:<12} {summary['log']}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ops.stack", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="up|down|status")
+    for command in (up, down, status):
+        one = commands.add_parser(command.__name__, help=command.__doc__)
+        one.set_defaults(command=command)
+        one.add_argument("--json", action="store_true", help="print one JSON object")
+        one.add_argument("--dir", type=Path, default=DIRECTORY, help="the folder of the stack (default: %(default)s)")
+        if command is up:
+            for store in STORES:
+                one.add_argument(f"--{store}-port", type=int, help="a port instead of a free one")
+    return parser
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)  # an exception, so that a half-started stack is stopped
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.command(parsed))
+    except StackError as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted; what was started is stopped")
+        return 130
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)
+    sys.exit(main())

