@@ -1,0 +1,47 @@
+"""Commands: `python -m authorizer_lambda mint` prints a development token."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from authorizer_lambda.settings import AuthSettings, SettingsError
+from authorizer_lambda.tokens import InvalidToken, mint
+
+EPILOG = """
+Reads TIDEMARK_AUTH_ALGORITHM (HS256), TIDEMARK_AUTH_SECRET, TIDEMARK_AUTH_ISSUER and TIDEMARK_AUTH_AUDIENCE: the same
+as the services that shall accept the token. Exit status 2 when they are missing or the token would not be accepted.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        settings = AuthSettings.from_environ(os.environ)
+        print(mint(settings, options.sub, options.scope.split(), options.lifetime))
+    except SettingsError as error:
+        return _fail(str(error))
+    except InvalidToken as error:
+        return _fail(f"such a token would not be accepted: {error.reason}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m authorizer_lambda", description="Tidemark's JWT authorizer.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    minting = commands.add_parser("mint", help="print a development token", epilog=EPILOG)
+    minting.add_argument("--sub", required=True, help="whose token: any visible ASCII text, up to 128 characters")
+    minting.add_argument("--scope", default="read", help='"read", "write" or "read write" (default: read)')
+    minting.add_argument("--lifetime", type=int, default=3600, help="seconds, up to 86400 (default: 3600)")
+    return parser
+
+
+def _fail(message: str) -> int:
+    print(f"authorizer_lambda: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The AWS Lambda entry: an API Gateway authorizer event in, an IAM policy or a simple answer out."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from typing import Any
+
+from authorizer_lambda.policy import MalformedArn, iam_policy, simple_answer
+from authorizer_lambda.settings import AuthSettings
+from authorizer_lambda.tokens import InvalidToken, bearer_token, verify
+
+LOG = logging.getLogger(__name__)
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Answer a TOKEN or REQUEST event (REST API, HTTP API 1.0) or a format 2.0 event (HTTP API, simple responses).
+
+    Raises Exception("Unauthorized"), API Gateway's word for 401, where the answer would be a policy; SettingsError.
+    """
+    return authorize(event, _settings())
+
+
+@functools.cache
+def _settings() -> AuthSettings:
+    return AuthSettings.from_environ(os.environ)
+
+
+def authorize(event: dict[str, Any], settings: AuthSettings, now: float | None = None) -> dict[str, Any]:
+    """`handler` with its settings and clock (Unix seconds) passed in."""
+    try:
+        return _answer(event, settings, now)
+    except Exception as error:  # noqa: BLE001 - whatever a crafted event provokes is a refusal, never a 500
+        LOG.warning("refused: %s", _reason(error))
+        if _is_simple(event):
+            return {"isAuthorized": False, "context": {}}
+        raise Exception("Unauthorized") from None
+
+
+def _answer(event: dict[str, Any], settings: AuthSettings, now: float | None) -> dict[str, Any]:
+    claims = verify(bearer_token(_authorization_values(event)), settings, now)
+    if _is_simple(event):
+        return simple_answer(claims, event["requestContext"]["http"]["method"])
+    return iam_policy(claims, event["methodArn"])
+
+
+def _is_simple(event: object) -> bool:
+    return isinstance(event, dict) and event.get("version") == "2.0"
+
+
+def _authorization_values(event: dict[str, Any]) -> list[str]:
+    if event["type"] == "TOKEN":
+        return [event["authorizationToken"]]
+    single = {name: [value] for name, value in (event.get("headers") or {}).items()}
+    headers: dict[str, list[str]] = event.get("multiValueHeaders") or single
+    return [value for name, values in headers.items() if name.lower() == "authorization" for value in values]
+
+
+def _reason(error: Exception) -> str:
+    """Only our own messages are known to hold nothing of the event."""
+    return str(error) if isinstance(error, InvalidToken | MalformedArn) else type(error).__name__

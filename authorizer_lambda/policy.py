@@ -1,0 +1,56 @@
+"""What a token's scopes allow, said to this process, to API Gateway as an IAM policy, and to HTTP APIs as a boolean."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from authorizer_lambda.tokens import Claims
+
+METHODS = {"read": ("GET", "HEAD"), "write": ("POST", "PUT", "PATCH", "DELETE")}
+STAGE_ARN = re.compile(r"(arn:aws[a-z-]*:execute-api:[a-z0-9-]+:[0-9]{12}:[a-z0-9]+/(?:[A-Za-z0-9_-]+|\$default))/")
+
+
+class MalformedArn(ValueError):
+    """The event's methodArn is not that of an API Gateway method: nothing can be allowed."""
+
+
+def required_scope(method: str) -> str:
+    """Return `read` for GET and HEAD, else `write`: a method nobody thought of needs the stronger right."""
+    return "read" if method in METHODS["read"] else "write"
+
+
+def iam_policy(claims: Claims, method_arn: str) -> dict[str, Any]:
+    """Return the answer for REST APIs and HTTP APIs 1.0. Raises MalformedArn.
+
+    API Gateway caches it under the token and applies it to every method and path, so it states all the token's rights
+    and takes only the stage from `method_arn`: the path is the client's, and a `*` in it would be a wildcard.
+    """
+    stage = _stage(method_arn)
+    allowed = [f"{stage}/{verb}/*" for scope, verbs in METHODS.items() if scope in claims.scopes for verb in verbs]
+    effect, resources = ("Allow", allowed) if allowed else ("Deny", [f"{stage}/*"])
+    statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": resources}
+    return {
+        "principalId": claims.subject,
+        "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
+        "context": _context(claims),
+    }
+
+
+def simple_answer(claims: Claims, method: str) -> dict[str, Any]:
+    """Return the answer for HTTP APIs 2.0 with simple responses enabled.
+
+    A boolean cannot say for which method it was given: with caching on, `$context.routeKey` must be an identity source.
+    """
+    return {"isAuthorized": required_scope(method) in claims.scopes, "context": _context(claims)}
+
+
+def _stage(method_arn: str) -> str:
+    if not (match := STAGE_ARN.match(method_arn)):
+        raise MalformedArn("the methodArn is not that of an execute-api stage")
+    return match[1]
+
+
+def _context(claims: Claims) -> dict[str, str | int]:
+    """REST allows strings, numbers and booleans only; `exp` lets a backend refuse a cached Allow in time."""
+    return {"sub": claims.subject, "scope": " ".join(sorted(claims.scopes)), "exp": claims.expires_at}

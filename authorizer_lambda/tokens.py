@@ -1,0 +1,162 @@
+"""Bearer tokens, strictly: what PyJWT checks, and around it what PyJWT lets pass."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Never
+
+import jwt
+from jwt.types import Options
+
+from authorizer_lambda.settings import ALGORITHM, AuthSettings, SettingsError
+
+MAX_TOKEN_LENGTH = 8192
+SHAPE = re.compile(r"[A-Za-z0-9_-]{2,2048}\.[A-Za-z0-9_-]{2,6144}\.[A-Za-z0-9_-]{2,1024}")
+AUTHORIZATION = re.compile(r"(?i:bearer) ([^\s,]+)")  # exactly one space; a comma would be two headers joined
+KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SUBJECT = re.compile(r"[\x21-\x7e]{1,128}")  # these two become header values behind API Gateway
+SCOPE = re.compile(r"([\x21-\x7e]{1,64}( [\x21-\x7e]{1,64}){0,15})?")
+OPTIONS: Options = {
+    "require": ["exp", "iat", "sub", "aud", "iss"],
+    "enforce_minimum_key_length": True,
+    "verify_exp": False,  # the three times are checked in _lifetime, by the caller's clock
+    "verify_iat": False,
+    "verify_nbf": False,
+}
+
+
+class InvalidToken(Exception):
+    """The token gives no rights. `reason` is a fixed phrase that never quotes the token: it may be logged and sent."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class MissingToken(InvalidToken):
+    """No bearer token was presented at all (RFC 6750, 3.1: the challenge then names no error)."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a verified token says; times are whole Unix seconds."""
+
+    subject: str
+    scopes: frozenset[str]
+    expires_at: int
+    issued_at: int
+
+
+def bearer_token(authorization_header_values: Sequence[bytes | str]) -> str:
+    """Return the token of the only Authorization header. Raises InvalidToken, or MissingToken if there is none."""
+    if not authorization_header_values:
+        raise MissingToken("there is no Authorization header")
+    if len(authorization_header_values) > 1:
+        raise InvalidToken("there is more than one Authorization header")
+    value = authorization_header_values[0]
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if text.split(" ")[0].lower() != "bearer":
+        raise MissingToken("the Authorization scheme is not Bearer")
+    if not (match := AUTHORIZATION.fullmatch(text)):
+        raise InvalidToken("the Authorization header is not 'Bearer', one space and one token")
+    return match[1]
+
+
+def verify(token: str, settings: AuthSettings, now: float | None = None) -> Claims:
+    """Return the claims of a token that holds at `now` (Unix seconds). Raises InvalidToken, and nothing else."""
+    try:
+        return _verify(token, settings, time.time() if now is None else now)
+    except InvalidToken:
+        raise
+    except Exception as error:  # PyJWT has let TypeErrors escape before: no crafted token may become a 500
+        raise InvalidToken(type(error).__name__) from error
+
+
+def _verify(token: str, settings: AuthSettings, now: float) -> Claims:
+    if len(token) > MAX_TOKEN_LENGTH or not SHAPE.fullmatch(token):
+        raise InvalidToken("it does not have the shape of a JWT")
+    _check_header(token.partition(".")[0], settings.algorithm)
+    payload = _STRICT_JWT.decode(
+        token, settings.key, [settings.algorithm], OPTIONS, audience=settings.audience, issuer=settings.issuer
+    )
+    issued_at, expires_at = _lifetime(payload, settings, now)
+    subject, scope = payload["sub"], payload.get("scope", "")
+    if not SUBJECT.fullmatch(subject) or not SCOPE.fullmatch(scope):
+        raise InvalidToken("its sub or scope is not plain visible ASCII of a fair length")
+    return Claims(subject, frozenset(scope.split()), expires_at, issued_at)
+
+
+def _check_header(segment: str, algorithm: str) -> None:
+    """Refuse every member that asks for more than a check with our own key (jwk, jku, x5u, crit, zip, cty...)."""
+    header = _json_object(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
+    if not header.keys() <= {"alg", "typ", "kid"}:
+        raise InvalidToken("its header has members beside alg, typ and kid")
+    if header.get("alg") != algorithm:
+        raise InvalidToken("its algorithm is not the one expected")
+    if header.get("typ", "JWT") not in ("JWT", "at+jwt") or not KEY_ID.fullmatch(header.get("kid", "-")):
+        raise InvalidToken("its typ or kid is not acceptable")
+
+
+def _lifetime(payload: dict[str, Any], settings: AuthSettings, now: float) -> tuple[int, int]:
+    issued_at, expires_at = _seconds(payload["iat"]), _seconds(payload["exp"])
+    not_before = _seconds(payload.get("nbf", issued_at))
+    if expires_at <= now - settings.leeway_seconds:
+        raise InvalidToken("it has expired")
+    if max(issued_at, not_before) > now + settings.leeway_seconds:
+        raise InvalidToken("it is not valid yet")
+    if not 0 < expires_at - issued_at <= settings.max_life_seconds:
+        raise InvalidToken(f"its life is not within 1 to {settings.max_life_seconds} seconds")
+    return issued_at, expires_at
+
+
+def _seconds(value: object) -> int:
+    """RFC 7519, 2: a NumericDate is a JSON number; a string or a boolean is not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidToken("one of its times is not a number")
+    return math.floor(value)
+
+
+def _json_object(encoded: bytes) -> dict[str, Any]:
+    """Parse UTF-8 JSON; refuse doubled names, where parsers disagree which one counts, and NaN (RFC 8259, 4 and 6)."""
+    value = json.loads(encoded.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_not_json)
+    if not isinstance(value, dict):
+        raise InvalidToken("its JSON is not an object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise InvalidToken("its JSON names a member twice")
+    return members
+
+
+def _not_json(constant: str) -> Never:
+    raise InvalidToken("its JSON holds NaN or Infinity")
+
+
+class _StrictJWT(jwt.PyJWT):
+    def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
+        return _json_object(decoded["payload"])
+
+
+_STRICT_JWT = _StrictJWT()
+
+
+def mint(settings: AuthSettings, subject: str, scopes: Iterable[str], lifetime: int, now: float | None = None) -> str:
+    """Return a development token of `lifetime` seconds that `verify` accepts. Raises InvalidToken, SettingsError."""
+    if not isinstance(settings.key, bytes):
+        raise SettingsError(
+            f"{ALGORITHM} is {settings.algorithm}; only HS256 tokens can be minted, here is no private key."
+        )
+    issued_at = int(time.time() if now is None else now)
+    claims = {"sub": subject, "scope": " ".join(scopes), "iss": settings.issuer, "aud": settings.audience}
+    token = jwt.encode({**claims, "iat": issued_at, "exp": issued_at + lifetime}, settings.key, settings.algorithm)
+    verify(token, settings, issued_at)
+    return token
