@@ -11,20 +11,19 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import redis
 import structlog
 
 from binlog_projector import cache, document_store
-from binlog_projector.checks import Check, check_source
+from binlog_projector.checks import check_source
 from binlog_projector.control_store import ControlStore
 from binlog_projector.errors import ProjectorError, Stop
+from binlog_projector.findings import Finding
 from binlog_projector.health import Health
 from binlog_projector.lease import is_gone
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.projector import Projector
 from binlog_projector.settings import ProjectorSettings
 from binlog_projector.source import MySqlSource, query_row
-from reader.read_model import WATERMARK_KEY, Watermark
 from tidemark.admin import AdminThread, admin_app
 from tidemark.gtid import GtidSet
 from tidemark.logs import configure, log_settings
@@ -70,10 +69,9 @@ def status(settings: ProjectorSettings, as_json: bool) -> int:
     return 0 if found["leader"] else 1
 
 
-def _status(settings: ProjectorSettings, control: ControlStore, cache_client: redis.Redis) -> dict[str, Any]:
+def _status(settings: ProjectorSettings, control: ControlStore, cache_client: cache.Client) -> dict[str, Any]:
     lease, position = control.lease(), control.position()
-    raw = cache_client.get(WATERMARK_KEY)
-    watermark = Watermark.decode(raw) if isinstance(raw, bytes) else None
+    watermark = cache.read_watermark(cache_client)
     with MySqlSource(settings.mysql_url, settings.server_id).session() as connection:
         executed = GtidSet.parse(query_row(connection, "SELECT @@global.gtid_executed")[0])
     checkpoint = position.checkpoint if position else None
@@ -103,7 +101,7 @@ def check(settings: ProjectorSettings, as_json: bool) -> int:
     return 0 if ok else 1
 
 
-def _line(one: Check) -> str:
+def _line(one: Finding) -> str:
     return f"ok      {one.name}: {one.found}" if one.ok else f"FAILED  {one}"
 
 
@@ -125,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure("projector")
     try:
         return COMMANDS[options.command](load(ProjectorSettings, os.environ), options.json)
-    except (SettingError, ProjectorError, redis.RedisError) as error:
+    except (SettingError, ProjectorError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
 

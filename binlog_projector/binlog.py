@@ -13,6 +13,8 @@ from typing import Any
 from pymysqlreplication import BinLogStreamReader, binlogstream
 from pymysqlreplication import event as events
 from pymysqlreplication import row_event as rows
+from pymysqlreplication.constants.BINLOG import QUERY_EVENT
+from pymysqlreplication.packet import BinLogPacketWrapper
 
 from binlog_projector.changes import Position, RowChange, Transaction
 from binlog_projector.errors import UnprojectableRow, UnsupportedEvent
@@ -22,12 +24,27 @@ from tidemark.gtid import Gtid, GtidSet
 # The library would reconnect by itself and replay from the set it was given first; a lost stream must be an error.
 binlogstream.MYSQL_EXPECTED_ERROR_CODES = []
 
+
+class StatementEvent(events.BinLogEvent):  # type: ignore[misc]  # the library is untyped
+    """A QUERY event without its status variables: the library gives up at the first one that it does not know."""
+
+    def __init__(self, packet: Any, size: int, table_map: Any, connection: Any, **options: Any) -> None:
+        super().__init__(packet, size, table_map, connection, **options)
+        schema_length, status_length = struct.unpack("<8xB2xH", packet.read(13))
+        packet.advance(status_length)
+        self.schema = packet.read(schema_length).decode()
+        packet.advance(1)
+        self.query = packet.read(size - 13 - status_length - schema_length - 1).decode(errors="backslashreplace")
+
+
+BinLogPacketWrapper._BinLogPacketWrapper__event_map[QUERY_EVENT] = StatementEvent
+
 HEARTBEAT_SECONDS = 1
 ROWS_EVENTS = (rows.WriteRowsEvent, rows.UpdateRowsEvent, rows.DeleteRowsEvent, rows.PartialUpdateRowsEvent)
 READ_EVENTS = [
     *ROWS_EVENTS,
     events.GtidEvent,
-    events.QueryEvent,
+    StatementEvent,
     events.XidEvent,
     events.HeartbeatLogEvent,
     events.XAPrepareEvent,
@@ -108,7 +125,7 @@ class TransactionReader:
                 return self._begin(event)
             case events.XidEvent():
                 return self._end()
-            case events.QueryEvent():
+            case StatementEvent():
                 return self._statement(event)
             case _ if isinstance(event, ROWS_EVENTS):
                 self._rows(event)
@@ -149,8 +166,7 @@ class TransactionReader:
             return self._end()
         if keyword in STATEMENT_DML or keyword in {"XA", "ROLLBACK"}:
             raise UnsupportedEvent(f"{keyword} was logged as a statement; set binlog_format=ROW for every session")
-        schema = event.schema.decode() if isinstance(event.schema, bytes) else event.schema
-        if hit := destroyed_table(text, schema, self.schema, self.tables):
+        if hit := destroyed_table(text, event.schema, self.schema, self.tables):
             raise UnsupportedEvent(f"{hit}, which the binlog does not show as rows; then run `rebuild`: {text[:200]!r}")
         return None if self.begun else self._end()
 

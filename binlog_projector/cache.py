@@ -6,16 +6,17 @@ watermark have gone back together, and the journal brings both forward again.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import redis
 import structlog
 
-from binlog_projector.checks import Check
 from binlog_projector.document_store import DocumentStore, JournalEntry
 from binlog_projector.errors import CacheUnavailable
+from binlog_projector.findings import Finding
 from binlog_projector.metrics import ProjectorMetrics
 from reader.read_model import (
     ENTITIES,
@@ -71,23 +72,43 @@ return 1
 """
 
 
-def connect(url: str) -> redis.Redis:
+Client = redis.Redis
+
+
+def connect(url: str) -> Client:
     """A client that gives up after a second; retrying is the cache stage's own business."""
     return redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=None, protocol=2)
 
 
-def check_eviction(client: redis.Redis) -> Check:
+def read_watermark(client: Client) -> Watermark | None:
+    """The watermark in force, or None if there is none. Raises CacheUnavailable."""
+    with cache_errors():
+        raw = client.get(WATERMARK_KEY)
+    return Watermark.decode(raw) if isinstance(raw, bytes) else None
+
+
+@contextlib.contextmanager
+def cache_errors() -> Iterator[None]:
+    """Turn redis-py's errors into CacheUnavailable."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise CacheUnavailable(f"Redis does not answer: {error}") from error
+
+
+def check_eviction(client: Client) -> Finding:
     """The watermark has no TTL: under volatile-* it is never evicted, and memory pressure only costs hits."""
-    policy = str(client.info("memory")["maxmemory_policy"])
+    with cache_errors():
+        policy = str(client.info("memory")["maxmemory_policy"])
     ok = policy.startswith("volatile-") or policy == "noeviction"
-    return Check("redis maxmemory-policy", ok, policy, "volatile-*", "CONFIG SET maxmemory-policy volatile-lfu")
+    return Finding("redis maxmemory-policy", ok, policy, "volatile-*", "CONFIG SET maxmemory-policy volatile-lfu")
 
 
 class CacheStage:
     """Follows the journal of the serving build. `watermark` is None while Redis is away or not understood."""
 
     def __init__(
-        self, client: redis.Redis, documents: DocumentStore, metrics: ProjectorMetrics, chance: random.Random
+        self, client: Client, documents: DocumentStore, metrics: ProjectorMetrics, chance: random.Random
     ) -> None:
         self.client = client
         self.documents = documents
@@ -115,19 +136,15 @@ class CacheStage:
 
     def catch_up(self) -> None:
         """Read the watermark and go on from there, or from an empty cache. Raises CacheUnavailable, StandDown."""
-        try:
-            raw = self.client.get(WATERMARK_KEY)
-            found = bytes(raw).decode() if isinstance(raw, bytes) else ""
+        self.watermark = None
+        with cache_errors():
+            found = read_watermark(self.client)
             serving = self.documents.serving()
-            watermark = Watermark.decode(found) if found else None
-            if reason := self._break_in_history(watermark, serving.epoch):
+            if reason := self._break_in_history(found, serving.epoch):
                 self._start_empty(found, reason)
             else:
-                self.watermark = watermark
+                self.watermark = found
                 self._replay()
-        except redis.RedisError as error:
-            self._lost(error)
-            raise CacheUnavailable(f"Redis does not answer: {error}") from error
 
     def _break_in_history(self, watermark: Watermark | None, epoch: str) -> str:
         """Why the cache cannot be continued from this watermark; empty if it can."""
@@ -144,10 +161,12 @@ class CacheStage:
             return "" if watermark.batch_id == checkpoint.batch_id else "history"
         return "" if self.documents.batch_id(watermark.seq) == watermark.batch_id else "history"
 
-    def _start_empty(self, found: str, reason: str) -> None:
+    def _start_empty(self, found: Watermark | None, reason: str) -> None:
+        """A new epoch is an empty cache; if somebody else moved the watermark meanwhile, the next look decides."""
+        self.watermark = None
         serving = self.documents.new_cache_epoch()
         watermark = self.documents.position.checkpoint.watermark(serving.epoch)
-        if self.set_script(keys=[WATERMARK_KEY], args=[found, watermark.encode()]):
+        if self.set_script(keys=[WATERMARK_KEY], args=[found.encode() if found else "", watermark.encode()]):
             self.watermark = watermark
             self.metrics.epochs.labels(reason).inc()
             log.info("cache starts empty", reason=reason, epoch=serving.epoch, seq=watermark.seq)
@@ -157,7 +176,7 @@ class CacheStage:
         while self.watermark is not None and self.watermark.seq < self.documents.position.checkpoint.seq:
             entries = self.documents.journal(self.watermark.seq, REPLAY_ENTRIES)
             if not entries:
-                self._start_empty(self.watermark.encode(), "journal")
+                self._start_empty(self.watermark, "journal")
             for entry in entries:
                 if self.watermark is not None:
                     self._apply(self.watermark, entry)

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from binlog_projector.errors import SourceMisconfigured
+from binlog_projector.findings import Finding
 from binlog_projector.source import Connection, MySqlSource, query_rows, query_value
+from tidemark.gtid import GtidSet
 from writer.schema import SCHEMA, TABLES
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding. `name` is the setting as MySQL calls it, or what was looked at."""
-
-    name: str
-    ok: bool
-    found: str
-    expected: str
-    remedy: str
-
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return f"{self.name} is {self.found!r}, should be {self.expected}: {self.remedy}"
 
 
 @dataclass(frozen=True)
@@ -52,10 +36,9 @@ VARIABLES = (
     Variable("log_replica_updates", "ON", "start mysqld with --log-replica-updates"),
 )
 GRANTS = ("REPLICATION SLAVE", "REPLICATION CLIENT", "SELECT", "LOCK TABLES")
-Look = Callable[[Connection], Check]
 
 
-def check_source(source: MySqlSource, retention_hours: int) -> list[Check]:
+def check_source(source: MySqlSource, retention_hours: int) -> list[Finding]:
     """All findings, good ones too. Raises SourceUnavailable."""
     with source.session() as connection:
         return [
@@ -63,30 +46,31 @@ def check_source(source: MySqlSource, retention_hours: int) -> list[Check]:
             _retention(connection, retention_hours),
             _grants(connection),
             _server_id(connection, source),
+            _tagged_gtids(connection),
             *(_table(connection, name) for name in TABLES),
             _cascades(connection),
         ]
 
 
-def demand(checks: list[Check]) -> None:
+def demand(checks: list[Finding]) -> None:
     """Raise SourceMisconfigured that names every check that failed."""
     failed = [str(check) for check in checks if not check.ok]
     if failed:
         raise SourceMisconfigured("; ".join(failed))
 
 
-def _variable(connection: Connection, variable: Variable) -> Check:
+def _variable(connection: Connection, variable: Variable) -> Finding:
     rows = query_rows(connection, "SHOW GLOBAL VARIABLES WHERE Variable_name = %s", (variable.name,))
     found = str(rows[0][1]) if rows else "(not there)"
     ok = found == variable.expected or (not rows and variable.may_be_missing)
-    return Check(variable.name, ok, found, variable.expected or "(empty)", variable.remedy)
+    return Finding(variable.name, ok, found, variable.expected or "(empty)", variable.remedy)
 
 
-def _retention(connection: Connection, hours: int) -> Check:
+def _retention(connection: Connection, hours: int) -> Finding:
     seconds = int(query_value(connection, "SELECT @@global.binlog_expire_logs_seconds"))
     purging = query_rows(connection, "SHOW GLOBAL VARIABLES WHERE Variable_name = 'binlog_expire_logs_auto_purge'")
     kept_for_ever = seconds == 0 or (bool(purging) and purging[0][1] == "OFF")
-    return Check(
+    return Finding(
         "binlog_expire_logs_seconds",
         kept_for_ever or seconds >= hours * 3600,
         str(seconds),
@@ -96,11 +80,11 @@ def _retention(connection: Connection, hours: int) -> Check:
     )
 
 
-def _grants(connection: Connection) -> Check:
+def _grants(connection: Connection) -> Finding:
     lines = [str(row[0]).replace("`", "") for row in query_rows(connection, "SHOW GRANTS")]
     usable = [line for line in lines if " ON *.* " in line or f" ON {SCHEMA}.* " in line]
     missing = [grant for grant in GRANTS if not any(_grants_it(line, grant) for line in usable)]
-    return Check(
+    return Finding(
         "grants",
         not missing,
         f"missing {', '.join(missing)}" if missing else "all",
@@ -114,11 +98,11 @@ def _grants_it(line: str, grant: str) -> bool:
     return grant in granted or "ALL PRIVILEGES" in granted
 
 
-def _server_id(connection: Connection, source: MySqlSource) -> Check:
+def _server_id(connection: Connection, source: MySqlSource) -> Finding:
     own = int(query_value(connection, "SELECT @@global.server_id"))
     others = [str(row[4]) for row in query_rows(connection, "SHOW REPLICAS") if int(row[0]) == source.server_id]
     taken = own == source.server_id or any(other.lower() != source.uuid for other in others)
-    return Check(
+    return Finding(
         "server_id",
         not taken,
         f"{source.server_id} is taken" if taken else str(source.server_id),
@@ -127,7 +111,14 @@ def _server_id(connection: Connection, source: MySqlSource) -> Check:
     )
 
 
-def _table(connection: Connection, name: str) -> Check:
+def _tagged_gtids(connection: Connection) -> Finding:
+    sources = list(GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed")))
+    tagged = ", ".join(source for source in sources if ":" in source)
+    remedy = "tagged GTIDs cannot be followed yet: do not set gtid_next to AUTOMATIC:tag"
+    return Finding("tagged GTIDs", not tagged, tagged or "none", "none", remedy)
+
+
+def _table(connection: Connection, name: str) -> Finding:
     table = TABLES[name]
     columns = query_rows(
         connection,
@@ -141,10 +132,10 @@ def _table(connection: Connection, name: str) -> Check:
     wrong += [] if keys == set(table.primary_key) else [f"primary key is ({', '.join(sorted(keys))})"]
     found = ("; ".join(wrong) if wrong else "as declared") if columns else "missing"
     expected = f"columns {', '.join(table.columns)}, primary key ({', '.join(table.primary_key)})"
-    return Check(f"table {SCHEMA}.{name}", found == "as declared", found, expected, "run `python -m writer migrate`")
+    return Finding(f"table {SCHEMA}.{name}", found == "as declared", found, expected, "run `python -m writer migrate`")
 
 
-def _cascades(connection: Connection) -> Check:
+def _cascades(connection: Connection) -> Finding:
     rows: list[tuple[Any, ...]] = query_rows(
         connection,
         "SELECT table_name, constraint_name FROM information_schema.referential_constraints"
@@ -153,7 +144,7 @@ def _cascades(connection: Connection) -> Check:
         (SCHEMA,),
     )
     found = ", ".join(f"{table}.{constraint}" for table, constraint in rows if table in TABLES)
-    return Check(
+    return Finding(
         "foreign keys",
         not found,
         found or "RESTRICT",

@@ -19,8 +19,8 @@ from pymongo.write_concern import WriteConcern
 
 from binlog_projector.batch import Batch, DocumentChange
 from binlog_projector.changes import Anchor
-from binlog_projector.checks import Check
 from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
+from binlog_projector.findings import Finding
 from binlog_projector.mutations import DocumentId
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, Checkpoint, Serving, checkpoint_id
 from tidemark.gtid import Gtid, GtidSet
@@ -72,12 +72,12 @@ def connect(url: str) -> MongoClient[BsonDocument]:
     )
 
 
-def check_replica_set(client: MongoClient[BsonDocument]) -> Check:
+def check_replica_set(client: MongoClient[BsonDocument]) -> Finding:
     """Transactions need a replica set; one node is enough."""
     with store_errors("its topology"):
         name = client.admin.command("hello").get("setName", "")
     remedy = "start mongod with --replSet and run rs.initiate()"
-    return Check("mongodb replica set", bool(name), name or "none", "a replica set", remedy)
+    return Finding("mongodb replica set", bool(name), name or "none", "a replica set", remedy)
 
 
 class DocumentStore:

@@ -12,11 +12,10 @@ import threading
 import time
 from collections.abc import Iterator
 
-import redis
 import structlog
 
 from binlog_projector.batch import Batcher
-from binlog_projector.cache import CacheStage
+from binlog_projector.cache import CacheStage, Client
 from binlog_projector.checks import check_source, demand
 from binlog_projector.control_store import ControlStore
 from binlog_projector.document_store import DocumentStore
@@ -55,7 +54,7 @@ class Projector:
         self,
         source: MySqlSource,
         control: ControlStore,
-        cache_client: redis.Redis,
+        cache_client: Client,
         health: Health,
         retention_hours: int,
         chance: random.Random,
@@ -188,5 +187,6 @@ class Steps:
         try:
             self.cache.catch_up()
             self.backoff.reset()
-        except CacheUnavailable:
+        except CacheUnavailable as error:
+            log.warning("cache unavailable", error=str(error))
             self.look_at_cache = time.monotonic() + self.backoff.next_seconds()

@@ -138,7 +138,7 @@ class Stream:
         return item
 
     def close(self) -> None:
-        """The thread closes its own connection at the next heartbeat: closing it under a blocked read would wait too."""
+        """The thread closes its connection at the next heartbeat: closing it under a blocked read would wait too."""
         self.stopping.set()
         if not self.thread.is_alive():
             self.reader.close()

@@ -67,6 +67,7 @@ class Process:
     """One process of ours; its log is shown when it fails."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.expected_status = 0
         self.log = Path(tempfile.mkstemp(prefix="tidemark-", suffix=".log")[1])
         with self.log.open("w") as output:
             self.popen = subprocess.Popen(
@@ -95,9 +96,9 @@ def process(environment: Mapping[str, str], *arguments: str) -> Iterator[Process
     started = Process(arguments, environment)
     try:
         yield started
-        assert started.popen.poll() in (None, 0, -signal.SIGKILL), started.tail()
         if started.popen.poll() is None:
             assert started.stop() == 0, started.tail()
+        assert started.popen.poll() in (started.expected_status, -signal.SIGKILL), started.tail()
     except BaseException:
         print(started.tail(), file=sys.stderr)
         raise

@@ -1,22 +1,26 @@
+"""Filling the cache as a reader does, without its HTTP: every entity at the watermark that is in force."""
+
+from __future__ import annotations
+
 from typing import Any
+
 import redis
 from pymongo import MongoClient
+
 from ops.stack import Stack
-from reader.read_model import *
+from reader.read_model import COLLECTIONS, ENTITIES, VALUE_TTL_MS, cache_key, encode_entity, is_present
+from tests.harness import watermark
 
 
-def fill_everything(stack: Stack) -> None:
+def fill_cache(stack: Stack) -> None:
+    mark = watermark(stack)
+    assert mark is not None
     with (
         redis.Redis.from_url(stack.redis.admin_url) as cache,
         MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client,
     ):
-        mark = Watermark.decode(cache.get(WATERMARK_KEY))
         for entity in ENTITIES.values():
-            for doc in client["tidemark"][COLLECTIONS[entity.collection].in_build(mark.build)].find():
-                if is_present(doc):
-                    cache.set(
-                        cache_key(mark.epoch, entity.key(doc["_id"])),
-                        encode_entity(entity, doc),
-                        px=VALUE_TTL_MS,
-                        nx=True,
-                    )
+            for document in client["tidemark"][COLLECTIONS[entity.collection].in_build(mark.build)].find():
+                if is_present(document):
+                    key = cache_key(mark.epoch, entity.key(document["_id"]))
+                    cache.set(key, encode_entity(entity, document), px=VALUE_TTL_MS, nx=True)

@@ -19,44 +19,13 @@ from tests.harness import (
     create_tables,
     projector,
     projector_environment,
-    run_sql,
     wait_until,
     wait_until_caught_up,
 )
+from tests.reader_fills import fill_cache
+from tests.traffic import seed_rows, write_traffic
 
 STREAMING_POINTS = ["inside_transaction", "after_commit", "after_apply"]
-
-
-def seed_rows(connection: Connection) -> None:
-    create_tables(connection)
-    run_sql(
-        connection,
-        "INSERT INTO users (subject, handle, display_name) VALUES "
-        + ", ".join(f"('s{n}', 'h{n}', 'N')" for n in range(20)),
-        "INSERT INTO posts (author_id, body) VALUES " + ", ".join(f"({n % 20 + 1}, 'post #t{n}')" for n in range(50)),
-    )
-
-
-def write_traffic(connection: Connection, chance: random.Random, transactions: int) -> None:
-    for _ in range(transactions):
-        post, user = chance.randint(1, 50), chance.randint(1, 20)
-        statement = chance.choice(
-            [
-                f"INSERT IGNORE INTO likes (post_id, user_id) VALUES ({post}, {user})",
-                f"DELETE FROM likes WHERE post_id = {post} AND user_id = {user}",
-                f"INSERT INTO comments (post_id, author_id, body) VALUES ({post}, {user}, 'c')",
-                f"UPDATE posts SET body = 'edited {chance.random()}' WHERE id = {post}",
-                f"INSERT IGNORE INTO follows (follower_id, followee_id) VALUES ({user}, {chance.randint(1, 20)})",
-            ]
-        )
-        run_sql(connection, statement)
-
-
-def fill_cache(stack: Stack) -> None:
-    """Cache every post and user as a reader would have, at the watermark."""
-    from tests.reader_fills import fill_everything
-
-    fill_everything(stack)
 
 
 def crash(environment: dict[str, str], point: str, count: int, connection: Connection, chance: random.Random) -> None:
@@ -77,6 +46,7 @@ def seconds_until_streaming(restarted: Process) -> float:
 def check_streaming_crashes(stack: Stack, point: str, times: int) -> None:
     environment, chance, pauses = projector_environment(stack), random.Random(point), []
     with admin_connection(stack) as connection:
+        create_tables(connection)
         seed_rows(connection)
         with projector(environment):
             wait_until_caught_up(stack, connection)
@@ -93,6 +63,7 @@ def check_streaming_crashes(stack: Stack, point: str, times: int) -> None:
 def check_snapshot_crashes(stack: Stack, times: int) -> None:
     environment, chance = projector_environment(stack), random.Random(7)
     with admin_connection(stack) as connection:
+        create_tables(connection)
         seed_rows(connection)
         for _ in range(times):
             crash(environment, "during_snapshot", chance.randint(1, 2), connection, chance)

@@ -11,7 +11,7 @@ import pytest
 from binlog_projector.batch import MAX_KEYS, Batch, Batcher, DocumentChange, keys_of
 from binlog_projector.changes import Position, RowChange, Transaction
 from binlog_projector.errors import SourceUnavailable, UnprojectableRow
-from binlog_projector.mutations import Increment, Invalidate, Put, Remove
+from binlog_projector.mutations import Increment, Invalidate, Put
 from binlog_projector.projections import COUNTERS, PROJECTIONS, hashtags, project
 from reader.read_model import COLLECTIONS
 from tidemark.gtid import EMPTY, Gtid

@@ -1,0 +1,200 @@
+"""The running projector against real servers that come and go."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from binlog_projector.source import Connection
+from ops.stack import Stack
+from reader.read_model import WATERMARK_KEY
+from tests.harness import (
+    admin_connection,
+    assert_everything_is_equal,
+    create_tables,
+    projector,
+    projector_environment,
+    run_sql,
+    wait_until,
+    wait_until_caught_up,
+    watermark,
+)
+from tests.reader_fills import fill_cache
+from tests.traffic import seed_rows, write_traffic
+
+
+@pytest.fixture
+def connection(stack: Stack) -> Iterator[Connection]:
+    with admin_connection(stack) as connection:
+        create_tables(connection)
+        seed_rows(connection)
+        yield connection
+
+
+def test_a_snapshot_and_what_follows_it_are_one_history(stack: Stack, connection: Connection) -> None:
+    write_traffic(connection, random.Random(1), 50)
+    with projector(projector_environment(stack)):
+        write_traffic(connection, random.Random(2), 100)
+        wait_until_caught_up(stack, connection)
+        fill_cache(stack)
+        write_traffic(connection, random.Random(3), 100)
+        wait_until_caught_up(stack, connection)
+        assert assert_everything_is_equal(stack, connection) > 50
+
+
+def test_counters_belong_to_the_id(stack: Stack, connection: Connection) -> None:
+    """Trace 13: a like of a post that is deleted and made again, with children left behind and keys changed."""
+    with projector(projector_environment(stack)):
+        wait_until_caught_up(stack, connection)
+        fill_cache(stack)
+        run_sql(
+            connection,
+            "SET foreign_key_checks = 0",
+            "INSERT INTO likes (post_id, user_id) VALUES (1, 1), (1, 2), (999, 3)",
+            "DELETE FROM posts WHERE id = 1",
+        )
+        wait_until_caught_up(stack, connection)
+        assert_everything_is_equal(stack, connection)
+        run_sql(
+            connection,
+            "INSERT INTO posts (id, author_id, body) VALUES (1, 2, 'again')",
+            "UPDATE posts SET id = 5000 WHERE id = 2",
+            "REPLACE INTO users (id, subject, handle, display_name) VALUES (1, 'new', 'h5', 'Replaced')",
+            "DELETE FROM likes WHERE post_id = 999",
+            "SET foreign_key_checks = 1",
+        )
+        wait_until_caught_up(stack, connection)
+        assert assert_everything_is_equal(stack, connection) > 50
+
+
+def stop_and_start(stack: Stack, store: str) -> None:
+    server = getattr(stack, store)
+    server.stop()
+    server.start()
+
+
+def kill_and_start(stack: Stack, store: str) -> None:
+    server = getattr(stack, store)
+    server.kill()
+    server.start()
+
+
+@pytest.mark.parametrize("fault", [stop_and_start, kill_and_start])
+@pytest.mark.parametrize("store", ["mysql", "mongodb", "redis"])
+def test_it_reconnects_and_nothing_is_lost(
+    stack: Stack, connection: Connection, store: str, fault: Callable[[Stack, str], None]
+) -> None:
+    with projector(projector_environment(stack)):
+        wait_until_caught_up(stack, connection)
+        fill_cache(stack)
+        write_traffic(connection, random.Random(4), 30)
+        fault(stack, store)
+        with admin_connection(stack) as again:
+            write_traffic(again, random.Random(5), 30)
+            wait_until_caught_up(stack, again)
+            assert_everything_is_equal(stack, again)
+
+
+def test_mongodb_goes_on_while_redis_is_away(stack: Stack, connection: Connection) -> None:
+    with projector(projector_environment(stack)) as running:
+        wait_until_caught_up(stack, connection)
+        fill_cache(stack)
+        stack.redis.stop()
+        try:
+            write_traffic(connection, random.Random(6), 30)
+            from tests.oracle import actual_documents, expected_documents
+
+            wait_until(lambda: actual_documents(stack) == expected_documents(connection), "MongoDB to follow alone")
+            assert running.popen.poll() is None
+        finally:
+            stack.redis.start()
+        wait_until_caught_up(stack, connection)
+        assert assert_everything_is_equal(stack, connection) > 50
+
+
+def test_a_flushed_redis_gets_a_new_epoch(stack: Stack, connection: Connection) -> None:
+    with projector(projector_environment(stack)):
+        wait_until_caught_up(stack, connection)
+        fill_cache(stack)
+        before = watermark(stack)
+        with redis.Redis.from_url(stack.redis.admin_url) as cache:
+            cache.flushall()
+        after = wait_until(lambda: watermark(stack), "a watermark")
+    assert before is not None and after.epoch != before.epoch
+
+
+def test_a_watermark_of_another_history_is_not_continued(stack: Stack, connection: Connection) -> None:
+    """Trace 8: the same seq under another batch id means that MongoDB's history is another one."""
+    environment = projector_environment(stack)
+    with projector(environment):
+        wait_until_caught_up(stack, connection)
+        fill_cache(stack)
+    mark = watermark(stack)
+    assert mark is not None
+    forged = mark.encode().replace(mark.batch_id, "0" * 16)
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        cache.set(WATERMARK_KEY, forged)
+    with projector(environment):
+        found = wait_until(lambda: (now := watermark(stack)) and now.epoch != mark.epoch and now, "a new epoch")
+    assert found.batch_id == mark.batch_id
+
+
+def test_an_old_dump_of_redis_is_brought_forward_by_the_journal(stack: Stack, connection: Connection) -> None:
+    with projector(projector_environment(stack)):
+        wait_until_caught_up(stack, connection)
+        fill_cache(stack)
+        dump = dump_redis(stack)
+        write_traffic(connection, random.Random(8), 60)
+        wait_until_caught_up(stack, connection)
+        restore_redis(stack, dump)
+        write_traffic(connection, random.Random(9), 5)
+        wait_until_caught_up(stack, connection)
+        assert assert_everything_is_equal(stack, connection) > 50
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        epochs = {key.split(b":")[1] for key in cache.scan_iter(match="tidemark:e*")}
+    assert len(epochs) == 1, "the journal was enough: no new epoch was needed"
+
+
+def dump_redis(stack: Stack) -> dict[bytes, tuple[int, bytes]]:
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        dumped = {}
+        for key in cache.scan_iter():
+            content = cache.dump(key)
+            assert isinstance(content, bytes)
+            dumped[key] = (max(0, int(cache.pttl(key))), content)
+        return dumped
+
+
+def restore_redis(stack: Stack, dump: dict[bytes, tuple[int, bytes]]) -> None:
+    """All at once, as a failover to an old copy would."""
+    with redis.Redis.from_url(stack.redis.admin_url) as cache, cache.pipeline(transaction=True) as pipeline:
+        pipeline.flushall()
+        for key, (ttl, content) in dump.items():
+            pipeline.restore(key, ttl, content)
+        pipeline.execute()
+
+
+def test_sigterm_drains_and_the_next_one_goes_on_at_once(stack: Stack, connection: Connection) -> None:
+    environment = projector_environment(stack)
+    with projector(environment) as first:
+        wait_until_caught_up(stack, connection)
+        write_traffic(connection, random.Random(10), 50)
+        assert first.stop() == 0
+        assert first.events()[-1]["event"] == "drained"
+    with projector(environment):
+        wait_until_caught_up(stack, connection, seconds=10)
+        assert_everything_is_equal(stack, connection)
+
+
+def test_what_needs_an_operator_ends_the_process_with_the_reason(stack: Stack, connection: Connection) -> None:
+    with projector(projector_environment(stack)) as running:
+        wait_until_caught_up(stack, connection)
+        run_sql(connection, "TRUNCATE TABLE follows")
+        assert running.popen.wait(timeout=20) == 1
+        stopped = running.events()[-1]
+        running.expected_status = 1
+    assert (stopped["event"], stopped["kind"]) == ("stopped", "UnsupportedEvent")
+    assert "follows" in stopped["reason"] and "rebuild" in stopped["reason"]

@@ -1,0 +1,218 @@
+"""What the stream delivers, and what stops it: each fault made on a real MySQL."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from binlog_projector.changes import Anchor, Transaction
+from binlog_projector.errors import PositionLost, ProjectorError, SourceBehind, UnsupportedEvent
+from binlog_projector.projections import project
+from binlog_projector.source import Connection, MySqlSource, query_value
+from ops.stack import Stack
+from tests.harness import admin_connection, create_tables, rows, run_sql, wait_until
+from tidemark.gtid import EMPTY, Gtid, GtidSet
+from writer.schema import USERS
+
+USER = "INSERT INTO users (subject, handle, display_name) VALUES ('{0}', '{0}', 'N')"
+
+
+@pytest.fixture
+def connection(stack: Stack) -> Iterator[Connection]:
+    with admin_connection(stack) as connection:
+        create_tables(connection)
+        run_sql(connection, USER.format("first"))
+        yield connection
+
+
+@pytest.fixture
+def source(stack: Stack) -> MySqlSource:
+    return MySqlSource(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], 7331)
+
+
+def executed(connection: Connection) -> GtidSet:
+    return GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
+
+
+@contextlib.contextmanager
+def streaming(source: MySqlSource, applied: GtidSet) -> Iterator[Callable[[], Transaction]]:
+    stream = source.stream(applied, None)
+    stream.start()
+
+    def next_transaction() -> Transaction:
+        return wait_until(lambda: stream.get(0.1), "a transaction")
+
+    with contextlib.closing(stream):
+        yield next_transaction
+
+
+def test_a_transaction_comes_whole_with_both_images_and_its_times(connection: Connection, source: MySqlSource) -> None:
+    before = executed(connection)
+    with streaming(source, before) as next_transaction:
+        run_sql(
+            connection, "BEGIN", USER.format("second"), "UPDATE users SET bio = 'é😀' WHERE handle = 'first'", "COMMIT"
+        )
+        found = next_transaction()
+    assert found.gtid not in before and found.gtid in executed(connection)
+    assert (
+        abs(found.original_commit_us - query_value(connection, "SELECT UNIX_TIMESTAMP(NOW(6)) * 1000000")) < 60_000_000
+    )
+    insert, update = found.changes
+    assert (insert.before, insert.after and insert.after["handle"]) == (None, "second")
+    assert (update.before and update.before["bio"], update.after and update.after["bio"]) == ("", "é😀")
+
+
+def test_rolled_back_work_is_never_seen(connection: Connection, source: MySqlSource) -> None:
+    with streaming(source, executed(connection)) as next_transaction:
+        run_sql(connection, "BEGIN", USER.format("never"), "ROLLBACK")
+        run_sql(connection, "BEGIN", USER.format("kept"), "SAVEPOINT s", USER.format("not"), "ROLLBACK TO s", "COMMIT")
+        assert [change.after and change.after["handle"] for change in next_transaction().changes] == ["kept"]
+
+
+def test_other_tables_and_harmless_ddl_only_move_the_position(connection: Connection, source: MySqlSource) -> None:
+    with streaming(source, executed(connection)) as next_transaction:
+        run_sql(connection, "CREATE TABLE other (id INT PRIMARY KEY)", "INSERT INTO other VALUES (1)")
+        run_sql(connection, "ALTER TABLE users ADD COLUMN extra INT", USER.format("after"))
+        found = [next_transaction() for _ in range(4)]
+    assert [len(transaction.changes) for transaction in found] == [0, 0, 0, 1]
+    assert found[-1].changes[0].after and found[-1].changes[0].after["handle"] == "after"
+
+
+@pytest.mark.parametrize(
+    ("statements", "reason"),
+    [
+        (["TRUNCATE TABLE follows"], "the watched table follows was changed as a whole"),
+        (["RENAME TABLE follows TO follows_old"], "the watched table follows was changed as a whole"),
+        (["SET binlog_format = STATEMENT", "DELETE FROM likes"], "logged as a statement"),
+        (["SET binlog_row_image = MINIMAL", "UPDATE users SET bio = 'x'"], "partial row image"),
+        (["SET binlog_transaction_compression = ON", USER.format("packed")], "TRANSACTION_PAYLOAD"),
+        (["SET gtid_next = 'AUTOMATIC:blue'", USER.format("tagged")], "GTID_TAGGED_LOG"),
+        (["XA START 'x'", USER.format("xa"), "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "XA"),
+        (["ALTER TABLE users DROP COLUMN bio", "UPDATE users SET display_name = 'y'"], "bio"),
+    ],
+)
+def test_what_cannot_be_projected_truthfully_stops(
+    stack: Stack, connection: Connection, source: MySqlSource, statements: list[str], reason: str
+) -> None:
+    with streaming(source, executed(connection)) as next_transaction, admin_connection(stack) as other:
+        try:
+            run_sql(other, *statements)
+        finally:
+            run_sql(other, "SET gtid_next = AUTOMATIC")
+        with pytest.raises(ProjectorError, match=reason) as caught:
+            while True:
+                for change in next_transaction().changes:
+                    list(project(change))
+    if isinstance(caught.value, UnsupportedEvent):
+        assert "in transaction" in str(caught.value) and "binlog." in str(caught.value)
+
+
+def test_the_anchor_is_delivered_again_and_not_projected_twice(connection: Connection, source: MySqlSource) -> None:
+    with streaming(source, executed(connection)) as next_transaction:
+        run_sql(connection, USER.format("second"))
+        last = next_transaction()
+    stream = source.stream(executed(connection), Anchor(last.gtid, last.original_commit_us))
+    with contextlib.closing(stream):
+        stream.start()
+        run_sql(connection, USER.format("third"))
+        found = wait_until(lambda: stream.get(0.1), "a transaction")
+    assert found.changes[0].after and found.changes[0].after["handle"] == "third"
+
+
+def test_another_transaction_under_the_anchors_gtid_is_a_forked_history(
+    connection: Connection, source: MySqlSource
+) -> None:
+    """Trace 5: a restored volume uses GTIDs again for other rows, and both subset checks pass."""
+    everything = executed(connection)
+    last = everything.last_of(query_value(connection, "SELECT @@server_uuid"))
+    assert last is not None
+    with pytest.raises(PositionLost, match="another history"):
+        source.stream(everything, Anchor(last, 1))
+
+
+def test_an_errant_transaction_is_noticed_before_anything_is_applied(
+    connection: Connection, source: MySqlSource
+) -> None:
+    """Trace 5: a transaction that we never applied comes before the last applied one."""
+    with streaming(source, executed(connection)) as next_transaction:
+        run_sql(connection, USER.format("errant"), USER.format("last"))
+        errant, last = next_transaction(), next_transaction()
+    applied = executed(connection).without_gtid(errant.gtid)
+    with pytest.raises(PositionLost, match="another history"):
+        source.stream(applied, Anchor(last.gtid, last.original_commit_us))
+
+
+def test_a_source_without_our_transactions_is_behind(connection: Connection, source: MySqlSource) -> None:
+    ours = Gtid("aaaaaaaa-0000-0000-0000-000000000001", 5)
+    with pytest.raises(SourceBehind, match="lacks aaaaaaaa-0000-0000-0000-000000000001:5"):
+        source.stream(executed(connection).with_gtid(ours), None)
+
+
+def test_a_purged_binlog_is_a_lost_position(connection: Connection, source: MySqlSource) -> None:
+    run_sql(connection, "FLUSH BINARY LOGS")
+    newest = rows(connection, "SHOW BINARY LOGS")[-1][0]
+    run_sql(connection, f"PURGE BINARY LOGS TO '{newest}'")
+    with pytest.raises(PositionLost, match=r"purged .* rebuild"):
+        source.stream(EMPTY, None)
+
+
+def test_numbers_with_gaps_and_out_of_order_are_normal(
+    stack: Stack, connection: Connection, source: MySqlSource
+) -> None:
+    """Trace 20: an explicit GTID far ahead, then AUTOMATIC fills in from behind."""
+    uuid = query_value(connection, "SELECT @@server_uuid")
+    ahead = (executed(connection).last_of(uuid) or Gtid(uuid, 0)).number + 1000
+    with streaming(source, executed(connection)) as next_transaction, admin_connection(stack) as other:
+        run_sql(other, f"SET gtid_next = '{uuid}:{ahead}'", USER.format("ahead"), "SET gtid_next = AUTOMATIC")
+        run_sql(other, USER.format("behind"))
+        found = [next_transaction(), next_transaction()]
+    assert [transaction.changes[0].after and transaction.changes[0].after["handle"] for transaction in found] == [
+        "ahead",
+        "behind",
+    ]
+    assert found[1].gtid.number < found[0].gtid.number == ahead
+
+
+def test_a_snapshot_holds_exactly_its_gtid_set(stack: Stack, connection: Connection, source: MySqlSource) -> None:
+    """Trace 4: rows become visible before their GTID does; the lock closes the gap."""
+    start, done = executed(connection), threading.Event()
+
+    def write() -> None:
+        with admin_connection(stack) as writer:
+            for number in itertools.count():
+                if done.is_set():
+                    return
+                run_sql(writer, USER.format(f"u{number}"))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(30):
+            with source.consistent_snapshot() as snapshot:
+                users = sum(len(chunk) for chunk in snapshot.rows(USERS, 1000))
+            assert users - 1 == size(snapshot.executed - start)
+    finally:
+        done.set()
+        thread.join()
+
+
+def size(gtids: GtidSet) -> int:
+    return sum(last - first + 1 for spans in gtids.intervals.values() for first, last in spans)
+
+
+def test_an_idle_writer_transaction_only_delays_the_snapshot(
+    stack: Stack, connection: Connection, source: MySqlSource
+) -> None:
+    """Trace 4: the lock waits for open transactions; it gives up quickly and tries again, so that writers go on."""
+    with admin_connection(stack) as idle:
+        run_sql(idle, "BEGIN", USER.format("open"))
+        timer = threading.Timer(2.5, lambda: run_sql(idle, "COMMIT"))
+        timer.start()
+        with source.consistent_snapshot() as snapshot:
+            users = [row["handle"] for chunk in snapshot.rows(USERS, 1000) for row in chunk]
+        timer.join()
+    assert users == ["first", "open"]

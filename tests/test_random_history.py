@@ -1,0 +1,246 @@
+"""After any history, through HTTP and straight SQL, every document, counter and answer equals MySQL."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import httpx2
+import pymysql
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from binlog_projector.source import Connection
+from ops.stack import Stack
+from reader.read_model import LISTINGS, is_present
+from tests.harness import admin_connection, assert_everything_is_equal, run_sql, wait_until_caught_up
+from tests.oracle import Documents, expected_documents
+from tests.services import Services, running_services
+
+IDS, SUBJECTS = 12, 6
+Operation = tuple[int, int, int, int]
+Act = Callable[[Services, Connection, int, int, int], None]
+
+
+def http(method: str, path: str, body: Callable[[int, int, int], object] = lambda a, b, c: None) -> Act:
+    """A command of subject `a` with ids `b` and `c`; any answer but a failure of the service is right."""
+
+    def act(services: Services, connection: Connection, a: int, b: int, c: int) -> None:
+        answer = services.write(f"s{a % SUBJECTS}", method, path.format(b=b, c=c), body(a, b, c))
+        assert answer.status_code < 500, answer.text
+
+    return act
+
+
+def sql(*statements: str) -> Act:
+    """Statements of one transaction, in autocommit if there is one only; a constraint may refuse them."""
+
+    def act(services: Services, connection: Connection, a: int, b: int, c: int) -> None:
+        try:
+            run_sql(connection, *(statement.format(a=a, b=b, c=c, h=f"h{a}") for statement in statements))
+        except (pymysql.err.IntegrityError, pymysql.err.OperationalError):
+            run_sql(connection, "ROLLBACK")
+
+    return act
+
+
+def sql_without_checks(*statements: str) -> Act:
+    """As `sql`, with foreign keys off: parents go and come back, children stay."""
+    inner = sql(*statements)
+
+    def act(services: Services, connection: Connection, a: int, b: int, c: int) -> None:
+        run_sql(connection, "SET foreign_key_checks = 0")
+        inner(services, connection, a, b, c)
+        run_sql(connection, "SET foreign_key_checks = 1")
+
+    return act
+
+
+NEW_POST = "INSERT INTO posts (author_id, body) VALUES ({a}, 'sql #t{b}')"
+LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a})"
+COMMENT = "INSERT INTO comments (post_id, author_id, body) VALUES ({b}, {a}, 'c{c}')"
+ACTS: tuple[Act, ...] = (
+    http("PUT", "/user/me", lambda a, b, c: {"handle": f"h{b}", "display_name": f"N{c}", "bio": "é😀"}),
+    http("POST", "/post", lambda a, b, c: {"body": f"post {c} #tag{b % 3}"}),
+    http("POST", "/post", lambda a, b, c: {"body": f"another {c} #tag{b % 3} #x"}),
+    http("PATCH", "/post/{b}", lambda a, b, c: {"body": f"edited {c}"}),
+    http("DELETE", "/post/{b}"),
+    http("POST", "/post/{b}/comment", lambda a, b, c: {"body": f"comment {c}"}),
+    http("DELETE", "/comment/{b}"),
+    http("PUT", "/post/{b}/like"),
+    http("DELETE", "/post/{b}/like"),
+    http("PUT", "/user/{b}/follow"),
+    http("DELETE", "/user/{b}/follow"),
+    sql("BEGIN", NEW_POST, LIKE, "ROLLBACK"),
+    sql("BEGIN", NEW_POST, "SAVEPOINT s", LIKE, "ROLLBACK TO s", COMMENT, "COMMIT"),
+    sql("INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a}), ({b}, {c}), ({c}, {a})"),
+    sql("UPDATE posts SET body = CONCAT('many ', id) WHERE id % 3 = {a} % 3"),
+    sql("DELETE FROM likes WHERE user_id = {a}"),
+    sql("INSERT INTO likes (post_id, user_id) VALUES ({b}, {a}) ON DUPLICATE KEY UPDATE created_at = NOW(6)"),
+    sql(
+        "INSERT INTO users (subject, handle, display_name) VALUES ('s{a}', '{h}', 'U')"
+        " ON DUPLICATE KEY UPDATE display_name = 'U{c}'"
+    ),
+    sql_without_checks("REPLACE INTO users (id, subject, handle, display_name) VALUES ({b}, 's{a}', '{h}', 'R')"),
+    sql_without_checks("REPLACE INTO posts (id, author_id, body) VALUES ({b}, {a}, 'replaced')"),
+    sql_without_checks("UPDATE posts SET id = {c} + 100 WHERE id = {b}"),
+    sql_without_checks("UPDATE users SET id = {c} WHERE id = {b}"),
+    sql("UPDATE comments SET post_id = {b} WHERE id = {c}"),
+    sql("UPDATE IGNORE follows SET followee_id = {b} WHERE follower_id = {a}"),
+    sql_without_checks("DELETE FROM posts WHERE id = {b}"),
+    sql_without_checks(LIKE),
+    sql_without_checks("BEGIN", "DELETE FROM posts WHERE id = {b}", LIKE, "COMMIT"),
+    sql_without_checks("INSERT IGNORE INTO posts (id, author_id, body) VALUES ({b}, {a}, 'again #back')"),
+)
+operations = st.lists(
+    st.tuples(st.integers(0, len(ACTS) - 1), st.integers(1, IDS), st.integers(1, IDS), st.integers(1, IDS)),
+    min_size=110,
+    max_size=130,
+)
+
+
+@pytest.fixture(scope="module")
+def services_and_sql(shared_stack: Stack) -> Iterable[tuple[Stack, Services, Connection]]:
+    from tests.conftest import empty_stores
+
+    empty_stores(shared_stack)
+    with contextlib.ExitStack() as opened:
+        services = opened.enter_context(running_services(shared_stack))
+        yield shared_stack, services, opened.enter_context(admin_connection(shared_stack))
+
+
+@seed(20261123)
+@settings(
+    max_examples=6,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+@given(history=operations)
+def test_any_history_ends_with_everything_equal(
+    services_and_sql: tuple[Stack, Services, Connection], history: list[Operation]
+) -> None:
+    stack, services, connection = services_and_sql
+    chance = random.Random(str(history))
+    for kind, a, b, c in history:
+        ACTS[kind](services, connection, a, b, c)
+        if chance.random() < 0.3:
+            services.read(f"/post/{b}")  # so that there are entries to keep true
+            services.read(f"/user/{a}/followers")
+    wait_until_caught_up(stack, connection)
+    assert_everything_is_equal(stack, connection)
+    assert_every_read_is_equal(services, expected_documents(connection))
+    assert assert_everything_is_equal(stack, connection) > IDS
+
+
+def assert_every_read_is_equal(services: Services, documents: Documents) -> None:
+    for number in range(1, IDS + 2):
+        check_entity(services, f"/user/{number}", user_json(documents, number), documents["users"].get(number))
+    for number in {*range(1, IDS + 2), *documents["posts"]}:
+        check_entity(services, f"/post/{number}", post_json(documents, number), documents["posts"].get(number))
+    for listing in LISTINGS:
+        for parent_id, parent in documents[listing.parent.collection].items():
+            if is_present(parent):
+                path = listing.path.format(id=parent_id)
+                assert read_all(services, path) == listed(documents, listing.path, parent_id), path
+    for tag in ("tag0", "tag1", "x", "back", "nobody"):
+        tagged = [id for id, post in documents["posts"].items() if tag in post.get("hashtags", [])]
+        expected = [post_json(documents, id) for id in sorted(tagged, reverse=True)]
+        assert read_all(services, f"/hashtag/{tag}") == expected
+    check_feeds(services, documents)
+
+
+def check_entity(services: Services, path: str, expected: object, document: dict[str, Any] | None) -> None:
+    answer = services.read(path)
+    assert answer.headers["freshness"].startswith('as-of="')
+    if is_present(document):
+        assert (answer.status_code, answer.json()) == (200, expected), path
+    else:
+        assert answer.status_code == 404, path
+
+
+def check_feeds(services: Services, documents: Documents) -> None:
+    for user_id, user in documents["users"].items():
+        if is_present(user):
+            follows = documents["follows"].values()
+            followees = {edge["followee_id"] for edge in follows if edge["follower_id"] == user_id}
+            wanted = [
+                id for id, post in documents["posts"].items() if is_present(post) and post["author_id"] in followees
+            ]
+            expected = [post_json(documents, id) for id in sorted(wanted, reverse=True)]
+            assert read_all(services, "/feed", user["subject"]) == expected
+
+
+def read_all(services: Services, path: str, subject: str = "s0") -> list[Any]:
+    """All items, page after page, and the same again in small pages."""
+    whole = pages(services, path, subject)
+    assert whole == pages(services, f"{path}?limit=7", subject)
+    return whole
+
+
+def pages(services: Services, path: str, subject: str) -> list[Any]:
+    items: list[Any] = []
+    next_path: str | None = path
+    while next_path:
+        answer = services.read(next_path, subject)
+        assert answer.status_code == 200, (next_path, answer.text)
+        items += answer.json()["items"]
+        next_path = next_link(answer)
+    return items
+
+
+def next_link(answer: httpx2.Response) -> str | None:
+    link = answer.headers.get("link")
+    return link.split(">")[0].lstrip("<") if link else None
+
+
+def author_json(documents: Documents, id: int) -> dict[str, Any] | None:
+    user = documents["users"].get(id)
+    if user is None or not is_present(user):
+        return None
+    return {"id": str(id), "handle": user["handle"], "display_name": user["display_name"]}
+
+
+def user_json(documents: Documents, id: int) -> dict[str, Any] | None:
+    user = documents["users"].get(id)
+    names = ("bio", "post_count", "follower_count", "following_count", "created_at", "updated_at")
+    author = author_json(documents, id)
+    return {**author, **{name: user[name] for name in names}} if user and author else None
+
+
+def post_json(documents: Documents, id: int) -> dict[str, Any] | None:
+    post = documents["posts"].get(id)
+    if post is None or not is_present(post):
+        return None
+    names = ("body", "hashtags", "like_count", "comment_count", "created_at", "updated_at")
+    return {"id": str(id), **{name: post[name] for name in names}, "author": author_json(documents, post["author_id"])}
+
+
+def comment_json(documents: Documents, id: int) -> dict[str, Any]:
+    comment = documents["comments"][id]
+    names = ("body", "created_at", "updated_at")
+    return {
+        "id": str(id),
+        "post_id": str(comment["post_id"]),
+        **{name: comment[name] for name in names},
+        "author": author_json(documents, comment["author_id"]),
+    }
+
+
+def listed(documents: Documents, path: str, parent_id: int) -> list[dict[str, Any]]:
+    """What a list must show, newest first; items whose document is gone are left out."""
+    collection, by, item, shown = {
+        "/post/{id}/comments": ("comments", "post_id", "_id", comment_json),
+        "/post/{id}/likes": ("likes", "post_id", "user_id", user_json),
+        "/user/{id}/posts": ("posts", "author_id", "_id", post_json),
+        "/user/{id}/followers": ("follows", "followee_id", "follower_id", user_json),
+        "/user/{id}/following": ("follows", "follower_id", "followee_id", user_json),
+    }[path]
+    edges = [edge for edge in documents[collection].values() if is_present(edge) and edge.get(by) == parent_id]
+    order = (lambda edge: edge["_id"]) if item == "_id" else (lambda edge: (edge["created_at"], edge[item]))
+    found = [shown(documents, edge[item]) for edge in sorted(edges, key=order, reverse=True)]
+    return [json for json in found if json is not None]

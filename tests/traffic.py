@@ -1,0 +1,35 @@
+"""Rows to begin with, and random writes straight into MySQL."""
+
+from __future__ import annotations
+
+import random
+
+from binlog_projector.source import Connection
+from tests.harness import run_sql
+
+USERS, POSTS = 20, 50
+
+
+def seed_rows(connection: Connection) -> None:
+    users = ", ".join(f"('s{n}', 'h{n}', 'N')" for n in range(USERS))
+    posts = ", ".join(f"({n % USERS + 1}, 'post #t{n}')" for n in range(POSTS))
+    run_sql(
+        connection,
+        f"INSERT INTO users (subject, handle, display_name) VALUES {users}",
+        f"INSERT INTO posts (author_id, body) VALUES {posts}",
+    )
+
+
+def write_traffic(connection: Connection, chance: random.Random, transactions: int) -> None:
+    for _ in range(transactions):
+        post, user = chance.randint(1, POSTS), chance.randint(1, USERS)
+        statement = chance.choice(
+            [
+                f"INSERT IGNORE INTO likes (post_id, user_id) VALUES ({post}, {user})",
+                f"DELETE FROM likes WHERE post_id = {post} AND user_id = {user}",
+                f"INSERT INTO comments (post_id, author_id, body) VALUES ({post}, {user}, 'c')",
+                f"UPDATE posts SET body = 'edited {chance.random()}' WHERE id = {post}",
+                f"INSERT IGNORE INTO follows (follower_id, followee_id) VALUES ({user}, {chance.randint(1, USERS)})",
+            ]
+        )
+        run_sql(connection, statement)
