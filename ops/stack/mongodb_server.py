@@ -79,6 +79,7 @@ class MongoDbServer(Server):
             "--wiredTigerCacheSizeGB=0.25",
             "--oplogSize=512",
             "--setParameter=diagnosticDataCollectionEnabled=false",
+            "--setParameter=shutdownTimeoutMillisForSignaledShutdown=100",  # a lone node has no successor to wait for
             *self.options,
         ]
 

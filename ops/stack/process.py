@@ -1,5 +1,6 @@
 """Server processes: started so that they end with us or outlive us, recognised again by pid and start time, stopped."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -44,7 +45,8 @@ class ProcessIdentity:
     def send(self, number: signal.Signals) -> None:
         """Send a signal; does nothing when the process is gone or its pid belongs to another."""
         if self.is_alive():
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it may end between the look and the signal
+                os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> bool:
         """Wait at most that long for the end; returns whether it came."""
@@ -99,6 +101,12 @@ def launch_tethered(command: Sequence[str], folder: Path, log_path: Path) -> "su
 
     threading.Thread(target=keep, name=f"keeper of {folder.name}", daemon=True).start()
     return started.result()
+
+
+def kill_process(process: ProcessIdentity) -> None:
+    """SIGKILL and nothing before it: no chance to finish anything."""
+    process.send(signal.SIGKILL)
+    process.wait(KILLED_WITHIN_SECONDS)
 
 
 def stop_processes(processes: Sequence[ProcessIdentity], seconds: float) -> None:

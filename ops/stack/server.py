@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from .errors import PortTaken, ServerFailed
 from .ports import free_port, is_free
-from .process import POLL_SECONDS, Launch, ProcessIdentity, launch_tethered, stop_processes
+from .process import POLL_SECONDS, Launch, ProcessIdentity, kill_process, launch_tethered, stop_processes
 from .programs import Program
 
 READY_WITHIN_SECONDS = 60.0
@@ -109,9 +109,8 @@ class Server(ABC):
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is dead."""
-        self._send(signal.SIGKILL)
         if self.identity is not None:
-            stop_processes([self.identity], 0)
+            kill_process(self.identity)
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open and nothing answers."""
