@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from .cache import locked
 from .errors import StackError
 from .local_stack import Stack
-from .process import launch_detached, stop_processes
+from .process import launch_detached, launched_below, stop_processes
 from .progress import say
 from .server import STOPPED_WITHIN_SECONDS
 from .state import STORES, StackState
@@ -29,7 +29,7 @@ def up(arguments: argparse.Namespace) -> int:
         if state.is_up():
             say(f"already up in {directory}")
         else:
-            stop_processes(state.processes(), STOPPED_WITHIN_SECONDS)
+            stop_processes([*{*state.processes(), *launched_below(directory)}], STOPPED_WITHIN_SECONDS)
             ports = {store: port for store in STORES if (port := getattr(arguments, f"{store}_port")) is not None}
             stack = Stack(directory, ports=ports, external=external_urls(os.environ), launch=launch_detached)
             stack.start()
@@ -44,7 +44,7 @@ def down(arguments: argparse.Namespace) -> int:
     with locked(directory / "lock"):
         state = StackState.read(directory)
         stopped = [name for name, server in state.servers.items() if server.process and server.process.is_alive()]
-        stop_processes(state.processes(), STOPPED_WITHIN_SECONDS)
+        stop_processes([*{*state.processes(), *launched_below(directory)}], STOPPED_WITHIN_SECONDS)
         if state.servers:
             state.forget_processes()
     if arguments.json:

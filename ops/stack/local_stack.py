@@ -13,7 +13,7 @@ from .accounts import ACCOUNTS, CREATE_ACCOUNTS
 from .errors import NotOurs, StackError
 from .mongodb_server import MongoDbServer
 from .mysql_server import MySqlServer
-from .process import Launch, launch_tethered, stop_processes
+from .process import Launch, launch_tethered, launched_below, stop_processes
 from .redis_server import RedisServer
 from .server import STOPPED_WITHIN_SECONDS, Server
 from .state import STORES, ServerState, StackState
@@ -99,8 +99,8 @@ class Stack:
 
     def stop(self) -> None:
         """Stop all servers: gracefully, and by force when that takes too long; never raises for one that is gone."""
-        running = [server.identity for server in self.servers.values() if server.identity is not None]
-        stop_processes(running, STOPPED_WITHIN_SECONDS)
+        running = {server.identity for server in self.servers.values() if server.identity is not None}
+        stop_processes([*running.union(launched_below(self.directory))], STOPPED_WITHIN_SECONDS)
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 POLL_SECONDS = 0.02
+FOLDER_MARK = "TIDEMARK_SERVER_FOLDER"  # in the environment of every server: finds those that nobody had time to record
 KILLED_WITHIN_SECONDS = 10.0
 
 Launch = Callable[[Sequence[str], Path, Path], "subprocess.Popen[bytes]"]
@@ -77,8 +78,25 @@ def launch_detached(command: Sequence[str], folder: Path, log_path: Path) -> "su
     """Start a command in its own session, so that neither Ctrl-C nor our end reaches it; output goes to the log."""
     with log_path.open("ab") as log:
         return subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=folder,
+            env={**os.environ, FOLDER_MARK: str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+
+
+def launched_below(directory: Path) -> list[ProcessIdentity]:
+    """Every live process that was launched in a folder below `directory`, recorded or not."""
+    mark = f"{FOLDER_MARK}={directory}/".encode()
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # ended meanwhile, or somebody else's
+            if any(variable.startswith(mark) for variable in environment.read_bytes().split(b"\0")):
+                found.append(ProcessIdentity.of(int(environment.parent.name)))
+    return found
 
 
 def launch_tethered(command: Sequence[str], folder: Path, log_path: Path) -> "subprocess.Popen[bytes]":

@@ -17,7 +17,7 @@ from redis import Redis
 
 from ops.stack import Stack
 from ops.stack.__main__ import main
-from ops.stack.process import ProcessIdentity
+from ops.stack.process import ProcessIdentity, launched_below
 from ops.stack.state import StackState
 from ops.stack.urls import mysql_arguments
 from tests.stack.test_process import eventually
@@ -124,7 +124,7 @@ def test_an_up_that_is_interrupted_stops_what_it_started(tmp_path: Path, number:
     with starting(tmp_path) as (up, mysql):
         up.send_signal(number)
         assert up.wait(30) == 128 + number
-    assert not any(process.is_alive() for process in [mysql, *StackState.read(tmp_path).processes()])
+    assert not any(process.is_alive() for process in [mysql, *launched_below(tmp_path)])
 
 
 def test_down_ends_what_a_killed_up_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +132,7 @@ def test_down_ends_what_a_killed_up_left(tmp_path: Path, capsys: pytest.CaptureF
         up.kill()
     assert mysql.is_alive()
     quick(capsys, "down", "--dir", str(tmp_path))
-    assert not any(process.is_alive() for process in [mysql, *StackState.read(tmp_path).processes()])
+    assert not any(process.is_alive() for process in [mysql, *launched_below(tmp_path)])
 
 
 @contextmanager
