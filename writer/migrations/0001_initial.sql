@@ -1,7 +1,7 @@
 -- Foreign keys are RESTRICT: cascades are not in the binlog before MySQL 9.6, so the writer deletes children itself.
 CREATE TABLE users (
     id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
-    subject VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    subject VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
     handle VARCHAR(30) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci NOT NULL,
     display_name VARCHAR(80) NOT NULL,
     bio VARCHAR(500) NOT NULL DEFAULT '',
@@ -56,8 +56,8 @@ CREATE TABLE follows (
 
 -- Answers to commands with an Idempotency-Key, kept for a day; not projected.
 CREATE TABLE idempotency_keys (
-    subject VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-    idempotency_key VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    subject VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
+    idempotency_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
     request_hash BINARY(32) NOT NULL,
     status SMALLINT UNSIGNED NULL,
     location VARCHAR(255) NULL,

@@ -1,0 +1,89 @@
+"""People with tokens who use the writer over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Barrier
+from typing import Any, TypeVar
+
+import httpx2
+from starlette.testclient import TestClient
+
+from authorizer_lambda.settings import AuthSettings
+from authorizer_lambda.tokens import mint
+from tests.conftest import AUTH
+from tidemark.settings import load
+from writer.app import create_app
+from writer.settings import WriterSettings
+
+T = TypeVar("T")
+AUTH_SETTINGS = AuthSettings.from_environ(AUTH)
+
+
+def token(subject: str, *scopes: str) -> str:
+    return mint(AUTH_SETTINGS, subject, scopes or ("read", "write"), 600)
+
+
+@dataclass
+class Person:
+    """A subject with a token; `id` once there is a profile."""
+
+    http: httpx2.Client
+    subject: str
+    id: str = ""
+
+    def send(self, method: str, path: str, json: Any = None, **more: Any) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {token(self.subject)}", **more.pop("headers", {})}
+        return self.http.request(method, path, json=json, headers=headers, **more)
+
+    def post(self, body: str = "Hello") -> str:
+        """Write a post and return its id."""
+        answer = self.send("POST", "/post", {"body": body})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+
+@dataclass
+class Writer:
+    """The public application in this process."""
+
+    http: httpx2.Client
+
+    def stranger(self) -> Person:
+        """Somebody with a token and without a profile."""
+        return Person(self.http, f"subject|{secrets.token_hex(8)}")
+
+    def person(self) -> Person:
+        """Somebody with a profile."""
+        person = self.stranger()
+        answer = person.send("PUT", "/user/me", {"handle": new_handle(), "display_name": "Jane"})
+        assert answer.status_code == 201, answer.text
+        return Person(self.http, person.subject, answer.json()["id"])
+
+
+@contextlib.contextmanager
+def serving(mysql_url: str, pool_size: int = 8) -> Iterator[Writer]:
+    """The writer's public application, started and stopped, on the database of `mysql_url`."""
+    environment = {"TIDEMARK_WRITER_MYSQL_URL": mysql_url, "TIDEMARK_WRITER_POOL_SIZE": str(pool_size)}
+    with TestClient(create_app(load(WriterSettings, environment), AUTH_SETTINGS)) as http:
+        yield Writer(http)
+
+
+def new_handle() -> str:
+    return f"h_{secrets.token_hex(8)}"
+
+
+def at_once(*works: Callable[[], T]) -> list[T]:
+    """The results of all `works`, each run in a thread of its own, all started at the same moment."""
+    barrier = Barrier(len(works))
+
+    def start(work: Callable[[], T]) -> T:
+        barrier.wait(timeout=10)
+        return work()
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        return list(threads.map(start, works))

@@ -1,0 +1,80 @@
+"""The ASGI applications of the writer: the public one and the one of the admin port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypedDict
+
+import anyio
+import anyio.to_thread
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from authorizer_lambda.middleware import BearerAuthMiddleware
+from authorizer_lambda.settings import AuthSettings
+from tidemark.admin import admin_app
+from tidemark.http import EXCEPTION_HANDLERS, BodyLimit, RequestContext
+from writer import endpoints, metrics, openapi
+from writer.database import Database, readiness
+from writer.idempotency import keep_purging
+from writer.settings import WriterSettings
+
+OPENAPI_PATH = "/openapi.json"
+
+
+class State(TypedDict):
+    """What requests find in `request.state`."""
+
+    database: Database
+
+
+def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
+    """The public application; its lifespan owns the connection pool. It starts without MySQL too, but is not ready."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[State]:
+        database = Database(settings.mysql_url, settings.pool_size)
+        try:
+            async with anyio.create_task_group() as background:
+                background.start_soon(keep_purging, database)
+                yield {"database": database}
+                background.cancel_scope.cancel()
+        finally:
+            database.close()
+
+    description = msgspec.json.encode(openapi.document())
+
+    async def describe(request: Request) -> Response:
+        return Response(description, media_type="application/json")
+
+    app = Starlette(
+        routes=[*endpoints.routes(), Route(OPENAPI_PATH, describe)],
+        middleware=[
+            Middleware(RequestContext, observe=metrics.observe_request),
+            Middleware(BodyLimit),
+            Middleware(
+                BearerAuthMiddleware,
+                settings=auth,
+                public_paths=frozenset({OPENAPI_PATH}),
+                on_decision=metrics.count_decision,
+            ),
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # a redirect would be to http:// behind a TLS proxy, token and all
+    return app
+
+
+def create_admin_app(settings: WriterSettings) -> Starlette:
+    """Metrics, health and readiness; not for the public."""
+
+    async def ready() -> dict[str, str]:
+        return {"mysql": await anyio.to_thread.run_sync(readiness, settings.mysql_url)}
+
+    return admin_app(metrics.REGISTRY, ready)

@@ -1,0 +1,100 @@
+"""What clients may ask for, checked by its types, and the answers they get; OpenAPI is generated from both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+NOT_BLANK = r"^\s*[^\s\x00][^\x00]*$"
+NO_NUL = r"^[^\x00]*$"
+HANDLE = r"^[A-Za-z0-9_]{3,30}(?![\s\S])"  # Python's $ would let a final newline pass
+
+Id = Annotated[str, Meta(pattern="^[1-9][0-9]{0,18}$")]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]  # UTC, six decimals, Z
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who (`subject`, from the token), on what (ids, from the path: named as there), and what (the rest: the body)."""
+
+    subject: str
+
+
+class PutProfile(Command, frozen=True):
+    handle: Annotated[str, Meta(pattern=HANDLE)]
+    display_name: Annotated[str, Meta(min_length=1, max_length=80, pattern=NOT_BLANK)]
+    bio: Annotated[str, Meta(max_length=500, pattern=NO_NUL)] = ""
+
+
+class WritePost(Command, frozen=True):
+    body: Annotated[str, Meta(min_length=1, max_length=2000, pattern=NOT_BLANK)]
+
+
+class EditPost(Command, frozen=True):
+    post_id: int = msgspec.field(name="id")
+    body: Annotated[str, Meta(min_length=1, max_length=2000, pattern=NOT_BLANK)]
+
+
+class DeletePost(Command, frozen=True):
+    post_id: int = msgspec.field(name="id")
+
+
+class WriteComment(Command, frozen=True):
+    post_id: int = msgspec.field(name="id")
+    body: Annotated[str, Meta(min_length=1, max_length=1000, pattern=NOT_BLANK)]
+
+
+class DeleteComment(Command, frozen=True):
+    comment_id: int = msgspec.field(name="id")
+
+
+class LikePost(Command, frozen=True):
+    post_id: int = msgspec.field(name="id")
+
+
+class UnlikePost(LikePost, frozen=True):
+    pass
+
+
+class FollowUser(Command, frozen=True):
+    user_id: int = msgspec.field(name="id")
+
+
+class UnfollowUser(FollowUser, frozen=True):
+    pass
+
+
+class Profile(msgspec.Struct, frozen=True):
+    id: Id
+    handle: str
+    display_name: str
+    bio: str
+    created_at: Time
+    updated_at: Time
+
+
+class Post(msgspec.Struct, frozen=True):
+    id: Id
+    body: str
+    created_at: Time
+    updated_at: Time
+
+
+class Comment(msgspec.Struct, frozen=True):
+    id: Id
+    post_id: Id
+    body: str
+    created_at: Time
+    updated_at: Time
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the client gets: `body` is JSON or nothing; `replayed` if an earlier request had been given it already."""
+
+    status: int
+    body: bytes = b""
+    location: str | None = None
+    replayed: bool = False

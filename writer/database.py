@@ -1,0 +1,277 @@
+"""MySQL for commands: a pool of connections, one transaction per command, run again where that is safe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import anyio
+import anyio.to_thread
+import pymysql
+import structlog
+from dbutils.pooled_db import PooledDB
+from pymysql.constants import CLIENT, CR, ER, FIELD_TYPE
+from pymysql.converters import conversions
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay
+from tenacity.wait import wait_random_exponential
+
+from writer import metrics
+from writer.errors import (
+    Contended,
+    DatabaseUnavailable,
+    Duplicate,
+    Interrupted,
+    MissingRow,
+    OutcomeUnknown,
+    PoolExhausted,
+    StatementRefused,
+)
+
+T = TypeVar("T")
+Rows = Sequence[tuple[Any, ...]]
+log = structlog.get_logger()
+
+# READ COMMITTED: no command reads twice, what a command decides by it locks, and without gap locks there are fewer
+# deadlocks and no strangers' inserts wait. Waits for locks of rows and (lock_wait_timeout) of tables end before
+# READ_SECONDS, so that a timeout means a dead server; a migration then gives way, too, instead of blocking everybody.
+SESSION = (
+    "SET SESSION time_zone = '+00:00', sql_mode = 'TRADITIONAL', transaction_isolation = 'READ-COMMITTED',"
+    " innodb_lock_wait_timeout = 3, lock_wait_timeout = 3"
+)
+CONNECT_SECONDS, READ_SECONDS, WRITE_SECONDS = 2, 5, 5
+POOL_WAIT_SECONDS = 2.0
+ATTEMPTS, ATTEMPTS_SECONDS = 6, 6
+
+CONTENTION = {ER.LOCK_DEADLOCK: "deadlock", ER.LOCK_WAIT_TIMEOUT: "lock_wait_timeout"}
+CLOSED = 0  # PyMySQL's code for a command on a connection that is closed already
+SERVER_ENDED_CONNECTION = 4031  # wait_timeout, https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html
+GONE = frozenset(
+    {
+        CLOSED,
+        SERVER_ENDED_CONNECTION,
+        CR.CR_CONNECTION_ERROR,
+        CR.CR_CONN_HOST_ERROR,
+        CR.CR_SERVER_GONE_ERROR,
+        CR.CR_SERVER_LOST,
+        ER.CON_COUNT_ERROR,
+        ER.SERVER_SHUTDOWN,
+        ER.QUERY_INTERRUPTED,
+        ER.OPTION_PREVENTS_STATEMENT,  # read_only: a failover is under way
+    }
+)
+PARENT = re.compile(r"REFERENCES `(?:\w+`\.`)?(\w+)`")
+
+
+class Session:
+    """A session of MySQL, for handlers inside one transaction. Rows are tuples; DATETIMEs are RFC 3339 text, UTC.
+
+    All methods raise Contended, DatabaseUnavailable, Duplicate, MissingRow and StatementRefused.
+    """
+
+    def __init__(self, connection: pymysql.Connection[Any]) -> None:
+        self._cursor = connection.cursor()
+
+    def execute(self, sql: str, *values: object) -> int:
+        """Return the number of rows that were changed (found, for SELECT)."""
+        with _translated():
+            return int(self._cursor.execute(sql, values))
+
+    def insert(self, sql: str, *values: object) -> int:
+        """Return the id of the new row."""
+        self.execute(sql, *values)
+        return int(self._cursor.lastrowid)
+
+    def rows(self, sql: str, *values: object) -> Rows:
+        """Return all rows found."""
+        self.execute(sql, *values)
+        found: Rows = self._cursor.fetchall()
+        return found
+
+    def script(self, sql: str) -> None:
+        """Run several statements; for a session of `migration_session`."""
+        with _translated():
+            self._cursor.execute(sql)
+            while self._cursor.nextset():
+                pass
+
+
+class Database:
+    """Up to `pool_size` connections, opened when first needed; a request waits at most `wait_seconds` for one."""
+
+    def __init__(self, url: str, pool_size: int, wait_seconds: float = POOL_WAIT_SECONDS) -> None:
+        # Connections are opened in _begin: the pool would do it under its lock, where a dead server blocks everybody.
+        self._pool = PooledDB(
+            pymysql,
+            maxcached=pool_size,
+            maxconnections=pool_size,
+            reset=False,
+            ping=0,
+            defer_connect=True,
+            **_arguments(url),
+        )
+        self._places = anyio.Semaphore(pool_size)
+        self._threads = anyio.CapacityLimiter(pool_size)
+        self._wait_seconds = wait_seconds
+        metrics.POOL.labels("in_use").set_function(lambda: self._threads.borrowed_tokens)
+        metrics.POOL.labels("free").set_function(lambda: self._threads.available_tokens)
+        metrics.POOL.labels("waiting").set_function(lambda: self._places.statistics().tasks_waiting)
+
+    async def run(self, work: Callable[[Session], T], *, repeatable: bool) -> T:
+        """Run `work` in one transaction and commit it; a thread does it, again after contention or a lost connection.
+
+        `repeatable` says that twice is the same as once, so that it may be run again even after a lost COMMIT.
+        Raises PoolExhausted, Contended, DatabaseUnavailable, OutcomeUnknown, and what `work` raises.
+        """
+        async with self._place():
+            return await anyio.to_thread.run_sync(partial(self._run, work, repeatable), limiter=self._threads)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            with anyio.fail_after(self._wait_seconds):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise PoolExhausted from error
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def _run(self, work: Callable[[Session], T], repeatable: bool) -> T:
+        passing: tuple[type[Interrupted], ...] = (Contended, DatabaseUnavailable)
+        attempts = Retrying(
+            retry=retry_if_exception_type((*passing, OutcomeUnknown) if repeatable else passing),
+            stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(ATTEMPTS_SECONDS),
+            wait=wait_random_exponential(multiplier=0.01, max=0.5),
+            before_sleep=_count_retry,
+            reraise=True,
+        )
+        return attempts(lambda: self._transact(work))
+
+    def _transact(self, work: Callable[[Session], T]) -> T:
+        with closing(self._pool.connection()) as pooled:
+            # The pool's own proxy would repeat a failed statement on a new connection, outside the transaction.
+            connection = pooled.dbapi_connection
+            try:
+                _begin(connection)
+                result = work(Session(connection))
+            except BaseException:
+                _abandon(connection)
+                raise
+            _commit(connection)
+        return result
+
+
+def _begin(connection: pymysql.Connection[Any]) -> None:
+    """Start a transaction; open the connection if it is not, or died while it was idle."""
+    with _translated():
+        try:
+            connection.begin()
+        except pymysql.MySQLError as error:
+            if error.args[0] not in GONE:
+                raise
+            connection.connect()
+            connection.begin()
+
+
+def _commit(connection: pymysql.Connection[Any]) -> None:
+    """The one place where commands become true; the answer to COMMIT is what proves it."""
+    try:
+        with _translated():
+            connection.commit()
+    except (DatabaseUnavailable, StatementRefused) as error:
+        connection.close()
+        raise OutcomeUnknown from error
+
+
+def _abandon(connection: pymysql.Connection[Any]) -> None:
+    """Roll back; where that fails, end the session: no later transaction may inherit what is open in it."""
+    try:
+        connection.rollback()
+    except pymysql.MySQLError:
+        connection.close()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The driver's errors as ours."""
+    try:
+        yield
+    except pymysql.MySQLError as error:
+        raise _translation(error) from error
+
+
+def _translation(error: pymysql.MySQLError) -> Exception:
+    code, text = error.args[0], str(error.args[-1])
+    if code in CONTENTION:
+        return Contended(CONTENTION[code])
+    if code in GONE:
+        log.warning("mysql connection lost", code=code, error=text)
+        return DatabaseUnavailable()
+    if code == ER.DUP_ENTRY:
+        return Duplicate(text.rpartition("for key ")[2].strip("'"))
+    if code in (ER.NO_REFERENCED_ROW, ER.NO_REFERENCED_ROW_2):
+        parent = PARENT.search(text)
+        return MissingRow(parent[1] if parent else "row")
+    return StatementRefused(f"MySQL answered {code}: {text}")
+
+
+def _count_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, Interrupted):
+        metrics.RETRIES.labels(error.reason).inc()
+
+
+def readiness(url: str) -> str:
+    """ "ok" if MySQL serves the tables, else what is wrong. It asks on its own: a busy pool is not a broken one."""
+    try:
+        with _open(url) as connection:
+            Session(connection).execute("SELECT 1 FROM users LIMIT 1")
+    except (DatabaseUnavailable, StatementRefused) as error:
+        return str(error.__cause__)
+    return "ok"
+
+
+@contextmanager
+def migration_session(url: str) -> Iterator[Session]:
+    """A session for `script`, without a time limit: changes of large tables take long. Raises DatabaseUnavailable."""
+    with _open(url, client_flag=CLIENT.MULTI_STATEMENTS, read_timeout=None) as connection:
+        yield Session(connection)
+
+
+def _open(url: str, **arguments: Any) -> pymysql.Connection[Any]:
+    with _translated():
+        return pymysql.connect(**{**_arguments(url), **arguments})
+
+
+def _arguments(url: str) -> dict[str, Any]:
+    """What PyMySQL needs for `mysql://user:password@host:port/schema?ssl_ca=/file`; without `ssl_ca`, no TLS."""
+    parts = urlsplit(url)
+    certificates = parse_qs(parts.query).get("ssl_ca")
+    tls = {"ssl_ca": certificates[0], "ssl_verify_cert": True, "ssl_verify_identity": True} if certificates else {}
+    return {
+        "host": parts.hostname,
+        "port": parts.port or 3306,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": parts.path.strip("/"),
+        "charset": "utf8mb4",
+        "autocommit": True,  # outside of BEGIN and COMMIT, that is
+        "init_command": SESSION,
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "write_timeout": WRITE_SECONDS,
+        "conv": {**conversions, FIELD_TYPE.DATETIME: _rfc3339},
+        **(tls or {"ssl_disabled": True}),
+    }
+
+
+def _rfc3339(moment: str) -> str:
+    return f"{moment.replace(' ', 'T')}Z"

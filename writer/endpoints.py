@@ -1,0 +1,138 @@
+"""HTTP for commands: the table of endpoints, and the one path from a request to its answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from authorizer_lambda.middleware import CLAIMS
+from tidemark.problem import Problem
+from writer import commands, handlers, metrics
+from writer.commands import Answer, Command
+from writer.database import Database, Session
+from writer.idempotency import IdempotencyKey, once
+
+C = TypeVar("C", bound=Command)
+ID = re.compile("[1-9][0-9]{0,18}")
+FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")
+
+
+@dataclass(frozen=True)
+class Endpoint(Generic[C]):
+    """A method and path, the command they mean, its handler, its answers (status -> body) and its own problems."""
+
+    method: str
+    path: str
+    command: type[C]
+    handler: Callable[[Session, C], Answer]
+    answers: Mapping[int, type[msgspec.Struct] | None] = field(default_factory=lambda: {204: None})
+    problems: tuple[int, ...] = ()
+
+    @cached_property
+    def body(self) -> type[msgspec.Struct] | None:
+        """What the client sends: the command without what the token and the path say."""
+        fields = [
+            (given.encode_name, given.type, given.default)
+            if given.default is not msgspec.NODEFAULT
+            else (given.encode_name, given.type)
+            for given in msgspec.structs.fields(self.command)
+            if given.name != "subject" and f"{{{given.encode_name}}}" not in self.path
+        ]
+        name = f"{self.command.__name__}Body"
+        return msgspec.defstruct(name, fields, forbid_unknown_fields=True) if fields else None
+
+
+ENDPOINTS = (
+    Endpoint(
+        "PUT",
+        "/user/me",
+        commands.PutProfile,
+        handlers.put_profile,
+        {200: commands.Profile, 201: commands.Profile},
+    ),
+    Endpoint("POST", "/post", commands.WritePost, handlers.write_post, {201: commands.Post}),
+    Endpoint("PATCH", "/post/{id}", commands.EditPost, handlers.edit_post, {200: commands.Post}, (403,)),
+    Endpoint("DELETE", "/post/{id}", commands.DeletePost, handlers.delete_post, problems=(403,)),
+    Endpoint("POST", "/post/{id}/comment", commands.WriteComment, handlers.write_comment, {201: commands.Comment}),
+    Endpoint("DELETE", "/comment/{id}", commands.DeleteComment, handlers.delete_comment, problems=(403,)),
+    Endpoint("PUT", "/post/{id}/like", commands.LikePost, handlers.like_post),
+    Endpoint("DELETE", "/post/{id}/like", commands.UnlikePost, handlers.unlike_post),
+    Endpoint("PUT", "/user/{id}/follow", commands.FollowUser, handlers.follow_user, problems=(422,)),
+    Endpoint("DELETE", "/user/{id}/follow", commands.UnfollowUser, handlers.unfollow_user),
+)
+
+
+BY_ROUTE: Mapping[tuple[str, str], Endpoint[Any]] = {(each.method, each.path): each for each in ENDPOINTS}
+
+
+def routes() -> list[Route]:
+    """One route per path, so that a wrong method is answered with all the right ones."""
+    paths = dict.fromkeys(each.path for each in ENDPOINTS)
+    return [Route(path, respond, methods=[method for method, its in BY_ROUTE if its == path]) for path in paths]
+
+
+async def respond(request: Request) -> Response:
+    """Carry out the command that the request means. Raises Problem."""
+    endpoint = BY_ROUTE[request.method, request.scope["route"].path]
+    try:
+        answer = await _carry_out(request, endpoint)
+    except Problem as problem:
+        _count(endpoint, problem.name)
+        raise
+    _count(endpoint, "replayed" if answer.replayed else "done")
+    headers = {"Location": answer.location} if answer.location else {}
+    return Response(answer.body, answer.status, headers, "application/json" if answer.body else None)
+
+
+def _count(endpoint: Endpoint[C], result: str) -> None:
+    metrics.COMMANDS.labels(endpoint.handler.__name__, result).inc()
+
+
+async def _carry_out(request: Request, endpoint: Endpoint[C]) -> Answer:
+    subject = request.scope[CLAIMS].subject
+    body = await _body(request) if endpoint.body else b""
+    command = _command(endpoint, subject, request.path_params, body)
+    database: Database = request.state.database
+    if endpoint.method != "POST":
+        return await database.run(lambda db: endpoint.handler(db, command), repeatable=True)
+    key = IdempotencyKey.of(request, subject, body)
+    if key is None:
+        return await database.run(lambda db: endpoint.handler(db, command), repeatable=False)
+    return await database.run(lambda db: once(db, key, lambda db: endpoint.handler(db, command)), repeatable=True)
+
+
+async def _body(request: Request) -> bytes:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Problem(415, "unsupported-media-type", "Send the body as application/json.")
+    return await request.body()
+
+
+def _command(endpoint: Endpoint[C], subject: str, path_ids: Mapping[str, str], body: bytes) -> C:
+    ids = {name: _id(text) for name, text in path_ids.items()}
+    fields = msgspec.structs.asdict(_decoded(body, endpoint.body)) if endpoint.body else {}
+    return msgspec.convert({"subject": subject, **ids, **fields}, endpoint.command)
+
+
+def _id(text: str) -> int:
+    if not ID.fullmatch(text):
+        raise Problem(404, "not-found", "There is nothing here: an id is a whole number.")
+    return int(text)
+
+
+def _decoded(body: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        named = FIELD.search(str(error))
+        raise Problem(422, "invalid", f"{error}.", (named[1] or named[2]) if named else "") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, "malformed-json", f"The body is not well-formed JSON in UTF-8 ({error}).") from error

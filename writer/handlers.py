@@ -1,0 +1,171 @@
+"""One function per command: what it means in MySQL, inside one transaction."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tidemark.problem import Problem
+from writer.commands import (
+    Answer,
+    Comment,
+    DeleteComment,
+    DeletePost,
+    EditPost,
+    FollowUser,
+    LikePost,
+    Post,
+    Profile,
+    PutProfile,
+    UnfollowUser,
+    UnlikePost,
+    WriteComment,
+    WritePost,
+)
+from writer.database import Rows, Session
+from writer.errors import Contended, Duplicate, MissingRow
+
+NO_CONTENT = Answer(204)
+
+
+def put_profile(db: Session, profile: PutProfile) -> Answer:
+    """Create or replace one's own profile."""
+    known = db.rows("SELECT id FROM users WHERE subject = %s FOR UPDATE", profile.subject)
+    fields = (profile.handle, profile.display_name, profile.bio, profile.subject)
+    try:
+        if known:
+            db.execute("UPDATE users SET handle = %s, display_name = %s, bio = %s WHERE subject = %s", *fields)
+        else:
+            db.execute("INSERT INTO users (handle, display_name, bio, subject) VALUES (%s, %s, %s, %s)", *fields)
+    except Duplicate as error:
+        raise _taken(error) from error
+    stored = _profile(db, profile.subject)
+    return _changed(stored) if known else _created(stored, f"/user/{stored.id}")
+
+
+def write_post(db: Session, post: WritePost) -> Answer:
+    """Write a post."""
+    me = _user_id(db, post.subject)
+    post_id = db.insert("INSERT INTO posts (author_id, body) VALUES (%s, %s)", me, post.body)
+    return _created(_post(db, post_id), f"/post/{post_id}")
+
+
+def edit_post(db: Session, edit: EditPost) -> Answer:
+    """Change the text of one's own post."""
+    me = _user_id(db, edit.subject)
+    if not _is_mine(me, db.rows("SELECT author_id FROM posts WHERE id = %s FOR UPDATE", edit.post_id)):
+        raise MissingRow("posts")
+    db.execute("UPDATE posts SET body = %s WHERE id = %s", edit.body, edit.post_id)
+    return _changed(_post(db, edit.post_id))
+
+
+def delete_post(db: Session, command: DeletePost) -> Answer:
+    """Delete one's own post with its likes and comments. While the post is locked nobody can add to them."""
+    me = _user_id(db, command.subject)
+    if _is_mine(me, db.rows("SELECT author_id FROM posts WHERE id = %s FOR UPDATE", command.post_id)):
+        db.execute("DELETE FROM likes WHERE post_id = %s", command.post_id)
+        db.execute("DELETE FROM comments WHERE post_id = %s", command.post_id)
+        db.execute("DELETE FROM posts WHERE id = %s", command.post_id)
+    return NO_CONTENT
+
+
+def write_comment(db: Session, comment: WriteComment) -> Answer:
+    """Comment on a post."""
+    me = _user_id(db, comment.subject)
+    comment_id = db.insert(
+        "INSERT INTO comments (post_id, author_id, body) VALUES (%s, %s, %s)", comment.post_id, me, comment.body
+    )
+    return _created(_comment(db, comment_id), f"/comment/{comment_id}")
+
+
+def delete_comment(db: Session, command: DeleteComment) -> Answer:
+    """Delete one's own comment."""
+    me = _user_id(db, command.subject)
+    if _is_mine(me, db.rows("SELECT author_id FROM comments WHERE id = %s FOR UPDATE", command.comment_id)):
+        db.execute("DELETE FROM comments WHERE id = %s", command.comment_id)
+    return NO_CONTENT
+
+
+def like_post(db: Session, like: LikePost) -> Answer:
+    """Like a post; again changes nothing."""
+    me = _user_id(db, like.subject)
+    db.execute(
+        "INSERT INTO likes (post_id, user_id) VALUES (%s, %s) ON DUPLICATE KEY UPDATE user_id = user_id",
+        like.post_id,
+        me,
+    )
+    return NO_CONTENT
+
+
+def unlike_post(db: Session, like: UnlikePost) -> Answer:
+    """Take a like back; without one nothing changes."""
+    me = _user_id(db, like.subject)
+    db.execute("DELETE FROM likes WHERE post_id = %s AND user_id = %s", like.post_id, me)
+    return NO_CONTENT
+
+
+def follow_user(db: Session, follow: FollowUser) -> Answer:
+    """Follow a user; again changes nothing."""
+    me = _user_id(db, follow.subject)
+    if follow.user_id == me:
+        raise Problem(422, "self-follow", "Nobody can follow themselves.", "id")
+    db.execute(
+        "INSERT INTO follows (follower_id, followee_id) VALUES (%s, %s)"
+        " ON DUPLICATE KEY UPDATE follower_id = follower_id",
+        me,
+        follow.user_id,
+    )
+    return NO_CONTENT
+
+
+def unfollow_user(db: Session, follow: UnfollowUser) -> Answer:
+    """Stop following a user; otherwise nothing changes."""
+    me = _user_id(db, follow.subject)
+    db.execute("DELETE FROM follows WHERE follower_id = %s AND followee_id = %s", me, follow.user_id)
+    return NO_CONTENT
+
+
+def _created(resource: Profile | Post | Comment, location: str) -> Answer:
+    return Answer(201, msgspec.json.encode(resource), location)
+
+
+def _changed(resource: Profile | Post) -> Answer:
+    return Answer(200, msgspec.json.encode(resource))
+
+
+def _user_id(db: Session, subject: str) -> int:
+    for (user_id,) in db.rows("SELECT id FROM users WHERE subject = %s", subject):
+        return int(user_id)
+    raise Problem(409, "unknown-user", "You have no profile yet: create it with PUT /user/me.")
+
+
+def _is_mine(me: int, authors: Rows) -> bool:
+    """False if there is nothing to own."""
+    if any(author != (me,) for author in authors):
+        raise Problem(403, "not-yours", "Only its author may change or delete it.")
+    return bool(authors)
+
+
+def _taken(error: Duplicate) -> Problem:
+    """The other unique key is met only if one subject's first two requests run at once: the loser starts again."""
+    if error.key == "users.users_handle":
+        return Problem(409, "handle-taken", "Another user has this handle.", "handle")
+    return Contended("same_subject")
+
+
+def _profile(db: Session, subject: str) -> Profile:
+    ((user_id, *rest),) = db.rows(
+        "SELECT id, handle, display_name, bio, created_at, updated_at FROM users WHERE subject = %s", subject
+    )
+    return Profile(str(user_id), *rest)
+
+
+def _post(db: Session, post_id: int) -> Post:
+    (row,) = db.rows("SELECT body, created_at, updated_at FROM posts WHERE id = %s", post_id)
+    return Post(str(post_id), *row)
+
+
+def _comment(db: Session, comment_id: int) -> Comment:
+    ((post_id, *rest),) = db.rows(
+        "SELECT post_id, body, created_at, updated_at FROM comments WHERE id = %s", comment_id
+    )
+    return Comment(str(comment_id), str(post_id), *rest)

@@ -1,0 +1,98 @@
+"""Idempotency-Key: a command that arrives twice is carried out once, and both requests get the same answer."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import anyio
+import structlog
+from starlette.requests import Request
+
+from tidemark.problem import Problem
+from writer.commands import Answer
+from writer.database import Database, Session
+from writer.errors import Duplicate, StatementRefused
+
+HEADER = "Idempotency-Key"
+KEY = re.compile(r"[\x20-\x7e]{1,255}")
+PURGE_SECONDS = 60
+PURGE_ROWS = 1000
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """The `key` that `subject` chose for one request, and the SHA-256 of that request's method, path and body."""
+
+    subject: str
+    key: str
+    request_hash: bytes
+
+    @classmethod
+    def of(cls, request: Request, subject: str, body: bytes) -> Self | None:
+        """The key of this request, None if it has none. Raises Problem 400."""
+        keys = request.headers.getlist(HEADER)
+        if not keys:
+            return None
+        if len(keys) > 1 or not KEY.fullmatch(keys[0]):
+            raise Problem(400, "malformed-key", "It must be one value of 1 to 255 printable ASCII characters.", HEADER)
+        line = f"{request.method} {request.scope['path']}\n"
+        return cls(subject, keys[0], hashlib.sha256(line.encode() + body).digest())
+
+
+def once(db: Session, key: IdempotencyKey, work: Callable[[Session], Answer]) -> Answer:
+    """Answer as before if `key` was used before, else do `work` and keep its answer, in the same transaction.
+
+    The key's row is written first: a second request with it waits there until the first has committed or failed.
+    """
+    try:
+        db.execute(
+            "INSERT INTO idempotency_keys (subject, idempotency_key, request_hash) VALUES (%s, %s, %s)",
+            key.subject,
+            key.key,
+            key.request_hash,
+        )
+    except Duplicate:
+        return _stored(db, key)
+    answer = work(db)
+    db.execute(
+        "UPDATE idempotency_keys SET status = %s, location = %s, body = %s WHERE subject = %s AND idempotency_key = %s",
+        answer.status,
+        answer.location,
+        answer.body,
+        key.subject,
+        key.key,
+    )
+    return answer
+
+
+def _stored(db: Session, key: IdempotencyKey) -> Answer:
+    """The refused INSERT holds a shared lock on the row: it is still there."""
+    ((request_hash, status, location, body),) = db.rows(
+        "SELECT request_hash, status, location, body FROM idempotency_keys WHERE subject = %s AND idempotency_key = %s",
+        key.subject,
+        key.key,
+    )
+    if request_hash != key.request_hash:
+        raise Problem(422, "key-reused", "This key was used for another request; choose a new one.", HEADER)
+    return Answer(status, body, location, replayed=True)
+
+
+def purge_expired(db: Session) -> int:
+    """Delete some of the keys that are older than a day; returns how many."""
+    return db.execute("DELETE FROM idempotency_keys WHERE created_at < NOW(6) - INTERVAL 24 HOUR LIMIT %s", PURGE_ROWS)
+
+
+async def keep_purging(database: Database) -> None:
+    """Delete expired keys, now and every minute, until cancelled."""
+    while True:
+        try:
+            while await database.run(purge_expired, repeatable=True) == PURGE_ROWS:
+                pass
+        except (Problem, StatementRefused) as error:
+            log.warning("expired idempotency keys stay until the next attempt", error=str(error))
+        await anyio.sleep(PURGE_SECONDS)

@@ -1,0 +1,100 @@
+"""The schema, brought up to date by the numbered files in writer/migrations, each applied once and never changed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from writer.database import Session, migration_session
+from writer.errors import Contended, MigrationFailed, StatementRefused
+
+FOLDER = Path(__file__).parent / "migrations"
+FILE = re.compile(r"([0-9]{4})_([a-z0-9_]+)\.sql")
+LOCK_SECONDS = 60
+HISTORY = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version INT UNSIGNED NOT NULL PRIMARY KEY,
+    name VARCHAR(100) NOT NULL,
+    checksum CHAR(64) NOT NULL,
+    applied_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_0900_ai_ci
+"""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One numbered file."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def migrations(folder: Path = FOLDER) -> list[Migration]:
+    """All files of `folder`, by number. Raises MigrationFailed for a name that is none, and for a number used twice."""
+    found: dict[int, Migration] = {}
+    for path in sorted(folder.glob("*.sql")):
+        named = FILE.fullmatch(path.name)
+        if named is None or int(named[1]) in found:
+            raise MigrationFailed(f"{path.name}: migrations are named NNNN_name.sql, each number once; rename it")
+        found[int(named[1])] = Migration(int(named[1]), path.name, path.read_text())
+    return list(found.values())
+
+
+def migrate(url: str, folder: Path = FOLDER) -> list[str]:
+    """Apply what is new; returns the names of those files. Two at once are safe: one waits for the other.
+
+    Raises MigrationFailed and DatabaseUnavailable.
+    """
+    known = migrations(folder)
+    with migration_session(url) as db:
+        _lock(db)
+        db.execute(HISTORY)
+        applied = {version: (name, checksum) for version, name, checksum in _history(db)}
+        _refuse_changed(known, applied)
+        pending = [migration for migration in known if migration.version not in applied]
+        for migration in pending:
+            _apply(db, migration)
+    return [migration.name for migration in pending]
+
+
+def _lock(db: Session) -> None:
+    """The lock ends with the session."""
+    ((got_it,),) = db.rows("SELECT GET_LOCK(CONCAT(DATABASE(), '.schema_migrations'), %s)", LOCK_SECONDS)
+    if not got_it:
+        raise MigrationFailed(f"another migration has been running for {LOCK_SECONDS} s; wait for it, then try again")
+
+
+def _history(db: Session) -> list[tuple[int, str, str]]:
+    return [(row[0], row[1], row[2]) for row in db.rows("SELECT version, name, checksum FROM schema_migrations")]
+
+
+def _refuse_changed(known: list[Migration], applied: dict[int, tuple[str, str]]) -> None:
+    for migration in known:
+        name, checksum = applied.get(migration.version, (migration.name, migration.checksum))
+        if checksum != migration.checksum:
+            raise MigrationFailed(
+                f"{migration.name} is not what was applied as {name}: restore it and put the change into a new file"
+            )
+
+
+def _apply(db: Session, migration: Migration) -> None:
+    try:
+        db.script(migration.sql)
+    except (Contended, StatementRefused) as error:
+        raise MigrationFailed(
+            f"{migration.name}: {error.__cause__}. MySQL does not roll table changes back: what the file did before "
+            "that statement is in force; undo it by hand before trying again"
+        ) from error
+    db.execute(
+        "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
+        migration.version,
+        migration.name,
+        migration.checksum,
+    )

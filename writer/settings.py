@@ -1,0 +1,24 @@
+"""The writer's settings, read once from TIDEMARK_* variables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidemark.settings import Address, address, url, variable, whole_number
+
+
+@dataclass(frozen=True)
+class WriterSettings:
+    """What `serve` needs."""
+
+    mysql_url: str = variable("TIDEMARK_WRITER_MYSQL_URL", url("mysql"), secret=True)
+    bind: Address = variable("TIDEMARK_WRITER_BIND", address, "127.0.0.1:8001")
+    admin_bind: Address = variable("TIDEMARK_WRITER_ADMIN_BIND", address, "127.0.0.1:9101")
+    pool_size: int = variable("TIDEMARK_WRITER_POOL_SIZE", whole_number(1, 256), "8")
+
+
+@dataclass(frozen=True)
+class MigratorSettings:
+    """What `migrate` needs: an account that may change tables."""
+
+    mysql_url: str = variable("TIDEMARK_MIGRATOR_MYSQL_URL", url("mysql"), secret=True)
