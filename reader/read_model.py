@@ -94,12 +94,14 @@ def _user_json(user: Document) -> dict[str, Any]:
     return {
         **_author_json(user),
         "bio": user["bio"],
-        "post_count": user["post_count"],
-        "follower_count": user["follower_count"],
-        "following_count": user["following_count"],
+        **_counts("users", user),
         "created_at": user["created_at"],
         "updated_at": user["updated_at"],
     }
+
+
+def _counts(collection: str, document: Document) -> dict[str, Any]:
+    return {name: document[name] for name in COLLECTIONS[collection].counters}
 
 
 def _author_json(user: Document) -> dict[str, Any]:
@@ -111,8 +113,7 @@ def _post_json(post: Document) -> dict[str, Any]:
         "id": str(post["_id"]),
         "body": post["body"],
         "hashtags": post["hashtags"],
-        "like_count": post["like_count"],
-        "comment_count": post["comment_count"],
+        **_counts("posts", post),
         "created_at": post["created_at"],
         "updated_at": post["updated_at"],
     }

@@ -1,0 +1,108 @@
+"""The reader's ASGI app: its routes, middleware and error answers as tables, its clients opened in the lifespan."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from authorizer_lambda.middleware import BearerAuthMiddleware
+from authorizer_lambda.settings import AuthSettings
+from reader.cache import Cache
+from reader.document_store import DocumentStore
+from reader.endpoints import Services, entity_endpoint, feed, hashtag, listing_endpoint, openapi
+from reader.errors import CacheBypassed, DocumentsUnavailable
+from reader.metrics import ReaderMetrics
+from reader.queries import Queries
+from reader.read_model import LISTINGS, POST, USER
+from reader.read_through import ReadThrough
+from reader.settings import ReaderSettings
+from tidemark.http import EXCEPTION_HANDLERS, BodyLimit, RequestContext
+from tidemark.problem import Problem, problem_response
+
+PUBLIC_PATHS = frozenset({"/openapi.json"})
+RETRY_AFTER = {"retry-after": "1"}
+ROUTES = [
+    Route("/post/{id}", entity_endpoint(POST)),
+    Route("/user/{id}", entity_endpoint(USER)),
+    *(Route(listing.path, listing_endpoint(listing)) for listing in LISTINGS),
+    Route("/feed", feed),
+    Route("/hashtag/{tag}", hashtag),
+    Route("/openapi.json", openapi),
+]
+
+
+class Reader:
+    """The service: `app` is public, `ready` and `metrics` belong to the admin port. `clock` gives Unix seconds."""
+
+    def __init__(self, settings: ReaderSettings, auth: AuthSettings, clock: Callable[[], float] = time.time) -> None:
+        self.metrics = ReaderMetrics()
+        self._settings = settings
+        self._clock = clock
+        self._stores: tuple[Cache, DocumentStore] | None = None
+        decisions = self.metrics.observe_decision
+        self.app = Starlette(
+            routes=ROUTES,
+            middleware=[
+                Middleware(RequestContext, observe=self.metrics.observe_request),
+                Middleware(BodyLimit),
+                Middleware(BearerAuthMiddleware, auth, public_paths=PUBLIC_PATHS, clock=clock, on_decision=decisions),
+            ],
+            exception_handlers={**EXCEPTION_HANDLERS, DocumentsUnavailable: on_documents_unavailable},
+            lifespan=self._lifespan,
+        )
+
+    async def ready(self) -> dict[str, str]:
+        """`reads` is ok as long as one store can answer; what cannot is named by a part `degraded: ...`."""
+        if self._stores is None:
+            return {"reads": "the service is starting or has ended"}
+        cache, documents = self._stores
+        problems = {"redis": await _cache_problem(cache), "mongodb": await _documents_problem(documents)}
+        wrong = {store: problem for store, problem in problems.items() if problem}
+        if len(wrong) == len(problems):
+            return wrong
+        return {"reads": "ok", **{f"degraded: {store}": "ok" for store in wrong}}
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        settings = self._settings
+        cache = Cache(settings.redis_url)
+        documents = DocumentStore.connect(settings.mongodb_url, settings.mongodb_reads)
+        things = ReadThrough(cache, documents, self.metrics)
+        queries = Queries(things, documents, self.metrics)
+        app.state.services = Services(queries, self.metrics, self._clock, settings.max_staleness_seconds)
+        self._stores = cache, documents
+        try:
+            yield
+        finally:
+            self._stores = None
+            await things.aclose()
+            await cache.aclose()
+            await documents.aclose()
+
+
+async def on_documents_unavailable(request: Request, error: Exception) -> Response:
+    problem = Problem(503, "stores-unavailable", "The data cannot be read now; try again.", headers=RETRY_AFTER)
+    return problem_response(problem)
+
+
+async def _cache_problem(cache: Cache) -> str:
+    try:
+        await cache.get([])
+    except CacheBypassed as error:
+        return error.origin.cache_status
+    return ""
+
+
+async def _documents_problem(documents: DocumentStore) -> str:
+    try:
+        await documents.view()
+    except DocumentsUnavailable as error:
+        return str(error)
+    return ""

@@ -1,0 +1,222 @@
+"""MongoDB: who serves and how far that build is; then documents and lists of ids, as values of the cache's encoding."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import structlog
+from pymongo import AsyncMongoClient, ReadPreference
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from reader.errors import DocumentsUnavailable, ReadModelMissing
+from reader.paging import FIRST_PAGE, OrderValue, Page, encode_cursor
+from reader.parts import Wanted
+from reader.read_model import (
+    COLLECTIONS,
+    CONTROL,
+    JOURNAL,
+    SERVING_ID,
+    Checkpoint,
+    Collection,
+    Entity,
+    Listing,
+    Order,
+    Serving,
+    Watermark,
+    checkpoint_id,
+    encode_absent,
+    encode_entity,
+    encode_page,
+    is_present,
+)
+
+TIMEOUT_MS = 2_000
+SLOT_SECONDS = 1.0
+FOLLOWEES = 1_000  # of whom the feed shows posts: the most recently followed
+MERGED_SCANS = 200  # MongoDB merges index scans for up to this many values of $in, and sorts in memory beyond it
+NEWEST_FIRST: Order = (("_id", -1),)
+BEYOND, UP_TO = {-1: "$lt", 1: "$gt"}, {-1: "$lte", 1: "$gte"}
+
+BsonDocument = dict[str, Any]
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class View:
+    """What was true before documents were read: they are at least as recent as `proof`.
+
+    `continues`: the watermark in question is of the same build, epoch and history, and not ahead: only then may what is
+    read now be stored under it.
+    """
+
+    proof: Watermark
+    continues: bool
+
+
+class DocumentStore:
+    """Reads of the primary with readConcern majority, at most `reads` at a time. Raises DocumentsUnavailable."""
+
+    def __init__(self, client: AsyncMongoClient[BsonDocument], reads: int) -> None:
+        self._client = client
+        self._database = client.get_default_database(
+            "tidemark", read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("majority")
+        )
+        self._reads = reads
+        self._slots = asyncio.Semaphore(reads)
+        self._build = 0  # the one that served last: its checkpoint is likely the one to read
+
+    @classmethod
+    def connect(cls, url: str, reads: int) -> Self:
+        """A store that connects at its first read, and again whenever it has to."""
+        client = AsyncMongoClient[BsonDocument](
+            url,
+            timeoutMS=TIMEOUT_MS,
+            serverSelectionTimeoutMS=TIMEOUT_MS,
+            connectTimeoutMS=TIMEOUT_MS,
+            maxPoolSize=reads,
+            appname="tidemark-reader",
+        )
+        return cls(client, reads)
+
+    async def view(self, watermark: Watermark | None = None) -> View:
+        """The serving build's checkpoint, to be read before documents. Raises also ReadModelMissing."""
+        serving, checkpoint = await self._control()
+        proof = checkpoint.watermark(serving.epoch)
+        return View(proof, watermark is not None and await self._continues(proof, watermark))
+
+    async def values(self, view: View, wanted: Sequence[Wanted]) -> dict[str, bytes]:
+        """Key -> the value to cache under it: a document, a known absence, or a first page."""
+        ids: dict[str, list[int]] = {}
+        values = {}
+        for one in wanted:
+            if isinstance(one.kind, Listing):
+                values[one.key] = await self.listed(view, one.kind, one.id, FIRST_PAGE)
+            else:
+                ids.setdefault(one.kind.name, []).append(one.id)
+        entities = {one.kind.name: one.kind for one in wanted if isinstance(one.kind, Entity)}
+        for name, entity in entities.items():
+            values |= await self._entities(view, entity, ids[name])
+        return values
+
+    async def listed(self, view: View, listing: Listing, parent_id: int, page: Page) -> bytes:
+        """A page of a list: ids of its items."""
+        query = {listing.by: parent_id, **_following(listing.order, page)}
+        names = [name for name, _ in listing.order]
+        fields = (*names, listing.item_id)
+        collection = _collection(view, listing.collection)
+        edges = await self._find(collection, query, fields, listing.order, page.limit + 1)
+        return _page(view, edges, listing.item_id, names, page)
+
+    async def tagged(self, view: View, tag: str, page: Page) -> bytes:
+        """A page of ids of posts with a hashtag, newest first."""
+        return _page(view, await self._posts(view, {"hashtags": tag}, page), "_id", ["_id"], page)
+
+    async def feed(self, view: View, subject: str, page: Page) -> bytes:
+        """A page of ids of the newest posts of those whom `subject` follows; empty for a subject without a user."""
+        users = await self._find(_collection(view, "users"), {"subject": subject}, ("_id",), (), 1)
+        authors = await self._followees(view, users[0]["_id"]) if users else []
+        chunks = [authors[at : at + MERGED_SCANS] for at in range(0, len(authors), MERGED_SCANS)]
+        found = [await self._posts(view, {"author_id": {"$in": chunk}}, page) for chunk in chunks]
+        newest = heapq.nlargest(
+            page.limit + 1, (post for posts in found for post in posts), key=lambda post: post["_id"]
+        )
+        return _page(view, newest, "_id", ["_id"], page)
+
+    async def aclose(self) -> None:
+        await self._client.close()
+
+    async def _control(self) -> tuple[Serving, Checkpoint]:
+        for _ in range(3):
+            ids = [SERVING_ID, checkpoint_id(self._build)]
+            found = {document["_id"]: document for document in await self._find(CONTROL, {"_id": {"$in": ids}})}
+            if SERVING_ID not in found:
+                break
+            serving = Serving.decode(found[SERVING_ID])
+            if serving.build == self._build and ids[1] in found:
+                return serving, Checkpoint.decode(found[ids[1]])
+            self._build = serving.build
+        raise ReadModelMissing("MongoDB holds no serving build with a checkpoint; is the projector running?")
+
+    async def _continues(self, proof: Watermark, watermark: Watermark) -> bool:
+        if (proof.build, proof.epoch) != (watermark.build, watermark.epoch) or proof.seq < watermark.seq:
+            return False
+        if proof.seq == watermark.seq:
+            return proof.batch_id == watermark.batch_id
+        entries = await self._find(JOURNAL.in_build(proof.build), {"_id": watermark.seq}, ("batch_id",))
+        return bool(entries) and entries[0]["batch_id"] == watermark.batch_id
+
+    async def _entities(self, view: View, entity: Entity, ids: list[int]) -> dict[str, bytes]:
+        documents = await self._find(_collection(view, entity.collection), {"_id": {"$in": ids}})
+        absent = {entity.key(id): encode_absent(view.proof.seq) for id in ids}
+        return absent | {
+            entity.key(document["_id"]): encode_entity(entity, document)
+            for document in documents
+            if is_present(document)
+        }
+
+    async def _followees(self, view: View, follower_id: int) -> list[int]:
+        order: Order = (("created_at", -1), ("followee_id", -1))
+        query = {"follower_id": follower_id}
+        follows = await self._find(_collection(view, "follows"), query, ("followee_id",), order, FOLLOWEES)
+        return [follow["followee_id"] for follow in follows]
+
+    async def _posts(self, view: View, query: BsonDocument, page: Page) -> list[BsonDocument]:
+        query = {**query, **_following(NEWEST_FIRST, page)}
+        return await self._find(_collection(view, "posts"), query, ("_id",), NEWEST_FIRST, page.limit + 1)
+
+    async def _find(
+        self, collection: str, query: BsonDocument, fields: Iterable[str] = (), order: Order = (), limit: int = 0
+    ) -> list[BsonDocument]:
+        """`fields` empty: whole documents. Without the others' bytes, an index alone can answer."""
+        projection = {"_id": False, **dict.fromkeys(fields, True)} if fields else None
+        async with self._slot():
+            try:
+                found = self._database[collection].find(
+                    query, projection, limit=limit, batch_size=limit, sort=order or None
+                )
+                return await found.to_list()
+            except PyMongoError as error:
+                log.warning("MongoDB gives no answer", collection=collection, error=str(error))
+                raise DocumentsUnavailable(f"MongoDB does not give {collection}: {error}") from error
+
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(SLOT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise DocumentsUnavailable(f"all {self._reads} reads of MongoDB were busy for {SLOT_SECONDS} s") from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+
+def _collection(view: View, name: str) -> str:
+    collection: Collection = COLLECTIONS[name]
+    return collection.in_build(view.proof.build)
+
+
+def _following(order: Order, page: Page) -> BsonDocument:
+    """The filter of what comes behind `page.after`; its first field alone bounds the scan of the index."""
+    if page.after is None:
+        return {}
+    names = [name for name, _ in order]
+    behind = [
+        {**dict(zip(names[:at], page.after, strict=False)), name: {BEYOND[direction]: page.after[at]}}
+        for at, (name, direction) in enumerate(order)
+    ]
+    return {names[0]: {UP_TO[order[0][1]]: page.after[0]}, "$or": behind}
+
+
+def _page(view: View, edges: Sequence[Mapping[str, Any]], item_id: str, names: Sequence[str], page: Page) -> bytes:
+    """The value of a page whose edges were asked for with one more than its limit, to know whether more follow."""
+    shown = edges[: page.limit]
+    last: list[OrderValue] = [shown[-1][name] for name in names] if len(edges) > page.limit else []
+    return encode_page(view.proof.seq, [edge[item_id] for edge in shown], encode_cursor(last) if last else None)

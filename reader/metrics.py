@@ -1,0 +1,55 @@
+"""All metrics of the reader; docs/metrics.md says what each means."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+
+SERVICE = "reader"
+REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+FRESHNESS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+
+
+class ReaderMetrics:
+    """The reader's instruments on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        ProcessCollector(registry=registry)
+        self.cache_requests = Counter(
+            "tidemark_cache_requests_total",
+            "Things looked up: redis says hit, absent, miss, lease_wait, bypass or error; mongo hit, absent or error",
+            ["layer", "entity", "result"],
+            registry=registry,
+        )
+        self.cache_fills = Counter(
+            "tidemark_cache_fills_total",
+            "Fills by outcome: stored, lease_lost, behind_watermark or error",
+            ["entity", "result"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "tidemark_http_request_duration_seconds",
+            "Time from request to answer",
+            ["service", "route", "method", "code"],
+            buckets=REQUEST_SECONDS,
+            registry=registry,
+        )
+        self.decisions = Counter(
+            "tidemark_authorizer_decisions_total",
+            "Bearer tokens by where the decision came from and what it was",
+            ["source", "result"],
+            registry=registry,
+        )
+        self.freshness = Histogram(
+            "tidemark_freshness_bound_seconds",
+            "How old an answer may be: now minus its oldest part's as-of",
+            buckets=FRESHNESS_SECONDS,
+            registry=registry,
+        )
+
+    def observe_request(self, method: str, route: str, code: int, seconds: float) -> None:
+        self.request_seconds.labels(SERVICE, route, method, str(code)).observe(seconds)
+
+    def observe_decision(self, source: str, result: str) -> None:
+        self.decisions.labels(source, result).inc()

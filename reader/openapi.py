@@ -1,0 +1,170 @@
+"""The OpenAPI 3.1 document, made from the types of the answers and from LISTINGS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import GenericAlias
+from typing import Annotated, Any
+
+import msgspec
+
+from reader.read_model import COLLECTIONS, ENTITIES, LISTINGS, PAGE_LIMIT, PAGE_LIMIT_MAX, POST, Entity
+from tidemark.problem import MEDIA_TYPE, ProblemDocument
+
+Id = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,18}$", description="A number, as a string")]
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+Json = dict[str, Any]
+
+
+class Author(msgspec.Struct):
+    """Who wrote it."""
+
+    id: Id
+    handle: str
+    display_name: str
+
+
+class UserFields(msgspec.Struct):
+    """A user without counts."""
+
+    id: Id
+    handle: str
+    display_name: str
+    bio: str
+    created_at: Time
+    updated_at: Time
+
+
+class PostFields(msgspec.Struct):
+    """A post with its author (null: gone) and hashtags, without counts."""
+
+    id: Id
+    body: str
+    hashtags: list[str]
+    created_at: Time
+    updated_at: Time
+    author: Author | None
+
+
+class Comment(msgspec.Struct):
+    """A comment with its author (null: gone)."""
+
+    id: Id
+    post_id: Id
+    body: str
+    created_at: Time
+    updated_at: Time
+    author: Author | None
+
+
+def with_counts(name: str, fields: type[msgspec.Struct], collection: str) -> type[msgspec.Struct]:
+    """`fields` and the counters that the collection's documents have."""
+    counts = [(counter, int) for counter in COLLECTIONS[collection].counters]
+    return msgspec.defstruct(name, counts, bases=(fields,), kw_only=True)
+
+
+User = with_counts("User", UserFields, "users")
+Post = with_counts("Post", PostFields, "posts")
+TYPES: dict[str, Any] = {"user": User, "post": Post, "comment": Comment}
+PAGES = {
+    name: msgspec.defstruct(
+        f"{name.capitalize()}Page", [("items", GenericAlias(list, TYPES.get(name, Json))), ("next", str | None)]
+    )
+    for name in ENTITIES
+}
+
+HEADERS: dict[str, str] = {
+    "Freshness": 'as-of="...": all that MySQL had committed by then (its clock) is in this answer; `stale`: long ago',
+    "Cache-Status": "Where the answer came from (RFC 9211)",
+    "ETag": "Names exactly this answer: repeat it in If-None-Match",
+    "Link": 'rel="next": the following page, if there is one',
+    "Retry-After": "Seconds",
+    "WWW-Authenticate": "What the token lacks (RFC 6750)",
+}
+PROVENANCE = ("Freshness", "Cache-Status")
+PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
+    400: ("A query parameter is wrong; `field` names it", ()),
+    401: ("There is no valid bearer token", ("WWW-Authenticate",)),
+    403: ("The token lacks the scope `read`", ("WWW-Authenticate",)),
+    404: ("There is no such thing", PROVENANCE),
+    503: ("The stores cannot answer now", ("Retry-After",)),
+}
+
+
+def document() -> Json:
+    """The whole document."""
+    _, schemas = msgspec.json.schema_components(
+        [*TYPES.values(), *PAGES.values(), ProblemDocument], ref_template="#/components/schemas/{name}"
+    )
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tidemark reader", "version": "1", "description": "Reads that prove how fresh they are."},
+        "security": [{"bearer": ["read"]}],
+        "paths": _paths(),
+        "components": {
+            "schemas": schemas,
+            "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _paths() -> Json:
+    lists = {
+        listing.path: _list(f"The {listing.name} of a {listing.parent.name}", listing.item) for listing in LISTINGS
+    }
+    return {
+        "/post/{id}": {"get": _operation("A post", "Post", [_path("id")], (401, 403, 404, 503))},
+        "/user/{id}": {"get": _operation("A user", "User", [_path("id")], (401, 403, 404, 503))},
+        **lists,
+        "/feed": _list("The newest posts of those whom the caller follows", POST, "", (400, 401, 403, 503)),
+        "/hashtag/{tag}": _list("The newest posts with a hashtag", POST, "tag", (400, 401, 403, 503)),
+        "/openapi.json": {
+            "get": {"summary": "This document", "security": [], "responses": {"200": {"description": "OK"}}}
+        },
+    }
+
+
+def _list(summary: str, item: Entity, name: str = "id", problems: Iterable[int] = PROBLEMS) -> Json:
+    parameters = [*([_path(name)] if name else []), *PAGING]
+    return {"get": _operation(summary, PAGES[item.name].__name__, parameters, problems, ("Link",))}
+
+
+def _operation(
+    summary: str, schema: str, parameters: list[Json], problems: Iterable[int], headers: tuple[str, ...] = ()
+) -> Json:
+    known = (*PROVENANCE, "ETag")
+    return {
+        "summary": summary,
+        "parameters": [*parameters, IF_NONE_MATCH],
+        "responses": {
+            "200": _response("OK", (*known, *headers), "application/json", schema),
+            "304": _response("What If-None-Match names is still current", known),
+            **{
+                str(code): _response(PROBLEMS[code][0], PROBLEMS[code][1], MEDIA_TYPE, "ProblemDocument")
+                for code in problems
+            },
+        },
+    }
+
+
+def _response(description: str, headers: Iterable[str], media_type: str = "", schema: str = "") -> Json:
+    content = {"content": {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}} if schema else {}
+    named = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
+    return {"description": description, **({"headers": named} if named else {}), **content}
+
+
+def _path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+PAGING: list[Json] = [
+    {
+        "name": "limit",
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT_MAX, "default": PAGE_LIMIT},
+    },
+    {"name": "cursor", "in": "query", "description": "`next` of the page before", "schema": {"type": "string"}},
+]
+IF_NONE_MATCH: Json = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
+OPENAPI = msgspec.json.encode(document())

@@ -1,0 +1,61 @@
+"""Pages: how many items, and after which one; a cursor is the order values of the last item, opaque to clients."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from reader.read_model import PAGE_LIMIT, PAGE_LIMIT_MAX, Order
+from tidemark.problem import Problem
+
+MAX_ID = 2**63 - 1
+LIMIT = re.compile(r"[1-9][0-9]{0,2}")
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
+OrderValue = int | str  # an id, or a time as the documents hold it
+
+
+@dataclass(frozen=True)
+class Page:
+    """Up to `limit` items behind those whose order values are `after`; None: from the start."""
+
+    limit: int = PAGE_LIMIT
+    after: tuple[OrderValue, ...] | None = None
+
+
+FIRST_PAGE = Page()  # the only one that is cached
+
+
+def requested_page(query: Mapping[str, str], order: Order) -> Page:
+    """The page that a query string asks for. Raises Problem 400, naming `limit` or `cursor`."""
+    limit = query.get("limit", str(PAGE_LIMIT))
+    if not LIMIT.fullmatch(limit) or int(limit) > PAGE_LIMIT_MAX:
+        raise Problem(400, "bad-limit", f"limit must be a number from 1 to {PAGE_LIMIT_MAX}.", "limit")
+    cursor = query.get("cursor")
+    return Page(int(limit), None if cursor is None else decode_cursor(cursor, order))
+
+
+def encode_cursor(values: Sequence[OrderValue]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(values)).decode().rstrip("=")
+
+
+def decode_cursor(text: str, order: Order) -> tuple[OrderValue, ...]:
+    """The order values of a cursor made by `encode_cursor`, checked because they reach queries. Raises Problem 400."""
+    try:
+        encoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        values = msgspec.json.decode(encoded, type=tuple[int | str, ...])
+    except (ValueError, msgspec.MsgspecError):
+        values = ()
+    names = [name for name, _ in order]
+    if len(values) != len(names) or not all(map(_fits, names, values)) or encode_cursor(values) != text:
+        raise Problem(400, "bad-cursor", "cursor must be one that a page of this list gave.", "cursor")
+    return values
+
+
+def _fits(name: str, value: OrderValue) -> bool:
+    if name == "created_at":
+        return isinstance(value, str) and TIME.fullmatch(value) is not None
+    return isinstance(value, int) and 1 <= value <= MAX_ID

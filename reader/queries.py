@@ -1,0 +1,125 @@
+"""The queries: parts put together into one answer, as fresh as its oldest part and named by all their versions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from reader.document_store import DocumentStore, View
+from reader.metrics import ReaderMetrics
+from reader.paging import FIRST_PAGE, Page
+from reader.parts import Origin, Part, Wanted, part
+from reader.read_model import AUTHORED, MODEL_VERSION, POST, USER, Entity, Listing, page_body, with_author
+from reader.read_through import ReadThrough
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A JSON body, or None: there is no such thing. `version` names exactly these bytes; `parts` are all that was read,
+    so the answer is as fresh as the oldest of them."""
+
+    body: bytes | None
+    version: str
+    parts: tuple[Part, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """An entity as clients see it, and the parts it is made of."""
+
+    body: bytes
+    parts: tuple[Part, ...]
+
+
+class Queries:
+    """One method per kind of question. Raises DocumentsUnavailable."""
+
+    def __init__(self, things: ReadThrough, documents: DocumentStore, metrics: ReaderMetrics) -> None:
+        self._things = things
+        self._documents = documents
+        self._metrics = metrics
+
+    async def entity(self, entity: Entity, id: int) -> Answer:
+        found = await self._get(Wanted(entity, id))
+        if not found.entry.present:
+            return _absent(found)
+        [item] = await self._complete(entity, [found])
+        return Answer(item.body, f"{MODEL_VERSION}.{'.'.join(part.version for part in item.parts)}", item.parts)
+
+    async def listing(self, listing: Listing, parent_id: int, page: Page) -> Answer:
+        """A page of a list; absent if its parent is."""
+        parent, first = Wanted(listing.parent, parent_id), Wanted(listing, parent_id)
+        found = await self._things.get([parent, first] if page == FIRST_PAGE else [parent])
+        if not found[parent.key].entry.present:
+            return _absent(found[parent.key])
+        ids = found.get(first.key) or await self._ids(
+            first.label, lambda view: self._documents.listed(view, listing, parent_id, page)
+        )
+        return await self._page(listing.item, ids, found[parent.key])
+
+    async def feed(self, subject: str, page: Page) -> Answer:
+        """The newest posts of those whom the caller follows; a caller without a user follows nobody."""
+        ids = await self._ids("feed", lambda view: self._documents.feed(view, subject, page))
+        return await self._page(POST, ids)
+
+    async def hashtag(self, tag: str, page: Page) -> Answer:
+        """The newest posts with a hashtag, in any case; without the #."""
+        ids = await self._ids("hashtag", lambda view: self._documents.tagged(view, tag.lower(), page))
+        return await self._page(POST, ids)
+
+    async def _get(self, one: Wanted) -> Part:
+        return (await self._things.get([one]))[one.key]
+
+    async def _ids(self, label: str, read: Callable[[View], Awaitable[bytes]]) -> Part:
+        """A page that has no key in the cache: nobody could delete pages of every cursor and limit by name."""
+        view = await self._documents.view()
+        found = part(await read(view), view.proof, Origin.NOT_CACHED)
+        self._metrics.cache_requests.labels("mongo", label, "hit").inc()
+        return found
+
+    async def _page(self, entity: Entity, ids: Part, *others: Part) -> Answer:
+        wanted = [Wanted(entity, id) for id in ids.entry.ids()]
+        found = await self._things.get(wanted)
+        present = [found[one.key] for one in wanted if found[one.key].entry.present]
+        items = await self._complete(entity, present)
+        cursor = ids.entry.head.decode() or None
+        body = page_body([item.body for item in items], cursor)
+        shown = [(one.key, found[one.key]) for one in wanted if found[one.key].entry.present]
+        version = _version_of_page(ids, [key for key, _ in shown], items, cursor)
+        read = (ids, *others, *found.values(), *(part for item in items for part in item.parts))
+        return Answer(body, version, read, cursor)
+
+    async def _complete(self, entity: Entity, found: Sequence[Part]) -> list[Item]:
+        """The entities' bodies, with their authors where they have one."""
+        if entity.name not in AUTHORED:
+            return [Item(part.entry.body, (part,)) for part in found]
+        authors = await self._authors({int(part.entry.head) for part in found})
+        return [_authored(part, authors[int(part.entry.head)]) for part in found]
+
+    async def _authors(self, ids: Iterable[int]) -> dict[int, Part]:
+        """Author by id. What the cache calls absent is asked of MongoDB: it was read under another watermark than
+        the post."""
+        wanted = {id: Wanted(USER, id) for id in ids}
+        found = await self._things.get(wanted.values())
+        absent = [one for one in wanted.values() if not found[one.key].entry.present]
+        if absent:
+            found |= await self._things.from_documents(absent, Origin.MISS)
+        return {id: found[one.key] for id, one in wanted.items()}
+
+
+def _authored(found: Part, author: Part) -> Item:
+    head = author.entry.head if author.entry.present else None
+    return Item(with_author(found.entry.body, head), (found, author))
+
+
+def _absent(found: Part) -> Answer:
+    return Answer(None, "", (found,))
+
+
+def _version_of_page(ids: Part, keys: Iterable[str], items: Iterable[Item], cursor: str | None) -> str:
+    """Lists have too many parts to name: a hash of ids, versions and cursor stands for them."""
+    named = [f"{key}@{'+'.join(part.version for part in item.parts)}" for key, item in zip(keys, items, strict=True)]
+    digest = hashlib.sha256("\n".join([*named, cursor or ""]).encode()).hexdigest()[:32]
+    return f"{MODEL_VERSION}.{ids.proof.epoch}.{digest}"

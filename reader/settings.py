@@ -1,0 +1,17 @@
+"""The reader's settings: where MongoDB and Redis are, where it listens, how much it may ask of MongoDB."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidemark.settings import Address, address, url, variable, whole_number
+
+
+@dataclass(frozen=True)
+class ReaderSettings:
+    mongodb_url: str = variable("TIDEMARK_READER_MONGODB_URL", url("mongodb", "mongodb+srv"), secret=True)
+    redis_url: str = variable("TIDEMARK_READER_REDIS_URL", url("redis", "rediss"), secret=True)
+    bind: Address = variable("TIDEMARK_READER_BIND", address, "127.0.0.1:8002")
+    admin_bind: Address = variable("TIDEMARK_READER_ADMIN_BIND", address, "127.0.0.1:9102")
+    mongodb_reads: int = variable("TIDEMARK_READER_MONGODB_READS", whole_number(1, 1000), "64")
+    max_staleness_seconds: int = variable("TIDEMARK_MAX_STALENESS_SECONDS", whole_number(1, 86_400), "30")

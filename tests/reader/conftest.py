@@ -1,0 +1,105 @@
+"""The reader as a process of its own, and a small read model for it to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+import redis
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from authorizer_lambda.settings import AuthSettings
+from authorizer_lambda.tokens import mint
+from ops.stack import Stack
+from tests.conftest import AUTH, service_environment
+from tests.harness import Process, free_port, process, wait_until
+from tests.reader.world import World
+
+
+@dataclass(frozen=True)
+class RunningReader:
+    """A reader process: its public and its admin address."""
+
+    process: Process
+    url: str
+    admin_url: str
+
+    def client(self, subject: str = "subject-1", scopes: str = "read") -> httpx2.Client:
+        headers = {"authorization": f"Bearer {token(subject, scopes)}"}
+        return plain_client(self.url, headers)
+
+    def anonymous(self) -> httpx2.Client:
+        return plain_client(self.url, {})
+
+    def answers(self) -> bool:
+        with self.anonymous() as client:
+            try:
+                return client.get("/openapi.json").status_code == 200
+            except httpx2.TransportError:
+                return False
+
+    def ready(self) -> httpx2.Response:
+        with plain_client(self.admin_url, {}) as client:
+            return client.get("/readyz")
+
+    def metrics(self, *names: str) -> list[float]:
+        """For each of `names` the sum of the samples whose name and labels begin with it."""
+        with plain_client(self.admin_url, {}) as client:
+            samples = [line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines()]
+        return [sum(float(sample[1]) for sample in samples if sample[0].startswith(name)) for name in names]
+
+
+def plain_client(url: str, headers: dict[str, str]) -> httpx2.Client:
+    """Without TLS: loading the machine's certificates takes longer than a test."""
+    return httpx2.Client(base_url=url, headers=headers, timeout=20, verify=False)
+
+
+def token(subject: str = "subject-1", scopes: str = "read") -> str:
+    return mint(AuthSettings.from_environ(AUTH), subject, scopes.split(), 600)
+
+
+@pytest.fixture(scope="session")
+def running_reader(shared_stack: Stack) -> Iterator[RunningReader]:
+    port, admin_port = free_port(), free_port()
+    environment = {
+        **service_environment(shared_stack),
+        "TIDEMARK_READER_BIND": f"127.0.0.1:{port}",
+        "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin_port}",
+    }
+    with process(environment, "-m", "reader") as started:
+        reader = RunningReader(started, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}")
+        wait_until(reader.answers, "the reader to answer")
+        yield reader
+
+
+@pytest.fixture(scope="session")
+def database(shared_stack: Stack) -> Iterator[Database[dict[str, Any]]]:
+    """MongoDB as its administrator sees it; a client for all tests, for they cost more to open than most tests take."""
+    with MongoClient[dict[str, Any]](shared_stack.mongodb.admin_url, w="majority") as client:
+        yield client["tidemark"]
+
+
+@pytest.fixture
+def world(shared_stack: Stack, database: Database[dict[str, Any]]) -> Iterator[World]:
+    """An empty read model with its checkpoint and watermark."""
+    with redis.Redis.from_url(shared_stack.redis.admin_url) as cache:
+        yield World(database, cache)
+
+
+@pytest.fixture
+def api(running_reader: RunningReader, world: World) -> Iterator[httpx2.Client]:
+    """A client whose token is that of user 1, reading `world`."""
+    with running_reader.client() as client:
+        wait_until(lambda: "unavailable" not in client.get("/user/9").headers.get("cache-status", ""), "the cache")
+        world.cache.flushall()
+        world.set_watermark(world.commit(1))
+        yield client
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

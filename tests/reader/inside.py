@@ -1,0 +1,115 @@
+"""The reader's parts in this process, and places where a test can hold them up; everything is the real thing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from ops.stack import Stack
+from reader.cache import Cache, Lease
+from reader.document_store import DocumentStore, View
+from reader.metrics import ReaderMetrics
+from reader.parts import Wanted
+from reader.queries import Queries
+from reader.read_model import Watermark
+from reader.read_through import ReadThrough
+
+DEADLINE_SECONDS = 30
+
+
+class Gate:
+    """A place where work waits until the test lets it go on; open until it is closed."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+        self.opened.set()
+
+    def close(self) -> None:
+        self.reached.clear()
+        self.opened.clear()
+
+    def open(self) -> None:
+        self.opened.set()
+
+    async def pass_through(self) -> None:
+        self.reached.set()
+        await self.opened.wait()
+
+
+class GatedStore(DocumentStore):
+    """The document store with gates before the checkpoint, and between it and the documents; counts what passes."""
+
+    before_view: Gate
+    before_values: Gate
+    values_read = 0
+
+    async def view(self, watermark: Watermark | None = None) -> View:
+        await self.before_view.pass_through()
+        return await super().view(watermark)
+
+    async def values(self, view: View, wanted: Sequence[Wanted]) -> dict[str, bytes]:
+        await self.before_values.pass_through()
+        self.values_read += 1
+        return await super().values(view, wanted)
+
+
+class GatedCache(Cache):
+    """The cache with a gate between the MGET that missed and the lease, and one behind the fill."""
+
+    before_lease: Gate
+    after_fill: Gate
+
+    async def lease(self, keys: Iterable[str], epoch: str) -> Lease:
+        await self.before_lease.pass_through()
+        return await super().lease(keys, epoch)
+
+    async def fill(self, lease: Lease, values: Mapping[str, tuple[bytes, int]]) -> dict[str, str]:
+        results = await super().fill(lease, values)
+        await self.after_fill.pass_through()
+        return results
+
+
+@dataclass
+class Inside:
+    """One reader's parts."""
+
+    cache: GatedCache
+    documents: GatedStore
+    things: ReadThrough
+    queries: Queries
+    metrics: ReaderMetrics
+
+    def fills(self, entity: str, result: str) -> float:
+        return (
+            self.metrics.registry.get_sample_value("tidemark_cache_fills_total", {"entity": entity, "result": result})
+            or 0.0
+        )
+
+    def requests(self, layer: str, entity: str, result: str) -> float:
+        return (
+            self.metrics.registry.get_sample_value(
+                "tidemark_cache_requests_total", {"layer": layer, "entity": entity, "result": result}
+            )
+            or 0.0
+        )
+
+
+@asynccontextmanager
+async def inside(stack: Stack, redis_url: str = "", reads: int = 64) -> AsyncIterator[Inside]:
+    environment = stack.environment()
+    cache = GatedCache(redis_url or environment["TIDEMARK_READER_REDIS_URL"])
+    documents = GatedStore.connect(environment["TIDEMARK_READER_MONGODB_URL"], reads)
+    cache.before_lease, cache.after_fill = Gate(), Gate()
+    documents.before_view, documents.before_values = Gate(), Gate()
+    metrics = ReaderMetrics()
+    things = ReadThrough(cache, documents, metrics)
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            yield Inside(cache, documents, things, Queries(things, documents, metrics), metrics)
+    finally:
+        await things.aclose()
+        await cache.aclose()
+        await documents.aclose()

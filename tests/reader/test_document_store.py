@@ -1,0 +1,143 @@
+"""Reads of MongoDB: majority, of the primary, by an index, and never too many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+
+from ops.stack import Stack
+from reader.document_store import DocumentStore
+from reader.errors import DocumentsUnavailable, ReadModelMissing
+from reader.paging import Page, decode_cursor
+from reader.parts import Origin, Wanted
+from reader.read_model import ENTITIES, LISTINGS, USER, decode
+from tests.reader.inside import inside
+from tests.reader.world import World, moment
+
+pytestmark = pytest.mark.anyio
+OF_A_DRIVER = ("lsid", "$clusterTime", "$db", "readConcern", "$readPreference", "maxTimeMS", "txnNumber")
+
+
+class Commands(CommandListener):
+    """The commands that the reader sent, as they went out."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name not in ("hello", "saslStart", "saslContinue", "endSessions"):
+            self.sent.append(dict(event.command))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+def populate(world: World) -> None:
+    with world.many():
+        for id in range(1, 330):
+            world.user(id)
+            world.follow(1, 1000 + id, id)
+            world.follow(1000 + id, 1, id)
+            world.post(id, author_id=1 if id % 2 else 1000 + id, body="#sea")
+            world.comment(id, 1)
+            world.like(1, id, id)
+
+
+async def all_reads(store: DocumentStore) -> None:
+    """Every read that the store offers, first pages and later ones."""
+    view = await store.view()
+    for entity in ENTITIES.values():
+        await store.values(view, [Wanted(entity, id) for id in (1, 2, 3)])
+    for listing in LISTINGS:
+        first = decode(await store.listed(view, listing, 1, Page()))
+        assert first is not None
+        assert first.ids(), listing.path
+        await store.listed(view, listing, 1, Page(5, decode_cursor(first.head.decode(), listing.order)))
+    for page in (Page(), Page(5, (200,))):
+        await store.tagged(view, "sea", page)
+        await store.feed(view, "subject-1", page)
+
+
+async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: Stack, world: World) -> None:
+    populate(world)
+    older = world.batch(5).watermark(world.epoch)
+    world.commit(6)
+    commands = Commands()
+    url = shared_stack.environment()["TIDEMARK_READER_MONGODB_URL"]
+    store = DocumentStore(AsyncMongoClient[dict[str, Any]](url, event_listeners=[commands]), 8)
+    await store.view(older)
+    await all_reads(store)
+    await store.aclose()
+    assert {command["find"] for command in commands.sent} == {
+        *("control", "journal_b3", "users_b3", "posts_b3", "comments_b3", "likes_b3", "follows_b3")
+    }
+    for command in commands.sent:
+        assert command["readConcern"] == {"level": "majority"}
+        assert command.get("$readPreference", {"mode": "primary"})["mode"] == "primary"
+        query = {name: value for name, value in command.items() if name not in OF_A_DRIVER}
+        plan = str(world.database.command("explain", query, verbosity="queryPlanner")["queryPlanner"]["winningPlan"])
+        assert "COLLSCAN" not in plan, query
+        assert "'stage': 'SORT'" not in plan, query
+        assert "IXSCAN" in plan or "IDHACK" in plan, query
+
+
+async def test_without_a_serving_build_the_read_model_is_missing(shared_stack: Stack, world: World) -> None:
+    world.database["control"].delete_many({})
+    async with inside(shared_stack) as reader:
+        with pytest.raises(ReadModelMissing, match="projector"):
+            await reader.documents.view()
+        world.batch(1)
+        assert (await reader.documents.view()).proof.seq == 1
+
+
+async def test_a_new_build_is_read_from_its_first_checkpoint_on(shared_stack: Stack, world: World) -> None:
+    world.user(1, v=1)
+    async with inside(shared_stack) as reader:
+        assert (await reader.documents.view()).proof.build == 3
+        world.build, world.epoch = 4, "9"
+        world.user(1, v=50)
+        world.batch(50)
+        found = await reader.things.get([Wanted(USER, 1)])
+        assert (found["user:1"].entry.version, found["user:1"].proof.build) == (50, 4)
+        assert found["user:1"].origin is Origin.STORED
+    world.clear_build(4)
+
+
+async def test_what_changes_between_checkpoint_and_document_is_not_claimed(shared_stack: Stack, world: World) -> None:
+    world.user(1, v=1)
+    world.batch(1, as_of=moment(1))
+    async with inside(shared_stack) as reader:
+        reader.documents.before_values.close()
+        reading = asyncio.create_task(reader.things.get([Wanted(USER, 1)]))
+        await reader.documents.before_values.reached.wait()
+        world.user(1, v=2)
+        world.commit(2, as_of=moment(2))
+        reader.documents.before_values.open()
+        part = (await reading)["user:1"]
+    assert (part.entry.version, part.proof.as_of, part.proof.gtid_set[-4:]) == (2, moment(1), ":1-1")
+
+
+async def test_no_more_reads_than_allowed_are_under_way(shared_stack: Stack, world: World) -> None:
+    for id in range(1, 5):
+        world.user(id)
+    async with inside(shared_stack, reads=2) as reader:
+        await reader.documents.view()
+        shared_stack.mongodb.pause()
+        try:
+            views = [asyncio.create_task(reader.documents.view()) for _ in range(3)]
+            done, waiting = await asyncio.wait(views, timeout=1.5)
+            assert (len(done), len(waiting)) == (1, 2)
+            with pytest.raises(DocumentsUnavailable, match="all 2 reads"):
+                await done.pop()
+        finally:
+            shared_stack.mongodb.resume()
+        for view in await asyncio.gather(*waiting):
+            assert view.proof.seq == 1
+        assert len(await asyncio.gather(*(reader.documents.view() for _ in range(50)))) == 50

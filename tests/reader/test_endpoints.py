@@ -1,0 +1,192 @@
+"""Single things over HTTP: bodies, freshness, provenance, versions, and who may ask."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+
+from reader.read_model import POST, USER, encode_absent, encode_entity
+from tests.reader.conftest import RunningReader
+from tests.reader.world import World, moment, now
+
+
+def test_a_post_is_answered_with_its_author_counts_and_hashtags(api: httpx2.Client, world: World) -> None:
+    world.user(1, handle="jane", display_name="Jane")
+    world.post(5, body="hello #Sea", like_count=3, comment_count=2)
+    answer = api.get("/post/5")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json() == {
+        "id": "5",
+        "body": "hello #Sea",
+        "hashtags": ["sea"],
+        "like_count": 3,
+        "comment_count": 2,
+        "created_at": moment(5),
+        "updated_at": moment(5),
+        "author": {"id": "1", "handle": "jane", "display_name": "Jane"},
+    }
+
+
+def test_a_user_is_answered_with_counts_and_without_the_subject(api: httpx2.Client, world: World) -> None:
+    world.user(2, bio="line\nbreak", follower_count=7)
+    answer = api.get("/user/2").json()
+    assert (answer["id"], answer["bio"], answer["follower_count"]) == ("2", "line\nbreak", 7)
+    assert "subject" not in answer
+
+
+def test_the_second_read_is_a_hit_with_the_same_bytes_and_version(api: httpx2.Client, world: World) -> None:
+    world.user(1)
+    world.post(5)
+    first, second = api.get("/post/5"), api.get("/post/5")
+    assert first.headers["cache-status"] == "redis; fwd=miss; stored"
+    assert second.headers["cache-status"] == "redis; hit"
+    assert (first.content, first.headers["etag"]) == (second.content, second.headers["etag"])
+
+
+def test_an_answer_is_as_fresh_as_its_oldest_part(api: httpx2.Client, world: World) -> None:
+    world.user(1)
+    world.post(5)
+    api.get("/post/5")
+    world.set_watermark(world.commit(2, as_of="2026-11-23T16:00:00.123999Z"))
+    world.cache.delete("tidemark:e7:user:1")
+    world.commit(3, as_of="2026-11-23T15:59:59.987654Z")
+    assert api.get("/post/5").headers["freshness"].startswith('as-of="2026-11-23T15:59:59.987Z"')
+    assert api.get("/user/1").headers["freshness"].startswith('as-of="2026-11-23T16:00:00.123Z"')
+
+
+def test_an_answer_beyond_the_staleness_limit_is_served_and_marked(api: httpx2.Client, world: World) -> None:
+    world.user(1)
+    world.batch(2, as_of=now())
+    assert "stale" not in api.get("/user/1").headers["freshness"]
+    world.batch(3, as_of="2026-01-01T00:00:00.000000Z")
+    answer = api.get("/user/1")
+    assert (answer.status_code, answer.headers["freshness"]) == (200, 'as-of="2026-01-01T00:00:00.000Z", stale')
+
+
+def test_what_is_absent_says_how_fresh_that_is_and_is_remembered(api: httpx2.Client, world: World) -> None:
+    first, second = api.get("/post/5"), api.get("/post/5")
+    for answer in (first, second):
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["freshness"].startswith("as-of=")
+    assert first.headers["cache-status"] == "redis; fwd=miss; stored"
+    assert second.headers["cache-status"] == "redis; hit"
+    assert world.cached("post:5") == encode_absent(1)
+
+
+@pytest.mark.parametrize("id", ["0", "01", "-1", "x", "9223372036854775808", "1e3", "%31%00", "99999999999999999999"])
+def test_what_is_no_id_names_nothing(api: httpx2.Client, id: str) -> None:
+    for path in (f"/post/{id}", f"/user/{id}", f"/post/{id}/comments"):
+        assert api.get(path).status_code == 404
+
+
+def test_the_greatest_id_can_be_asked_for(api: httpx2.Client, world: World) -> None:
+    world.user(2**63 - 1)
+    assert api.get(f"/user/{2**63 - 1}").status_code == 200
+
+
+def test_a_stub_is_absent(api: httpx2.Client, world: World) -> None:
+    world.put("posts", {"_id": 5, "like_count": 4, "comment_count": 0, "v": 1})
+    world.put("users", {"_id": 6, "post_count": 1, "follower_count": 0, "following_count": 0, "v": 1})
+    assert api.get("/post/5").status_code == 404
+    assert api.get("/user/6").status_code == 404
+
+
+def test_a_post_outlives_its_author(api: httpx2.Client, world: World) -> None:
+    world.post(5, author_id=2)
+    assert api.get("/post/5").json()["author"] is None
+
+
+def test_an_author_whom_the_cache_calls_absent_is_asked_of_mongodb(api: httpx2.Client, world: World) -> None:
+    author = world.user(2)
+    world.post(5, author_id=2)
+    world.put_cached("user:2", encode_absent(1))
+    assert api.get("/post/5").json()["author"]["handle"] == author["handle"]
+
+
+def test_the_version_names_epoch_model_and_every_part(api: httpx2.Client, world: World) -> None:
+    world.user(1, v=11)
+    world.post(5, v=22)
+    world.batch(30)
+    assert api.get("/post/5").headers["etag"] == '"1.7:22.7:11"'
+    renamed = world.user(1, v=31, display_name="Renamed")
+    world.put_cached("user:1", encode_entity(USER, renamed))
+    answer = api.get("/post/5", headers={"if-none-match": '"1.7:22.7:11"'})
+    assert (answer.status_code, answer.headers["etag"]) == (200, '"1.7:22.7:31"')
+    assert answer.json()["author"]["display_name"] == "Renamed"
+
+
+@pytest.mark.parametrize("known", ["{tag}", 'W/{tag}, "other"', '"a,b", {tag}', "*"])
+def test_a_version_that_the_client_knows_is_not_sent_again(api: httpx2.Client, world: World, known: str) -> None:
+    world.user(1)
+    tag = api.get("/user/1").headers["etag"]
+    answer = api.get("/user/1", headers={"if-none-match": known.format(tag=tag)})
+    assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+    assert answer.headers["freshness"].startswith("as-of=")
+    assert answer.headers["cache-status"] == "redis; hit"
+
+
+@pytest.mark.parametrize("known", ['"other"', "1.7:1", '"', ""])
+def test_another_version_is_sent_whole(api: httpx2.Client, world: World, known: str) -> None:
+    world.user(1)
+    assert api.get("/user/1", headers={"if-none-match": known}).status_code == 200
+
+
+def test_an_absent_thing_has_no_version_to_match(api: httpx2.Client) -> None:
+    assert api.get("/user/1", headers={"if-none-match": "*"}).status_code == 404
+
+
+def test_answers_are_for_one_caller_and_always_revalidated(api: httpx2.Client, world: World) -> None:
+    world.user(1)
+    for path in ("/user/1", "/user/2", "/feed"):
+        headers = api.get(path).headers
+        assert (headers["cache-control"], headers["vary"]) == ("private, no-cache", "Authorization")
+
+
+def test_head_is_get_without_the_body(api: httpx2.Client, world: World) -> None:
+    world.user(1)
+    got, head = api.get("/user/1"), api.head("/user/1")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == got.headers["content-length"]
+    assert head.headers["etag"] == got.headers["etag"]
+
+
+def test_reading_needs_a_token_with_the_scope_read(running_reader: RunningReader, world: World) -> None:
+    with running_reader.anonymous() as nobody, running_reader.client(scopes="write") as writer:
+        assert nobody.get("/post/5").status_code == 401
+        assert writer.get("/post/5").status_code == 403
+        assert writer.post("/post/5").status_code == 405
+
+
+def test_the_openapi_document_is_public(running_reader: RunningReader) -> None:
+    with running_reader.anonymous() as nobody:
+        assert nobody.get("/openapi.json").json()["openapi"] == "3.1.0"
+
+
+def test_lookups_fills_requests_and_decisions_are_counted(
+    api: httpx2.Client, running_reader: RunningReader, world: World
+) -> None:
+    names = (
+        'tidemark_cache_requests_total{entity="comment",layer="redis",result="',
+        'tidemark_cache_requests_total{entity="post",layer="redis",result="hit"}',
+        'tidemark_cache_requests_total{entity="post",layer="redis",result="miss"}',
+        'tidemark_cache_requests_total{entity="post",layer="mongo",result="hit"}',
+        'tidemark_cache_requests_total{entity="user",layer="mongo",result="absent"}',
+        'tidemark_cache_fills_total{entity="post",result="stored"}',
+        'tidemark_http_request_duration_seconds_count{code="200",method="GET",route="/post/{id}",service="reader"}',
+        'tidemark_authorizer_decisions_total{result="allow"',
+        "tidemark_freshness_bound_seconds_count",
+    )
+    before = running_reader.metrics(*names)
+    world.post(5)
+    api.get("/post/5")
+    api.get("/post/5")
+    grown = [new - old for new, old in zip(running_reader.metrics(*names), before, strict=True)]
+    assert grown == [0, 1, 1, 1, 3, 1, 2, 2, 2]
+
+
+def test_the_json_of_a_cached_entity_is_not_touched(api: httpx2.Client, world: World) -> None:
+    post = world.post(5, body='quotes " and \\ and \u2028 and \U0001f30a')
+    world.user(1)
+    world.put_cached("post:5", encode_entity(POST, post))
+    assert api.get("/post/5").json()["body"] == post["body"]

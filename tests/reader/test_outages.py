@@ -1,0 +1,104 @@
+"""Redis or MongoDB away: what can be answered is answered, and all is well again without a restart."""
+
+from __future__ import annotations
+
+import time
+
+import httpx2
+import pytest
+
+from ops.stack import Stack
+from reader.cache import TIMEOUT_SECONDS
+from tests.harness import wait_until
+from tests.reader.conftest import RunningReader
+from tests.reader.world import World
+
+
+def test_without_redis_reads_come_from_mongodb(
+    api: httpx2.Client, running_reader: RunningReader, shared_stack: Stack, world: World
+) -> None:
+    world.user(1)
+    world.post(5, body="#sea")
+    api.get("/post/5")
+    shared_stack.redis.stop()
+    try:
+        for path in ("/post/5", "/user/1", "/user/1/posts", "/user/1/posts?limit=1", "/hashtag/sea"):
+            answer = api.get(path)
+            assert (answer.status_code, answer.headers["freshness"][:6]) == (200, "as-of=")
+            assert answer.headers["cache-status"] == "redis; fwd=bypass; detail=unavailable"
+        ready = running_reader.ready()
+        assert (ready.status_code, ready.json()) == (200, {"reads": "ok", "degraded: redis": "ok"})
+    finally:
+        shared_stack.redis.start()
+    wait_until(lambda: api.get("/post/5").headers["cache-status"] == "redis; hit", "the cache to be used again", 10)
+    assert running_reader.ready().json() == {"reads": "ok"}
+
+
+def test_requests_do_not_each_wait_for_a_redis_that_hangs(
+    api: httpx2.Client, shared_stack: Stack, world: World
+) -> None:
+    world.user(1)
+    api.get("/user/1")
+    shared_stack.redis.pause()
+    try:
+        started = time.monotonic()
+        for _ in range(50):
+            assert api.get("/user/1").headers["cache-status"] == "redis; fwd=bypass; detail=unavailable"
+        assert time.monotonic() - started < 50 * TIMEOUT_SECONDS / 2
+    finally:
+        shared_stack.redis.resume()
+    wait_until(lambda: api.get("/user/1").headers["cache-status"] == "redis; hit", "the cache to be used again", 10)
+
+
+def test_without_mongodb_cached_reads_go_on_and_others_are_asked_to_come_back(
+    api: httpx2.Client, running_reader: RunningReader, shared_stack: Stack, world: World
+) -> None:
+    world.user(1)
+    world.post(5)
+    for path in ("/post/5", "/user/1/posts"):
+        api.get(path)
+    shared_stack.mongodb.stop()
+    try:
+        for path in ("/post/5", "/user/1/posts", "/user/1"):
+            answer = api.get(path)
+            assert (answer.status_code, answer.headers["cache-status"]) == (200, "redis; hit")
+        for path in ("/post/6", "/feed"):
+            missing = api.get(path)
+            assert (missing.status_code, missing.headers["retry-after"]) == (503, "1")
+            assert missing.headers["content-type"] == "application/problem+json"
+        ready = running_reader.ready()
+        assert (ready.status_code, ready.json()) == (200, {"reads": "ok", "degraded: mongodb": "ok"})
+    finally:
+        shared_stack.mongodb.start()
+    wait_until(lambda: api.get("/feed").status_code == 200, "MongoDB to be used again", 20)
+    assert running_reader.ready().json() == {"reads": "ok"}
+
+
+def test_without_both_the_reader_is_not_ready_and_recovers(
+    api: httpx2.Client, running_reader: RunningReader, shared_stack: Stack, world: World
+) -> None:
+    world.user(1)
+    shared_stack.redis.pause()
+    shared_stack.mongodb.pause()
+    try:
+        assert api.get("/user/1").status_code == 503
+        ready = running_reader.ready()
+        assert ready.status_code == 503
+        assert set(ready.json()) == {"redis", "mongodb"}
+        with running_reader.anonymous() as client:
+            assert client.get(f"{running_reader.admin_url}/healthz").status_code == 200
+    finally:
+        shared_stack.mongodb.resume()
+        shared_stack.redis.resume()
+    wait_until(lambda: api.get("/user/1").headers.get("cache-status") == "redis; hit", "both stores", 20)
+
+
+@pytest.mark.parametrize("gone", ["serving", "checkpoint:3"])
+def test_a_read_model_that_is_not_built_yet_is_a_503(
+    api: httpx2.Client, running_reader: RunningReader, world: World, gone: str
+) -> None:
+    world.cache.flushall()
+    world.database["control"].delete_one({"_id": gone})
+    answer = api.get("/user/1")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "projector" in running_reader.ready().json()["mongodb"]

@@ -1,0 +1,158 @@
+"""Many callers, one read: flights are shared, and a caller that goes away changes nothing for the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+from functools import partial
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+
+from ops.stack import Stack
+from reader.cache import Cache
+from reader.document_store import DocumentStore
+from reader.errors import CacheBypassed, DocumentsUnavailable
+from reader.metrics import ReaderMetrics
+from reader.parts import Origin, Wanted
+from reader.read_model import POST, USER
+from reader.read_through import ReadThrough
+from tests.reader.inside import inside
+from tests.reader.proxy import delaying_proxy
+from tests.reader.world import World
+
+pytestmark = pytest.mark.anyio
+
+
+class Finds(CommandListener):
+    """The collections that were asked, in order."""
+
+    def __init__(self) -> None:
+        self.collections: list[str] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name == "find":
+            self.collections.append(event.command["find"])
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+async def test_two_hundred_concurrent_misses_are_one_read_of_the_document(shared_stack: Stack, world: World) -> None:
+    world.post(5)
+    environment = shared_stack.environment()
+    finds = Finds()
+    client = AsyncMongoClient[dict[str, Any]](environment["TIDEMARK_READER_MONGODB_URL"], event_listeners=[finds])
+    documents = DocumentStore(client, 64)
+    cache = Cache(environment["TIDEMARK_READER_REDIS_URL"])
+    things = ReadThrough(cache, documents, ReaderMetrics())
+    try:
+        found = await asyncio.gather(*(things.get([Wanted(POST, 5)]) for _ in range(200)))
+    finally:
+        await cache.aclose()
+        await documents.aclose()
+    assert {part["post:5"].entry.version for part in found} == {1}
+    assert finds.collections.count("posts_b3") == 1
+
+
+async def test_two_readers_make_one_fill(shared_stack: Stack, world: World) -> None:
+    world.post(5)
+    async with inside(shared_stack) as one, inside(shared_stack) as other:
+        found = await asyncio.gather(*(reader.things.get([Wanted(POST, 5)]) for reader in [one, other] * 50))
+        assert one.fills("post", "stored") + other.fills("post", "stored") == 1
+    assert all(part["post:5"].entry.present for part in found)
+
+
+async def test_a_cancelled_caller_does_not_end_the_flight_of_the_others(shared_stack: Stack, world: World) -> None:
+    world.post(5)
+    async with inside(shared_stack) as reader:
+        reader.documents.before_values.close()
+        first, second = (asyncio.create_task(reader.things.get([Wanted(POST, 5)])) for _ in range(2))
+        await reader.documents.before_values.reached.wait()
+        first.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await first
+        reader.documents.before_values.open()
+        assert (await second)["post:5"].origin is Origin.STORED
+        assert (first.cancelled(), reader.documents.values_read) == (True, 1)
+
+
+async def test_a_flight_whose_callers_are_all_gone_still_fills(shared_stack: Stack, world: World) -> None:
+    world.post(5)
+    async with inside(shared_stack) as reader:
+        reader.documents.before_values.close()
+        only = asyncio.create_task(reader.things.get([Wanted(POST, 5)]))
+        await reader.documents.before_values.reached.wait()
+        only.cancel()
+        await asyncio.wait([only])
+        reader.documents.before_values.open()
+        await reader.cache.after_fill.reached.wait()
+    assert (world.cached("post:5") or b"")[:1] == b"V"
+
+
+async def test_a_flight_that_fails_fails_for_all_and_the_next_one_is_new(shared_stack: Stack, world: World) -> None:
+    world.post(5)
+    control = world.database["control"].find_one({"_id": "serving"})
+    world.database["control"].delete_one({"_id": "serving"})
+    async with inside(shared_stack) as reader:
+        failed = await asyncio.gather(*(reader.things.get([Wanted(POST, 5)]) for _ in range(3)), return_exceptions=True)
+        assert [type(error).__mro__[1] for error in failed] == [DocumentsUnavailable] * 3
+        world.database["control"].insert_one(control)
+        assert (await reader.things.get([Wanted(POST, 5)]))["post:5"].entry.present
+
+
+async def test_callers_that_are_cancelled_at_random_never_get_each_others_answers(
+    shared_stack: Stack, world: World
+) -> None:
+    users = range(1, 41)
+    with world.many():
+        for id in users:
+            world.user(id)
+    chance = random.Random(7)
+    url = shared_stack.environment()["TIDEMARK_READER_REDIS_URL"]
+    through = partial(url.replace, f":{shared_stack.redis.port}/")
+    async with (
+        delaying_proxy(shared_stack.redis.port, lambda: chance.uniform(0, 0.004)) as port,
+        inside(shared_stack, through(f":{port}/")) as reader,
+    ):
+
+        async def ask(id: int) -> bool:
+            found = await reader.things.get([Wanted(USER, id)])
+            assert f'"id":"{id}"'.encode() in found[f"user:{id}"].entry.body
+            return True
+
+        for _ in range(60):
+            tasks = [asyncio.create_task(ask(chance.choice(users))) for _ in range(20)]
+            for task in tasks:
+                asyncio.get_running_loop().call_later(chance.uniform(0, 0.008), task.cancel)
+            await asyncio.wait(tasks)
+            assert all(task.cancelled() or task.result() for task in tasks)
+        assert await asyncio.gather(*map(ask, users)) == [True] * len(users)
+
+
+async def test_answers_stay_right_when_connections_to_redis_are_cut(shared_stack: Stack, world: World) -> None:
+    for id in range(1, 11):
+        world.user(id)
+    ten_seconds_later = itertools.count(0, 10).__next__  # so that the pause after a failure is always over
+    cache = Cache(shared_stack.environment()["TIDEMARK_READER_REDIS_URL"], clock=ten_seconds_later)
+    answered = 0
+    try:
+        for turn in range(30):
+            if turn % 3 == 2:
+                world.cache.client_kill_filter(_type="normal", skipme=True)
+            try:
+                lookup = await cache.get([f"user:{turn % 10}"])
+            except CacheBypassed:
+                continue
+            assert set(lookup.values) == {f"user:{turn % 10}"}
+            answered += 1
+    finally:
+        await cache.aclose()
+    assert answered >= 10

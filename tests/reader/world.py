@@ -1,0 +1,169 @@
+"""A read model in real stores, written straight into them as a projector would leave it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import redis
+from pymongo import IndexModel
+
+from reader.read_model import (
+    COLLECTIONS,
+    CONTROL,
+    JOURNAL,
+    MODEL_VERSION,
+    SERVING_ID,
+    WATERMARK_KEY,
+    Checkpoint,
+    Watermark,
+    cache_key,
+    checkpoint_id,
+)
+
+SOURCE = "00000000-0000-0000-0000-000000000001"
+Document = dict[str, Any]
+
+
+def moment(second: float = 0) -> str:
+    """A time as documents hold it, `second` seconds after an arbitrary start."""
+    return (datetime(2026, 11, 23, 16, tzinfo=UTC) + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class World:
+    """One serving build with its checkpoint, journal, documents, and the watermark and keys of the cache."""
+
+    def __init__(self, database: Any, cache: redis.Redis, build: int = 3, epoch: str = "7") -> None:
+        self.database = database
+        self.cache = cache
+        self.build = build
+        self.epoch = epoch
+        self._gathered: dict[str, list[Document]] | None = None
+        self.clear()
+        self.batch(seq=1)
+
+    def clear_build(self, build: int) -> None:
+        for collection in COLLECTIONS.values():
+            self.database.drop_collection(collection.in_build(build))
+
+    def clear(self) -> None:
+        """Empty this build's collections, with their indexes, and the cache."""
+        self.database[CONTROL].delete_many({})
+        self.database[JOURNAL.in_build(self.build)].delete_many({})
+        for collection in COLLECTIONS.values():
+            documents = self.database[collection.in_build(self.build)]
+            documents.delete_many({})
+            if collection.indexes:
+                documents.create_indexes([IndexModel(list(index)) for index in collection.indexes])
+        self.cache.flushall()
+
+    def batch(self, seq: int, batch_id: str = "", as_of: str = "") -> Checkpoint:
+        """As after a batch that went through both stages."""
+        checkpoint = self.commit(seq, batch_id, as_of)
+        self.set_watermark(checkpoint)
+        return checkpoint
+
+    def commit(self, seq: int, batch_id: str = "", as_of: str = "") -> Checkpoint:
+        """As after a batch that is in MongoDB and not yet in Redis."""
+        checkpoint = Checkpoint(self.build, seq, batch_id or secrets.token_hex(8), as_of or now(), f"{SOURCE}:1-{seq}")
+        fields = {name: getattr(checkpoint, name) for name in ("seq", "batch_id", "as_of", "gtid_set")}
+        self._replace(CONTROL, {"_id": SERVING_ID, "build": self.build, "epoch": self.epoch})
+        self._replace(CONTROL, {"_id": checkpoint_id(self.build), "build": self.build, **fields})
+        self._replace(JOURNAL.in_build(self.build), {"_id": seq, "batch_id": checkpoint.batch_id, "keys": []})
+        return checkpoint
+
+    def set_watermark(self, checkpoint: Checkpoint, model_version: int = MODEL_VERSION) -> None:
+        watermark = checkpoint.watermark(self.epoch)
+        text = watermark.encode().replace(f"|{MODEL_VERSION}|", f"|{model_version}|", 1)
+        self.cache.set(WATERMARK_KEY, text)
+
+    def watermark(self) -> Watermark:
+        text = self.cache.get(WATERMARK_KEY)
+        assert isinstance(text, bytes)
+        return Watermark.decode(text)
+
+    def cached(self, key: str) -> bytes | None:
+        value = self.cache.get(cache_key(self.epoch, key))
+        assert value is None or isinstance(value, bytes)
+        return value
+
+    def put_cached(self, key: str, value: bytes, ttl_ms: int = 60_000) -> None:
+        self.cache.set(cache_key(self.epoch, key), value, px=ttl_ms)
+
+    def ttl_ms(self, key: str) -> int:
+        left = self.cache.pttl(cache_key(self.epoch, key))
+        assert isinstance(left, int)
+        return left
+
+    def user(self, id: int, **fields: Any) -> Document:
+        document = {
+            "_id": id,
+            "subject": f"subject-{id}",
+            "handle": f"user_{id}",
+            "display_name": f"User {id}",
+            "bio": "",
+            "created_at": moment(),
+            "updated_at": moment(),
+            **dict.fromkeys(COLLECTIONS["users"].counters, 0),
+            "v": 1,
+        }
+        return self.put("users", {**document, **fields})
+
+    def post(self, id: int, author_id: int = 1, **fields: Any) -> Document:
+        body = fields.get("body", f"post {id}")
+        document = {
+            "_id": id,
+            "author_id": author_id,
+            "body": body,
+            "hashtags": re.findall(r"#(\w+)", body.lower()),
+            **dict.fromkeys(COLLECTIONS["posts"].counters, 0),
+            "created_at": moment(id),
+            "updated_at": moment(id),
+            "v": 1,
+        }
+        return self.put("posts", {**document, **fields})
+
+    def comment(self, id: int, post_id: int, author_id: int = 1) -> Document:
+        times = {"created_at": moment(id), "updated_at": moment(id)}
+        return self.put(
+            "comments", {"_id": id, "post_id": post_id, "author_id": author_id, "body": f"c {id}", **times, "v": 1}
+        )
+
+    def like(self, post_id: int, user_id: int, second: float = 0) -> Document:
+        fields = {"post_id": post_id, "user_id": user_id, "created_at": moment(second), "v": 1}
+        return self.put("likes", {"_id": f"{post_id}:{user_id}", **fields})
+
+    def follow(self, follower_id: int, followee_id: int, second: float = 0) -> Document:
+        fields = {"follower_id": follower_id, "followee_id": followee_id, "created_at": moment(second), "v": 1}
+        return self.put("follows", {"_id": f"{follower_id}:{followee_id}", **fields})
+
+    def put(self, collection: str, document: Document) -> Document:
+        if self._gathered is None:
+            self._replace(COLLECTIONS[collection].in_build(self.build), document)
+        else:
+            self._gathered.setdefault(COLLECTIONS[collection].in_build(self.build), []).append(document)
+        return document
+
+    @contextmanager
+    def many(self) -> Iterator[None]:
+        """New documents that are put in this block are inserted at its end, all together."""
+        gathered: dict[str, list[Document]] = {}
+        self._gathered = gathered
+        yield
+        self._gathered = None
+        for collection, documents in gathered.items():
+            self.database[collection].insert_many(documents)
+
+    def remove(self, collection: str, id: int | str) -> None:
+        self.database[COLLECTIONS[collection].in_build(self.build)].delete_one({"_id": id})
+
+    def _replace(self, collection: str, document: Document) -> None:
+        self.database[collection].replace_one({"_id": document["_id"]}, document, upsert=True)
