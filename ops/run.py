@@ -1,0 +1,86 @@
+"""`python -m ops.run`: the whole of Tidemark in the foreground, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ops.stack import StackError
+from ops.stack.__main__ import external_urls
+from ops.stack.progress import say
+from ops.system import SERVICES, System, interrupt_on_signals
+
+DIRECTORY = Path(".tidemark/run")
+TOKEN_SECONDS = 86_400
+CHECK_SECONDS = 0.2
+
+INVITATION = """
+writer   {writer}   (OpenAPI: {writer}/openapi.json)
+reader   {reader}   (OpenAPI: {reader}/openapi.json)
+{admin_ports}
+logs     {logs}
+
+To try it, in another terminal (the token is jane's, for a day):
+
+export TOKEN={token}
+curl -w '\\n' -X PUT {writer}/user/me -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+     -d '{{"handle": "jane", "display_name": "Jane"}}'
+curl -w '\\n' -X POST {writer}/post -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+     -d '{{"body": "Hello #tidemark"}}'
+curl -i -w '\\n' {reader}/post/1 -H "Authorization: Bearer $TOKEN"    # the id that the last answer gave
+
+Ctrl-C stops all of it; the data stays in {directory}.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until Ctrl-C (exit status 0); status 1 when something could not be started or has ended by itself."""
+    directory: Path = _parser().parse_args(arguments).dir
+    interrupt_on_signals()
+    try:
+        with System(os.environ, directory, external_urls(os.environ)) as system:
+            print(invitation(system), flush=True)
+            return stay(system)
+    except StackError as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted; what was started is stopped")
+        return 130
+
+
+def invitation(system: System) -> str:
+    """Where everything is, and lines to copy."""
+    admin_ports = [f"admin    {system.admin_url(each.name)}/metrics   {each.name}" for each in SERVICES]
+    return INVITATION.format(
+        writer=system.url("writer"),
+        reader=system.url("reader"),
+        admin_ports="\n".join(admin_ports),
+        logs=system.stack.directory / "*.log",
+        token=system.token("jane", TOKEN_SECONDS),
+        directory=system.stack.directory,
+    ).strip()
+
+
+def stay(system: System) -> int:
+    """Return 0 on Ctrl-C; raise ServerFailed as soon as anything has ended."""
+    try:
+        while True:
+            system.check()
+            time.sleep(CHECK_SECONDS)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ops.run", description=__doc__)
+    parser.add_argument("--dir", type=Path, default=DIRECTORY, help="where the data is kept (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
