@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
 import httpx2
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +21,7 @@ from ops.stack.progress import say
 from ops.system import System, interrupt_on_signals
 
 PLAIN_WIDTH = 200
-COLUMNS = ("step", "request", "answer", "visible after", "read from", "the reader then counted")
+COLUMNS = ("\nstep", "\nrequest", "visible\nafter", "read\nfrom", "\ncounts")
 NEXT = "All held. Next: make run, then open README.md, which tells what happened here and how."
 
 
@@ -96,20 +95,19 @@ def _print(report: Report, *, as_json: bool) -> None:
     for check in report.checks:
         print(check)
     if report.failure is None:
-        print(f"\n{report.seconds:g} s with starting and stopping. {NEXT}")
+        print(f"{report.seconds:g} s in all, with starting and stopping", NEXT, sep="\n\n")
     else:
         sys.stdout.flush()
         say(_in_words(report.failure))
 
 
 def _print_table(steps: Sequence[Step]) -> None:
-    console = Console()
-    table = Table(*COLUMNS, box=SIMPLE)
-    if not console.is_terminal:
-        console, table.box = Console(width=PLAIN_WIDTH), None
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
+    table = Table(*COLUMNS, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for step in steps:
-        counts = ", ".join(f"{name} {count}" for name, count in step.counts.items())
-        table.add_row(step.step, step.request, str(step.status), f"{step.visible_ms:.1f} ms", step.served_from, counts)
+        counts = ", ".join(f"{name.removesuffix('_count')} {count}" for name, count in step.counts.items())
+        table.add_row(step.step, step.request, f"{step.visible_ms:.1f} ms", step.served_from, counts)
     if steps:
         console.print(table)
 

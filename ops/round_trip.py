@@ -165,7 +165,7 @@ class RoundTrip:
 
     def create_profiles(self) -> None:
         for person in (self.jane, self.joe):
-            done = person.put_profile(f"profile of {person.name}", 201, person.name.title())
+            done = person.put_profile(f"{person.name} joins", 201, person.name.title())
             self.see(done, person.view())
 
     def write_post(self) -> None:

@@ -118,7 +118,7 @@ class System:
         self.children: dict[str, Child] = {}
         self.addresses: dict[str, Address] = {}
         self._environ = {name: value for name, value in environ.items() if not name.startswith(AUTH)}
-        self._auth = _development_auth()
+        self._auth = {**_development_auth(), "TIDEMARK_CONSISTENCY_SECRET": secrets.token_hex(32)}
         self._directory = directory
         self._external = external
         self._undo = ExitStack()

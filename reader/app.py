@@ -15,13 +15,14 @@ from starlette.routing import Route
 from authorizer_lambda.middleware import BearerAuthMiddleware
 from authorizer_lambda.settings import AuthSettings
 from reader.cache import Cache
+from reader.consistency import Consistency
 from reader.document_store import DocumentStore
 from reader.endpoints import Services, entity_endpoint, feed, hashtag, listing_endpoint, openapi
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.queries import Queries
 from reader.read_model import LISTINGS, POST, USER
-from reader.read_through import ReadThrough
+from reader.read_through import DocumentsOnly, ReadThrough
 from reader.settings import ReaderSettings
 from tidemark.http import EXCEPTION_HANDLERS, BodyLimit, RequestContext
 from tidemark.problem import Problem, problem_response
@@ -75,8 +76,14 @@ class Reader:
         cache = Cache(settings.redis_url)
         documents = DocumentStore.connect(settings.mongodb_url, settings.mongodb_reads)
         things = ReadThrough(cache, documents, self.metrics)
-        queries = Queries(things, documents, self.metrics)
-        app.state.services = Services(queries, self.metrics, self._clock, settings.max_staleness_seconds)
+        consistency = Consistency(
+            things,
+            Queries(things, documents, self.metrics),
+            Queries(DocumentsOnly(things), documents, self.metrics),
+            self.metrics,
+            settings.max_waiters,
+        )
+        app.state.services = Services(consistency, settings, self.metrics, self._clock)
         self._stores = cache, documents
         try:
             yield

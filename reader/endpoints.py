@@ -12,18 +12,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from authorizer_lambda.middleware import CLAIMS
+from reader.consistency import Ask, Consistency, need_of
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
 from reader.paging import MAX_ID, requested_page
 from reader.parts import oldest, worst
-from reader.queries import Answer, Queries
+from reader.queries import Answer
 from reader.read_model import Entity, Listing, Order
+from reader.settings import ReaderSettings
 from tidemark.problem import Problem
 
 ID = re.compile(r"[1-9][0-9]{0,18}")
 ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 NEWEST_FIRST: Order = (("_id", -1),)
-COMMON = {"cache-control": "private, no-cache", "vary": "Authorization"}
+COMMON = {"cache-control": "private, no-cache", "vary": "Authorization, Consistency-Token, Cookie"}
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -31,35 +33,36 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class Services:
     """What endpoints work with; `clock` gives Unix seconds."""
 
-    queries: Queries
+    consistency: Consistency
+    settings: ReaderSettings
     metrics: ReaderMetrics
     clock: Callable[[], float]
-    max_staleness_seconds: float
 
 
 def entity_endpoint(entity: Entity) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        return respond(request, await services(request).queries.entity(entity, path_id(request)))
+        id = path_id(request)
+        return await respond(request, lambda queries: queries.entity(entity, id))
 
     return endpoint
 
 
 def listing_endpoint(listing: Listing) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        page = requested_page(request.query_params, listing.order)
-        return respond(request, await services(request).queries.listing(listing, path_id(request), page))
+        page, id = requested_page(request.query_params, listing.order), path_id(request)
+        return await respond(request, lambda queries: queries.listing(listing, id, page))
 
     return endpoint
 
 
 async def feed(request: Request) -> Response:
     page = requested_page(request.query_params, NEWEST_FIRST)
-    return respond(request, await services(request).queries.feed(request.scope[CLAIMS].subject, page))
+    return await respond(request, lambda queries: queries.feed(request.scope[CLAIMS].subject, page))
 
 
 async def hashtag(request: Request) -> Response:
     page = requested_page(request.query_params, NEWEST_FIRST)
-    return respond(request, await services(request).queries.hashtag(request.path_params["tag"], page))
+    return await respond(request, lambda queries: queries.hashtag(request.path_params["tag"], page))
 
 
 async def openapi(request: Request) -> Response:
@@ -79,9 +82,14 @@ def path_id(request: Request) -> int:
     return int(text)
 
 
-def respond(request: Request, answer: Answer) -> Response:
+async def respond(request: Request, ask: Ask) -> Response:
     """200, 304 or, for an absent thing, Problem 404: each says how fresh it is and where it came from."""
-    headers = {**COMMON, **_provenance(services(request), answer)}
+    its = services(request)
+    need = need_of(request, its.settings.consistency_keys, its.clock(), its.settings.max_wait_seconds)
+    answer = await its.consistency.answer(ask, need)
+    headers = {**COMMON, **_provenance(its, answer)}
+    if need is not None and need.preferred:
+        headers["preference-applied"] = f"wait={need.wait_seconds:g}"
     if answer.body is None:
         raise _not_found(headers)
     headers["etag"] = f'"{answer.version}"'
@@ -102,7 +110,7 @@ def _provenance(services: Services, answer: Answer) -> dict[str, str]:
     as_of = oldest(answer.parts).as_of
     bound_seconds = max(0.0, services.clock() - datetime.fromisoformat(as_of).timestamp())
     services.metrics.freshness.observe(bound_seconds)
-    stale = ", stale" if bound_seconds > services.max_staleness_seconds else ""
+    stale = ", stale" if bound_seconds > services.settings.max_staleness_seconds else ""
     return {"freshness": f'as-of="{as_of[:23]}Z"{stale}', "cache-status": worst(answer.parts).cache_status}
 
 

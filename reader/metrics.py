@@ -41,6 +41,18 @@ class ReaderMetrics:
             ["source", "result"],
             registry=registry,
         )
+        self.consistency = Counter(
+            "tidemark_consistency_reads_total",
+            "Reads with a consistency token: immediate, waited, mongo or failed",
+            ["outcome"],
+            registry=registry,
+        )
+        self.consistency_wait = Histogram(
+            "tidemark_consistency_wait_seconds",
+            "How long reads waited for the watermark to contain their token",
+            buckets=REQUEST_SECONDS,
+            registry=registry,
+        )
         self.freshness = Histogram(
             "tidemark_freshness_bound_seconds",
             "How old an answer may be: now minus its oldest part's as-of",

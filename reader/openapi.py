@@ -78,16 +78,17 @@ HEADERS: dict[str, str] = {
     "Cache-Status": "Where the answer came from (RFC 9211)",
     "ETag": "Names exactly this answer: repeat it in If-None-Match",
     "Link": 'rel="next": the following page, if there is one',
+    "Preference-Applied": "`wait` as it was applied, if the request preferred one",
     "Retry-After": "Seconds",
     "WWW-Authenticate": "What the token lacks (RFC 6750)",
 }
 PROVENANCE = ("Freshness", "Cache-Status")
 PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
-    400: ("A query parameter is wrong; `field` names it", ()),
+    400: ("A query parameter or the consistency token is wrong; `field` names it", ()),
     401: ("There is no valid bearer token", ("WWW-Authenticate",)),
     403: ("The token lacks the scope `read`", ("WWW-Authenticate",)),
     404: ("There is no such thing", PROVENANCE),
-    503: ("The stores cannot answer now", ("Retry-After",)),
+    503: ("The stores cannot answer now, or lack what the consistency token names", ("Retry-After",)),
 }
 
 
@@ -114,8 +115,8 @@ def _paths() -> Json:
         listing.path: _list(f"The {listing.name} of a {listing.parent.name}", listing.item) for listing in LISTINGS
     }
     return {
-        "/post/{id}": {"get": _operation("A post", "Post", [_path("id")], (401, 403, 404, 503))},
-        "/user/{id}": {"get": _operation("A user", "User", [_path("id")], (401, 403, 404, 503))},
+        "/post/{id}": {"get": _operation("A post", "Post", [_path("id")], PROBLEMS)},
+        "/user/{id}": {"get": _operation("A user", "User", [_path("id")], PROBLEMS)},
         **lists,
         "/feed": _list("The newest posts of those whom the caller follows", POST, "", (400, 401, 403, 503)),
         "/hashtag/{tag}": _list("The newest posts with a hashtag", POST, "tag", (400, 401, 403, 503)),
@@ -133,10 +134,10 @@ def _list(summary: str, item: Entity, name: str = "id", problems: Iterable[int] 
 def _operation(
     summary: str, schema: str, parameters: list[Json], problems: Iterable[int], headers: tuple[str, ...] = ()
 ) -> Json:
-    known = (*PROVENANCE, "ETag")
+    known = (*PROVENANCE, "ETag", "Preference-Applied")
     return {
         "summary": summary,
-        "parameters": [*parameters, IF_NONE_MATCH],
+        "parameters": [*parameters, IF_NONE_MATCH, *CONSISTENCY],
         "responses": {
             "200": _response("OK", (*known, *headers), "application/json", schema),
             "304": _response("What If-None-Match names is still current", known),
@@ -158,6 +159,20 @@ def _path(name: str) -> Json:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
+CONSISTENCY: list[Json] = [
+    {
+        "name": "Consistency-Token",
+        "in": "header",
+        "description": "From the writer's answer: this read contains that write. Also taken from its cookie",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`wait=SECONDS`: how long to wait for the write to arrive (RFC 7240)",
+        "schema": {"type": "string"},
+    },
+]
 PAGING: list[Json] = [
     {
         "name": "limit",

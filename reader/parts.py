@@ -17,6 +17,7 @@ class Origin(Enum):
     STORED = "redis; fwd=miss; stored"
     MISS = "redis; fwd=miss"
     LEASE_HELD = "redis; fwd=miss; detail=lease-held"
+    TOKEN = "redis; fwd=request; detail=consistency-token"
     NOT_CACHED = "redis; fwd=bypass; detail=not-cached"
     OTHER_MODEL = "redis; fwd=bypass; detail=other-model"
     NO_WATERMARK = "redis; fwd=bypass; detail=no-watermark"

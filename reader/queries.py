@@ -11,7 +11,7 @@ from reader.metrics import ReaderMetrics
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Part, Wanted, part
 from reader.read_model import AUTHORED, MODEL_VERSION, POST, USER, Entity, Listing, page_body, with_author
-from reader.read_through import ReadThrough
+from reader.read_through import Things
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Item:
 class Queries:
     """One method per kind of question. Raises DocumentsUnavailable."""
 
-    def __init__(self, things: ReadThrough, documents: DocumentStore, metrics: ReaderMetrics) -> None:
+    def __init__(self, things: Things, documents: DocumentStore, metrics: ReaderMetrics) -> None:
         self._things = things
         self._documents = documents
         self._metrics = metrics

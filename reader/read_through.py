@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 from reader import parts
 from reader.cache import Cache, Lease
@@ -17,6 +18,30 @@ from reader.read_model import ABSENT, Watermark, absent_ttl_ms, value_ttl_ms
 
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
 Flight = Callable[[Sequence[Wanted]], Coroutine[None, None, dict[str, Part]]]
+
+
+class Things(Protocol):
+    """Where queries get entities and first pages from. Raises DocumentsUnavailable."""
+
+    async def get(self, wanted: Iterable[Wanted]) -> dict[str, Part]:
+        """Key -> part for all of `wanted`."""
+
+    async def from_documents(self, wanted: Sequence[Wanted], origin: Origin) -> dict[str, Part]:
+        """The same from MongoDB alone, filling nothing."""
+
+
+class DocumentsOnly:
+    """Things for those whose consistency token the cache does not contain yet."""
+
+    def __init__(self, things: Things) -> None:
+        self._things = things
+
+    async def get(self, wanted: Iterable[Wanted]) -> dict[str, Part]:
+        asked = list(wanted)
+        return await self._things.from_documents(asked, Origin.TOKEN) if asked else {}
+
+    async def from_documents(self, wanted: Sequence[Wanted], origin: Origin) -> dict[str, Part]:
+        return await self._things.from_documents(wanted, origin)
 
 
 class ReadThrough:
@@ -56,6 +81,14 @@ class ReadThrough:
         """The same from MongoDB alone, filling nothing."""
         view, values = await self._read(wanted)
         return {key: parts.part(value, view.proof, origin) for key, value in values.items()}
+
+    async def watermark(self) -> Watermark:
+        """The watermark in force. Raises CacheBypassed."""
+        return (await self._cache.get([])).watermark
+
+    async def checkpoint(self) -> Watermark:
+        """How far MongoDB is."""
+        return (await self._documents.view()).proof
 
     async def aclose(self) -> None:
         """End the flights that still are under way; nobody waits for them any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidemark.consistency_token import ConsistencyKeys
 from tidemark.settings import Address, address, url, variable, whole_number
 
 
@@ -11,7 +12,10 @@ from tidemark.settings import Address, address, url, variable, whole_number
 class ReaderSettings:
     mongodb_url: str = variable("TIDEMARK_READER_MONGODB_URL", url("mongodb", "mongodb+srv"), secret=True)
     redis_url: str = variable("TIDEMARK_READER_REDIS_URL", url("redis", "rediss"), secret=True)
+    consistency_keys: ConsistencyKeys = variable("TIDEMARK_CONSISTENCY_SECRET", ConsistencyKeys.parse, secret=True)
     bind: Address = variable("TIDEMARK_READER_BIND", address, "127.0.0.1:8002")
     admin_bind: Address = variable("TIDEMARK_READER_ADMIN_BIND", address, "127.0.0.1:9102")
     mongodb_reads: int = variable("TIDEMARK_READER_MONGODB_READS", whole_number(1, 1000), "64")
     max_staleness_seconds: int = variable("TIDEMARK_MAX_STALENESS_SECONDS", whole_number(1, 86_400), "30")
+    max_wait_seconds: int = variable("TIDEMARK_READER_MAX_WAIT_SECONDS", whole_number(0, 60), "2")
+    max_waiters: int = variable("TIDEMARK_READER_MAX_WAITERS", whole_number(0, 100_000), "1000")

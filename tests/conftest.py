@@ -19,6 +19,7 @@ AUTH = {
     "TIDEMARK_AUTH_SECRET": secrets.token_hex(32),
     "TIDEMARK_AUTH_ISSUER": "tidemark-tests",
     "TIDEMARK_AUTH_AUDIENCE": "tidemark",
+    "TIDEMARK_CONSISTENCY_SECRET": secrets.token_hex(32),
 }
 
 

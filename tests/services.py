@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx2
@@ -12,7 +12,9 @@ from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import mint
 from ops.stack import Stack
 from tests.conftest import AUTH, service_environment
-from tests.harness import free_port, process, projector, wait_until
+from tests.harness import Process, free_port, process, projector, wait_until
+
+Headers = Mapping[str, str] | Sequence[tuple[str, str]] | None
 
 
 @dataclass
@@ -21,13 +23,14 @@ class Services:
 
     writer_url: str
     reader_url: str
+    projector: Process
     clients: dict[tuple[str, str], httpx2.Client] = field(default_factory=dict)
 
     def write(self, subject: str, method: str, path: str, json: object = None) -> httpx2.Response:
         return self._client(self.writer_url, subject).request(method, path, json=json)
 
-    def read(self, path: str, subject: str = "s0") -> httpx2.Response:
-        return self._client(self.reader_url, subject).get(path)
+    def read(self, path: str, subject: str = "s0", headers: Headers = None) -> httpx2.Response:
+        return self._client(self.reader_url, subject).get(path, headers=headers)
 
     def close(self) -> None:
         for client in self.clients.values():
@@ -49,11 +52,12 @@ def running_services(stack: Stack) -> Iterator[Services]:
     environment |= {f"TIDEMARK_{name}": f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
     with process(environment, "-m", "writer", "migrate") as migrating:
         migrating.popen.wait(timeout=30)
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
     with (
-        projector(environment),
+        projector(environment) as projecting,
         process(environment, "-m", "writer"),
         process(environment, "-m", "reader"),
-        contextlib.closing(Services(f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[2]}")) as services,
+        contextlib.closing(Services(urls[0], urls[2], projecting)) as services,
     ):
         wait_until(lambda: all(_is_ready(port) for port in (ports[1], ports[3])), "the services to be ready", 30)
         yield services

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from authorizer_lambda.middleware import BearerAuthMiddleware
 from authorizer_lambda.settings import AuthSettings
 from tidemark.admin import admin_app
+from tidemark.consistency_token import ConsistencyKeys
 from tidemark.http import EXCEPTION_HANDLERS, BodyLimit, RequestContext
 from writer import endpoints, metrics, openapi
 from writer.database import Database, readiness
@@ -31,6 +32,7 @@ class State(TypedDict):
     """What requests find in `request.state`."""
 
     database: Database
+    consistency_keys: ConsistencyKeys
 
 
 def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
@@ -42,7 +44,7 @@ def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
         try:
             async with anyio.create_task_group() as background:
                 background.start_soon(keep_purging, database)
-                yield {"database": database}
+                yield {"database": database, "consistency_keys": settings.consistency_keys}
                 background.cancel_scope.cancel()
         finally:
             database.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
@@ -14,7 +15,7 @@ import anyio.to_thread
 import pymysql
 import structlog
 from dbutils.pooled_db import PooledDB
-from pymysql.constants import CLIENT, CR, ER, FIELD_TYPE
+from pymysql.constants import CLIENT, COMMAND, CR, ER, FIELD_TYPE
 from pymysql.converters import conversions
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay
 from tenacity.wait import wait_random_exponential
@@ -30,6 +31,7 @@ from writer.errors import (
     PoolExhausted,
     StatementRefused,
 )
+from writer.session_track import own_gtids
 
 T = TypeVar("T")
 Rows = Sequence[tuple[Any, ...]]
@@ -40,13 +42,14 @@ log = structlog.get_logger()
 # READ_SECONDS, so that a timeout means a dead server; a migration then gives way, too, instead of blocking everybody.
 SESSION = (
     "SET SESSION time_zone = '+00:00', sql_mode = 'TRADITIONAL', transaction_isolation = 'READ-COMMITTED',"
-    " innodb_lock_wait_timeout = 3, lock_wait_timeout = 3"
+    " innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, session_track_gtids = OWN_GTID"
 )
 CONNECT_SECONDS, READ_SECONDS, WRITE_SECONDS = 2, 5, 5
 POOL_WAIT_SECONDS = 2.0
 ATTEMPTS, ATTEMPTS_SECONDS = 6, 6
 
 CONTENTION = {ER.LOCK_DEADLOCK: "deadlock", ER.LOCK_WAIT_TIMEOUT: "lock_wait_timeout"}
+CLIENT_SESSION_TRACK = 1 << 23  # OK packets tell session_track_gtids; PyMySQL has no name for it
 CLOSED = 0  # PyMySQL's code for a command on a connection that is closed already
 SERVER_ENDED_CONNECTION = 4031  # wait_timeout, https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html
 GONE = frozenset(
@@ -64,6 +67,14 @@ GONE = frozenset(
     }
 )
 PARENT = re.compile(r"REFERENCES `(?:\w+`\.`)?(\w+)`")
+
+
+@dataclass(frozen=True)
+class Committed(Generic[T]):
+    """What `work` returned, and the GTIDs a reader must have to show it: the transaction's own, or all so far."""
+
+    result: T
+    gtids: str
 
 
 class Session:
@@ -120,7 +131,7 @@ class Database:
         metrics.POOL.labels("free").set_function(lambda: self._threads.available_tokens)
         metrics.POOL.labels("waiting").set_function(lambda: self._places.statistics().tasks_waiting)
 
-    async def run(self, work: Callable[[Session], T], *, repeatable: bool) -> T:
+    async def run(self, work: Callable[[Session], T], *, repeatable: bool) -> Committed[T]:
         """Run `work` in one transaction and commit it; a thread does it, again after contention or a lost connection.
 
         `repeatable` says that twice is the same as once, so that it may be run again even after a lost COMMIT.
@@ -144,7 +155,7 @@ class Database:
         finally:
             self._places.release()
 
-    def _run(self, work: Callable[[Session], T], repeatable: bool) -> T:
+    def _run(self, work: Callable[[Session], T], repeatable: bool) -> Committed[T]:
         passing: tuple[type[Interrupted], ...] = (Contended, DatabaseUnavailable)
         attempts = Retrying(
             retry=retry_if_exception_type((*passing, OutcomeUnknown) if repeatable else passing),
@@ -155,7 +166,7 @@ class Database:
         )
         return attempts(lambda: self._transact(work))
 
-    def _transact(self, work: Callable[[Session], T]) -> T:
+    def _transact(self, work: Callable[[Session], T]) -> Committed[T]:
         with closing(self._pool.connection()) as pooled:
             # The pool's own proxy would repeat a failed statement on a new connection, outside the transaction.
             connection = pooled.dbapi_connection
@@ -165,8 +176,8 @@ class Database:
             except BaseException:
                 _abandon(connection)
                 raise
-            _commit(connection)
-        return result
+            gtids = _commit(connection)
+            return Committed(result, gtids or _everything_committed(connection))
 
 
 def _begin(connection: pymysql.Connection[Any]) -> None:
@@ -181,14 +192,35 @@ def _begin(connection: pymysql.Connection[Any]) -> None:
             connection.begin()
 
 
-def _commit(connection: pymysql.Connection[Any]) -> None:
-    """The one place where commands become true; the answer to COMMIT is what proves it."""
+def _commit(connection: pymysql.Connection[Any]) -> str:
+    """The one place where commands become true; the answer to COMMIT proves it, and names the transaction's GTID.
+
+    It is empty for a transaction that changed nothing. `connection.commit()` does the same but drops the answer.
+    """
     try:
         with _translated():
-            connection.commit()
+            connection._execute_command(COMMAND.COM_QUERY, "COMMIT")  # type: ignore[attr-defined]
+            answer = connection._read_ok_packet()  # type: ignore[attr-defined]
+            return own_gtids(answer.message, answer.server_status)
     except (DatabaseUnavailable, StatementRefused) as error:
         connection.close()
         raise OutcomeUnknown from error
+
+
+def _everything_committed(connection: pymysql.Connection[Any]) -> str:
+    """What a command that changed nothing has seen, and more: all that was committed until now.
+
+    Empty if MySQL goes away at this moment: the command is done, but its client gets no token.
+    """
+    try:
+        with _translated(), connection.cursor() as cursor:
+            cursor.execute("SELECT @@global.gtid_executed")
+            ((executed,),) = cursor.fetchall()
+            return str(executed)
+    except (DatabaseUnavailable, StatementRefused) as error:
+        log.warning("no consistency token for this command", error=str(error))
+        connection.close()
+        return ""
 
 
 def _abandon(connection: pymysql.Connection[Any]) -> None:
@@ -264,6 +296,7 @@ def _arguments(url: str) -> dict[str, Any]:
         "database": parts.path.strip("/"),
         "charset": "utf8mb4",
         "autocommit": True,  # outside of BEGIN and COMMIT, that is
+        "client_flag": CLIENT_SESSION_TRACK,
         "init_command": SESSION,
         "connect_timeout": CONNECT_SECONDS,
         "read_timeout": READ_SECONDS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,10 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from authorizer_lambda.middleware import CLAIMS
+from tidemark.consistency_token import COOKIE, HEADER, LIFETIME_SECONDS, ConsistencyKeys, sign
+from tidemark.gtid import GtidSet
 from tidemark.problem import Problem
 from writer import commands, handlers, metrics
 from writer.commands import Answer, Command
-from writer.database import Database, Session
+from writer.database import Committed, Database, Session
 from writer.idempotency import IdempotencyKey, once
 
 C = TypeVar("C", bound=Command)
@@ -83,20 +86,31 @@ async def respond(request: Request) -> Response:
     """Carry out the command that the request means. Raises Problem."""
     endpoint = BY_ROUTE[request.method, request.scope["route"].path]
     try:
-        answer = await _carry_out(request, endpoint)
+        done = await _carry_out(request, endpoint)
     except Problem as problem:
         _count(endpoint, problem.name)
         raise
+    answer = done.result
     _count(endpoint, "replayed" if answer.replayed else "done")
     headers = {"Location": answer.location} if answer.location else {}
-    return Response(answer.body, answer.status, headers, "application/json" if answer.body else None)
+    response = Response(answer.body, answer.status, headers, "application/json" if answer.body else None)
+    _let_read_own_write(response, done.gtids, request.state.consistency_keys)
+    return response
+
+
+def _let_read_own_write(response: Response, gtids: str, keys: ConsistencyKeys) -> None:
+    """A token for the reader, as a header for programs and as a cookie for browsers."""
+    if gtids:
+        token = sign(GtidSet.parse(gtids), keys, time.time())
+        response.headers[HEADER] = token
+        response.set_cookie(COOKIE, token, LIFETIME_SECONDS, secure=True, httponly=True, samesite="lax")
 
 
 def _count(endpoint: Endpoint[C], result: str) -> None:
     metrics.COMMANDS.labels(endpoint.handler.__name__, result).inc()
 
 
-async def _carry_out(request: Request, endpoint: Endpoint[C]) -> Answer:
+async def _carry_out(request: Request, endpoint: Endpoint[C]) -> Committed[Answer]:
     subject = request.scope[CLAIMS].subject
     body = await _body(request) if endpoint.body else b""
     command = _command(endpoint, subject, request.path_params, body)

@@ -91,7 +91,7 @@ async def keep_purging(database: Database) -> None:
     """Delete expired keys, now and every minute, until cancelled."""
     while True:
         try:
-            while await database.run(purge_expired, repeatable=True) == PURGE_ROWS:
+            while (await database.run(purge_expired, repeatable=True)).result == PURGE_ROWS:
                 pass
         except (Problem, StatementRefused) as error:
             log.warning("expired idempotency keys stay until the next attempt", error=str(error))

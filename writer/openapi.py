@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tidemark.consistency_token import HEADER as TOKEN
 from tidemark.http import MAX_BODY_BYTES
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from writer.endpoints import ENDPOINTS, Endpoint
@@ -33,6 +34,10 @@ REASONS = {
 }
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {"description": "Finds the request in the logs", "required": True, "schema": {"type": "string"}},
+    TOKEN: {
+        "description": "Send it with reads within a minute: they contain this write. Also a cookie for browsers",
+        "schema": {"type": "string"},
+    },
     "Location": {"description": "The path of what was created", "required": True, "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "The challenge of RFC 6750", "required": True, "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds; absent if the outcome is unknown", "schema": {"type": "string"}},
@@ -99,7 +104,7 @@ def _problems(endpoint: Endpoint[Any]) -> list[int]:
 
 
 def _answer(status: int, body: type[msgspec.Struct] | None) -> Json:
-    answer = _response(HTTPStatus(status).phrase, "X-Request-Id", *(["Location"] if status == 201 else []))
+    answer = _response(HTTPStatus(status).phrase, "X-Request-Id", TOKEN, *(["Location"] if status == 201 else []))
     return answer | {"content": _content("application/json", body)} if body else answer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidemark.consistency_token import ConsistencyKeys
 from tidemark.settings import Address, address, url, variable, whole_number
 
 
@@ -12,6 +13,7 @@ class WriterSettings:
     """What `serve` needs."""
 
     mysql_url: str = variable("TIDEMARK_WRITER_MYSQL_URL", url("mysql"), secret=True)
+    consistency_keys: ConsistencyKeys = variable("TIDEMARK_CONSISTENCY_SECRET", ConsistencyKeys.parse, secret=True)
     bind: Address = variable("TIDEMARK_WRITER_BIND", address, "127.0.0.1:8001")
     admin_bind: Address = variable("TIDEMARK_WRITER_ADMIN_BIND", address, "127.0.0.1:9101")
     pool_size: int = variable("TIDEMARK_WRITER_POOL_SIZE", whole_number(1, 256), "8")

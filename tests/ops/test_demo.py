@@ -33,8 +33,8 @@ from tidemark.settings import Address
 WITHIN_SECONDS = 300  # the very first start downloads the servers
 SERVERS_AND_SERVICES = 6
 COUNTS = {
-    "profile of jane": {"post_count": 0, "follower_count": 0, "following_count": 0},
-    "profile of joe": {"post_count": 0, "follower_count": 0, "following_count": 0},
+    "jane joins": {"post_count": 0, "follower_count": 0, "following_count": 0},
+    "joe joins": {"post_count": 0, "follower_count": 0, "following_count": 0},
     "post": {"like_count": 0, "comment_count": 0},
     "comment": {"like_count": 0, "comment_count": 1},
     "like": {"like_count": 1, "comment_count": 1},
@@ -78,7 +78,7 @@ def test_the_demo_holds_and_shows_each_step_on_a_plain_line(demos: dict[str, Fin
     lines = [line.strip() for line in done.stdout.splitlines()]
     for step in COUNTS:
         [line] = [line for line in lines if re.match(rf"{step} +(PUT|POST|PATCH|DELETE) /", line)]
-        assert re.search(r" 20[014] +\d+\.\d ms +(redis|mongo) +\w+_count \d", line), line
+        assert re.search(r" \d+\.\d ms +(redis|mongo) +\w+ \d, \w+ \d", line), line
     assert done.stdout.isascii()
     assert "make run" in lines[-1]
 
@@ -166,7 +166,7 @@ def test_a_system_reports_what_did_not_hold_and_which_child_was_killed() -> None
             trip.jane.put_profile("jane was here before", 201, "Jane")
             failure = failure_of(system, trip)
         assert failure is not None
-        assert failure.step == "profile of jane"
+        assert failure.step == "jane joins"
         assert "PUT /user/me -> 201" in failure.expected
         assert failure.found.startswith("200")
         assert failure.logs.keys() == {"projector", "writer", "reader"}

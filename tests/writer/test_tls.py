@@ -32,7 +32,7 @@ def present(mysql: MySql, ca: str, certificate: str, key: str) -> None:
 
 def cipher(url: str) -> Any:
     ask = Database(url, 1).run(lambda db: db.rows("SHOW SESSION STATUS LIKE 'Ssl_cipher'"), repeatable=True)
-    return asyncio.run(ask)[0][1]
+    return asyncio.run(ask).result[0][1]
 
 
 def test_with_a_ca_the_connection_is_encrypted_and_without_it_is_not(mysql: MySql, tmp_path: Path) -> None:

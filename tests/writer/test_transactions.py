@@ -32,7 +32,7 @@ def with_database(mysql: MySql, use: Callable[[Database], Awaitable[T]], pool_si
 
 
 def run(mysql: MySql, work: Callable[[Session], T]) -> T:
-    return with_database(mysql, lambda database: database.run(work, repeatable=False))
+    return with_database(mysql, lambda database: database.run(work, repeatable=False)).result
 
 
 def retries(reason: str) -> float:

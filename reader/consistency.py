@@ -1,0 +1,125 @@
+"""Read your writes: an answer to a consistency token is made only of parts that provably contain the token's GTIDs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from reader.errors import CacheBypassed, DocumentsUnavailable
+from reader.metrics import ReaderMetrics
+from reader.queries import Answer, Queries
+from reader.read_model import Watermark
+from reader.read_through import ReadThrough
+from tidemark.consistency_token import COOKIE, HEADER, ConsistencyKeys, InvalidConsistencyToken, verify
+from tidemark.gtid import GtidSet
+from tidemark.problem import Problem
+
+WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6}(?:\.\d{1,6})?)\"?\s*(?:;[^,]*)?(?=,|$)", re.IGNORECASE)
+DEFAULT_WAIT_SECONDS = 0.15  # many times the usual lag of the projector
+LOOK_SECONDS = 0.004
+Ask = Callable[[Queries], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an answer must contain, and how long the client is willing to wait for it; `preferred`: it said so."""
+
+    gtids: GtidSet
+    wait_seconds: float
+    preferred: bool
+
+    def is_met_by(self, proof: Watermark) -> bool:
+        return GtidSet.parse(proof.gtid_set) >= self.gtids
+
+
+class Consistency:
+    """Serves from the cache if that is recent enough, else waits a little, else asks MongoDB, else says so."""
+
+    def __init__(
+        self, things: ReadThrough, cached: Queries, uncached: Queries, metrics: ReaderMetrics, max_waiters: int
+    ) -> None:
+        self._things = things
+        self._cached = cached
+        self._uncached = uncached
+        self._metrics = metrics
+        self._max_waiters = max_waiters
+        self._waiters = 0
+
+    async def answer(self, ask: Ask, need: Need | None) -> Answer:
+        """Raises Problem 503 if not even MongoDB has what the token names; DocumentsUnavailable."""
+        answer = await ask(self._cached)
+        if need is None:
+            return answer
+        if _is_met(answer, need):
+            return self._counted("immediate", answer)
+        if await self._wait(need):
+            answer = await ask(self._cached)
+            if _is_met(answer, need):
+                return self._counted("waited", answer)
+        answer = await ask(self._uncached)
+        if _is_met(answer, need):
+            return self._counted("mongo", answer)
+        self._metrics.consistency.labels("failed").inc()
+        raise Problem(
+            503,
+            "not-yet-consistent",
+            "Your write is committed but has not reached the read side yet. Try again.",
+            HEADER,
+            {"retry-after": "1"},
+        )
+
+    async def _wait(self, need: Need) -> bool:
+        """Until the watermark, or without a cache MongoDB, has all that is needed; False if the time or room is up."""
+        if self._waiters >= self._max_waiters:
+            return False
+        self._waiters += 1
+        started = time.monotonic()
+        try:
+            while time.monotonic() - started < need.wait_seconds:
+                await asyncio.sleep(min(LOOK_SECONDS, need.wait_seconds))
+                if need.is_met_by(await self._latest()):
+                    return True
+            return False
+        except DocumentsUnavailable:
+            return False
+        finally:
+            self._waiters -= 1
+            self._metrics.consistency_wait.observe(time.monotonic() - started)
+
+    async def _latest(self) -> Watermark:
+        try:
+            return await self._things.watermark()
+        except CacheBypassed:
+            await asyncio.sleep(LOOK_SECONDS * 4)
+            return await self._things.checkpoint()
+
+    def _counted(self, outcome: str, answer: Answer) -> Answer:
+        self._metrics.consistency.labels(outcome).inc()
+        return answer
+
+
+def _is_met(answer: Answer, need: Need) -> bool:
+    """By every part: they may have been read under different watermarks."""
+    return all(need.is_met_by(part.proof) for part in answer.parts)
+
+
+def need_of(request: Request, keys: ConsistencyKeys, now: float, max_wait_seconds: float) -> Need | None:
+    """What the request's token asks for (the header's, else the cookie's). Raises Problem 400 for a bad one."""
+    tokens = request.headers.getlist(HEADER)
+    token = tokens[0] if tokens else request.cookies.get(COOKIE)
+    if token is None:
+        return None
+    if len(tokens) > 1:
+        raise Problem(400, "invalid-consistency-token", "There may be one token only.", HEADER)
+    try:
+        gtids = verify(token, keys, now)
+    except InvalidConsistencyToken as error:
+        raise Problem(400, "invalid-consistency-token", f"{str(error).capitalize()}.", HEADER) from error
+    preferred = WAIT.search(",".join(request.headers.getlist("prefer")))
+    wished = float(preferred[1]) if preferred else DEFAULT_WAIT_SECONDS
+    return Need(gtids, min(wished, max_wait_seconds), preferred is not None)
