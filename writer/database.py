@@ -49,7 +49,7 @@ POOL_WAIT_SECONDS = 2.0
 ATTEMPTS, ATTEMPTS_SECONDS = 6, 6
 
 CONTENTION = {ER.LOCK_DEADLOCK: "deadlock", ER.LOCK_WAIT_TIMEOUT: "lock_wait_timeout"}
-CLIENT_SESSION_TRACK = 1 << 23  # OK packets tell session_track_gtids; PyMySQL has no name for it
+CLIENT_SESSION_TRACK = 1 << 23  # PyMySQL has no name for it
 CLOSED = 0  # PyMySQL's code for a command on a connection that is closed already
 SERVER_ENDED_CONNECTION = 4031  # wait_timeout, https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html
 GONE = frozenset(
@@ -193,10 +193,8 @@ def _begin(connection: pymysql.Connection[Any]) -> None:
 
 
 def _commit(connection: pymysql.Connection[Any]) -> str:
-    """The one place where commands become true; the answer to COMMIT proves it, and names the transaction's GTID.
-
-    It is empty for a transaction that changed nothing. `connection.commit()` does the same but drops the answer.
-    """
+    """The one place where commands become true; the answer to COMMIT proves it and, if it changed anything, names its
+    GTID. (`connection.commit()` does the same but drops the answer.)"""
     try:
         with _translated():
             connection._execute_command(COMMAND.COM_QUERY, "COMMIT")  # type: ignore[attr-defined]
@@ -208,18 +206,11 @@ def _commit(connection: pymysql.Connection[Any]) -> str:
 
 
 def _everything_committed(connection: pymysql.Connection[Any]) -> str:
-    """What a command that changed nothing has seen, and more: all that was committed until now.
-
-    Empty if MySQL goes away at this moment: the command is done, but its client gets no token.
-    """
+    """What a command without a GTID has seen, and more; empty if MySQL goes away now: done, but no token."""
     try:
-        with _translated(), connection.cursor() as cursor:
-            cursor.execute("SELECT @@global.gtid_executed")
-            ((executed,),) = cursor.fetchall()
-            return str(executed)
+        return str(Session(connection).rows("SELECT @@global.gtid_executed")[0][0])
     except (DatabaseUnavailable, StatementRefused) as error:
         log.warning("no consistency token for this command", error=str(error))
-        connection.close()
         return ""
 
 
@@ -284,10 +275,9 @@ def _open(url: str, **arguments: Any) -> pymysql.Connection[Any]:
 
 
 def _arguments(url: str) -> dict[str, Any]:
-    """What PyMySQL needs for `mysql://user:password@host:port/schema?ssl_ca=/file`; without `ssl_ca`, no TLS."""
+    """For `mysql://user:password@host:port/schema?ssl_ca=/file`; without `ssl_ca`, no TLS."""
     parts = urlsplit(url)
-    certificates = parse_qs(parts.query).get("ssl_ca")
-    tls = {"ssl_ca": certificates[0], "ssl_verify_cert": True, "ssl_verify_identity": True} if certificates else {}
+    ca = parse_qs(parts.query).get("ssl_ca")
     return {
         "host": parts.hostname,
         "port": parts.port or 3306,
@@ -302,7 +292,7 @@ def _arguments(url: str) -> dict[str, Any]:
         "read_timeout": READ_SECONDS,
         "write_timeout": WRITE_SECONDS,
         "conv": {**conversions, FIELD_TYPE.DATETIME: _rfc3339},
-        **(tls or {"ssl_disabled": True}),
+        **({"ssl_ca": ca[0], "ssl_verify_cert": True, "ssl_verify_identity": True} if ca else {"ssl_disabled": True}),
     }
 
 

@@ -13,12 +13,18 @@ WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}  # of length-encoded integers, by their fir
 
 
 def own_gtids(rest: bytes, server_status: int) -> str:
-    """GTIDs in MySQL's text form; empty if the packet names none. `rest` is what follows the number of warnings."""
+    """GTIDs in MySQL's text form; empty if the packet names none, or not in a form we know: the commit is done anyway.
+
+    `rest` is what follows the number of warnings.
+    """
     if not server_status & SERVER_SESSION_STATE_CHANGED:
         return ""
-    _, state = _text(rest)
-    changes, _ = _text(state)
-    return ",".join(_text(change[1:])[0].decode() for kind, change in _changes(changes) if kind == SESSION_TRACK_GTIDS)
+    try:
+        changes = _text(_text(rest)[1])[0]
+        found = [_text(change[1:])[0].decode() for kind, change in _changes(changes) if kind == SESSION_TRACK_GTIDS]
+    except (IndexError, UnicodeDecodeError):
+        return ""
+    return ",".join(found)
 
 
 def _changes(block: bytes) -> Iterator[tuple[int, bytes]]:

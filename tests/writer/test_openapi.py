@@ -11,12 +11,14 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from tests.conftest import AUTH
 from tests.writer.people import AUTH_SETTINGS, Writer
 from tidemark.settings import load
 from writer.app import create_app
 from writer.settings import WriterSettings
 
-APP = create_app(load(WriterSettings, {"TIDEMARK_WRITER_MYSQL_URL": "mysql://u:p@127.0.0.1:1/tidemark"}), AUTH_SETTINGS)
+ENVIRONMENT = {**AUTH, "TIDEMARK_WRITER_MYSQL_URL": "mysql://u:p@127.0.0.1:1/tidemark"}
+APP = create_app(load(WriterSettings, ENVIRONMENT), AUTH_SETTINGS)
 
 
 @pytest.fixture(scope="module")

@@ -110,6 +110,7 @@ def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert main([]) == 2
     assert "TIDEMARK_WRITER_MYSQL_URL is not set" in capsys.readouterr().err
     monkeypatch.setenv("TIDEMARK_WRITER_MYSQL_URL", "mysql://u:p@127.0.0.1/tidemark")
+    monkeypatch.setenv("TIDEMARK_CONSISTENCY_SECRET", "k" * 32)
     monkeypatch.setenv("TIDEMARK_AUTH_ALGORITHM", "none")
     assert main(["serve"]) == 2
     assert "TIDEMARK_AUTH_ALGORITHM" in capsys.readouterr().err
