@@ -104,7 +104,7 @@ def _print(report: Report, *, as_json: bool) -> None:
 def _print_table(steps: Sequence[Step]) -> None:
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
-    table = Table(*COLUMNS, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(*COLUMNS, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for step in steps:
         counts = ", ".join(f"{name.removesuffix('_count')} {count}" for name, count in step.counts.items())
         table.add_row(step.step, step.request, f"{step.visible_ms:.1f} ms", step.served_from, counts)

@@ -118,7 +118,7 @@ class System:
         self.children: dict[str, Child] = {}
         self.addresses: dict[str, Address] = {}
         self._environ = {name: value for name, value in environ.items() if not name.startswith(AUTH)}
-        self._auth = {**_development_auth(), "TIDEMARK_CONSISTENCY_SECRET": secrets.token_hex(32)}
+        self._secrets = _development_secrets()
         self._directory = directory
         self._external = external
         self._undo = ExitStack()
@@ -171,7 +171,7 @@ class System:
 
     def token(self, subject: str, lifetime_seconds: int = 3600) -> str:
         """A bearer token to read and write as `subject`."""
-        return mint(AuthSettings.from_environ(self._auth), subject, ("read", "write"), lifetime_seconds)
+        return mint(AuthSettings.from_environ(self._secrets), subject, ("read", "write"), lifetime_seconds)
 
     def __enter__(self) -> Self:
         self.start()
@@ -184,7 +184,7 @@ class System:
 
     def _environment(self) -> dict[str, str]:
         binds = {name: str(where) for name, where in self.addresses.items()}
-        return {**self._environ, **self._auth, **self.stack.environment(), **binds}
+        return {**self._environ, **self._secrets, **self.stack.environment(), **binds}
 
     def _launch(self, name: str, module: Sequence[str]) -> Child:
         child = Child(name, module, self._environment(), self.stack.directory / f"{name}.log")
@@ -252,9 +252,11 @@ def _all_addresses(given: Mapping[str, Address]) -> dict[str, Address]:
     return {**given, **{bind: Address(LOOPBACK, port) for bind, port in zip(missing, ports, strict=True)}}
 
 
-def _development_auth() -> dict[str, str]:
+def _development_secrets() -> dict[str, str]:
+    """Fresh at each start: tokens do not outlive it."""
     settings = {"ALGORITHM": "HS256", "SECRET": secrets.token_hex(32), "ISSUER": "development", "AUDIENCE": "tidemark"}
-    return {AUTH + name: value for name, value in settings.items()}
+    auth = {AUTH + name: value for name, value in settings.items()}
+    return {**auth, "TIDEMARK_CONSISTENCY_SECRET": secrets.token_hex(32)}
 
 
 def _not_ready(http: httpx2.Client, admin_url: str) -> str:
