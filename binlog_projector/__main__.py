@@ -24,7 +24,7 @@ from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.projector import Projector
 from binlog_projector.settings import ProjectorSettings
 from binlog_projector.source import MySqlSource, query_row
-from tidemark.admin import AdminThread, admin_app
+from tidemark.admin import AddressUnavailable, AdminThread, admin_app
 from tidemark.gtid import GtidSet
 from tidemark.logs import configure, log_settings
 from tidemark.settings import SettingError, effective, load
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure("projector")
     try:
         return COMMANDS[options.command](load(ProjectorSettings, os.environ), options.json)
-    except (SettingError, ProjectorError) as error:
+    except (SettingError, ProjectorError, AddressUnavailable) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
 

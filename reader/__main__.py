@@ -11,7 +11,7 @@ from authorizer_lambda.settings import AuthSettings, SettingsError
 from reader.app import Reader
 from reader.settings import ReaderSettings
 from tidemark import logs
-from tidemark.admin import admin_app, serve
+from tidemark.admin import AddressUnavailable, admin_app, serve
 from tidemark.settings import SettingError, effective, load
 
 
@@ -26,7 +26,11 @@ def main() -> int:
     logs.log_settings(effective(settings))
     reader = Reader(settings, auth)
     admin = admin_app(reader.metrics.registry, reader.ready)
-    uvloop.run(serve([(reader.app, settings.bind), (admin, settings.admin_bind)]))
+    try:
+        uvloop.run(serve([(reader.app, settings.bind), (admin, settings.admin_bind)]))
+    except AddressUnavailable as error:
+        print(f"reader: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -39,15 +40,26 @@ def admin_app(registry: CollectorRegistry, ready: Health) -> Starlette:
     return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
 
 
+class AddressUnavailable(Exception):
+    """A service cannot listen where it was told to; the message names the address and the reason."""
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening socket. Raises AddressUnavailable."""
+    try:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        return socket.create_server((address.host, address.port), family=family, backlog=2048)
+    except OSError as error:
+        raise AddressUnavailable(f"cannot listen on {address}: {error.strerror or error}") from error
+
+
 class Server(uvicorn.Server):
     """A uvicorn server that leaves the signals to `serve`."""
 
-    def __init__(self, app: ASGIApp, address: Address) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                host=address.host,
-                port=address.port,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -62,13 +74,17 @@ class Server(uvicorn.Server):
 
 
 async def serve(apps: Sequence[tuple[ASGIApp, Address]]) -> None:
-    """Serve all apps until SIGTERM or SIGINT; then finish the requests under way, the first app first."""
-    servers = [Server(app, address) for app, address in apps]
+    """Serve all apps until SIGTERM or SIGINT; then finish the requests under way, the first app first.
+
+    Raises AddressUnavailable before anything is served.
+    """
+    sockets = [listen(address) for _, address in apps]
+    servers = [Server(app) for app, _ in apps]
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    tasks = [asyncio.create_task(server.serve()) for server in servers]
+    tasks = [asyncio.create_task(server.serve([listener])) for server, listener in zip(servers, sockets, strict=True)]
     waiter = asyncio.create_task(stopping.wait())
     await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
@@ -78,11 +94,12 @@ async def serve(apps: Sequence[tuple[ASGIApp, Address]]) -> None:
 
 
 class AdminThread:
-    """The admin port of a service that has no event loop of its own."""
+    """The admin port of a service that has no event loop of its own. Raises AddressUnavailable."""
 
     def __init__(self, app: ASGIApp, address: Address) -> None:
-        self.server = Server(app, address)
-        self.thread = threading.Thread(target=self.server.run, name="admin", daemon=True)
+        self.server = Server(app)
+        sockets = [listen(address)]
+        self.thread = threading.Thread(target=self.server.run, args=(sockets,), name="admin", daemon=True)
 
     def __enter__(self) -> AdminThread:
         self.thread.start()

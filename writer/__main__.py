@@ -20,7 +20,7 @@ from writer.settings import MigratorSettings, WriterSettings
 
 EPILOG = """
 Settings are read from TIDEMARK_* variables: see docs/configuration.md. Exit status 2 for a bad setting, 1 for a
-migration that failed.
+migration that failed or an address that is taken.
 """
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _serve()
     except (SettingError, SettingsError) as error:
         return _fail(2, str(error))
-    except (MigrationFailed, StatementRefused) as error:
+    except (MigrationFailed, StatementRefused, admin.AddressUnavailable) as error:
         return _fail(1, str(error))
     except DatabaseUnavailable as error:
         return _fail(1, f"MySQL cannot be reached: {error.__cause__}")
