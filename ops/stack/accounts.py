@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import pymysql
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.errors import PyMongoError
 from redis import Redis
+from redis.exceptions import RedisError
 
+from .errors import StackError
 from .urls import mysql_arguments, with_account
 
 SCHEMA = "tidemark"
@@ -88,3 +92,12 @@ CREATE_ACCOUNTS: Mapping[str, Callable[[str, Mapping[str, str]], dict[str, str]]
     "mongodb": create_mongodb_accounts,
     "redis": create_redis_accounts,
 }
+
+
+def create_accounts(store: str, admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
+    """Make the services' accounts of one store: account -> URL. Raises StackError, naming store and address."""
+    try:
+        return CREATE_ACCOUNTS[store](admin_url, passwords)
+    except (pymysql.MySQLError, PyMongoError, RedisError) as error:
+        address = urlsplit(admin_url).netloc.rpartition("@")[2]
+        raise StackError(f"the accounts of {store} cannot be made at {address}: {error}") from error

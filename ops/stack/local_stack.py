@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from .accounts import ACCOUNTS, CREATE_ACCOUNTS
+from .accounts import ACCOUNTS, create_accounts
 from .errors import NotOurs, StackError
 from .mongodb_server import MongoDbServer
 from .mysql_server import MySqlServer
@@ -138,8 +138,10 @@ class Stack:
             self.mongodb.initiate()
         self.state.environment = {
             f"TIDEMARK_{account}_{store}_URL".upper(): url
-            for store, create in CREATE_ACCOUNTS.items()
-            for account, url in create(self.state.servers[store].admin_url, self.state.passwords[store]).items()
+            for store in STORES
+            for account, url in create_accounts(
+                store, self.state.servers[store].admin_url, self.state.passwords[store]
+            ).items()
         }
         self._record()
 

@@ -13,6 +13,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.retry import Retry
 
 from ops.stack import Stack
+from ops.stack.accounts import ACCOUNTS, create_accounts
+from ops.stack.errors import StackError
 from ops.stack.urls import mysql_arguments
 
 ACCESS_DENIED = {1044, 1045, 1142, 1227, 1370}
@@ -221,3 +223,17 @@ def test_nobody_enters_without_a_name(shared_stack: Stack) -> None:
     with pytest.raises(pymysql.MySQLError) as denied:
         pymysql.connect(host="127.0.0.1", port=shared_stack.mysql.port, user="root")
     assert denied.value.args[0] in ACCESS_DENIED
+
+
+@pytest.mark.parametrize(
+    ("store", "url"),
+    [
+        ("mysql", "mysql://root:x@127.0.0.1:1/"),
+        ("mongodb", "mongodb://root:x@127.0.0.1:1/?serverSelectionTimeoutMS=100"),
+        ("redis", "redis://root:x@127.0.0.1:1/0"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_named_without_its_password(store: str, url: str) -> None:
+    with pytest.raises(StackError, match=rf"the accounts of {store} cannot be made at 127\.0\.0\.1:1") as caught:
+        create_accounts(store, url, dict.fromkeys(("admin", *ACCOUNTS[store]), "hush"))
+    assert "hush" not in str(caught.value)
