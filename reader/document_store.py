@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from reader.errors import DocumentsUnavailable, ReadModelMissing
-from reader.paging import FIRST_PAGE, OrderValue, Page, encode_cursor
+from reader.paging import FIRST_PAGE, NEWEST_FIRST, OrderValue, Page, encode_cursor
 from reader.parts import Wanted
 from reader.read_model import (
     COLLECTIONS,
@@ -23,7 +23,6 @@ from reader.read_model import (
     JOURNAL,
     SERVING_ID,
     Checkpoint,
-    Collection,
     Entity,
     Listing,
     Order,
@@ -36,15 +35,33 @@ from reader.read_model import (
     is_present,
 )
 
-TIMEOUT_MS = 2_000
+TIMEOUT_MS = 2_000  # of one read, finding the primary included
 SLOT_SECONDS = 1.0
-FOLLOWEES = 1_000  # of whom the feed shows posts: the most recently followed
+MAX_FOLLOWEES = 1_000  # of whom the feed shows posts: the most recently followed
 MERGED_SCANS = 200  # MongoDB merges index scans for up to this many values of $in, and sorts in memory beyond it
-NEWEST_FIRST: Order = (("_id", -1),)
 BEYOND, UP_TO = {-1: "$lt", 1: "$gt"}, {-1: "$lte", 1: "$gte"}
 
 BsonDocument = dict[str, Any]
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A walk through one index, `by` and then `order`, from the documents of one value of `by` to ids of items."""
+
+    collection: str
+    by: str
+    order: Order
+    item_id: str
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.order]
+
+
+AUTHORED = Scan("posts", "author_id", NEWEST_FIRST, "_id")
+TAGGED = Scan("posts", "hashtags", NEWEST_FIRST, "_id")
+FOLLOWEES = Scan("follows", "follower_id", (("created_at", -1), ("followee_id", -1)), "followee_id")
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,6 @@ class DocumentStore:
         client = AsyncMongoClient[BsonDocument](
             url,
             timeoutMS=TIMEOUT_MS,
-            serverSelectionTimeoutMS=TIMEOUT_MS,
             connectTimeoutMS=TIMEOUT_MS,
             maxPoolSize=reads,
             appname="tidemark-reader",
@@ -106,27 +122,24 @@ class DocumentStore:
 
     async def listed(self, view: View, listing: Listing, parent_id: int, page: Page) -> bytes:
         """A page of a list: ids of its items."""
-        query = {listing.by: parent_id, **_following(listing.order, page)}
-        names = [name for name, _ in listing.order]
-        fields = (*names, listing.item_id)
-        collection = _collection(view, listing.collection)
-        edges = await self._find(collection, query, fields, listing.order, page.limit + 1)
-        return _page(view, edges, listing.item_id, names, page)
+        scan = Scan(listing.collection, listing.by, listing.order, listing.item_id)
+        return _page(view, await self._edges(view, scan, parent_id, page), scan, page)
 
     async def tagged(self, view: View, tag: str, page: Page) -> bytes:
         """A page of ids of posts with a hashtag, newest first."""
-        return _page(view, await self._posts(view, {"hashtags": tag}, page), "_id", ["_id"], page)
+        return _page(view, await self._edges(view, TAGGED, tag, page), TAGGED, page)
 
     async def feed(self, view: View, subject: str, page: Page) -> bytes:
         """A page of ids of the newest posts of those whom `subject` follows; empty for a subject without a user."""
-        users = await self._find(_collection(view, "users"), {"subject": subject}, ("_id",), (), 1)
-        authors = await self._followees(view, users[0]["_id"]) if users else []
+        users = await self._find(view, "users", {"subject": subject}, {"_id": True})
+        follows = await self._edges(view, FOLLOWEES, users[0]["_id"], Page(MAX_FOLLOWEES)) if users else []
+        authors = [follow[FOLLOWEES.item_id] for follow in follows[:MAX_FOLLOWEES]]
         chunks = [authors[at : at + MERGED_SCANS] for at in range(0, len(authors), MERGED_SCANS)]
-        found = [await self._posts(view, {"author_id": {"$in": chunk}}, page) for chunk in chunks]
-        newest = heapq.nlargest(
+        found = [await self._edges(view, AUTHORED, {"$in": chunk}, page) for chunk in chunks]
+        posts = heapq.nlargest(
             page.limit + 1, (post for posts in found for post in posts), key=lambda post: post["_id"]
         )
-        return _page(view, newest, "_id", ["_id"], page)
+        return _page(view, posts, AUTHORED, page)
 
     async def aclose(self) -> None:
         await self._client.close()
@@ -134,7 +147,7 @@ class DocumentStore:
     async def _control(self) -> tuple[Serving, Checkpoint]:
         for _ in range(3):
             ids = [SERVING_ID, checkpoint_id(self._build)]
-            found = {document["_id"]: document for document in await self._find(CONTROL, {"_id": {"$in": ids}})}
+            found = {document["_id"]: document for document in await self._read(CONTROL, {"_id": {"$in": ids}})}
             if SERVING_ID not in found:
                 break
             serving = Serving.decode(found[SERVING_ID])
@@ -148,11 +161,11 @@ class DocumentStore:
             return False
         if proof.seq == watermark.seq:
             return proof.batch_id == watermark.batch_id
-        entries = await self._find(JOURNAL.in_build(proof.build), {"_id": watermark.seq}, ("batch_id",))
+        entries = await self._read(JOURNAL.in_build(proof.build), {"_id": watermark.seq}, {"batch_id": True})
         return bool(entries) and entries[0]["batch_id"] == watermark.batch_id
 
     async def _entities(self, view: View, entity: Entity, ids: list[int]) -> dict[str, bytes]:
-        documents = await self._find(_collection(view, entity.collection), {"_id": {"$in": ids}})
+        documents = await self._find(view, entity.collection, {"_id": {"$in": ids}})
         absent = {entity.key(id): encode_absent(view.proof.seq) for id in ids}
         return absent | {
             entity.key(document["_id"]): encode_entity(entity, document)
@@ -160,27 +173,28 @@ class DocumentStore:
             if is_present(document)
         }
 
-    async def _followees(self, view: View, follower_id: int) -> list[int]:
-        order: Order = (("created_at", -1), ("followee_id", -1))
-        query = {"follower_id": follower_id}
-        follows = await self._find(_collection(view, "follows"), query, ("followee_id",), order, FOLLOWEES)
-        return [follow["followee_id"] for follow in follows]
-
-    async def _posts(self, view: View, query: BsonDocument, page: Page) -> list[BsonDocument]:
-        query = {**query, **_following(NEWEST_FIRST, page)}
-        return await self._find(_collection(view, "posts"), query, ("_id",), NEWEST_FIRST, page.limit + 1)
+    async def _edges(self, view: View, scan: Scan, value: object, page: Page) -> list[BsonDocument]:
+        """What a page shows, and one more if there is more: only the fields of the index, which is named because the
+        planner would at times walk the whole collection by _id."""
+        query = {scan.by: value, **_following(scan.order, page)}
+        fields = {"_id": False, **dict.fromkeys(scan.names, True), scan.item_id: True}
+        index = [(scan.by, 1), *scan.order]
+        limit = page.limit + 1
+        return await self._find(
+            view, scan.collection, query, fields, sort=scan.order, hint=index, limit=limit, batch_size=limit
+        )
 
     async def _find(
-        self, collection: str, query: BsonDocument, fields: Iterable[str] = (), order: Order = (), limit: int = 0
+        self, view: View, name: str, query: BsonDocument, fields: BsonDocument | None = None, **options: Any
     ) -> list[BsonDocument]:
-        """`fields` empty: whole documents. Without the others' bytes, an index alone can answer."""
-        projection = {"_id": False, **dict.fromkeys(fields, True)} if fields else None
+        return await self._read(COLLECTIONS[name].in_build(view.proof.build), query, fields, **options)
+
+    async def _read(
+        self, collection: str, query: BsonDocument, fields: BsonDocument | None = None, **options: Any
+    ) -> list[BsonDocument]:
         async with self._slot():
             try:
-                found = self._database[collection].find(
-                    query, projection, limit=limit, batch_size=limit, sort=order or None
-                )
-                return await found.to_list()
+                return await self._database[collection].find(query, fields, **options).to_list()
             except PyMongoError as error:
                 log.warning("MongoDB gives no answer", collection=collection, error=str(error))
                 raise DocumentsUnavailable(f"MongoDB does not give {collection}: {error}") from error
@@ -198,25 +212,22 @@ class DocumentStore:
             self._slots.release()
 
 
-def _collection(view: View, name: str) -> str:
-    collection: Collection = COLLECTIONS[name]
-    return collection.in_build(view.proof.build)
-
-
 def _following(order: Order, page: Page) -> BsonDocument:
     """The filter of what comes behind `page.after`; its first field alone bounds the scan of the index."""
     if page.after is None:
         return {}
+    (first, direction), *others = order
+    if not others:
+        return {first: {BEYOND[direction]: page.after[0]}}
     names = [name for name, _ in order]
     behind = [
         {**dict(zip(names[:at], page.after, strict=False)), name: {BEYOND[direction]: page.after[at]}}
         for at, (name, direction) in enumerate(order)
     ]
-    return {names[0]: {UP_TO[order[0][1]]: page.after[0]}, "$or": behind}
+    return {first: {UP_TO[direction]: page.after[0]}, "$or": behind}
 
 
-def _page(view: View, edges: Sequence[Mapping[str, Any]], item_id: str, names: Sequence[str], page: Page) -> bytes:
-    """The value of a page whose edges were asked for with one more than its limit, to know whether more follow."""
+def _page(view: View, edges: Sequence[Mapping[str, Any]], scan: Scan, page: Page) -> bytes:
     shown = edges[: page.limit]
-    last: list[OrderValue] = [shown[-1][name] for name in names] if len(edges) > page.limit else []
-    return encode_page(view.proof.seq, [edge[item_id] for edge in shown], encode_cursor(last) if last else None)
+    last: list[OrderValue] = [shown[-1][name] for name in scan.names] if len(edges) > page.limit else []
+    return encode_page(view.proof.seq, [edge[scan.item_id] for edge in shown], encode_cursor(last) if last else None)

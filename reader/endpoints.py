@@ -15,16 +15,15 @@ from authorizer_lambda.middleware import CLAIMS
 from reader.consistency import Ask, Consistency, need_of
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
-from reader.paging import MAX_ID, requested_page
+from reader.paging import MAX_ID, NEWEST_FIRST, requested_page
 from reader.parts import oldest, worst
 from reader.queries import Answer
-from reader.read_model import Entity, Listing, Order
+from reader.read_model import Entity, Listing
 from reader.settings import ReaderSettings
 from tidemark.problem import Problem
 
 ID = re.compile(r"[1-9][0-9]{0,18}")
 ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
-NEWEST_FIRST: Order = (("_id", -1),)
 COMMON = {"cache-control": "private, no-cache", "vary": "Authorization, Consistency-Token, Cookie"}
 Endpoint = Callable[[Request], Awaitable[Response]]
 

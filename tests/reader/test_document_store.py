@@ -86,6 +86,7 @@ async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: St
         assert "COLLSCAN" not in plan, query
         assert "'stage': 'SORT'" not in plan, query
         assert "IXSCAN" in plan or "IDHACK" in plan, query
+        assert ("'indexName': '_id_'" not in plan) or set(query["filter"]) == {"_id"}, query
 
 
 async def test_without_a_serving_build_the_read_model_is_missing(shared_stack: Stack, world: World) -> None:

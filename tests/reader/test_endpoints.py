@@ -140,7 +140,8 @@ def test_answers_are_for_one_caller_and_always_revalidated(api: httpx2.Client, w
     world.user(1)
     for path in ("/user/1", "/user/2", "/feed"):
         headers = api.get(path).headers
-        assert (headers["cache-control"], headers["vary"]) == ("private, no-cache", "Authorization")
+        assert headers["cache-control"] == "private, no-cache"
+        assert "Authorization" in headers["vary"].split(", ")
 
 
 def test_head_is_get_without_the_body(api: httpx2.Client, world: World) -> None:

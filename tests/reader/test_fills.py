@@ -129,6 +129,11 @@ def other_epoch(world: World) -> None:
     world.database[CONTROL].update_one({"_id": "serving"}, {"$set": {"epoch": "8"}})
 
 
+def watermark_of_another_build(world: World) -> None:
+    checkpoint = world.commit(4)
+    world.set_watermark(replace(checkpoint, build=4))
+
+
 def other_build(world: World) -> None:
     world.batch(4)
     world.build = 4
@@ -138,7 +143,9 @@ def other_build(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "diverge", [ahead, other_batch, forked_before, journal_expired, other_epoch, other_build], ids=lambda f: f.__name__
+    "diverge",
+    [ahead, other_batch, forked_before, journal_expired, other_epoch, other_build, watermark_of_another_build],
+    ids=lambda f: f.__name__,
 )
 async def test_what_does_not_continue_the_watermark_is_answered_but_not_stored(
     shared_stack: Stack, world: World, diverge: Callable[[World], None]
@@ -163,18 +170,24 @@ async def test_a_checkpoint_further_on_in_the_same_history_may_fill(shared_stack
     assert (part.origin, part.proof.seq) == (Origin.STORED, 6)
 
 
-async def test_a_flush_between_the_miss_and_the_lease_stores_nothing(shared_stack: Stack, world: World) -> None:
+@pytest.mark.parametrize("served", [True, False])
+async def test_a_flush_between_the_miss_and_the_lease_stores_nothing(
+    shared_stack: Stack, world: World, served: bool
+) -> None:
     world.user(1)
     async with inside(shared_stack) as reader:
         reader.cache.before_lease.close()
         reading = asyncio.create_task(read(reader, Wanted(USER, 1)))
         await reader.cache.before_lease.reached.wait()
+        checkpoint = world.commit(2)
         world.epoch = "8"
-        world.batch(2)
+        world.set_watermark(world.commit(3) if served else checkpoint)
         reader.cache.before_lease.open()
         assert (await reading).origin is Origin.MISS
         assert reader.fills("user", "behind_watermark") == 1
     assert world.cached("user:1") is None
+    world.epoch = "7"
+    assert (world.cached("user:1") or b"")[:1] == b"L"
 
 
 async def test_a_watermark_that_vanishes_before_the_lease_stores_nothing(shared_stack: Stack, world: World) -> None:

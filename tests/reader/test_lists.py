@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from reader.read_model import LISTINGS, PAGE_LIMIT, POST, USER, encode_entity
-from tests.reader.world import World
+from tests.reader.world import World, moment
 
 PEOPLE = range(1, 48)
 
@@ -228,3 +228,19 @@ def test_a_hashtag_shows_its_posts_newest_first_in_any_case(api: httpx2.Client, 
     for tag in ("sea", "SEA", "überfahrt", "%C3%9Cberfahrt"):
         assert [id for page in by_link(api, f"/hashtag/{tag}", limit=4) for id in page] == expected
     assert ids(api.get("/hashtag/nothing")) == []
+
+
+def test_a_list_is_as_fresh_as_the_oldest_of_its_items_and_their_authors(api: httpx2.Client, world: World) -> None:
+    """Items, authors and the list itself may each have been read at another time."""
+    for key, at in (("user:2", 1), ("comment:7", 2), ("post:5:comments", 3), ("comment:8", 4)):
+        world.user(2)
+        world.comment(8, post_id=5, author_id=2)
+        world.post(5, author_id=2)
+        world.comment(7, post_id=5, author_id=2)
+        world.batch(10, as_of=moment(9))
+        api.get("/post/5/comments")
+        world.remove("comments", 8)  # its absence is part of the answer too
+        world.cache.delete(f"tidemark:e7:{key}")
+        world.commit(11, as_of=moment(at))
+        assert api.get("/post/5/comments").headers["freshness"].startswith(f'as-of="{moment(at)[:23]}Z"')
+        world.clear()

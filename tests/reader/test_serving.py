@@ -21,10 +21,11 @@ URLS = {
     "TIDEMARK_READER_MONGODB_URL": "mongodb://reader:secret@127.0.0.1:1/tidemark?serverSelectionTimeoutMS=100",
     "TIDEMARK_READER_REDIS_URL": "redis://reader:secret@127.0.0.1:1/0",
 }
+REQUIRED = {**AUTH, **URLS}
 
 
 def test_the_defaults_are_those_that_are_documented() -> None:
-    settings = load(ReaderSettings, URLS)
+    settings = load(ReaderSettings, REQUIRED)
     assert (settings.bind, settings.admin_bind) == (Address("127.0.0.1", 8002), Address("127.0.0.1", 9102))
     assert (settings.mongodb_reads, settings.max_staleness_seconds) == (64, 30)
 
@@ -42,12 +43,12 @@ def test_the_defaults_are_those_that_are_documented() -> None:
 )
 def test_a_bad_setting_is_named(variable: str, value: str) -> None:
     with pytest.raises(SettingError, match=variable):
-        load(ReaderSettings, {**URLS, variable: value})
+        load(ReaderSettings, {**REQUIRED, variable: value})
 
 
 @pytest.mark.parametrize("variable", ["TIDEMARK_READER_REDIS_URL", "TIDEMARK_AUTH_SECRET"])
 def test_without_a_setting_that_has_no_default_nothing_starts(variable: str) -> None:
-    environment = {**URLS, **AUTH, variable: ""}
+    environment = {**REQUIRED, variable: ""}
     ended = subprocess.run(
         [sys.executable, "-m", "reader"], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
     )
@@ -73,7 +74,7 @@ def test_it_starts_before_its_stores_do_and_ends_on_a_signal(shared_stack: Stack
 
 @pytest.mark.anyio
 async def test_a_service_that_has_not_opened_its_stores_is_not_ready() -> None:
-    reader = Reader(load(ReaderSettings, URLS), AuthSettings.from_environ(AUTH))
+    reader = Reader(load(ReaderSettings, REQUIRED), AuthSettings.from_environ(AUTH))
     assert await reader.ready() == {"reads": "the service is starting or has ended"}
 
 
