@@ -182,12 +182,13 @@ class System:
     ) -> None:
         self.stop()
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """What the services find in their environment: addresses, accounts, secrets."""
         binds = {name: str(where) for name, where in self.addresses.items()}
         return {**self._environ, **self._secrets, **self.stack.environment(), **binds}
 
     def _launch(self, name: str, module: Sequence[str]) -> Child:
-        child = Child(name, module, self._environment(), self.stack.directory / f"{name}.log")
+        child = Child(name, module, self.environment(), self.stack.directory / f"{name}.log")
         self.children[name] = child
         return child
 

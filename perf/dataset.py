@@ -1,0 +1,35 @@
+"""Rows for benchmarks, straight into MySQL, the same for the same seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pymysql
+
+from ops.stack.urls import mysql_arguments
+
+USERS = 500
+WORDS = ("tide", "wave", "moon", "shore", "salt", "drift", "harbour", "signal", "anchor", "reef", "gull", "keel")
+CHUNK = 2_000
+
+
+def load_posts(url: str, posts: int, seed: int) -> None:
+    """`posts` posts of USERS authors, bodies of about 250 characters, ids from 1."""
+    chance = random.Random(seed)
+    with pymysql.connect(**mysql_arguments(url), autocommit=True) as connection, connection.cursor() as cursor:
+        users = [(f"perf-{n}", f"perf_{n}", f"Person {n}") for n in range(1, USERS + 1)]
+        cursor.executemany("INSERT INTO users (subject, handle, display_name) VALUES (%s, %s, %s)", users)
+        for chunk in _chunks(posts):
+            rows = [(id, chance.randint(1, USERS), body(chance)) for id in chunk]
+            cursor.executemany("INSERT INTO posts (id, author_id, body) VALUES (%s, %s, %s)", rows)
+
+
+def body(chance: random.Random) -> str:
+    """About 250 characters with a hashtag."""
+    return " ".join(chance.choices(WORDS, k=42)) + f" #{chance.choice(WORDS)}"
+
+
+def _chunks(posts: int) -> Iterator[range]:
+    for first in range(1, posts + 1, CHUNK):
+        yield range(first, min(first + CHUNK, posts + 1))

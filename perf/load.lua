@@ -1,0 +1,39 @@
+-- Requests for the ids of a file, one after the other; the summary as one line of JSON.
+-- Environment: PERF_IDS (file, an id per line), PERF_TOKEN, PERF_HEADER ("Name: value", may be empty), PERF_DELAY_MS.
+local requests, at, delay_ms = {}, 0, tonumber(os.getenv("PERF_DELAY_MS") or "0")
+local threads = 0
+
+function setup(thread)
+  thread:set("id", threads)
+  threads = threads + 1
+end
+
+function init(arguments)
+  local headers = { ["Authorization"] = "Bearer " .. os.getenv("PERF_TOKEN") }
+  local name, value = string.match(os.getenv("PERF_HEADER") or "", "^([^:]+): (.*)$")
+  if name then headers[name] = value end
+  for line in io.lines(os.getenv("PERF_IDS")) do
+    requests[#requests + 1] = wrk.format("GET", "/post/" .. line, headers)
+  end
+  at = id * 37
+end
+
+function request()
+  at = at % #requests + 1
+  return requests[at]
+end
+
+if delay_ms > 0 then
+  function delay()
+    return math.random(0, 2 * delay_ms)
+  end
+end
+
+function done(summary, latency, _)
+  local errors = summary.errors
+  io.write(string.format(
+    '\n{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "p999_ms": %f, "max_ms": %f, "failed": %d}\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    latency:percentile(99.9) / 1e3, latency.max / 1e3,
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end

@@ -1,0 +1,75 @@
+"""Load from wrk (a closed loop; with a delay, a paced one), and the CPU time that the process under load took."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.stack.programs import wrk
+
+SCRIPT = Path(__file__).with_name("load.lua")
+CONNECTIONS = 32
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Load:
+    """One lane under load. `cpu_us`: CPU microseconds of the serving process per request."""
+
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    requests: int
+    failed: int
+
+    def as_json(self) -> dict[str, float]:
+        return {name: round(getattr(self, name), 2) for name in ("rps", "p50_ms", "p99_ms", "cpu_us")}
+
+
+def run(url: str, pid: int, ids: Path, token: str, seconds: float, *, header: str = "", delay_ms: int = 0) -> Load:
+    """`ids` are asked for in order, again and again. With `delay_ms` each connection waits that long on average."""
+    environment = {
+        **os.environ,
+        "PERF_IDS": str(ids),
+        "PERF_TOKEN": token,
+        "PERF_HEADER": header,
+        "PERF_DELAY_MS": str(delay_ms),
+    }
+    command = [
+        *wrk().command,
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{math.ceil(seconds)}s",
+        "--timeout",
+        "5s",
+        "-s",
+        str(SCRIPT),
+        url,
+    ]
+    before = cpu_seconds(pid)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return _load(json.loads(done.stdout.strip().splitlines()[-1]), cpu_seconds(pid) - before)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far: proc_pid_stat(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+def _load(found: Mapping[str, float], cpu: float) -> Load:
+    requests = int(found["requests"])
+    return Load(
+        rps=requests / found["seconds"],
+        p50_ms=found["p50_ms"],
+        p99_ms=found["p99_ms"],
+        cpu_us=cpu * 1e6 / max(1, requests),
+        requests=requests,
+        failed=int(found["failed"]),
+    )
