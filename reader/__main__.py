@@ -1,11 +1,14 @@
-"""`python -m reader` serves reads until SIGTERM or SIGINT."""
+"""`python -m reader [--workers N]` serves reads until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from collections.abc import Sequence
 
 import uvloop
+from starlette.types import ASGIApp
 
 from authorizer_lambda.settings import AuthSettings, SettingsError
 from reader.app import Reader
@@ -13,9 +16,15 @@ from reader.settings import ReaderSettings
 from tidemark import logs
 from tidemark.admin import AddressUnavailable, admin_app, serve
 from tidemark.settings import SettingError, effective, load
+from tidemark.workers import serve_workers
+
+EPILOG = "Settings are read from TIDEMARK_* variables: see docs/configuration.md. Exit status 2 for a bad one."
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m reader", description=__doc__, epilog=EPILOG)
+    parser.add_argument("--workers", type=int, default=1, help="processes behind the one address (default: 1)")
+    options = parser.parse_args(arguments)
     logs.configure("reader")
     try:
         settings = load(ReaderSettings, os.environ)
@@ -24,13 +33,22 @@ def main() -> int:
         print(f"reader: {error}", file=sys.stderr)
         return 2
     logs.log_settings(effective(settings))
-    reader = Reader(settings, auth)
-    admin = admin_app(reader.metrics.registry, reader.ready)
     try:
-        uvloop.run(serve([(reader.app, settings.bind), (admin, settings.admin_bind)]))
+        return _serve(settings, auth, options.workers)
     except AddressUnavailable as error:
         print(f"reader: {error}", file=sys.stderr)
         return 1
+
+
+def _serve(settings: ReaderSettings, auth: AuthSettings, workers: int) -> int:
+    def apps() -> tuple[ASGIApp, ASGIApp]:
+        reader = Reader(settings, auth)
+        return reader.app, admin_app(reader.metrics.registry, reader.ready)
+
+    if workers > 1:
+        return serve_workers(workers, settings.bind, settings.admin_bind, apps)
+    app, admin = apps()
+    uvloop.run(serve([(app, settings.bind), (admin, settings.admin_bind)]))
     return 0
 
 

@@ -17,7 +17,7 @@ from authorizer_lambda.settings import AuthSettings
 from reader.cache import Cache
 from reader.consistency import Consistency
 from reader.document_store import DocumentStore
-from reader.endpoints import Services, entity_endpoint, feed, hashtag, listing_endpoint, openapi
+from reader.endpoints import EntityEndpoint, Services, feed, hashtag, listing_endpoint, openapi
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.queries import Queries
@@ -30,8 +30,8 @@ from tidemark.problem import Problem, problem_response
 PUBLIC_PATHS = frozenset({"/openapi.json"})
 RETRY_AFTER = {"retry-after": "1"}
 ROUTES = [
-    Route("/post/{id}", entity_endpoint(POST)),
-    Route("/user/{id}", entity_endpoint(USER)),
+    Route("/post/{id}", EntityEndpoint(POST), methods=["GET"]),
+    Route("/user/{id}", EntityEndpoint(USER), methods=["GET"]),
     *(Route(listing.path, listing_endpoint(listing)) for listing in LISTINGS),
     Route("/feed", feed),
     Route("/hashtag/{tag}", hashtag),
@@ -47,7 +47,7 @@ class Reader:
         self._settings = settings
         self._clock = clock
         self._stores: tuple[Cache, DocumentStore] | None = None
-        decisions = self.metrics.observe_decision
+        decisions = self.metrics.decisions.add
         self.app = Starlette(
             routes=ROUTES,
             middleware=[

@@ -64,7 +64,7 @@ class Consistency:
         answer = await ask(self._uncached)
         if _is_met(answer, need):
             return self._counted("mongo", answer)
-        self._metrics.consistency.labels("failed").inc()
+        self._metrics.consistency.add("failed")
         raise Problem(
             503,
             "not-yet-consistent",
@@ -99,7 +99,7 @@ class Consistency:
             return await self._things.checkpoint()
 
     def _counted(self, outcome: str, answer: Answer) -> Answer:
-        self._metrics.consistency.labels(outcome).inc()
+        self._metrics.consistency.add(outcome)
         return answer
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+
+from tidemark.tally import Tally
 
 SERVICE = "reader"
 REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
@@ -16,13 +18,13 @@ class ReaderMetrics:
         self.registry = CollectorRegistry()
         registry = self.registry
         ProcessCollector(registry=registry)
-        self.cache_requests = Counter(
+        self.cache_requests = Tally(
             "tidemark_cache_requests_total",
             "Things looked up: redis says hit, absent, miss, lease_wait, bypass or error; mongo hit, absent or error",
             ["layer", "entity", "result"],
             registry=registry,
         )
-        self.cache_fills = Counter(
+        self.cache_fills = Tally(
             "tidemark_cache_fills_total",
             "Fills by outcome: stored, lease_lost, behind_watermark or error",
             ["entity", "result"],
@@ -35,13 +37,13 @@ class ReaderMetrics:
             buckets=REQUEST_SECONDS,
             registry=registry,
         )
-        self.decisions = Counter(
+        self.decisions = Tally(
             "tidemark_authorizer_decisions_total",
             "Bearer tokens by where the decision came from and what it was",
             ["source", "result"],
             registry=registry,
         )
-        self.consistency = Counter(
+        self.consistency = Tally(
             "tidemark_consistency_reads_total",
             "Reads with a consistency token: immediate, waited, mongo or failed",
             ["outcome"],
@@ -60,8 +62,10 @@ class ReaderMetrics:
             registry=registry,
         )
 
-    def observe_request(self, method: str, route: str, code: int, seconds: float) -> None:
-        self.request_seconds.labels(SERVICE, route, method, str(code)).observe(seconds)
+        self._routes: dict[tuple[str, str, int], Histogram] = {}
 
-    def observe_decision(self, source: str, result: str) -> None:
-        self.decisions.labels(source, result).inc()
+    def observe_request(self, method: str, route: str, code: int, seconds: float) -> None:
+        key = (method, route, code)
+        if key not in self._routes:
+            self._routes[key] = self.request_seconds.labels(SERVICE, route, method, str(code))
+        self._routes[key].observe(seconds)

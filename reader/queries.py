@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reader.document_store import DocumentStore, View
@@ -12,6 +12,9 @@ from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Part, Wanted, part
 from reader.read_model import AUTHORED, MODEL_VERSION, POST, USER, Entity, Listing, page_body, with_author
 from reader.read_through import Things
+
+MAX_HINTS = 100_000
+NOTHING: Mapping[str, Part] = {}
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,17 @@ class Queries:
         self._things = things
         self._documents = documents
         self._metrics = metrics
+        self._hints: dict[tuple[str, int], int] = {}
 
     async def entity(self, entity: Entity, id: int) -> Answer:
-        found = await self._get(Wanted(entity, id))
+        one, hint = Wanted(entity, id), self._hints.get((entity.name, id))
+        parts = await self._things.get([one, Wanted(USER, hint)] if hint else [one])
+        found = parts[one.key]
         if not found.entry.present:
             return _absent(found)
-        [item] = await self._complete(entity, [found])
+        [item] = await self._complete(entity, [found], parts)
+        if entity.name in AUTHORED:
+            self._remember_author(entity, id, int(found.entry.head))
         return Answer(item.body, f"{MODEL_VERSION}.{'.'.join(part.version for part in item.parts)}", item.parts)
 
     async def listing(self, listing: Listing, parent_id: int, page: Page) -> Answer:
@@ -69,14 +77,17 @@ class Queries:
         ids = await self._ids("hashtag", lambda view: self._documents.tagged(view, tag.lower(), page))
         return await self._page(POST, ids)
 
-    async def _get(self, one: Wanted) -> Part:
-        return (await self._things.get([one]))[one.key]
+    def _remember_author(self, entity: Entity, id: int, author_id: int) -> None:
+        """So that the next MGET asks for both at once; a hint that is wrong costs one more."""
+        if len(self._hints) >= MAX_HINTS:
+            self._hints.clear()
+        self._hints[entity.name, id] = author_id
 
     async def _ids(self, label: str, read: Callable[[View], Awaitable[bytes]]) -> Part:
         """A page that has no key in the cache: nobody could delete pages of every cursor and limit by name."""
         view = await self._documents.view()
         found = part(await read(view), view.proof, Origin.NOT_CACHED)
-        self._metrics.cache_requests.labels("mongo", label, "hit").inc()
+        self._metrics.cache_requests.add("mongo", label, "hit")
         return found
 
     async def _page(self, entity: Entity, ids: Part, *others: Part) -> Answer:
@@ -91,18 +102,19 @@ class Queries:
         read = (ids, *others, *found.values(), *(part for item in items for part in item.parts))
         return Answer(body, version, read, cursor)
 
-    async def _complete(self, entity: Entity, found: Sequence[Part]) -> list[Item]:
-        """The entities' bodies, with their authors where they have one."""
+    async def _complete(self, entity: Entity, found: Sequence[Part], known: Mapping[str, Part] = NOTHING) -> list[Item]:
+        """The entities' bodies, with their authors where they have one; some authors may be `known` already."""
         if entity.name not in AUTHORED:
             return [Item(part.entry.body, (part,)) for part in found]
-        authors = await self._authors({int(part.entry.head) for part in found})
+        authors = await self._authors({int(part.entry.head) for part in found}, known)
         return [_authored(part, authors[int(part.entry.head)]) for part in found]
 
-    async def _authors(self, ids: Iterable[int]) -> dict[int, Part]:
+    async def _authors(self, ids: Iterable[int], known: Mapping[str, Part]) -> dict[int, Part]:
         """Author by id. What the cache calls absent is asked of MongoDB: it was read under another watermark than
         the post."""
         wanted = {id: Wanted(USER, id) for id in ids}
-        found = await self._things.get(wanted.values())
+        found = {one.key: known[one.key] for one in wanted.values() if one.key in known}
+        found |= await self._things.get([one for one in wanted.values() if one.key not in found])
         absent = [one for one in wanted.values() if not found[one.key].entry.present]
         if absent:
             found |= await self._things.from_documents(absent, Origin.MISS)

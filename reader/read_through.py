@@ -128,7 +128,7 @@ class ReadThrough:
         view, values = await self._read(wanted, lease.watermark)
         results = await self._store(view, lease, values)
         for one in wanted:
-            self._metrics.cache_fills.labels(one.label, results[one.key]).inc()
+            self._metrics.cache_fills.add(one.label, results[one.key])
         origins = {key: Origin.STORED if result == "stored" else Origin.MISS for key, result in results.items()}
         return {key: parts.part(value, view.proof, origins[key]) for key, value in values.items()}
 
@@ -179,4 +179,4 @@ class ReadThrough:
 
     def _count(self, layer: str, wanted: Iterable[Wanted], result: str) -> None:
         for one in wanted:
-            self._metrics.cache_requests.labels(layer, one.label, result).inc()
+            self._metrics.cache_requests.add(layer, one.label, result)

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -63,6 +63,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # nothing here trusts or needs the client's address
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 timeout_keep_alive=65,
             )
@@ -74,20 +75,24 @@ class Server(uvicorn.Server):
 
 
 async def serve(apps: Sequence[tuple[ASGIApp, Address]]) -> None:
-    """Serve all apps until SIGTERM or SIGINT; then finish the requests under way, the first app first.
+    """Serve all apps until SIGTERM or SIGINT. Raises AddressUnavailable before anything is served."""
+    await serve_on([(app, listen(address)) for app, address in apps])
 
-    Raises AddressUnavailable before anything is served.
-    """
-    sockets = [listen(address) for _, address in apps]
+
+async def serve_on(
+    apps: Sequence[tuple[ASGIApp, socket.socket]], until: Coroutine[None, None, None] | None = None
+) -> None:
+    """Serve until SIGTERM, SIGINT or the end of `until`; then finish what is under way, the first app first."""
     servers = [Server(app) for app, _ in apps]
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    tasks = [asyncio.create_task(server.serve([listener])) for server, listener in zip(servers, sockets, strict=True)]
-    waiter = asyncio.create_task(stopping.wait())
-    await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
-    waiter.cancel()
+    tasks = [asyncio.create_task(server.serve([listener])) for server, (_, listener) in zip(servers, apps, strict=True)]
+    ends = [asyncio.create_task(stopping.wait()), *([asyncio.create_task(until)] if until else [])]
+    await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
+    for end in ends:
+        end.cancel()
     for server, task in zip(servers, tasks, strict=True):
         server.should_exit = True
         await task

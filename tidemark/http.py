@@ -44,19 +44,17 @@ class RequestContext:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
-            try:
-                await self.app(scope, receive, send_with_id)
-            except Exception:
-                log.exception("request failed", method=scope["method"], route=_route(scope))
-                if status:
-                    raise
-                problem = Problem(
-                    500, "internal-error", "The service failed; the request id finds the reason in its log."
-                )
-                await problem_response(problem)(scope, receive, send_with_id)
-            finally:
-                self.observe(scope["method"], _route(scope), status or 499, time.perf_counter() - started)
+        structlog.contextvars.bind_contextvars(request_id=request_id.decode())  # each request is a task of its own
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request failed", method=scope["method"], route=_route(scope))
+            if status:
+                raise
+            problem = Problem(500, "internal-error", "The service failed; the request id finds the reason in its log.")
+            await problem_response(problem)(scope, receive, send_with_id)
+        finally:
+            self.observe(scope["method"], _route(scope), status or 499, time.perf_counter() - started)
 
 
 class BodyLimit:
