@@ -99,20 +99,20 @@ def test_browsers_get_a_cookie_that_scripts_cannot_read(services: Services) -> N
     assert refused.status_code == 400
 
 
-@pytest.mark.parametrize(
-    "token",
-    [
-        "",
-        "x",
-        "not/base64url",
-        sign(UNKNOWN, KEYS, time.time())[:-2],
-        sign(UNKNOWN, ConsistencyKeys.parse("k" * 32), time.time()),
-        sign(UNKNOWN, KEYS, time.time() - 61),
-        "A" * 5000,
-    ],
-)
-def test_forged_foreign_and_expired_tokens_are_refused(services: Services, token: str) -> None:
-    answer = services.read("/post/1", headers={HEADER: token})
+BAD_TOKENS = {
+    "empty": "",
+    "short": "x",
+    "not base64url": "not/base64url",
+    "cut off": sign(UNKNOWN, KEYS, time.time())[:-2],
+    "of another key": sign(UNKNOWN, ConsistencyKeys.parse("k" * 32), time.time()),
+    "expired": sign(UNKNOWN, KEYS, time.time() - 61),
+    "long": "A" * 5000,
+}
+
+
+@pytest.mark.parametrize("name", BAD_TOKENS)
+def test_forged_foreign_and_expired_tokens_are_refused(services: Services, name: str) -> None:
+    answer = services.read("/post/1", headers={HEADER: BAD_TOKENS[name]})
     assert (answer.status_code, answer.json()["field"]) == (400, HEADER)
 
 
