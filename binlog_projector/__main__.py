@@ -1,14 +1,15 @@
-"""`python -m binlog_projector run|status|check`: the projector and what it says of itself."""
+"""`python -m binlog_projector run|status|check|rebuild`: the projector and what it says of itself."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -35,20 +36,36 @@ log = structlog.get_logger()
 def run(settings: ProjectorSettings, as_json: bool) -> int:
     """Project until SIGTERM or SIGINT; then finish the batch under way. Exit status 1: an operator has to act."""
     log_settings(effective(settings))
-    health = Health(ProjectorMetrics())
+    with _projector(settings) as projector:
+        admin = admin_app(projector.health.metrics.registry, projector.health.ready)
+        with AdminThread(admin, settings.admin_bind):
+            return _run_until_stopped(projector)
+
+
+def rebuild(settings: ProjectorSettings, as_json: bool) -> int:
+    """Make the read model anew from a snapshot; readers are served from the old one until it is complete."""
+    with _projector(settings) as projector:
+        build = projector.rebuild()
+    if build is None:
+        return 1
+    _print({"build": build}, as_json, [f"build {build} serves; start the projector to go on from it"])
+    return 0
+
+
+@contextlib.contextmanager
+def _projector(settings: ProjectorSettings) -> Iterator[Projector]:
     with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
         projector = Projector(
             MySqlSource(settings.mysql_url, settings.server_id),
             ControlStore(client, settings.journal_hours),
             cache_client,
-            health,
+            Health(ProjectorMetrics()),
             settings.retention_hours,
             random.Random(),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: projector.stopping.set())
-        with AdminThread(admin_app(health.metrics.registry, health.ready), settings.admin_bind):
-            return _run_until_stopped(projector)
+        yield projector
 
 
 def _run_until_stopped(projector: Projector) -> int:
@@ -109,7 +126,7 @@ def _print(document: dict[str, Any], as_json: bool, lines: Sequence[str]) -> Non
     print(json.dumps(document) if as_json else "\n".join(lines))
 
 
-COMMANDS = {"run": run, "status": status, "check": check}
+COMMANDS = {"run": run, "status": status, "check": check, "rebuild": rebuild}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -84,13 +84,30 @@ class ControlStore:
         with store_errors("a new build"):
             for document in list(self.control.find({"state": "snapshot"})):
                 self._drop(document["build"])
+            former = self.position()
+            seq = former.checkpoint.seq if former else 0  # it goes on: no version means two things
             build = allocate(self.control, "build")
             self._create_collections(build)
-            checkpoint = {"build": build, "seq": 0, "batch_id": secrets.token_hex(8), "as_of": LONG_AGO, "gtid_set": ""}
+            checkpoint = {
+                "build": build,
+                "seq": seq,
+                "batch_id": secrets.token_hex(8),
+                "as_of": LONG_AGO,
+                "gtid_set": "",
+            }
             self.control.insert_one(
                 {"_id": checkpoint_id(build), **checkpoint, "epoch": epoch, "last": None, "state": "snapshot"}
             )
         return self._open(build, epoch)
+
+    def drop_former(self, serving: int) -> list[int]:
+        """Drop the builds before the one that served until `serving` took over; readers may still be in that one."""
+        with store_errors("former builds"):
+            builds = sorted(document["build"] for document in self.control.find({"state": "streaming"}))
+            former = [build for build in builds if build < serving][:-1]
+            for build in former:
+                self._drop(build)
+        return former
 
     def position(self) -> Position | None:
         """Where the serving build is, for `status`: read, not fenced."""

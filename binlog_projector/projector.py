@@ -83,6 +83,24 @@ class Projector:
             finally:
                 self.health.led(False)
 
+    def rebuild(self) -> int | None:
+        """Make a new build from a new snapshot and let it serve; returns its number, None if it was stopped first.
+
+        It needs the lease, so it waits for a running projector to stop. Readers are served from the old build until the
+        new one is complete. Raises Stop, Retry and StandDown; then nothing has changed for readers.
+        """
+        log.info("waiting for the lease; a running projector has to be stopped")
+        with Standby(self.control).leadership(self.stopping) as epoch:
+            if epoch is None:
+                return None
+            demand(check_source(self.source, self.retention_hours))
+            documents, stream = take_snapshot(self.source, self.control, epoch)
+            stream.close()
+            with contextlib.suppress(CacheUnavailable):  # then the next start does it
+                CacheStage(self.cache_client, documents, self.health.metrics, self.chance).catch_up()
+            log.info("former builds dropped", builds=self.control.drop_former(documents.build))
+            return documents.build
+
     def _lead(self, epoch: int) -> None:
         self.health.led(True)
         while not self.stopping.is_set():

@@ -15,6 +15,7 @@ from tests.harness import (
     admin_connection,
     assert_everything_is_equal,
     create_tables,
+    process,
     projector,
     projector_environment,
     run_sql,
@@ -180,12 +181,27 @@ def test_sigterm_drains_and_the_next_one_goes_on_at_once(stack: Stack, connectio
         assert_everything_is_equal(stack, connection)
 
 
-def test_what_needs_an_operator_ends_the_process_with_the_reason(stack: Stack, connection: Connection) -> None:
-    with projector(projector_environment(stack)) as running:
+def test_what_needs_an_operator_says_so_and_a_rebuild_is_the_remedy(stack: Stack, connection: Connection) -> None:
+    environment = projector_environment(stack)
+    with projector(environment) as running:
         wait_until_caught_up(stack, connection)
+        fill_cache(stack)
         run_sql(connection, "TRUNCATE TABLE follows")
         assert running.popen.wait(timeout=20) == 1
         stopped = running.events()[-1]
         running.expected_status = 1
     assert (stopped["event"], stopped["kind"]) == ("stopped", "UnsupportedEvent")
     assert "follows" in stopped["reason"] and "rebuild" in stopped["reason"]
+    before = watermark(stack)
+    write_traffic(connection, random.Random(11), 20)
+    with process(environment, "-m", "binlog_projector", "rebuild", "--json") as rebuilding:
+        assert rebuilding.popen.wait(timeout=60) == 0
+        assert rebuilding.events()[-1] == {"build": 2}
+    after = watermark(stack)
+    assert before is not None and after is not None
+    assert (after.build, after.seq > before.seq, after.epoch != before.epoch) == (2, True, True)
+    with projector(environment):
+        write_traffic(connection, random.Random(12), 20)
+        wait_until_caught_up(stack, connection)
+        fill_cache(stack)
+        assert assert_everything_is_equal(stack, connection) > 50
