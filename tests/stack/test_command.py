@@ -140,8 +140,11 @@ def starting(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", ProcessI
     """An `up` that has come as far as launching MySQL, and that MySQL."""
     command = [sys.executable, "-m", "ops.stack", "up", "--dir", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as up:
-        assert eventually(lambda: bool(StackState.read(folder).processes()))
-        yield up, StackState.read(folder).processes()[0]
+        try:
+            assert eventually(lambda: bool(StackState.read(folder).processes()))
+            yield up, StackState.read(folder).processes()[0]
+        finally:
+            up.kill()
 
 
 def test_servers_given_by_url_are_used_not_started(tmp_path: Path, shared_stack: Stack) -> None:

@@ -120,8 +120,10 @@ def test_no_server_outlives_the_killed_process_that_used_the_library(tmp_path: P
     command = [sys.executable, "-c", USER]
     quiet, environment = subprocess.DEVNULL, {"TMPDIR": str(tmp_path), "HOME": str(Path.home())}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=quiet) as user:
-        assert user.stdout is not None
-        servers = [ProcessIdentity.of(int(pid)) for pid in user.stdout.readline().split()]
-        assert [server.is_alive() for server in servers] == [True, True, True]
-        user.kill()
+        try:
+            assert user.stdout is not None
+            servers = [ProcessIdentity.of(int(pid)) for pid in user.stdout.readline().split()]
+            assert [server.is_alive() for server in servers] == [True, True, True]
+        finally:
+            user.kill()
     assert eventually(lambda: not any(server.is_alive() for server in servers))

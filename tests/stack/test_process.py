@@ -93,9 +93,10 @@ def test_a_tethered_process_outlives_the_thread_that_asked_for_it(tmp_path: Path
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from ops.stack.process import launch_tethered
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it from birth
 folder = Path(sys.argv[1])
 process = launch_tethered(["/bin/sleep", "600"], folder, folder / "log")
 while b"sleep" not in Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\\0")[0]:
@@ -109,9 +110,12 @@ time.sleep(600)
 def test_a_tethered_process_dies_with_its_parent_however_that_dies(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", PARENT, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
-        assert parent.stdout is not None
-        child = ProcessIdentity.of(int(parent.stdout.readline()))
-        assert child.is_alive()
-        parent.send_signal(number)
-        parent.wait(10)
+        try:
+            assert parent.stdout is not None
+            child = ProcessIdentity.of(int(parent.stdout.readline()))
+            assert child.is_alive()
+            parent.send_signal(number)
+            parent.wait(10)
+        finally:
+            parent.kill()
     assert eventually(lambda: not child.is_alive())
