@@ -1,0 +1,136 @@
+"""docs/add-a-table.md, done as it says: its diffs bring bookmarks to a system that has data already."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from ops.stack import Stack
+from tests.conftest import service_environment
+from tests.harness import ROOT, wait_until
+from tests.services import Services, running_services
+
+PAGE = (ROOT / "docs/add-a-table.md").read_text()
+PACKAGES = ("tidemark", "writer", "binlog_projector", "reader", "authorizer_lambda")
+CHANGED = {
+    "writer/schema.py",
+    "writer/commands.py",
+    "writer/handlers.py",
+    "writer/endpoints.py",
+    "reader/read_model.py",
+    "binlog_projector/projections.py",
+}
+NEW = {"writer/migrations/0002_bookmarks.sql"}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the reader shows jane's post, and joe's bookmarks."""
+
+    post: str
+    bookmarks: str
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The packages as they are, and the page, in a folder of their own."""
+    for name in (*PACKAGES, "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def apply_the_page(checkout: Path) -> None:
+    """By the first shell block of the page."""
+    [command, *_] = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    run(["sh", "-c", command], checkout)
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for name in PACKAGES for path in (folder / name).rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if "__pycache__" not in path.parts}
+
+
+def test_the_page_changes_six_files_adds_one_and_is_clean(checkout: Path) -> None:
+    before = contents(checkout)
+    apply_the_page(checkout)
+    after = contents(checkout)
+    assert after.keys() - before.keys() == NEW
+    assert {name for name, content in before.items() if after.get(name) != content} == CHANGED
+    run([sys.executable, "-m", "ruff", "check", "--no-cache", *CHANGED], checkout)
+    run([sys.executable, "-m", "ruff", "format", "--no-cache", "--check", *CHANGED], checkout)
+
+
+def test_bookmarks_work_after_the_page_was_applied(
+    stack: Stack, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_services(stack) as services:
+        paths = people_and_a_post(services)
+        wait_until(lambda: services.read(paths.post).status_code == 200, "the post")
+        assert "bookmark_count" not in services.read(paths.post).json()
+    apply_the_page(checkout)
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # or the folder that processes start in would come first
+    monkeypatch.setenv("PYTHONPATH", os.fspath(checkout))
+    commands = re.findall("`python -m ([^`]+)`", PAGE)
+    assert commands == ["writer migrate", "binlog_projector rebuild"]
+    for command in commands:
+        run([sys.executable, "-m", *command.split()], checkout, service_environment(stack))
+    with running_services(stack) as services:
+        assert services.read(paths.post).json()["bookmark_count"] == 0
+        check_bookmarks(services, paths)
+        check_openapi(services)
+        check_that_a_bookmarked_post_can_be_deleted(services, paths)
+
+
+def people_and_a_post(services: Services) -> Paths:
+    """Users jane and joe, and a post of jane."""
+    people = [
+        services.write(name, "PUT", "/user/me", {"handle": name, "display_name": name}).headers["location"]
+        for name in ("jane", "joe")
+    ]
+    post = services.write("jane", "POST", "/post", {"body": "worth keeping"}).headers["location"]
+    return Paths(post, f"{people[1]}/bookmarks")
+
+
+def check_bookmarks(services: Services, paths: Paths) -> None:
+    assert shows(services, paths, 0)
+    for method, count in (("PUT", 1), ("PUT", 1), ("DELETE", 0), ("DELETE", 0), ("PUT", 1)):
+        assert services.write("joe", method, f"{paths.post}/bookmark").status_code == 204
+        wait_until(partial(shows, services, paths, count), f"{count} bookmarks after {method}")
+    assert services.write("joe", "PUT", "/post/999/bookmark").status_code == 404
+
+
+def shows(services: Services, paths: Paths, count: int) -> bool:
+    """Whether the post's counter says so, and the list has the post itself, or nothing."""
+    post = services.read(paths.post).json()
+    items = services.read(paths.bookmarks).json()["items"]
+    return bool(post["bookmark_count"] == count and items == [post] * count)
+
+
+def check_openapi(services: Services) -> None:
+    writer, reader = (
+        httpx2.get(f"{url}/openapi.json", trust_env=False).json() for url in (services.writer_url, services.reader_url)
+    )
+    assert writer["paths"]["/post/{id}/bookmark"].keys() == {"put", "delete"}
+    assert "/user/{id}/bookmarks" in reader["paths"]
+    assert "bookmark_count" in reader["components"]["schemas"]["Post"]["properties"]
+
+
+def check_that_a_bookmarked_post_can_be_deleted(services: Services, paths: Paths) -> None:
+    assert services.write("jane", "DELETE", paths.post).status_code == 204
+    wait_until(lambda: services.read(paths.post).status_code == 404, "the post to be gone")
+    assert services.read(paths.bookmarks).json()["items"] == []

@@ -1,0 +1,214 @@
+"""Pages and code say the same: settings, metrics, commands, links; and nothing names the machine it was made on."""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from prometheus_client import Counter, Gauge, Histogram
+
+import writer.metrics
+from authorizer_lambda import settings as auth_settings
+from binlog_projector import errors as projector_errors
+from binlog_projector.metrics import ProjectorMetrics
+from ops.stack.process import FOLDER_MARK
+from ops.stack.state import STORES
+from reader.metrics import ReaderMetrics
+from reader.parts import Origin
+from tests.harness import ROOT
+from tidemark.settings import variables
+from tidemark.tally import Tally
+
+Instrument = Counter | Gauge | Histogram | Tally
+CODE = sorted(each.parent.name for each in ROOT.glob("*/__init__.py") if each.parent.name != "tests")
+WITHOUT_DEFAULT = {"-", "none"}
+CONFIGURATION, METRICS = "docs/configuration.md", "docs/metrics.md"
+OPTIONAL_OF_STACK = {"TIDEMARK_CACHE_DIR", *(f"TIDEMARK_{store.upper()}_ADMIN_URL" for store in STORES)}
+READER, PROJECTOR = ReaderMetrics(), ProjectorMetrics()
+METRICS_OF: Mapping[str, object] = {"writer": writer.metrics, "reader": READER, "projector": PROJECTOR}
+REGISTRIES = {"writer": writer.metrics.REGISTRY, "reader": READER.registry, "projector": PROJECTOR.registry}
+
+VARIABLE = re.compile(r"\bTIDEMARK_[A-Z_]*[A-Z]\b")
+METRIC = re.compile(r"\btidemark_[a-z_]*[a-z]\b")
+LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
+CODE_IN_PAGES = re.compile(r"`[^`\n]+`|^```.*?^```", re.DOTALL | re.MULTILINE)
+MAKE = re.compile(r"\bmake ([a-z-]+)")
+MODULE = re.compile(r"\bpython3? -m ([a-z_.]+)(?: ([a-z]+))?([^\n`|]*)")
+REGISTRY = re.compile(r"\b(?:pypi|pythonhosted|npmjs|debian|ubuntu|docker|ghcr|quay|maven)\.(?:org|com|net|io)\b")
+MACHINE = re.compile(r"(?<![\w.])/(?:root|home|work|Users)/\w|\.\./shared\b")
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files that git has, or would have after `git add`."""
+    options = ("-z", "--cached", "--others", "--exclude-standard")
+    listing = ["git", "-c", f"safe.directory={ROOT}", "ls-files", *options, "--", *patterns]
+    names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return sorted(ROOT / name for name in names if name and (ROOT / name).is_file())
+
+
+PAGES = tracked("*.md")
+ALL_PAGES = "\n".join(page.read_text() for page in PAGES)
+
+
+def rows(page: str, pattern: re.Pattern[str]) -> dict[str, Sequence[str]]:
+    """The table rows of a page whose first cell is a name in backticks: name -> its other cells, without backticks."""
+    cells = [line.strip("|").split("|") for line in (ROOT / page).read_text().splitlines() if line.startswith("| `")]
+    plain = [[cell.strip().replace("`", "") for cell in row] for row in cells]
+    found = [row for row in plain if pattern.fullmatch(row[0])]
+    assert len({row[0] for row in found}) == len(found), f"{page} has a row twice"
+    return {row[0]: row[1:] for row in found}
+
+
+def settings_classes() -> Iterator[type]:
+    for package in CODE:
+        if find_spec(f"{package}.settings"):
+            module = importlib.import_module(f"{package}.settings")
+            yield from (each for each in vars(module).values() if is_settings_class(each, module))
+
+
+def is_settings_class(thing: object, module: ModuleType) -> bool:
+    return isinstance(thing, type) and dataclasses.is_dataclass(thing) and thing.__module__ == module.__name__
+
+
+def declared_variables() -> dict[str, str | None]:
+    """Every variable that anything reads -> its default."""
+    of_services = {name: default for each in settings_classes() for name, default in variables(each).items()}
+    of_tokens = {value: None for value in vars(auth_settings).values() if is_variable(value)}
+    cache_seconds = {auth_settings.CACHE_SECONDS: str(auth_settings.AuthSettings.cache_seconds)}
+    return {**of_services, **of_tokens, **cache_seconds, **dict.fromkeys(OPTIONAL_OF_STACK)}
+
+
+def is_variable(value: object) -> bool:
+    return isinstance(value, str) and VARIABLE.fullmatch(value) is not None
+
+
+def exposed(service: str) -> set[str]:
+    """The metrics that a service shows, apart from those of its process."""
+    families = [family for family in REGISTRIES[service].collect() if METRIC.fullmatch(family.name)]
+    return {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+
+
+def instruments(service: str) -> dict[str, Instrument]:
+    """Metric -> instrument."""
+    return {name_of(each): each for each in vars(METRICS_OF[service]).values() if isinstance(each, Instrument)}
+
+
+def name_of(instrument: Instrument) -> str:
+    if isinstance(instrument, Tally):
+        return instrument.name
+    family = next(iter(instrument.describe()))
+    return f"{family.name}_total" if family.type == "counter" else family.name
+
+
+def test_every_setting_is_documented_with_its_default_and_every_documented_one_exists() -> None:
+    documented, declared = rows(CONFIGURATION, VARIABLE), declared_variables()
+    assert documented.keys() == declared.keys()
+    for name, (_, default, _) in documented.items():
+        if declared[name] is not None:
+            assert default == declared[name], name
+        elif name != "TIDEMARK_CACHE_DIR":
+            assert default in WITHOUT_DEFAULT, name
+
+
+def test_the_code_reads_no_variable_that_is_not_documented() -> None:
+    documented = rows(CONFIGURATION, VARIABLE).keys()
+    for path in tracked("Makefile", *(f"{package}/*.py" for package in CODE)):
+        assert set(VARIABLE.findall(path.read_text())) - {FOLDER_MARK} <= documented, path
+    assert set(VARIABLE.findall(ALL_PAGES)) <= documented
+
+
+def test_every_metric_is_documented_with_its_services_and_labels_and_every_documented_one_exists() -> None:
+    documented = rows(METRICS, METRIC)
+    assert documented.keys() == set().union(*map(exposed, REGISTRIES))
+    for name, (services, labels, _) in documented.items():
+        assert services.split(", ") == [service for service in REGISTRIES if name in exposed(service)], name
+        for service in services.split(", "):
+            assert_labels(instruments(service)[name], [] if labels == "-" else labels.split(", "))
+
+
+def assert_labels(instrument: Instrument, labels: list[str]) -> None:
+    """An instrument of Prometheus refuses any other labels than its own; one without labels refuses them all."""
+    if isinstance(instrument, Tally):
+        assert [*instrument.labels] == labels
+    elif labels:
+        instrument.labels(**dict.fromkeys(labels, "x"))
+    else:
+        with pytest.raises(ValueError, match="No label names were set"):
+            instrument.labels("x")
+
+
+def test_the_pages_name_no_metric_that_does_not_exist() -> None:
+    assert set(METRIC.findall(ALL_PAGES)) <= rows(METRICS, METRIC).keys()
+
+
+def test_every_cache_status_and_every_error_that_stops_the_projector_is_documented() -> None:
+    design = (ROOT / "docs/design.md").read_text()
+    assert re.findall(r"^\| `(redis; [^`]*)` \|", design, re.MULTILINE) == [origin.cache_status for origin in Origin]
+    section = design.partition("## When the projector stops")[2].partition("## ")[0]
+    stops = {each.__name__ for each in projector_errors.Stop.__subclasses__()}
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == stops
+
+
+def test_every_dependency_has_its_reason() -> None:
+    options = configparser.ConfigParser()
+    options.read(ROOT / "setup.cfg")
+    decisions = (ROOT / "docs/decisions.md").read_text()
+    required = options["options"]["install_requires"] + options["options.extras_require"]["dev"]
+    for requirement in required.split("\n"):
+        name = re.split(r"\s*[<>=]", requirement)[0]
+        assert not name or f"`{name}`" in decisions, name
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {target for code in CODE_IN_PAGES.findall(ALL_PAGES) for target in MAKE.findall(code)}
+    assert {"demo", "test", "run"} <= named <= targets
+
+
+def commands() -> list[tuple[str, str, tuple[str, ...]]]:
+    """Module, command (or nothing) and options of every `python -m ...` in the pages."""
+    found = MODULE.findall(ALL_PAGES)
+    return sorted({(module, command, tuple(re.findall(r"--[a-z-]+", rest))) for module, command, rest in found})
+
+
+@pytest.mark.parametrize(("module", "command", "options"), commands())
+def test_every_python_command_that_is_named_exists(module: str, command: str, options: tuple[str, ...]) -> None:
+    assert find_spec(module)
+    if command or options:
+        asked = [sys.executable, "-m", module, *([command] if command else []), "--help"]
+        done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert all(option in done.stdout for option in options)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_no_file_names_a_registry_or_a_path_of_a_machine() -> None:
+    for path in tracked():
+        text = path.read_text(errors="replace")
+        for pattern in (REGISTRY, MACHINE):
+            assert not (found := pattern.search(text)), f"{path}: {found}"
