@@ -29,7 +29,6 @@ from reader.read_model import (
     cache_key,
     encode_absent,
     encode_entity,
-    encode_version,
     is_present,
     value_ttl_ms,
 )
@@ -37,21 +36,24 @@ from reader.read_model import (
 REPLAY_ENTRIES = 50
 log = structlog.get_logger()
 
-# KEYS: watermark, then the batch's keys. ARGV: lineage that the watermark must have, new watermark, version, then for
+# KEYS: watermark, then the batch's keys. ARGV: lineage that the watermark must have, new watermark, then for
 # each key a value (empty: none at hand) and its TTL. allow-oom: the watermark must move even when memory is full.
+# What is present is replaced, or deleted if it looks newer than the value: nothing is left alone, because an entry that
+# was filled ahead of the watermark may come from a history that MongoDB has lost since (restored from a backup).
+# DEL and SET: two writes make every APPLY a transaction in Redis' append-only file. Redis 8.0 drops transactions when
+# it loads that file and the default user may do nothing (redis/redis#14541); the watermark must go with the entries.
 APPLY = """#!lua flags=allow-oom
 local current = redis.call('GET', KEYS[1]) or ''
 if string.sub(current, 1, #ARGV[1]) ~= ARGV[1] then return {current} end
-local updated, deleted, absent, newer = 0, 0, 0, 0
+local updated, deleted, absent = 0, 0, 0
 for i = 2, #KEYS do
   local head = redis.call('GETRANGE', KEYS[i], 0, 16)
   if head == '' then
     absent = absent + 1
-  elseif string.sub(head, 1, 1) ~= 'L' and string.sub(head, 2, 17) > ARGV[3] then
-    newer = newer + 1
   else
-    local value, ttl = ARGV[2 * i], ARGV[2 * i + 1]
-    local stored = value ~= '' and redis.pcall('SET', KEYS[i], value, 'PX', ttl)
+    local value, ttl = ARGV[2 * i - 1], ARGV[2 * i]
+    local newer = string.sub(head, 1, 1) ~= 'L' and string.sub(head, 2, 17) > string.sub(value, 2, 17)
+    local stored = value ~= '' and not newer and redis.pcall('SET', KEYS[i], value, 'PX', ttl)
     if stored and not stored.err then
       updated = updated + 1
     else
@@ -60,8 +62,9 @@ for i = 2, #KEYS do
     end
   end
 end
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[2])
-return {'', updated, deleted, absent, newer}
+return {'', updated, deleted, absent}
 """
 
 # Compare-and-set of the whole watermark; the expected one is empty if there must be none.
@@ -217,7 +220,7 @@ class CacheStage:
         """APPLY; if it is refused, somebody else moved the watermark and `catch_up` has to look."""
         new = following.watermark(watermark.epoch)
         keys = [WATERMARK_KEY, *(cache_key(watermark.epoch, key) for key in values)]
-        arguments: list[bytes | str | int] = [watermark.lineage, new.encode(), encode_version(following.seq)]
+        arguments: list[bytes | str | int] = [watermark.lineage, new.encode()]
         for value in values.values():
             arguments += [value, self._ttl_ms(value)]
         refused, *counts = self.apply_script(keys=keys, args=arguments)
@@ -226,7 +229,7 @@ class CacheStage:
             self.watermark = None
             return
         self.watermark = new
-        for action, count in zip(("updated", "deleted", "absent", "newer"), counts, strict=True):
+        for action, count in zip(("updated", "deleted", "absent"), counts, strict=True):
             self.metrics.applies.labels(action).inc(count)
 
     def _ttl_ms(self, value: bytes) -> int:

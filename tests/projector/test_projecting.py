@@ -10,7 +10,7 @@ import redis
 
 from binlog_projector.source import Connection
 from ops.stack import Stack
-from reader.read_model import WATERMARK_KEY
+from reader.read_model import WATERMARK_KEY, cache_key, encode_version
 from tests.harness import (
     admin_connection,
     assert_everything_is_equal,
@@ -132,6 +132,20 @@ def test_a_watermark_of_another_history_is_not_continued(stack: Stack, connectio
         wait_until(lambda: (now := watermark(stack)) is not None and now.epoch != mark.epoch, "a new epoch")
     found = watermark(stack)
     assert found is not None and found.batch_id == mark.batch_id
+
+
+def test_an_entry_that_looks_newer_than_its_batch_is_not_kept(stack: Stack, connection: Connection) -> None:
+    """Filled ahead of the watermark from a history that MongoDB lost when it was restored from a backup."""
+    with projector(projector_environment(stack)):
+        wait_until_caught_up(stack, connection)
+        mark = watermark(stack)
+        assert mark is not None
+        with redis.Redis.from_url(stack.redis.admin_url) as cache:
+            lost = b"V" + encode_version(mark.seq + 1000) + b'1\n{"id":"1","body":"lost"}'
+            cache.set(cache_key(mark.epoch, "post:1"), lost, px=600_000)
+        run_sql(connection, "UPDATE posts SET body = 'true' WHERE id = 1")
+        wait_until_caught_up(stack, connection)
+        assert_everything_is_equal(stack, connection)
 
 
 def test_an_old_dump_of_redis_is_brought_forward_by_the_journal(stack: Stack, connection: Connection) -> None:
