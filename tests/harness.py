@@ -26,7 +26,7 @@ from tidemark.gtid import GtidSet
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
-MIGRATION = ROOT / "writer/migrations/0001_initial.sql"
+MIGRATIONS = ROOT / "writer/migrations"
 
 
 def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 20) -> T:
@@ -60,7 +60,8 @@ def run_sql(connection: Connection, *statements: str) -> None:
 
 
 def create_tables(connection: Connection) -> None:
-    run_sql(connection, *(part for part in MIGRATION.read_text().split(";\n") if part.strip()))
+    for migration in sorted(MIGRATIONS.glob("*.sql")):
+        run_sql(connection, *(part for part in migration.read_text().split(";\n") if part.strip()))
 
 
 class Process:

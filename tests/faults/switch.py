@@ -1,0 +1,69 @@
+"""A TCP address that leads to one port and, once switched, to another: what a failover looks like to clients."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+PIECE_BYTES = 65_536
+
+
+class Switch:
+    """Listens on `port` and leads to `target`; changing the target cuts every connection."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        self.sockets: set[socket.socket] = set()
+        self.threads = [_start(self._accept)]
+
+    def __enter__(self) -> Switch:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        _shut(self.listener)
+        self.switch(0)
+        for thread in self.threads:
+            thread.join(timeout=10)
+        self.listener.close()
+
+    def switch(self, target: int) -> None:
+        self.target = target
+        for one in list(self.sockets):
+            _shut(one)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # the listener is shut at the end
+            while True:
+                client, _ = self.listener.accept()
+                self._connect(client)
+
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            client.close()
+            return
+        self.sockets |= {client, server}
+        self.threads += [_start(lambda: self._carry(client, server)), _start(lambda: self._carry(server, client))]
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError), source:
+            while piece := source.recv(PIECE_BYTES):
+                sink.sendall(piece)
+        self.sockets.discard(source)
+        _shut(sink)
+
+
+def _start(run: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=run, name="switch", daemon=True)
+    thread.start()
+    return thread
+
+
+def _shut(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the other side may have closed it
+        one.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,41 @@
+"""MongoDB restored from a backup under a running projector: behind Redis, and counting again."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from tests.faults.system import System, paused, stopped
+from tests.faults.witness import Witness
+from tests.harness import wait_until
+from tests.traffic import write_traffic
+
+
+@pytest.mark.parametrize("reason", ["ahead", "history"])
+def test_mongodb_from_a_backup_begins_a_new_cache_epoch_and_leaves_nothing_stale(
+    system: System, witness: Witness, tmp_path: Path, reason: str
+) -> None:
+    """Trace 8: when Redis is looked at again, MongoDB is behind the watermark, or has come past it by other batches."""
+    chance, backup, server = random.Random(8), tmp_path / "backup", system.stack.mongodb
+    system.catch_up_and_fill()
+    with stopped(server):
+        shutil.copytree(server.data, backup)
+    write_traffic(system.connection, chance, 60)
+    witness.wait_until_fresh(system.connection)
+    if reason == "ahead":
+        lost = system.catch_up_and_fill()
+        restore(system, backup)
+    else:
+        with paused(system.stack.redis):
+            restore(system, backup)
+    wait_until(lambda: system.watermark().epoch != lost.epoch, "a new cache epoch")
+    write_traffic(system.connection, chance, 20)
+    witness.wait_until_fresh(system.connection)
+    witness.stop()
+    system.assert_all_is_well()
+    assert reasons(system)[-1] == reason
