@@ -1,0 +1,53 @@
+"""A projector that kills or pauses itself: `python -m tests.faults.armed run`, AT=point:SIGNAL, armed by SIGUSR1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from pymongo import monitoring
+
+from binlog_projector.__main__ import main
+from binlog_projector.cache import CacheStage
+from reader.read_model import Checkpoint, Watermark
+
+POINT, NAME = os.environ["AT"].split(":")
+armed = threading.Event()
+
+
+def reached(point: str) -> None:
+    """Send ourselves the signal if this is the point, once."""
+    if point == POINT and armed.is_set():
+        armed.clear()
+        os.kill(os.getpid(), signal.Signals[NAME])
+
+
+class CommitListener(monitoring.CommandListener):
+    """Sees the commit before it is sent."""
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name == "commitTransaction":
+            reached("inside_transaction")
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Too late."""
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """The product's business."""
+
+
+def send_when_reached(stage: CacheStage, watermark: Watermark, following: Checkpoint, values: dict[str, bytes]) -> None:
+    if any(values.values()):
+        reached("before_apply")
+    send(stage, watermark, following, values)
+
+
+send = CacheStage._send
+setattr(CacheStage, "_send", send_when_reached)  # noqa: B010 - mypy refuses a plain assignment to a method
+monitoring.register(CommitListener())
+signal.signal(signal.SIGUSR1, lambda *_: armed.set())
+
+if __name__ == "__main__":
+    sys.exit(main())
