@@ -94,6 +94,7 @@ class Projector:
             if epoch is None:
                 return None
             demand(check_source(self.source, self.retention_hours))
+            self.control.open_serving(epoch)  # claims the old build: a paused leader of it could switch back else
             documents, stream = take_snapshot(self.source, self.control, epoch)
             stream.close()
             with contextlib.suppress(CacheUnavailable):  # then the next start does it
