@@ -43,7 +43,7 @@ class RedisServer(Server):
         if not self.users.exists():
             digest = hashlib.sha256(self.password.encode()).hexdigest()
             self.users.touch(mode=0o600)
-            self.users.write_text(f"user default off\nuser {ADMIN} on #{digest} ~* &* +@all\n")
+            self.users.write_text(f"user default off ~* &* +@all\nuser {ADMIN} on #{digest} ~* &* +@all\n")
 
     def command(self) -> list[str]:
         """The options stand for the configuration file."""
