@@ -27,7 +27,12 @@ def load_posts(url: str, posts: int, seed: int) -> None:
 
 def body(chance: random.Random) -> str:
     """About 250 characters with a hashtag."""
-    return " ".join(chance.choices(WORDS, k=42)) + f" #{chance.choice(WORDS)}"
+    return sentence(chance, 42)
+
+
+def sentence(chance: random.Random, words: int) -> str:
+    """So many words, and a hashtag."""
+    return " ".join(chance.choices(WORDS, k=words)) + f" #{chance.choice(WORDS)}"
 
 
 def _chunks(posts: int) -> Iterator[range]:
