@@ -19,6 +19,7 @@ from tests.protocol.state import (
     State,
     Value,
     with_projector,
+    with_redis,
     with_values,
 )
 
@@ -64,7 +65,7 @@ def applied(setting: Setting, state: State, who: int, *, memory_full: bool = Fal
     mine = state.projectors[who]
     mark = following(mine)
     redis = Redis(mark, with_entries(setting, state.redis, mine, memory_full).epochs)
-    return with_projector(state._replace(redis=redis), who, Projector(IDLE, mine.at, mark))
+    return with_projector(with_redis(state, redis), who, Projector(IDLE, mine.at, mark))
 
 
 def following(mine: Projector) -> Mark:
@@ -78,7 +79,7 @@ def half(setting: Setting, state: State, who: int, *, entries: bool) -> State:
     """What the protocol never does: entries and watermark in two commands."""
     mine = state.projectors[who]
     redis = with_entries(setting, state.redis, mine) if entries else Redis(following(mine), state.redis.epochs)
-    return with_projector(state._replace(redis=redis), who, mine._replace(phase=HALF_APPLIED))
+    return with_projector(with_redis(state, redis), who, mine._replace(phase=HALF_APPLIED))
 
 
 def apply_other_half(setting: Setting, state: State, who: int) -> Moves:

@@ -22,6 +22,7 @@ from tests.protocol.state import (
     State,
     batch_of,
     with_projector,
+    with_redis,
 )
 
 
@@ -76,7 +77,7 @@ def jump(state: State, who: int, epoch: int) -> State:
     """What the protocol never does: the watermark moves to the checkpoint, and entries stay as they are."""
     at = state.projectors[who].at
     mark = mark_of(epoch, at)
-    return with_projector(state._replace(redis=Redis(mark, state.redis.epochs)), who, Projector(IDLE, at, mark))
+    return with_projector(with_redis(state, Redis(mark, state.redis.epochs)), who, Projector(IDLE, at, mark))
 
 
 def allocate(setting: Setting, state: State, who: int) -> Moves:
@@ -100,7 +101,7 @@ def set_watermark(setting: Setting, state: State, who: int) -> Moves:
         return
     mark = mark_of(mine.epoch, mine.at)
     redis = Redis(mark, () if setting.forgets_other_epochs else state.redis.epochs)
-    yield Step(label, with_projector(state._replace(redis=redis), who, Projector(IDLE, mine.at, mark)), True)
+    yield Step(label, with_projector(with_redis(state, redis), who, Projector(IDLE, mine.at, mark)), True)
 
 
 def replay(setting: Setting, state: State, who: int, mark: Mark) -> Moves:

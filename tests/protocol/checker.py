@@ -31,11 +31,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many states there are, and what was found first; `complete` is False if the limit ended the search."""
+    """How many states there are, the steps between them, and what was found first.
+
+    `complete` is False if the limit ended the search.
+    """
 
     states: int
-    finding: Finding | None
-    complete: bool
+    labels: frozenset[str]
+    finding: Finding | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,46 +56,15 @@ class System(Generic[S, A]):
     broken_at: Callable[[S], str | None]
 
 
-def explore(system: System[S, A], limit: int = 3_000_000) -> Outcome:
+def explore(system: System[S, A], limit: int = 10_000_000) -> Outcome:
     """Without the collector of cycles: there are none, and it would walk over millions of tuples again and again."""
     collects = gc.isenabled()
     gc.disable()
     try:
-        return _explore(system, limit)
+        return Search(system).run(limit)
     finally:
         if collects:
             gc.enable()
-
-
-def _explore(system: System[S, A], limit: int) -> Outcome:
-    before: dict[S, S | None] = {system.start: None}
-    waiting = deque([system.start])
-    while waiting:
-        state = waiting.popleft()
-        quiet = True
-        for step in system.steps(state):
-            quiet = quiet and not step.owed
-            if broken := system.broken_by(state, step):
-                return Outcome(len(before), Finding(broken, (*_trace(system, before, state), step.label)), True)
-            if step.state in before:
-                continue
-            following = system.canonical(step.state)
-            if following not in before:
-                before[following] = state
-                waiting.append(following)
-        if quiet and (broken := system.broken_at(state)):
-            return Outcome(len(before), Finding(broken, _trace(system, before, state)), True)
-        if len(before) > limit:
-            return Outcome(len(before), None, False)
-    return Outcome(len(before), None, True)
-
-
-def _trace(system: System[S, A], before: dict[S, S | None], state: S) -> tuple[str, ...]:
-    labels: list[str] = []
-    while (previous := before[state]) is not None:
-        labels.append(next(step.label for step in system.steps(previous) if system.canonical(step.state) == state))
-        state = previous
-    return tuple(reversed(labels))
 
 
 def follow(system: System[S, A], script: Sequence[str]) -> Finding | None:
@@ -107,3 +80,46 @@ def follow(system: System[S, A], script: Sequence[str]) -> Finding | None:
     quiet = not any(step.owed for step in system.steps(state))
     broken = system.broken_at(state) if quiet else None
     return Finding(broken, tuple(script)) if broken else None
+
+
+class Search(Generic[S, A]):
+    """What was seen: each state with the one before it, and the states whose steps have not been taken."""
+
+    def __init__(self, system: System[S, A]) -> None:
+        self.system = system
+        self.before: dict[S, S | None] = {system.start: None}
+        self.waiting = deque([system.start])
+        self.labels: set[str] = set()
+
+    def run(self, limit: int) -> Outcome:
+        finding, complete = None, True
+        while self.waiting and finding is None and complete:
+            finding = self._expand(self.waiting.popleft())
+            complete = len(self.before) <= limit
+        return Outcome(len(self.before), frozenset(self.labels), finding, complete)
+
+    def _expand(self, state: S) -> Finding | None:
+        """Take every step of a state."""
+        system, quiet = self.system, True
+        for step in system.steps(state):
+            self.labels.add(step.label)
+            quiet = quiet and not step.owed
+            if broken := system.broken_by(state, step):
+                return Finding(broken, (*self._trace(state), step.label))
+            if step.state not in self.before:
+                self._see(system.canonical(step.state), state)
+        broken = system.broken_at(state) if quiet else None
+        return Finding(broken, self._trace(state)) if broken else None
+
+    def _see(self, state: S, before: S) -> None:
+        if state not in self.before:
+            self.before[state] = before
+            self.waiting.append(state)
+
+    def _trace(self, state: S) -> tuple[str, ...]:
+        labels: list[str] = []
+        while (before := self.before[state]) is not None:
+            steps = self.system.steps(before)
+            labels.append(next(step.label for step in steps if self.system.canonical(step.state) == state))
+            state = before
+        return tuple(reversed(labels))

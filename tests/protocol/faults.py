@@ -18,6 +18,7 @@ from tests.protocol.state import (
     State,
     with_build,
     with_projector,
+    with_redis,
 )
 
 
@@ -36,20 +37,20 @@ def evict(setting: Setting, state: State) -> Moves:
         for key, value in enumerate(values):
             if value is not None:
                 redis = setting.with_value(state.redis, epoch, key, None)
-                yield Step(f"key {key} is evicted", state._replace(redis=redis))
+                yield Step(f"key {key} is evicted", with_redis(state, redis))
 
 
 def fail_over(setting: Setting, state: State) -> Moves:
     """The replica has a prefix of what happened, and may take over with it."""
     if state.replica != state.redis:
         yield Step("the replica catches up", state._replace(replica=state.redis))
-        yield Step("the replica takes over", state._replace(redis=state.replica))
+        yield Step("the replica takes over", with_redis(state, state.replica))
 
 
 def lose_watermark(setting: Setting, state: State) -> Moves:
     if state.redis.mark is not None:
         epochs = () if setting.forgets_other_epochs else state.redis.epochs
-        yield Step("the watermark is lost", state._replace(redis=Redis(None, epochs)))
+        yield Step("the watermark is lost", with_redis(state, Redis(None, epochs)))
 
 
 def crash(setting: Setting, state: State) -> Moves:

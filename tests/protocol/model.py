@@ -1,8 +1,8 @@
 """The cache protocol as a system of atomic steps: projectors, readers and faults, each at any moment.
 
 MySQL's transactions all exist from the start: a batch takes any number of those that are left, so nothing is lost by
-it. Ids are random in the protocol; here they are the least numbers not in use. Not in the model: as-of times, tokens,
-Redis Cluster.
+it. Ids are random in the protocol; here they are the least numbers not in use. Not in the model: as-of times and
+tokens (see `answers`), Redis Cluster.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.protocol.faults import FAULTS, settle
 from tests.protocol.naming import canonical
 from tests.protocol.projector import begin, learn, switch
 from tests.protocol.promises import broken_at, broken_by
-from tests.protocol.readers import reader_steps
+from tests.protocol.readers import READER_STEPS
 from tests.protocol.rules import FAILOVER, RESTORE, Rules, Scenario
 from tests.protocol.setting import Setting
 from tests.protocol.state import (
@@ -66,9 +66,12 @@ def verify(rules: Rules, scenario: Scenario, limit: int = 10_000_000) -> Outcome
 
 def system(rules: Rules, scenario: Scenario) -> System[State, Answer]:
     setting = Setting(rules, scenario)
-    same = canonical if rules.epochs_are_new else as_it_is
     return System(
-        start(scenario), partial(steps, setting), same, partial(broken_by, setting), partial(broken_at, setting)
+        start=start(scenario),
+        steps=partial(steps_and_tags if scenario.watches_tags else steps, setting),
+        canonical=canonical if rules.epochs_are_new else as_it_is,
+        broken_by=partial(broken_by, setting),
+        broken_at=partial(broken_at, setting),
     )
 
 
@@ -94,19 +97,20 @@ def start(scenario: Scenario) -> State:
 
 
 def steps(setting: Setting, state: State) -> Moves:
-    """Every step that is possible; what a reader answers, a client may keep the tag of."""
-    for step in all_steps(setting, state):
-        yield step
-        if state.tag is None and step.answer is not None and step.answer.tag is not None:
-            yield Step(f"{step.label}, and a client keeps the tag", step.state._replace(tag=step.answer.tag))
-
-
-def all_steps(setting: Setting, state: State) -> Moves:
+    """Every step that is possible."""
     for who, projector in enumerate(state.projectors):
         yield from PROJECTOR_STEPS[projector.phase](setting, state, who)
     yield from settle(setting, state)
-    for who in range(len(state.readers)):
-        yield from reader_steps(setting, state, who)
+    for who, reader in enumerate(state.readers):
+        yield from READER_STEPS[reader.phase](setting, state, who)
     for name, fault in FAULTS.items():
         if name in setting.scenario.faults:
             yield from fault(setting, state)
+
+
+def steps_and_tags(setting: Setting, state: State) -> Moves:
+    """The same; and a client may keep the tag of an answer, once."""
+    for step in steps(setting, state):
+        yield step
+        if state.tag is None and step.answer is not None and step.answer.tag is not None:
+            yield Step(f"{step.label}, and a client keeps the tag", step.state._replace(tag=step.answer.tag))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tests.protocol.answers import NO_FALSE_REFUSAL, ONE_BODY, OWN_WRITE, TRUE_BOUND
 from tests.protocol.promises import (
     ALL_EQUAL,
     BOUND,
@@ -34,9 +35,9 @@ from tests.protocol.rules import (
 PROJECTOR_FAULTS = {CRASH, ROLLBACK, REDIS_ERROR}
 ONE_KEY = Scenario("one key", ("+.-",), frozenset({*PROJECTOR_FAULTS, EVICTION, DEPOSED, FAILOVER, FULL_MEMORY}))
 TWO_READERS = Scenario("two readers", ("++",), frozenset({*PROJECTOR_FAULTS, EVICTION, DEPOSED}), readers=2)
-LOSSES = Scenario("losses", ("++",), frozenset({*PROJECTOR_FAULTS, EVICTION, FAILOVER, LOST_WATERMARK, JOURNAL_GAP}))
+LOSSES = Scenario("losses", ("++",), frozenset({EVICTION, FAILOVER, JOURNAL_GAP, LOST_WATERMARK, REDIS_ERROR}))
 OLD_LEADER = Scenario("an old leader", ("++",), frozenset({EVICTION, TAKEOVER, LOST_WATERMARK}), projectors=2)
-NEW_BUILD = Scenario("a new build", ("+",), frozenset({CRASH, EVICTION, LOST_WATERMARK, REBUILD}), projectors=2)
+NEW_BUILD = Scenario("a new build", ("+",), frozenset({CRASH, LOST_WATERMARK, REBUILD}), projectors=2)
 BACKUP = Scenario("a backup", ("+++",), frozenset({CRASH, EVICTION, RESTORE}))
 LIST_AND_ENTITY = Scenario("a list and an entity", ("+.+", "++."), frozenset({CRASH, EVICTION}), lists=frozenset({1}))
 TWO_ENTITIES = Scenario("two entities", ("+.-", ".++"), frozenset({CRASH, EVICTION}))
@@ -53,11 +54,23 @@ SCENARIOS = (
     TAGS,
 )
 
-ALL_FAULTS = {*PROJECTOR_FAULTS, EVICTION, DEPOSED, FAILOVER, LOST_WATERMARK, FULL_MEMORY, JOURNAL_GAP}
+ALL_FAULTS = ONE_KEY.faults | LOSSES.faults
 BACKUP_AND_FAILOVER = replace(BACKUP, name="a backup and a failover", keys=("++",), faults=BACKUP.faults | {FAILOVER})
 BACKUP_AND_LOSS = replace(BACKUP, name="a backup and a lost watermark", faults=BACKUP.faults | {LOST_WATERMARK})
-OLD_LEADER_AND_ROLLBACK = Scenario(
-    "an old leader and a rollback", ("+++",), frozenset({TAKEOVER, ROLLBACK}), projectors=2
+ROLLED_BACK = Scenario("an old leader and a rollback", ("+++",), frozenset({TAKEOVER, ROLLBACK}), projectors=2)
+LONG_SCENARIOS = (
+    BACKUP_AND_FAILOVER,
+    BACKUP_AND_LOSS,
+    ROLLED_BACK,
+    Scenario("every fault of the stores", ("+.-",), ALL_FAULTS),
+    replace(TWO_READERS, name="two readers and a failover", faults=TWO_READERS.faults | {FAILOVER}),
+    replace(OLD_LEADER, name="an old leader and every fault of it", faults=OLD_LEADER.faults | PROJECTOR_FAULTS),
+    replace(OLD_LEADER, name="an old leader and a failover", keys=("+",), faults=OLD_LEADER.faults | {FAILOVER}),
+    replace(NEW_BUILD, name="a new build, two transactions", keys=("++",)),
+    replace(NEW_BUILD, name="a new build and a failover", faults=NEW_BUILD.faults | {FAILOVER}),
+    replace(BACKUP, name="a backup and four transactions", keys=("+.-+",)),
+    replace(LIST_AND_ENTITY, name="a list, an entity and a failover", faults=LIST_AND_ENTITY.faults | {FAILOVER}),
+    replace(LIST_AND_ENTITY, name="a list and an entity, two readers", readers=2),
 )
 
 
@@ -84,7 +97,6 @@ MUTATIONS = (
     Mutation("the watermark before the lease", ("lease_before_watermark",), ONE_KEY, COVERS),
     Mutation("a token used twice", ("token_per_attempt",), TWO_READERS, COVERS),
     Mutation("a fill from what a majority may not keep", ("majority_reads",), ONE_KEY, BOUND),
-    Mutation("the same, with same versions kept", ("majority_reads", *KEEPING), ONE_KEY, BOUND),
     Mutation("a fill from behind the watermark", ("fill_from_floor",), ONE_KEY, COVERS),
     Mutation("a floor by seq only", ("floor_of_same_history",), BACKUP, COVERS),
     Mutation("a fill across epochs", ("fill_of_same_epoch",), BACKUP_AND_FAILOVER, COVERS),
@@ -93,11 +105,15 @@ MUTATIONS = (
     # the projector's batches
     Mutation("a commit that only the primary has", ("commit_by_majority",), ONE_KEY, WITHIN_CHECKPOINT),
     Mutation("filtered transactions in the cache only", ("filtered_through_mongodb",), ONE_KEY, WITHIN_CHECKPOINT),
-    Mutation("a switch past the old leader", ("switch_claims_former_build",), NEW_BUILD, NEVER_UNDONE),
-    # APPLY
     Mutation(
-        "bytes that a majority may not keep", ("read_back_by_majority", *KEEPING), OLD_LEADER_AND_ROLLBACK, COVERS
+        "a switch past the old leader",
+        ("rebuild_claims_former_build", "switch_claims_former_build"),
+        NEW_BUILD,
+        NEVER_UNDONE,
     ),
+    Mutation("a switch by who has lost the lease", ("switch_claims_former_build",), NEW_BUILD, NEVER_UNDONE),
+    # APPLY
+    Mutation("bytes that a majority may not keep", ("read_back_by_majority", *KEEPING), ROLLED_BACK, COVERS),
     Mutation("entries, then the watermark", ("atomic_apply",), ONE_KEY, COVERS),
     Mutation("the watermark, then entries", ("atomic_apply", "entries_before_watermark"), ONE_KEY, COVERS),
     Mutation("APPLY after any watermark", ("apply_compares_previous",), ONE_KEY, COVERS),
@@ -120,3 +136,13 @@ MUTATIONS = (
     Mutation("a restore under a running projector", ("restore_stops_projectors",), BACKUP, WITHIN_CHECKPOINT),
     Mutation("an ETag of epoch and version", ("tag_names_content",), TAGS, ONE_CONTENT),
 )
+
+ANSWER_MUTATIONS = {
+    "as_of_from_mysql": TRUE_BOUND,
+    "bound_of_oldest_part": TRUE_BOUND,
+    "token_against_every_part": OWN_WRITE,
+    "token_against_gtids": OWN_WRITE,
+    "joiner_checks_token": OWN_WRITE,
+    "unknown_token_waits": NO_FALSE_REFUSAL,
+    "tag_of_every_part": ONE_BODY,
+}

@@ -27,6 +27,7 @@ from tests.protocol.state import (
     upto_of,
     with_build,
     with_projector,
+    with_redis,
 )
 
 NAMES = "AB"
@@ -35,11 +36,12 @@ NAMES = "AB"
 def begin(setting: Setting, state: State, who: int) -> Moves:
     """With the lease: open the build that serves, or make a new one. If nobody is up, somebody will be."""
     build = state.builds[state.serving.build]
-    leader_is_gone = state.projectors[build.fence].phase == DOWN
+    leader = state.projectors[build.fence].phase
     paused = who > build.fence
-    if build.local is None and (leader_is_gone or (paused and TAKEOVER in setting.scenario.faults)):
+    if leader in (DOWN, SNAPSHOT) or (paused and TAKEOVER in setting.scenario.faults):
         nobody_is_up = all(projector.phase == DOWN for projector in state.projectors)
-        yield Step(f"{NAMES[who]} claims", claimed(state, who), owed=nobody_is_up)
+        if build.local is None:
+            yield Step(f"{NAMES[who]} claims", claimed(state, who), owed=nobody_is_up)
     if paused and REBUILD in setting.scenario.faults and len(state.builds) == 1:
         yield from snapshots(setting, state, who)
 
@@ -55,9 +57,13 @@ def claimed(state: State, who: int) -> State:
 
 def snapshots(setting: Setting, state: State, who: int) -> Moves:
     """A new build is filled with what MySQL has: at least all that the old one has."""
-    history = state.builds[0].history
+    former = state.builds[0]
+    if setting.rules.rebuild_claims_former_build:
+        if former.local is not None:
+            return
+        state = with_build(state, 0, former._replace(fence=who))
     id = unused(batches_of(state, marks_of(state)))
-    for upto in range(upto_of(history, len(history)), setting.transactions + 1):
+    for upto in range(upto_of(former.history, len(former.history)), setting.transactions + 1):
         begun = Projector(SNAPSHOT, Position(1, 0, 0, 0), batch=Batch(id, upto))
         yield Step(f"{NAMES[who]} takes a snapshot of {upto}", with_projector(state, who, begun))
 
@@ -107,9 +113,7 @@ def move_watermark_alone(setting: Setting, state: State, who: int) -> Moves:
     if all(key[mine.mark.upto] == "." for key in setting.scenario.keys):
         mark = mine.mark._replace(upto=mine.mark.upto + 1)
         moved = with_projector(state, who, mine._replace(mark=mark))
-        yield Step(
-            f"{NAMES[who]} moves the watermark alone", moved._replace(redis=Redis(mark, state.redis.epochs)), True
-        )
+        yield Step(f"{NAMES[who]} moves the watermark alone", with_redis(moved, Redis(mark, state.redis.epochs)), True)
 
 
 def learn(setting: Setting, state: State, who: int) -> Moves:

@@ -26,6 +26,7 @@ from tests.protocol.state import (
     batch_of,
     upto_of,
     with_reader,
+    with_redis,
 )
 
 
@@ -52,7 +53,7 @@ def begin(setting: Setting, state: State, who: int) -> Moves:
 
 def leased(setting: Setting, state: State, who: int, reader: Reader) -> State:
     redis = setting.with_value(state.redis, reader.epoch, reader.key, lease_of(setting, who))
-    return with_reader(state._replace(redis=redis), who, reader)
+    return with_reader(with_redis(state, redis), who, reader)
 
 
 def lease_of(setting: Setting, who: int) -> Value:
@@ -149,7 +150,7 @@ def fill(setting: Setting, state: State, who: int) -> Moves:
         value = value._replace(number=len(visible(setting, state, state.serving.build)))
     if value is not None and may_store(setting, setting.cached(redis, mine.epoch)[mine.key], value, who):
         redis = setting.with_value(redis, mine.epoch, mine.key, value)
-    yield Step(f"reader {who} fills", gave_up(setting, state._replace(redis=redis), who))
+    yield Step(f"reader {who} fills", gave_up(setting, with_redis(state, redis), who))
 
 
 def may_store(setting: Setting, entry: Value | None, value: Value, who: int) -> bool:
@@ -191,8 +192,4 @@ def orphaned(redis: Redis, lease: Value) -> Redis:
     )
 
 
-STEPS = {OUT: begin, LEASED: read_watermark, KNOWS_MARK: view, VIEWED: read, HAS_VALUE: fill}
-
-
-def reader_steps(setting: Setting, state: State, who: int) -> Moves:
-    yield from STEPS[state.readers[who].phase](setting, state, who)
+READER_STEPS = {OUT: begin, LEASED: read_watermark, KNOWS_MARK: view, VIEWED: read, HAS_VALUE: fill}

@@ -23,6 +23,7 @@ class Rules:
     # the projector's batches
     commit_by_majority: bool = True
     filtered_through_mongodb: bool = True
+    rebuild_claims_former_build: bool = True
     switch_claims_former_build: bool = True
     # APPLY
     read_back_by_majority: bool = True

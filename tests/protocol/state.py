@@ -190,12 +190,21 @@ def with_build(state: State, number: int, build: Build) -> State:
     return state._replace(builds=(*state.builds[:number], build, *state.builds[number + 1 :]))
 
 
+def with_redis(state: State, redis: Redis) -> State:
+    builds, serving, _, replica, backup, projectors, readers, tag = state
+    return State(builds, serving, redis, replica, backup, projectors, readers, tag)
+
+
 def with_projector(state: State, who: int, projector: Projector) -> State:
-    return state._replace(projectors=(*state.projectors[:who], projector, *state.projectors[who + 1 :]))
+    builds, serving, redis, replica, backup, projectors, readers, tag = state
+    projectors = (*projectors[:who], projector, *projectors[who + 1 :])
+    return State(builds, serving, redis, replica, backup, projectors, readers, tag)
 
 
 def with_reader(state: State, who: int, reader: Reader) -> State:
-    return state._replace(readers=(*state.readers[:who], reader, *state.readers[who + 1 :]))
+    builds, serving, redis, replica, backup, projectors, readers, tag = state
+    readers = (*readers[:who], reader, *readers[who + 1 :])
+    return State(builds, serving, redis, replica, backup, projectors, readers, tag)
 
 
 def with_values(redis: Redis, epoch: int, values: Values) -> Redis:

@@ -1,0 +1,25 @@
+"""Redis commands as steps of a schedule are told, and values as its tests read them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+CHANGING = frozenset({"SET", "EVAL", "EVALSHA"})
+PREFIX = "tidemark:"
+EPOCH = re.compile("-[0-9a-f]{8}:")  # the random part
+
+
+def described(arguments: Sequence[Any]) -> str:
+    """The name and the keys of a Redis command, as `e7:post:5`."""
+    name, *rest = (one.decode() if isinstance(one, bytes) else str(one) for one in arguments)
+    keys = [EPOCH.sub(":", one.removeprefix(PREFIX)) for one in rest if one.startswith(PREFIX)]
+    return " ".join([name, *keys])
+
+
+def read_values(cache: redis.Redis, keys: Sequence[bytes | str]) -> list[bytes | None]:
+    """The values of `keys`, in one MGET."""
+    return [value if isinstance(value, bytes) else None for value in cache.mget(list(keys))]

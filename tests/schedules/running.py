@@ -1,0 +1,56 @@
+"""Running many schedules, and counting how many it takes to find a fault."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import pytest
+import structlog
+
+from tests.schedules.actors import Product
+from tests.schedules.bench import Bench
+from tests.schedules.faults import ALL
+from tests.schedules.promises import BrokenPromise
+from tests.schedules.schedule import Schedule, ScheduleFailed
+
+BLOCK = 50  # schedules whose rows are made together
+SHIPPING = Product()
+
+
+class Runner:
+    """One schedule after the other on one bench."""
+
+    def __init__(self, bench: Bench, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._bench = bench
+        self._loop = loop
+        self._monkeypatch = monkeypatch
+
+    def run(self, seeds: Sequence[int], product: Product = SHIPPING, faults: Sequence[str] = ALL) -> list[list[str]]:
+        """What happened in each, step by step. Raises ScheduleFailed."""
+        for name, value in product.patches.items():
+            self._monkeypatch.setattr(name, value)
+        with structlog.testing.capture_logs():
+            return [trace for block in _blocks(seeds) for trace in self._loop.run(self._run(block, product, faults))]
+
+    def schedules_to_find(self, product: Product, faults: Sequence[str], limit: int) -> int | None:
+        """How many schedules it took until a promise was broken; None: more than `limit`."""
+        try:
+            self.run(range(limit), product, faults)
+        except ScheduleFailed as failed:
+            if isinstance(failed.__cause__, BrokenPromise):
+                return failed.seed + 1
+            raise
+        return None
+
+    async def _run(self, seeds: Sequence[int], product: Product, faults: Sequence[str]) -> list[list[str]]:
+        histories = self._bench.open_histories(seeds)
+        schedules = zip(seeds, histories, strict=True)
+        traces = [await Schedule(self._bench, product, history, seed, faults).run() for seed, history in schedules]
+        self._bench.assert_documents_follow(histories)
+        return traces
+
+
+def _blocks(seeds: Sequence[int]) -> Iterator[Sequence[int]]:
+    for first in range(0, len(seeds), BLOCK):
+        yield seeds[first : first + BLOCK]

@@ -1,0 +1,205 @@
+"""A scheduler for concurrent code: every command to a store waits for its turn, one runs at a time, a seed says which.
+
+Coroutines wait in `command`, threads in `Worker.pause`; outside a schedule both let everything pass. An actor goes on
+until it is interrupted, and then sleeps while others change things: choosing evenly at each step would hardly ever let
+them get far ahead (Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", 2010).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import random
+import selectors
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+DEADLINE_SECONDS = 30.0
+INTERRUPTED, INTERRUPTED_BEFORE_CHANGE = 0.1, 0.5  # how likely before a step
+SLEEPS = (1, 1, 2, 2, 3, 5)  # changes by others
+ACTOR: contextvars.ContextVar[str] = contextvars.ContextVar("actor")
+SCHEDULER: contextvars.ContextVar[Scheduler | None] = contextvars.ContextVar("scheduler", default=None)
+WORKER: contextvars.ContextVar[Worker | None] = contextvars.ContextVar("worker", default=None)
+
+
+class QuietSelector(selectors.DefaultSelector):
+    """Tells when its event loop is quiet: nothing to run and no command under way, so that all wait for a turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._commands = 0
+        self._waiting: asyncio.Future[None] | None = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self._waiting is None or timeout == 0:
+            return super().select(timeout)
+        if self._commands:
+            return self._answers()
+        events = super().select(0)
+        if not events:
+            self._waiting.set_result(None)
+            self._waiting = None
+        return events
+
+    def _answers(self) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(DEADLINE_SECONDS)
+        if not events:
+            raise TimeoutError(f"no store has answered for {DEADLINE_SECONDS} s")
+        return events
+
+    async def quiet(self) -> None:
+        self._waiting = asyncio.get_running_loop().create_future()
+        await self._waiting
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        self._commands += 1
+        try:
+            yield
+        finally:
+            self._commands -= 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an actor does next, once it is its turn."""
+
+    actor: str
+    action: str
+    changes_redis: bool
+    proceed: Callable[[], None]
+    in_loop: bool
+
+
+class Scheduler:
+    """Who waits for a turn, and what has been done so far."""
+
+    def __init__(self, chance: random.Random, selector: QuietSelector) -> None:
+        self.chance = chance
+        self.selector = selector
+        self.waiting: list[Step] = []
+        self.trace: list[str] = []
+        self.steps = 0
+        self._changes = 0
+        self._current: str | None = None
+        self._asleep_until: dict[str, int] = {}
+
+    async def step(self) -> Step:
+        """Let one actor go on until it waits again."""
+        step = self._choose()
+        self.waiting.remove(step)
+        self.trace.append(f"{step.actor}: {step.action}")
+        self.steps += 1
+        self._changes += step.changes_redis
+        step.proceed()
+        if step.in_loop:
+            await self.selector.quiet()
+        return step
+
+    def sleep(self, *actors: str) -> None:
+        """Let actors be slow from now on, each for as long as the seed says."""
+        for actor in actors:
+            self._asleep_until[actor] = self._changes + self.chance.choice(SLEEPS)
+
+    def disturb(self) -> None:
+        """Let everybody be slow who is in the middle of something."""
+        self.sleep(*self._actors())
+
+    def drop(self, actor: str) -> None:
+        """Forget what a crashed actor was about to do."""
+        self.waiting = [step for step in self.waiting if step.actor != actor]
+
+    def _choose(self) -> Step:
+        """Mostly the actor that goes on already; one that is interrupted often sleeps while others go far ahead."""
+        if self._current is not None and self.chance.random() < self._interruption(self._current):
+            self.sleep(self._current)
+            self._current = None
+        actors = self._actors()
+        awake = [actor for actor in actors if self._asleep_until.get(actor, 0) <= self._changes] or actors
+        if self._current not in awake:
+            self._current = self.chance.choice(awake)
+        return self.chance.choice([step for step in self.waiting if step.actor == self._current])
+
+    def _interruption(self, actor: str) -> float:
+        """What was read before a change may be out of date when it comes: that is where most goes wrong."""
+        changes = any(step.changes_redis for step in self.waiting if step.actor == actor)
+        return INTERRUPTED_BEFORE_CHANGE if changes else INTERRUPTED
+
+    def _actors(self) -> list[str]:
+        return list(dict.fromkeys(step.actor for step in self.waiting))
+
+
+@contextlib.asynccontextmanager
+async def command(action: str, changes_redis: bool = False) -> AsyncIterator[None]:
+    """Around one command of a coroutine: waits for its turn, and then nobody else runs until the answer is there."""
+    scheduler = SCHEDULER.get()
+    if scheduler is None:
+        yield
+        return
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    scheduler.waiting.append(Step(ACTOR.get(), action, changes_redis, lambda: turn.set_result(None), True))
+    await turn
+    with scheduler.selector.busy():
+        yield
+
+
+def pause(action: str, changes_redis: bool = False) -> Worker | None:
+    """Before one command of a thread: waits for its turn. The worker that runs it, or None outside a schedule."""
+    worker = WORKER.get()
+    if worker is not None:
+        worker.pause(action, changes_redis)
+    return worker
+
+
+class Crashed(BaseException):
+    """The process of a worker has ended here."""
+
+
+class Worker:
+    """Synchronous work in a thread that runs only while the scheduler waits for it."""
+
+    def __init__(self, scheduler: Scheduler, actor: str, work: Callable[[], None], threads: Executor) -> None:
+        self.actor = actor
+        self.loses_answer = False  # to the next command to Redis
+        self._scheduler = scheduler
+        self._crashed = False
+        self._turn = threading.Semaphore(0)
+        self._paused = threading.Semaphore(0)
+        self._work: Future[None] = threads.submit(contextvars.copy_context().run, self._run, work)
+        self._work.add_done_callback(lambda _: self._paused.release())
+        self._await_pause()
+
+    @property
+    def ended(self) -> bool:
+        return self._work.done()
+
+    def pause(self, action: str, changes_redis: bool) -> None:
+        self._scheduler.waiting.append(Step(self.actor, action, changes_redis, self._proceed, False))
+        self._paused.release()
+        if not self._turn.acquire(timeout=DEADLINE_SECONDS) or self._crashed:
+            raise Crashed
+
+    def crash(self) -> None:
+        """End it where it waits."""
+        self._scheduler.drop(self.actor)
+        self._crashed = True
+        if not self.ended:
+            self._proceed()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        WORKER.set(self)
+        ACTOR.set(self.actor)
+        work()
+
+    def _proceed(self) -> None:
+        self._turn.release()
+        self._await_pause()
+
+    def _await_pause(self) -> None:
+        if not self._paused.acquire(timeout=DEADLINE_SECONDS):
+            raise TimeoutError(f"{self.actor} neither waits for its turn nor ends")
+        if self.ended and not isinstance(self._work.exception(), Crashed):
+            self._work.result()
