@@ -140,14 +140,19 @@ class CacheStage:
     def catch_up(self) -> None:
         """Read the watermark and go on from there, or from an empty cache. Raises CacheUnavailable, StandDown."""
         self.watermark = None
-        with cache_errors():
-            found = read_watermark(self.client)
-            serving = self.documents.serving()
-            if reason := self._break_in_history(found, serving.epoch):
-                self._start_empty(found, reason)
-            else:
-                self.watermark = found
-                self._replay()
+        try:
+            self._continue_from(read_watermark(self.client))
+        except redis.RedisError as error:
+            self.watermark = None  # or it would stay behind for ever: only a cache without one is looked at
+            raise CacheUnavailable(f"Redis does not answer: {error}") from error
+
+    def _continue_from(self, found: Watermark | None) -> None:
+        serving = self.documents.serving()
+        if reason := self._break_in_history(found, serving.epoch):
+            self._start_empty(found, reason)
+        else:
+            self.watermark = found
+            self._replay()
 
     def _break_in_history(self, watermark: Watermark | None, epoch: str) -> str:
         """Why the cache cannot be continued from this watermark; empty if it can."""
