@@ -59,10 +59,10 @@ def test_the_token_names_the_gtid_of_the_commands_own_commit(services: Services,
     assert len(found.intervals) == 1
 
 
-def test_a_command_that_changes_nothing_names_all_that_was_committed(
+def test_trace_11_a_command_that_changes_nothing_names_all_that_was_committed(
     services: Services, connection: Connection
 ) -> None:
-    """Trace 11: INSERT IGNORE of what is there has no GTID of its own; the client must still see what it saw."""
+    """INSERT IGNORE of what is there has no GTID of its own; the client must still see what it saw."""
     assert services.write("s0", "PUT", "/post/1/like").status_code == 204
     again = services.write("s0", "PUT", "/post/1/like")
     assert gtids_of(again) == executed(connection)
@@ -122,8 +122,8 @@ def test_two_tokens_are_refused(services: Services) -> None:
     assert answer.status_code == 400
 
 
-def test_a_token_beyond_all_that_is_known_is_waited_for_and_then_answered_with_503(services: Services) -> None:
-    """Trace 9: the reader cannot know MySQL's head, so this is never a 400."""
+def test_trace_9_a_token_beyond_all_that_is_known_is_waited_for_and_then_answered_with_503(services: Services) -> None:
+    """The reader cannot know MySQL's head, so this is never a 400."""
     token = sign(UNKNOWN, KEYS, time.time())
     started = time.monotonic()
     answer = services.read("/post/1", headers={HEADER: token, "Prefer": "wait=0.3"})

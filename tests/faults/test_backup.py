@@ -18,10 +18,10 @@ from tests.traffic import write_traffic
 
 
 @pytest.mark.parametrize("reason", ["ahead", "history"])
-def test_mongodb_from_a_backup_begins_a_new_cache_epoch_and_leaves_nothing_stale(
+def test_trace_8_mongodb_from_a_backup_begins_a_new_cache_epoch_and_leaves_nothing_stale(
     system: System, witness: Witness, tmp_path: Path, reason: str
 ) -> None:
-    """Trace 8: when Redis is looked at again, MongoDB is behind the watermark, or has come past it by other batches."""
+    """When Redis is looked at again, MongoDB is behind the watermark, or has come past it by other batches."""
     chance, backup, server = random.Random(8), tmp_path / "backup", system.stack.mongodb
     system.catch_up_and_fill()
     with stopped(server):

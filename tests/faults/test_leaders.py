@@ -20,8 +20,8 @@ from tests.harness import Process, projector, wait_until, wait_until_caught_up
 LAUNCHER = "tests.faults.armed"
 
 
-def test_a_leader_killed_inside_its_transaction_does_not_hold_up_its_successor(stack: Stack) -> None:
-    """Trace 2: its open transaction would keep the checkpoint locked for up to 90 s."""
+def test_trace_2_a_leader_killed_inside_its_transaction_does_not_hold_up_its_successor(stack: Stack) -> None:
+    """Its open transaction would keep the checkpoint locked for up to 90 s."""
     environment = service_environment(stack)
     with (
         running_system(stack, {**environment, "AT": "inside_transaction:SIGKILL"}, LAUNCHER) as system,

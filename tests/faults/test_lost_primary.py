@@ -19,10 +19,10 @@ from tests.harness import wait_until
 from tests.traffic import write_traffic
 
 
-def test_a_batch_that_dies_with_its_primary_is_formed_again_and_leaves_nothing_stale(
+def test_trace_1_a_batch_that_dies_with_its_primary_is_formed_again_and_leaves_nothing_stale(
     stack: Stack, tmp_path: Path
 ) -> None:
-    """Trace 1: the next batch is on the primary alone when a reader fills what it changes; then another batch takes its
+    """The next batch is on the primary alone when a reader fills what it changes; then another batch takes its
     number. The old primary comes back and rolls back."""
     chance = random.Random(1)
     with replica_set(tmp_path) as nodes, standing_in(stack, "mongodb", nodes[0]):

@@ -22,10 +22,10 @@ MEBIBYTE = 1 << 20
 BUSY = "redis; fwd=miss; detail=lease-held"
 
 
-def test_a_failover_to_a_replica_that_missed_a_suffix_leaves_nothing_stale(
+def test_trace_12_a_failover_to_a_replica_that_missed_a_suffix_leaves_nothing_stale(
     system: System, witness: Witness, redis_address: Switch, tmp_path: Path
 ) -> None:
-    """Trace 12: the replica's link ends while writes go on; it is promoted behind the address that services know."""
+    """The replica's link ends while writes go on; it is promoted behind the address that services know."""
     chance, stack, primary = random.Random(12), system.stack, system.stack.redis
     with replica_of(stack, tmp_path) as replica:
         system.catch_up_and_fill()
@@ -51,8 +51,8 @@ def test_a_failover_to_a_replica_that_missed_a_suffix_leaves_nothing_stale(
             redis_address.switch(primary.port)
 
 
-def test_a_restart_brings_entries_and_watermark_back_together(system: System, witness: Witness) -> None:
-    """Trace 12: Redis 8.0 drops the transactions of its append-only file while the default user may do nothing, so an
+def test_trace_12_a_restart_brings_entries_and_watermark_back_together(system: System, witness: Witness) -> None:
+    """Redis 8.0 drops the transactions of its append-only file while the default user may do nothing, so an
     APPLY that moves the watermark alone must be dropped with those that changed entries."""
     system.catch_up_and_fill()
     write_traffic(system.connection, random.Random(11), 60)
@@ -66,10 +66,10 @@ def test_a_restart_brings_entries_and_watermark_back_together(system: System, wi
     system.assert_all_is_well()
 
 
-def test_a_restart_from_an_old_copy_of_the_data_folder_leaves_nothing_stale(
+def test_trace_12_a_restart_from_an_old_copy_of_the_data_folder_leaves_nothing_stale(
     system: System, witness: Witness, tmp_path: Path
 ) -> None:
-    """Trace 12: a volume is restored; entries that outlived their updates come back with their old watermark."""
+    """A volume is restored; entries that outlived their updates come back with their old watermark."""
     chance, copy, server = random.Random(13), tmp_path / "copy", system.stack.redis
     system.catch_up_and_fill()
     with stopped(server):
@@ -91,8 +91,8 @@ def test_a_restart_from_an_old_copy_of_the_data_folder_leaves_nothing_stale(
     assert system.watermark().epoch == lost.epoch, "the journal was enough: no new epoch was needed"
 
 
-def test_eviction_takes_entries_and_never_the_watermark(system: System, witness: Witness) -> None:
-    """Trace 22: other keys with a TTL, more in use than ours, take all the memory that volatile-lfu can free."""
+def test_trace_22_eviction_takes_entries_and_never_the_watermark(system: System, witness: Witness) -> None:
+    """Other keys with a TTL, more in use than ours, take all the memory that volatile-lfu can free."""
     chance, before = random.Random(22), system.catch_up_and_fill()
     with short_of_memory(system.stack, "volatile-lfu") as client:
         cached = entries(system, client)
@@ -114,8 +114,8 @@ def test_eviction_takes_entries_and_never_the_watermark(system: System, witness:
     assert (after.epoch, after.seq > before.seq) == (before.epoch, True)
 
 
-def test_without_any_free_memory_the_watermark_moves_and_reads_go_on(system: System, witness: Witness) -> None:
-    """Trace 22: nothing can be evicted to make room. APPLY may exceed the limit, fills are refused, and what was cached
+def test_trace_22_without_any_free_memory_the_watermark_moves_and_reads_go_on(system: System, witness: Witness) -> None:
+    """Nothing can be evicted to make room. APPLY may exceed the limit, fills are refused, and what was cached
     stays and is kept true. (Where entries may be evicted, a fill may find room again: the test above.)"""
     chance, before = random.Random(23), system.catch_up_and_fill()
     witness.wait_until_fresh(system.connection)

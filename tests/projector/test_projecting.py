@@ -36,7 +36,7 @@ def connection(stack: Stack) -> Iterator[Connection]:
         yield connection
 
 
-def test_a_snapshot_and_what_follows_it_are_one_history(stack: Stack, connection: Connection) -> None:
+def test_trace_13_a_snapshot_and_what_follows_it_are_one_history(stack: Stack, connection: Connection) -> None:
     write_traffic(connection, random.Random(1), 50)
     with projector(projector_environment(stack)):
         write_traffic(connection, random.Random(2), 100)
@@ -48,7 +48,7 @@ def test_a_snapshot_and_what_follows_it_are_one_history(stack: Stack, connection
 
 
 def test_counters_belong_to_the_id(stack: Stack, connection: Connection) -> None:
-    """Trace 13: a like of a post that is deleted and made again, with children left behind and keys changed."""
+    """A like of a post that is deleted and made again, with children left behind and keys changed."""
     with projector(projector_environment(stack)):
         wait_until_caught_up(stack, connection)
         fill_cache(stack)
@@ -117,8 +117,8 @@ def test_a_flushed_redis_gets_a_new_epoch(stack: Stack, connection: Connection) 
     assert before is not None and after.epoch != before.epoch
 
 
-def test_a_watermark_of_another_history_is_not_continued(stack: Stack, connection: Connection) -> None:
-    """Trace 8: the same seq under another batch id means that MongoDB's history is another one."""
+def test_trace_8_a_watermark_of_another_history_is_not_continued(stack: Stack, connection: Connection) -> None:
+    """The same seq under another batch id means that MongoDB's history is another one."""
     environment = projector_environment(stack)
     with projector(environment):
         wait_until_caught_up(stack, connection)

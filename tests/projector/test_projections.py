@@ -86,8 +86,8 @@ def test_a_comment_that_moves_to_another_post_counts_there() -> None:
     assert Invalidate("post:1:comments") in found and Invalidate("post:2:comments") in found
 
 
-def test_replace_against_a_unique_key_is_a_delete_and_a_key_change() -> None:
-    """Trace 13: MySQL logs REPLACE INTO users VALUES (1, 'b') as DELETE of 1 and UPDATE of 2 -> 1."""
+def test_trace_13_replace_against_a_unique_key_is_a_delete_and_a_key_change() -> None:
+    """MySQL logs REPLACE INTO users VALUES (1, 'b') as DELETE of 1 and UPDATE of 2 -> 1."""
     user = {"subject": "s", "handle": "h", "display_name": "d", "bio": "", "created_at": NOON, "updated_at": NOON}
     one, two = {"id": 1, **user}, {"id": 2, **user, "handle": "b"}
     batch = folded(RowChange("users", one, None), RowChange("users", two, {**two, "id": 1}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -123,10 +124,10 @@ def test_the_anchor_is_delivered_again_and_not_projected_twice(connection: Conne
     assert found.changes[0].after and found.changes[0].after["handle"] == "third"
 
 
-def test_another_transaction_under_the_anchors_gtid_is_a_forked_history(
+def test_trace_5_another_transaction_under_the_anchors_gtid_is_a_forked_history(
     connection: Connection, source: MySqlSource
 ) -> None:
-    """Trace 5: a restored volume uses GTIDs again for other rows, and both subset checks pass."""
+    """A restored volume uses GTIDs again for other rows, and both subset checks pass."""
     everything = executed(connection)
     last = everything.last_of(query_value(connection, "SELECT @@server_uuid"))
     assert last is not None
@@ -134,10 +135,10 @@ def test_another_transaction_under_the_anchors_gtid_is_a_forked_history(
         source.stream(everything, Anchor(last, 1))
 
 
-def test_an_errant_transaction_is_noticed_before_anything_is_applied(
+def test_trace_5_an_errant_transaction_is_noticed_before_anything_is_applied(
     connection: Connection, source: MySqlSource
 ) -> None:
-    """Trace 5: a transaction that we never applied comes before the last applied one."""
+    """A transaction that we never applied comes before the last applied one."""
     with streaming(source, executed(connection)) as next_transaction:
         run_sql(connection, USER.format("errant"), USER.format("last"))
         errant, last = next_transaction(), next_transaction()
@@ -160,10 +161,10 @@ def test_a_purged_binlog_is_a_lost_position(connection: Connection, source: MySq
         source.stream(EMPTY, None)
 
 
-def test_numbers_with_gaps_and_out_of_order_are_normal(
+def test_trace_20_numbers_with_gaps_and_out_of_order_are_normal(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
-    """Trace 20: an explicit GTID far ahead, then AUTOMATIC fills in from behind."""
+    """An explicit GTID far ahead, then AUTOMATIC fills in from behind."""
     uuid = query_value(connection, "SELECT @@server_uuid")
     ahead = (executed(connection).last_of(uuid) or Gtid(uuid, 0)).number + 1000
     with streaming(source, executed(connection)) as next_transaction, admin_connection(stack) as other:
@@ -177,8 +178,10 @@ def test_numbers_with_gaps_and_out_of_order_are_normal(
     assert found[1].gtid.number < found[0].gtid.number == ahead
 
 
-def test_a_snapshot_holds_exactly_its_gtid_set(stack: Stack, connection: Connection, source: MySqlSource) -> None:
-    """Trace 4: rows become visible before their GTID does; the lock closes the gap."""
+def test_trace_4_a_snapshot_holds_exactly_its_gtid_set(
+    stack: Stack, connection: Connection, source: MySqlSource
+) -> None:
+    """Rows become visible before their GTID does; the lock closes the gap."""
     start, done = executed(connection), threading.Event()
 
     def write() -> None:
@@ -204,10 +207,10 @@ def size(gtids: GtidSet) -> int:
     return sum(last - first + 1 for spans in gtids.intervals.values() for first, last in spans)
 
 
-def test_an_idle_writer_transaction_only_delays_the_snapshot(
+def test_trace_4_an_idle_writer_transaction_only_delays_the_snapshot(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
-    """Trace 4: the lock waits for open transactions; it gives up quickly and tries again, so that writers go on."""
+    """The lock waits for open transactions; it gives up quickly and tries again, so that writers go on."""
     with admin_connection(stack) as idle:
         run_sql(idle, "BEGIN", USER.format("open"))
         timer = threading.Timer(2.5, lambda: run_sql(idle, "COMMIT"))
@@ -216,3 +219,21 @@ def test_an_idle_writer_transaction_only_delays_the_snapshot(
             users = [row["handle"] for chunk in snapshot.rows(USERS, 1000) for row in chunk]
         timer.join()
     assert users == ["first", "open"]
+
+
+def test_trace_21_a_stream_that_is_left_unread_during_a_long_copy_is_not_lost(
+    connection: Connection, source: MySqlSource
+) -> None:
+    """More than the buffers between two sockets hold waits for far longer than the server's own patience, a second."""
+    run_sql(connection, "CREATE TABLE other (id INT AUTO_INCREMENT PRIMARY KEY, body LONGTEXT)")
+    run_sql(connection, "SET GLOBAL net_write_timeout = 1")
+    try:
+        stream = source.stream(executed(connection), None)
+        with contextlib.closing(stream):
+            run_sql(connection, *["INSERT INTO other (body) VALUES (REPEAT('x', 4000000))"] * 16, USER.format("last"))
+            time.sleep(3)  # the copy: nothing can be waited for, as it is the time that must not matter
+            stream.start()
+            found = [wait_until(lambda: stream.get(0.1), "a transaction") for _ in range(17)]
+    finally:
+        run_sql(connection, "SET GLOBAL net_write_timeout = DEFAULT")
+    assert found[-1].changes[0].after and found[-1].changes[0].after["handle"] == "last"
