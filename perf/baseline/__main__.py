@@ -1,0 +1,27 @@
+"""`python -m perf.baseline sql|sql_counters|cache_aside HOST:PORT` serves one lane until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import uvloop
+
+from authorizer_lambda.settings import AuthSettings
+from perf.baseline.app import Stores, create_app
+from perf.baseline.lanes import LANES
+from tidemark import logs
+from tidemark.admin import serve
+from tidemark.settings import address
+
+
+def main(lane: str, where: str) -> None:
+    """Stores come from PERF_MYSQL_URL and PERF_REDIS_URL, the checks of tokens from the services' own settings."""
+    logs.configure("baseline")
+    stores = Stores(os.environ["PERF_MYSQL_URL"], os.environ["PERF_REDIS_URL"])
+    app = create_app(LANES[lane], stores, AuthSettings.from_environ(os.environ))
+    uvloop.run(serve([(app, address(where))]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

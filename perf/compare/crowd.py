@@ -1,0 +1,91 @@
+"""A social network in MySQL, deterministic by its seed: few posts have most of the likes, comments and readers.
+
+Popularity is Zipf's law with YCSB's constant: Cooper et al., Benchmarking Cloud Serving Systems with YCSB, 2010.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+
+import pymysql
+
+from ops.stack.urls import mysql_arguments
+
+ZIPF = 0.99
+USERS_PER_POST = 5  # most people read and like, few write
+LIKES_PER_POST = 25
+COMMENTS_PER_POST = 2
+CHUNK = 2_000
+WORDS = ("tide", "wave", "moon", "shore", "salt", "drift", "harbour", "signal", "anchor", "reef", "gull", "keel")
+
+
+class Crowd:
+    """`posts` posts and five times as many users, with ids from 1; the user n has the subject `perf-n`."""
+
+    def __init__(self, posts: int, seed: int) -> None:
+        self.posts = posts
+        self.users = posts * USERS_PER_POST
+        self.seed = seed
+
+    @cached_property
+    def by_popularity(self) -> Sequence[int]:
+        """Ids of posts, the most popular first."""
+        return random.Random(f"{self.seed} order").sample(range(1, self.posts + 1), self.posts)
+
+    @cached_property
+    def _shares(self) -> Sequence[float]:
+        weights = [rank**-ZIPF for rank in range(1, self.posts + 1)]
+        return [weight / sum(weights) for weight in weights]
+
+    def picks(self, count: int, of: str) -> list[int]:
+        """Ids of posts as people come upon them; `of` names one of many such sequences."""
+        return random.Random(f"{self.seed} {of}").choices(self.by_popularity, self._shares, k=count)
+
+    def load(self, url: str) -> None:
+        """Fill the empty tables of a migrated schema."""
+        with pymysql.connect(**mysql_arguments(url)) as connection, connection.cursor() as cursor:
+            for sql, rows in self._tables():
+                for chunk in _chunks(rows):
+                    cursor.executemany(sql, chunk)
+                    connection.commit()
+
+    def likes_of(self, rank: int) -> int:
+        """How many likes the post of that rank (from 0) has: nobody likes a post twice."""
+        return min(self.users, round(self._shares[rank] * self.posts * LIKES_PER_POST))
+
+    def _tables(self) -> Iterator[tuple[str, Iterable[tuple[object, ...]]]]:
+        yield "INSERT INTO users (id, subject, handle, display_name) VALUES (%s, %s, %s, %s)", self._users()
+        yield "INSERT INTO posts (id, author_id, body) VALUES (%s, %s, %s)", self._posts()
+        yield "INSERT INTO likes (post_id, user_id) VALUES (%s, %s)", self._likes()
+        yield "INSERT INTO comments (post_id, author_id, body) VALUES (%s, %s, %s)", self._comments()
+
+    def _users(self) -> Iterator[tuple[object, ...]]:
+        return ((n, f"perf-{n}", f"perf_{n}", f"Person {n}") for n in range(1, self.users + 1))
+
+    def _posts(self) -> Iterator[tuple[object, ...]]:
+        chance = random.Random(f"{self.seed} posts")
+        return ((n, chance.randint(1, self.users), _text(chance, 42)) for n in range(1, self.posts + 1))
+
+    def _likes(self) -> Iterator[tuple[object, ...]]:
+        chance = random.Random(f"{self.seed} likes")
+        for rank, post in enumerate(self.by_popularity):
+            first = chance.randrange(self.users)
+            yield from ((post, (first + n) % self.users + 1) for n in range(self.likes_of(rank)))
+
+    def _comments(self) -> Iterator[tuple[object, ...]]:
+        chance = random.Random(f"{self.seed} comments")
+        for post in self.picks(self.posts * COMMENTS_PER_POST, "comments"):
+            yield post, chance.randint(1, self.users), _text(chance, 12)
+
+
+def _text(chance: random.Random, words: int) -> str:
+    return f"{' '.join(chance.choices(WORDS, k=words))} #{chance.choice(WORDS)}"
+
+
+def _chunks(rows: Iterable[tuple[object, ...]]) -> Iterator[list[tuple[object, ...]]]:
+    rest = iter(rows)
+    while chunk := list(itertools.islice(rest, CHUNK)):
+        yield chunk

@@ -1,0 +1,125 @@
+"""What Tidemark is compared with answers the same, and keeps what it reads true while it is written to."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx2
+import pymysql
+import pytest
+import redis
+from starlette.testclient import TestClient
+
+from authorizer_lambda.settings import AuthSettings
+from authorizer_lambda.tokens import mint
+from ops.stack import Stack
+from ops.stack.urls import mysql_arguments
+from perf.baseline.app import Stores, create_app
+from perf.baseline.counters import recount
+from perf.baseline.lanes import LANES, PREFIX
+from perf.compare.crowd import Crowd
+from tests.conftest import AUTH, empty_stores
+from tests.harness import wait_until
+from tests.services import Services, running_services
+
+CROWD = Crowd(posts=30, seed=3)
+ODD = r"""Zürich 🌊 "quoted" \ back/slash, #Tide #tide &#38; #Größe <b> \u2028"""
+
+
+@dataclass(frozen=True)
+class World:
+    """A loaded schema, a client for each lane, and Tidemark itself."""
+
+    lanes: dict[str, TestClient]
+    services: Services
+    mysql_url: str
+    cache: redis.Redis
+
+
+@pytest.fixture(scope="module")
+def world(shared_stack: Stack) -> Iterator[World]:
+    empty_stores(shared_stack)
+    url = f"{shared_stack.mysql.admin_url}tidemark"
+    stores = Stores(url, shared_stack.redis.admin_url)
+    with contextlib.ExitStack() as undo:
+        services = undo.enter_context(running_services(shared_stack))
+        CROWD.load(url)
+        change_body(url, 7, ODD)
+        recount(url)
+        lanes = {
+            name: undo.enter_context(TestClient(create_app(lane, stores, AuthSettings.from_environ(AUTH))))
+            for name, lane in LANES.items()
+        }
+        cache = undo.enter_context(redis.Redis.from_url(shared_stack.redis.admin_url))
+        yield World(lanes, services, url, cache)
+
+
+def headers(user: int = 1) -> dict[str, str]:
+    token = mint(AuthSettings.from_environ(AUTH), f"perf-{user}", ["read", "write"], 600)
+    return {"authorization": f"Bearer {token}"}
+
+
+def body(world: World, lane: str, post: int) -> bytes:
+    answer = world.lanes[lane].get(f"/post/{post}", headers=headers())
+    assert answer.status_code == 200, answer.text
+    return answer.content
+
+
+def change_body(mysql_url: str, post: int, text: str) -> None:
+    with pymysql.connect(**mysql_arguments(mysql_url), autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE posts SET body = %s WHERE id = %s", (text, post))
+
+
+def wait_until_read(world: World, post: int, truth: bytes) -> None:
+    path = f"/post/{post}"
+    wait_until(lambda: world.services.read(path, "perf-1").content == truth, f"{path} in the read model")
+
+
+def test_every_lane_and_tidemark_answer_the_same_bytes(world: World) -> None:
+    for post in range(1, CROWD.posts + 1):
+        truth = body(world, "sql", post)
+        wait_until_read(world, post, truth)
+        for _ in range(2):  # cache_aside fills first, then answers from Redis
+            assert {name: body(world, name, post) for name in LANES} == dict.fromkeys(LANES, truth)
+    assert b'"like_count":150' in body(world, "sql", CROWD.by_popularity[0])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "given"), [("GET", "/post/999", headers()), ("GET", "/post/1", {}), ("PATCH", "/user/1", {})]
+)
+def test_every_lane_and_tidemark_refuse_alike(world: World, method: str, path: str, given: dict[str, str]) -> None:
+    with httpx2.Client(base_url=world.services.reader_url, verify=False) as client:
+        ours = client.request(method, path, headers=given)
+    for lane in world.lanes.values():
+        theirs = lane.request(method, path, headers=given)
+        assert (theirs.status_code, theirs.json()) == (ours.status_code, ours.json())
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_writes_at_once_leave_every_lane_true(world: World, lane: str) -> None:
+    client, chance = world.lanes[lane], random.Random(lane)
+    recount(world.mysql_url)
+
+    def write(number: int) -> int:
+        method, post = chance.choice(("PUT", "DELETE")), chance.randint(1, 3)
+        return client.request(method, f"/post/{post}/like", headers=headers(chance.randint(1, 20))).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(write, range(120))) == {204}
+    written = client.post("/post", headers=headers(), json={"body": f"new in {lane}"})
+    assert written.status_code == 201
+    world.cache.delete(*(f"{PREFIX}{post}" for post in (1, 2, 3)))  # what a race left: the next test is about it
+    for post in (1, 2, 3, int(written.json()["id"])):
+        assert body(world, lane, post) == body(world, "sql", post)
+
+
+def test_cache_aside_answers_from_redis_until_it_writes_itself(world: World) -> None:
+    before = body(world, "cache_aside", 5)
+    change_body(world.mysql_url, 5, "changed behind its back")
+    assert body(world, "cache_aside", 5) == before
+    assert world.lanes["cache_aside"].put("/post/5/like", headers=headers(2)).status_code == 204
+    assert body(world, "cache_aside", 5) == body(world, "sql", 5) != before
