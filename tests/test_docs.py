@@ -41,6 +41,7 @@ VARIABLE = re.compile(r"\bTIDEMARK_[A-Z_]*[A-Z]\b")
 METRIC = re.compile(r"\btidemark_[a-z_]*[a-z]\b")
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 CODE_IN_PAGES = re.compile(r"`[^`\n]+`|^```.*?^```", re.DOTALL | re.MULTILINE)
+TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 MAKE = re.compile(r"\bmake ([a-z-]+)")
 MODULE = re.compile(r"\bpython3? -m ([a-z_.]+)(?: ([a-z]+))?([^\n`|]*)")
 REGISTRY = re.compile(r"\b(?:pypi|pythonhosted|npmjs|debian|ubuntu|docker|ghcr|quay|maven)\.(?:org|com|net|io)\b")
@@ -212,3 +213,9 @@ def test_no_file_names_a_registry_or_a_path_of_a_machine() -> None:
         text = path.read_text(errors="replace")
         for pattern in (REGISTRY, MACHINE):
             assert not (found := pattern.search(text)), f"{path}: {found}"
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    there = {name for path in tracked("tests/*.py") for name in TEST.findall(path.read_text())}
+    named = {name for code in CODE_IN_PAGES.findall(ALL_PAGES) for name in re.findall(r"\btest_\w+", code)}
+    assert named - {path.stem for path in tracked("tests/*.py")} <= there

@@ -68,6 +68,7 @@ class Witness:
         self.threads.shutdown()
         if error is None:
             self.stop()
+            print(f"{len(self.reads):,} answers: none was older than its bound")
 
     def stop(self) -> None:
         """End writing and reading, and judge what was read."""

@@ -47,7 +47,7 @@ def test_trace_13_a_snapshot_and_what_follows_it_are_one_history(stack: Stack, c
         assert assert_everything_is_equal(stack, connection) > 50
 
 
-def test_counters_belong_to_the_id(stack: Stack, connection: Connection) -> None:
+def test_trace_13_counters_belong_to_the_id(stack: Stack, connection: Connection) -> None:
     """A like of a post that is deleted and made again, with children left behind and keys changed."""
     with projector(projector_environment(stack)):
         wait_until_caught_up(stack, connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -46,6 +47,7 @@ class Bench:
         self._mongodb = projector_documents.connect(environment["TIDEMARK_PROJECTOR_MONGODB_URL"])
         self._control = ControlStore(self._mongodb, journal_hours=24)
         self._next_id = FIRST_ID
+        self.checks: Counter[str] = Counter()
         self.lease_epoch = 1
         store = self._control.create_build(self.lease_epoch)
         store.finish_snapshot(GtidSet.parse(""), as_of(0), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -45,6 +46,7 @@ class Promises:
         self._seen_seq = 0
         self._named: dict[tuple[str, str], Content] = {}
         self.committed: list[JournalEntry] = []
+        self.checks: Counter[str] = Counter()  # what has been compared so far
 
     def forget(self) -> None:
         """Redis has gone back: what is cached now may be older than before."""
@@ -60,7 +62,7 @@ class Promises:
             raise BrokenPromise(f"the watermark went back from {self._seen_seq} to {watermark.seq}")
         entries = {key: entry for key, value in values.items() if (entry := decode(value)) is not None}
         for key, entry in entries.items():
-            self._compare(f"cached under watermark {watermark.seq}", key, entry, floor)
+            self._compare("entries", f"cached under watermark {watermark.seq}", key, entry, floor)
             if key in self._seen and entry.version < self._seen[key].version:
                 raise BrokenPromise(f"{key} went back from version {self._seen[key].version} to {entry.version}")
         self._seen, self._seen_seq = entries, watermark.seq
@@ -71,7 +73,8 @@ class Promises:
         for key, part in parts.items():
             self._committed_state(part.proof)
             floor = max(last_number(part.proof.gtid_set), number_at(part.proof.as_of)) - self._first
-            self._compare(f"answered with the proof of {part.proof.seq} ({part.origin.name})", key, part.entry, floor)
+            proof = f"answered with the proof of {part.proof.seq} ({part.origin.name})"
+            self._compare("parts of answers", proof, key, part.entry, floor)
             if part.entry.present and key in self._entities:
                 content = content_of(part.entry)
                 if self._named.setdefault((key, part.version), content) != content:
@@ -109,7 +112,8 @@ class Promises:
                 return last_number(known.gtid_set) - self._first
         raise BrokenPromise(f"MongoDB has no batch {mark.lineage}{mark.gtid_set}")
 
-    def _compare(self, what: str, key: str, entry: Entry, floor: int) -> None:
+    def _compare(self, kind: str, what: str, key: str, entry: Entry, floor: int) -> None:
+        self.checks[kind] += 1
         states = [0, *(last_number(one.checkpoint.gtid_set) - self._first for one in self.committed)]
         content = content_of(entry)
         allowed = [state for state in states if state >= floor]

@@ -33,6 +33,13 @@ class Runner:
         with structlog.testing.capture_logs():
             return [trace for block in _blocks(seeds) for trace in self._loop.run(self._run(block, product, faults))]
 
+    def count(self, seeds: Sequence[int]) -> str:
+        """Run what ships and say how much was compared. Raises ScheduleFailed."""
+        self._bench.checks.clear()
+        self.run(seeds)
+        compared = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self._bench.checks.items()))
+        return f"{len(seeds):,} schedules: {compared} compared, none stale"
+
     def schedules_to_find(self, product: Product, faults: Sequence[str], limit: int) -> int | None:
         """How many schedules it took until a promise was broken; None: more than `limit`."""
         try:

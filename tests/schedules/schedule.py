@@ -106,6 +106,7 @@ class Schedule:
     async def _end(self) -> None:
         """Also after a broken promise nothing goes on, and the next schedule finds a leader that has caught up."""
         self._leadership.end()
+        self._bench.checks += self._promises.checks
         for reader in self._readers:
             await reader.end()
         leader = self._leadership.leader
