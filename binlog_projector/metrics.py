@@ -8,7 +8,6 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-STAGES = ("source", "mongodb", "redis")
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 4_000)
 
 
@@ -36,12 +35,6 @@ class ProjectorMetrics:
         )
         self.stage_seconds = Histogram(
             "tidemark_projector_stage_seconds", "Time per batch", ["stage"], buckets=SECONDS, registry=registry
-        )
-        self.busy = Gauge(
-            "tidemark_projector_stage_busy_seconds",
-            "How long a stage has been at what it is doing",
-            ["stage"],
-            registry=registry,
         )
         self.visibility = Histogram(
             "tidemark_projector_visibility_seconds",

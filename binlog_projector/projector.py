@@ -129,7 +129,7 @@ class Projector:
         cache = CacheStage(self.cache_client, documents, self.health.metrics, self.chance)
         freshness = Freshness(documents.position.checkpoint.as_of)
         log.info("streaming", build=documents.build, gtid_set=documents.position.checkpoint.gtid_set)
-        with ClockThread(self.source, freshness), self.health.watched("source", stream.silent_seconds):
+        with ClockThread(self.source, freshness):
             stream.start()
             steps = Steps(Batcher(stream, project), documents, cache, freshness, self.health, Backoff(self.chance))
             while not self.stopping.is_set():
@@ -179,10 +179,10 @@ class Steps:
     def step(self) -> None:
         batch = self.batcher.next(self.documents.position.gtid_set, INTERVAL_SECONDS)
         if batch is not None:
-            with self.health.stage("mongodb"):
+            with self.health.metrics.stage_seconds.labels("mongodb").time():
                 applied = self.documents.commit(batch, self.freshness.as_of(batch.gtid_set))
             self.health.committed(batch)
-            with self.health.stage("redis"):
+            with self.health.metrics.stage_seconds.labels("redis").time():
                 self.cache.apply(applied)
             self.health.applied(batch)
         self._tick()
@@ -195,8 +195,7 @@ class Steps:
         as_of = self.freshness.as_of(self.documents.position.gtid_set)
         checkpoint = self.documents.position.checkpoint
         if as_of > checkpoint.as_of and time.monotonic() >= self.mongodb_tick:
-            with self.health.working("mongodb"):
-                self.documents.tick(as_of)
+            self.documents.tick(as_of)
             self.mongodb_tick = time.monotonic() + MONGODB_TICK_SECONDS
         if self.cache.watermark is not None and as_of > self.cache.watermark.as_of:
             self.cache.tick(checkpoint.at(as_of))
