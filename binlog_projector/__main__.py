@@ -1,4 +1,4 @@
-"""`python -m binlog_projector run|status|check|rebuild`: the projector and what it says of itself."""
+"""`python -m binlog_projector run|status|check|rebuild|audit`: the projector and what it says of itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from binlog_projector import cache, document_store
+from binlog_projector import audit_command, cache, document_store
 from binlog_projector.checks import check_source
 from binlog_projector.control_store import ControlStore
 from binlog_projector.errors import ProjectorError, Stop
@@ -23,7 +23,7 @@ from binlog_projector.health import Health
 from binlog_projector.lease import is_gone
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.projector import Projector
-from binlog_projector.settings import ProjectorSettings
+from binlog_projector.settings import AuditSettings, ProjectorSettings
 from binlog_projector.source import MySqlSource, query_row
 from tidemark.admin import AddressUnavailable, AdminThread, admin_app
 from tidemark.gtid import GtidSet
@@ -136,9 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=(command.__doc__ or "").split(";")[0])
         added.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+    audit_command.add_to(commands)
     options = parser.parse_args(arguments)
     configure("projector")
     try:
+        if options.command == "audit":
+            return audit_command.run(load(AuditSettings, os.environ), options)
         return COMMANDS[options.command](load(ProjectorSettings, os.environ), options.json)
     except (SettingError, ProjectorError, AddressUnavailable) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

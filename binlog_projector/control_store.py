@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pymongo import IndexModel, MongoClient, ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
+from binlog_projector.batch import Batch
 from binlog_projector.document_store import BsonDocument, DocumentStore, Position, allocate, store_errors
 from binlog_projector.errors import StandDown
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, checkpoint_id
@@ -122,16 +123,23 @@ class ControlStore:
         return serving["epoch"] if serving else None
 
     def _open(self, build: int, epoch: int) -> DocumentStore:
-        """Claim the checkpoint for this lease epoch: from here on no older leader can commit."""
+        """Claim the checkpoint for this lease epoch: from here on no older leader can commit.
+
+        A new leader begins with an empty batch: Redis then refuses what an older one still has in hand, ticks too.
+        """
         with store_errors("the checkpoint"):
             document = self.control.find_one_and_update(
                 {"_id": checkpoint_id(build), "epoch": {"$lte": epoch}},
                 {"$set": {"epoch": epoch}},
-                return_document=ReturnDocument.AFTER,
+                return_document=ReturnDocument.BEFORE,
             )
         if document is None:
             raise StandDown(f"the checkpoint of build {build} is gone or belongs to a newer leader")
-        return DocumentStore(self.client, self.session, Position.decode(document))
+        position = replace(Position.decode(document), epoch=epoch)
+        documents = DocumentStore(self.client, self.session, position)
+        if document["epoch"] != epoch:
+            documents.commit(Batch(position.gtid_set), position.checkpoint.as_of)
+        return documents
 
     def _first_lease(self, taken: Mapping[str, Any]) -> int | None:
         with contextlib.suppress(DuplicateKeyError):

@@ -65,8 +65,9 @@ def connect(url: str) -> MongoClient[BsonDocument]:
         readConcernLevel="majority",
         readPreference="primary",
         serverSelectionTimeoutMS=3_000,
+        heartbeatFrequencyMS=2_000,  # a silent server is noticed after this and the connect timeout
         connectTimeoutMS=3_000,
-        socketTimeoutMS=20_000,
+        socketTimeoutMS=12_000,
         retryWrites=True,
         appname="tidemark-projector",
     )

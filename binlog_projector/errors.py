@@ -23,6 +23,14 @@ class SourceBehind(Retry):
     """The source does not have all transactions that were applied; it may still be catching up."""
 
 
+class ReadModelMissing(Retry):
+    """MongoDB has no build that serves: no projector has finished its first snapshot yet."""
+
+
+class ProjectorBehind(Retry):
+    """The checkpoint does not reach what an audit read from MySQL: a projector is stopped, or far behind."""
+
+
 class CheckpointMoved(Retry):
     """The checkpoint is not what this projector committed last: everything in memory is void."""
 

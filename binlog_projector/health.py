@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 from binlog_projector.batch import Batch
-from binlog_projector.metrics import ProjectorMetrics
+from binlog_projector.metrics import STAGES, ProjectorMetrics
 from reader.read_model import Checkpoint, Watermark
+
+STALLED_AFTER_SECONDS = 5.0
 
 
 class Health:
@@ -15,6 +20,9 @@ class Health:
 
     def __init__(self, metrics: ProjectorMetrics) -> None:
         self.metrics = metrics
+        self.busy: dict[str, Callable[[], float]] = {}  # stage -> for how long it has been at what it is doing
+        for stage in STAGES:
+            metrics.busy.labels(stage).set_function(partial(self.busy_seconds, stage))
         self.parts = {
             "lease": "standing by",
             "source": "not connected",
@@ -28,6 +36,30 @@ class Health:
 
     def part(self, name: str, state: str = "ok") -> None:
         self.parts[name] = state
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """A batch is in this stage for the length of the block."""
+        with self.working(name), self.metrics.stage_seconds.labels(name).time():
+            yield
+
+    def working(self, stage: str) -> contextlib.AbstractContextManager[None]:
+        """The stage is at one and the same thing for the length of the block."""
+        begun = time.monotonic()
+        return self.watched(stage, lambda: time.monotonic() - begun)
+
+    @contextlib.contextmanager
+    def watched(self, stage: str, seconds: Callable[[], float]) -> Iterator[None]:
+        """For the length of the block `seconds` tells for how long the stage has made no progress."""
+        self.busy[stage] = seconds
+        try:
+            yield
+        finally:
+            del self.busy[stage]
+
+    def busy_seconds(self, stage: str) -> float:
+        seconds = self.busy.get(stage)
+        return seconds() if seconds else 0.0
 
     def committed(self, batch: Batch) -> None:
         self.metrics.transactions.inc(batch.transactions)
@@ -52,7 +84,8 @@ class Health:
         """A standby is ready too: it is where it should be."""
         if self.parts["lease"] != "ok":
             return {"lease": "ok"}
-        return {**self.parts, "redis": "ok"}
+        stalled = {stage: seconds for stage in STAGES if (seconds := self.busy_seconds(stage)) > STALLED_AFTER_SECONDS}
+        return {**self.parts, "redis": "ok", **{stage: f"no progress for {stalled[stage]:.0f} s" for stage in stalled}}
 
 
 def seconds(as_of: str) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+STAGES = ("source", "mongodb", "redis")
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 4_000)
 
 
@@ -36,6 +37,12 @@ class ProjectorMetrics:
         self.stage_seconds = Histogram(
             "tidemark_projector_stage_seconds", "Time per batch", ["stage"], buckets=SECONDS, registry=registry
         )
+        self.busy = Gauge(
+            "tidemark_projector_stage_busy_seconds",
+            "How long a stage has been at what it is doing",
+            ["stage"],
+            registry=registry,
+        )
         self.visibility = Histogram(
             "tidemark_projector_visibility_seconds",
             "From commit in MySQL to applied in MongoDB and Redis",
@@ -49,6 +56,9 @@ class ProjectorMetrics:
             "tidemark_cache_epochs_total", "New cache epochs (the cache starts empty)", ["reason"], registry=registry
         )
         self.errors = Counter("tidemark_projector_errors_total", "Errors by kind", ["kind"], registry=registry)
+        self.repairs = Counter(
+            "tidemark_projector_repairs_total", "Repairs asked for by audits", ["outcome"], registry=registry
+        )
         self.leader = Gauge("tidemark_projector_leader", "1 while this projector holds the lease", registry=registry)
         self.seq = Gauge("tidemark_projector_seq", "Last batch by stage", ["stage"], registry=registry)
         self._as_of_seconds = clock()
@@ -57,3 +67,34 @@ class ProjectorMetrics:
     def served_as_of(self, seconds: float) -> None:
         """Note that all committed up to `seconds` (since 1970) is in MongoDB and, unless it is down, in Redis."""
         self._as_of_seconds = seconds
+
+
+class AuditMetrics:
+    """The audit's instruments on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.verified_through = Gauge(
+            "tidemark_audit_verified_through_timestamp_seconds",
+            "MySQL's clock when the last pass without a difference left began",
+            registry=registry,
+        )
+        self.differences = Gauge(
+            "tidemark_audit_differences", "What the last pass found and left as it is", registry=registry
+        )
+        self.documents = Counter(
+            "tidemark_audit_documents_total", "Documents compared with MySQL", ["result"], registry=registry
+        )
+        self.samples = Counter(
+            "tidemark_audit_samples_total",
+            "Cache entries and answers compared with MySQL",
+            ["store", "result", "after_seconds"],
+            registry=registry,
+        )
+        self.staleness = Gauge(
+            "tidemark_audit_staleness_seconds", "How old what a store has may be at most", ["store"], registry=registry
+        )
+        self.repaired = Counter(
+            "tidemark_audit_repaired_total", "Differences that were gone after a repair", registry=registry
+        )

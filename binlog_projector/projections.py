@@ -103,6 +103,15 @@ def document_id(table: str, row: Row) -> DocumentId:
     return key[0] if len(key) == 1 else ":".join(map(str, key))
 
 
+def primary_key(table: str, id: DocumentId) -> tuple[int, ...] | None:
+    """The primary key that `document_id` made into this id; None if no row can have it."""
+    columns = TABLES[table].primary_key
+    parts = [id] if len(columns) == 1 else str(id).split(":")
+    usable = len(parts) == len(columns) and all(str(part).isdecimal() for part in parts)
+    key = tuple(int(part) for part in parts) if usable else ()
+    return key if key and document_id(table, dict(zip(columns, key, strict=True))) == id else None
+
+
 def _document(table: str, row: Row | None) -> tuple[DocumentId, Fields] | None:
     if row is None:
         return None

@@ -24,6 +24,7 @@ from binlog_projector.freshness import INTERVAL_SECONDS, ClockThread, Freshness
 from binlog_projector.health import Health
 from binlog_projector.lease import Standby
 from binlog_projector.projections import project
+from binlog_projector.repair import Repairs
 from binlog_projector.snapshot import take_snapshot
 from binlog_projector.source import MySqlSource, Stream
 
@@ -129,7 +130,7 @@ class Projector:
         cache = CacheStage(self.cache_client, documents, self.health.metrics, self.chance)
         freshness = Freshness(documents.position.checkpoint.as_of)
         log.info("streaming", build=documents.build, gtid_set=documents.position.checkpoint.gtid_set)
-        with ClockThread(self.source, freshness):
+        with ClockThread(self.source, freshness), self.health.watched("source", stream.silent_seconds):
             stream.start()
             steps = Steps(Batcher(stream, project), documents, cache, freshness, self.health, Backoff(self.chance))
             while not self.stopping.is_set():
@@ -173,16 +174,17 @@ class Steps:
         self.freshness = freshness
         self.health = health
         self.backoff = backoff
+        self.repairs = Repairs(documents, health.metrics)
         self.look_at_cache = 0.0
         self.mongodb_tick = 0.0
 
     def step(self) -> None:
-        batch = self.batcher.next(self.documents.position.gtid_set, INTERVAL_SECONDS)
+        batch = self.repairs.next() or self.batcher.next(self.documents.position.gtid_set, INTERVAL_SECONDS)
         if batch is not None:
-            with self.health.metrics.stage_seconds.labels("mongodb").time():
+            with self.health.stage("mongodb"):
                 applied = self.documents.commit(batch, self.freshness.as_of(batch.gtid_set))
             self.health.committed(batch)
-            with self.health.metrics.stage_seconds.labels("redis").time():
+            with self.health.stage("redis"):
                 self.cache.apply(applied)
             self.health.applied(batch)
         self._tick()
@@ -195,7 +197,8 @@ class Steps:
         as_of = self.freshness.as_of(self.documents.position.gtid_set)
         checkpoint = self.documents.position.checkpoint
         if as_of > checkpoint.as_of and time.monotonic() >= self.mongodb_tick:
-            self.documents.tick(as_of)
+            with self.health.working("mongodb"):
+                self.documents.tick(as_of)
             self.mongodb_tick = time.monotonic() + MONGODB_TICK_SECONDS
         if self.cache.watermark is not None and as_of > self.cache.watermark.as_of:
             self.cache.tick(checkpoint.at(as_of))

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tidemark.settings import Address, address, url, variable, whole_number
+
+
+def optional(parse: Callable[[str], str]) -> Callable[[str], str]:
+    """`none` stands for nothing."""
+    return lambda text: "" if text == "none" else parse(text)
 
 
 @dataclass(frozen=True)
@@ -18,3 +24,12 @@ class ProjectorSettings:
     server_id: int = variable("TIDEMARK_PROJECTOR_SERVER_ID", whole_number(1, 2**32 - 1), "7331")
     journal_hours: int = variable("TIDEMARK_JOURNAL_HOURS", whole_number(1, 24 * 365), "24")
     retention_hours: int = variable("TIDEMARK_MIN_BINLOG_RETENTION_HOURS", whole_number(0, 24 * 365), "24")
+
+
+@dataclass(frozen=True)
+class AuditSettings(ProjectorSettings):
+    """What `audit` needs besides: where it shows its metrics, and the reader whose answers it looks at."""
+
+    audit_admin_bind: Address = variable("TIDEMARK_AUDIT_ADMIN_BIND", address, "127.0.0.1:9104")
+    reader_url: str = variable("TIDEMARK_AUDIT_READER_URL", optional(url("http", "https")), "none")
+    reader_token: str = variable("TIDEMARK_AUDIT_READER_TOKEN", optional(str), "none", secret=True)

@@ -6,6 +6,7 @@ import contextlib
 import queue
 import ssl
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -97,15 +98,14 @@ class Stream:
     """Whole transactions from the binlog, read by a thread into a bounded queue."""
 
     def __init__(self, source: MySqlSource, applied: GtidSet) -> None:
-        settings = {**source.settings, "read_timeout": READ_TIMEOUT_SECONDS}
-        settings["init_command"] = "SET SESSION time_zone='+00:00', net_write_timeout=86400"
-        self.reader = open_reader(pymysql.connect, settings, source.server_id, source.uuid, applied)
+        self.reader = open_reader(pymysql.connect, source.settings, source.server_id, source.uuid, applied)
         self.transactions = iter(TransactionReader(self.reader, SCHEMA, frozenset(TABLES)))
         self.queue: queue.Queue[Transaction | Exception] = queue.Queue(QUEUE_TRANSACTIONS)
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._read, name="source", daemon=True)
         self.pending: Transaction | None = None
         self.anchor: Anchor | None = None
+        self.heard = time.monotonic()
 
     def verify(self, anchor: Anchor | None) -> None:
         """Read until the source has said something. Raises PositionLost."""
@@ -126,6 +126,10 @@ class Stream:
 
     def start(self) -> None:
         self.thread.start()
+
+    def silent_seconds(self) -> float:
+        """Since the source said something, if only a heartbeat; time in which nobody listened does not count."""
+        return time.monotonic() - self.heard
 
     def get(self, timeout: float) -> Transaction | None:
         """The next transaction, or None after `timeout` seconds. Raises SourceUnavailable and what stops the stream."""
@@ -160,11 +164,13 @@ class Stream:
             with contextlib.suppress(queue.Full):
                 self.queue.put(item, timeout=0.2)
                 return
+            self.heard = time.monotonic()
 
     def _next(self) -> Transaction | None:
         """The next transaction, or None at a heartbeat."""
         with unavailable("the binlog stream broke"):
             for transaction in self.transactions:
+                self.heard = time.monotonic()
                 return transaction
         raise SourceUnavailable("the source ended the binlog stream (it shuts down, or another reader has our id)")
 
@@ -213,7 +219,7 @@ class Snapshot:
 def _begin_snapshot(locker: Connection, reader: Connection, tables: Sequence[Table]) -> GtidSet:
     """Comparing gtid_executed before and after instead would be wrong: rows become visible before their GTID does."""
     names = ", ".join(f"`{table.name}` READ" for table in tables)
-    execute(locker, "SET SESSION lock_wait_timeout = 2")
+    execute(locker, "SET SESSION lock_wait_timeout = 2, wait_timeout = 10")  # so long a lock lasts if we are paused
     execute(locker, f"LOCK TABLES {names}")
     try:
         execute(reader, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -236,6 +242,8 @@ def connection_settings(url: str) -> dict[str, Any]:
         "charset": "utf8mb4",
         "autocommit": True,
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "read_timeout": READ_TIMEOUT_SECONDS,
+        "write_timeout": READ_TIMEOUT_SECONDS,
         "init_command": "SET SESSION time_zone='+00:00', net_write_timeout=86400",
         "ssl": ssl.create_default_context(cafile=certificate) if certificate else None,
     }

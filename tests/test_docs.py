@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge, Histogram
 import writer.metrics
 from authorizer_lambda import settings as auth_settings
 from binlog_projector import errors as projector_errors
-from binlog_projector.metrics import ProjectorMetrics
+from binlog_projector.metrics import AuditMetrics, ProjectorMetrics
 from ops.stack.process import FOLDER_MARK
 from ops.stack.state import STORES
 from reader.metrics import ReaderMetrics
@@ -33,9 +33,14 @@ CODE = sorted(each.parent.name for each in ROOT.glob("*/__init__.py") if each.pa
 WITHOUT_DEFAULT = {"-", "none"}
 CONFIGURATION, METRICS = "docs/configuration.md", "docs/metrics.md"
 OPTIONAL_OF_STACK = {"TIDEMARK_CACHE_DIR", *(f"TIDEMARK_{store.upper()}_ADMIN_URL" for store in STORES)}
-READER, PROJECTOR = ReaderMetrics(), ProjectorMetrics()
-METRICS_OF: Mapping[str, object] = {"writer": writer.metrics, "reader": READER, "projector": PROJECTOR}
-REGISTRIES = {"writer": writer.metrics.REGISTRY, "reader": READER.registry, "projector": PROJECTOR.registry}
+READER, PROJECTOR, AUDIT = ReaderMetrics(), ProjectorMetrics(), AuditMetrics()
+METRICS_OF: Mapping[str, object] = {"writer": writer.metrics, "reader": READER, "projector": PROJECTOR, "audit": AUDIT}
+REGISTRIES = {
+    "writer": writer.metrics.REGISTRY,
+    "reader": READER.registry,
+    "projector": PROJECTOR.registry,
+    "audit": AUDIT.registry,
+}
 
 VARIABLE = re.compile(r"\bTIDEMARK_[A-Z_]*[A-Z]\b")
 METRIC = re.compile(r"\btidemark_[a-z_]*[a-z]\b")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from binlog_projector.source import Connection
-from tests.harness import run_sql
+from ops.stack import Stack
+from tests.harness import admin_connection, run_sql
 
 USERS, POSTS = 20, 50
 
@@ -33,3 +38,23 @@ def write_traffic(connection: Connection, chance: random.Random, transactions: i
             ]
         )
         run_sql(connection, statement)
+
+
+@contextlib.contextmanager
+def traffic(stack: Stack, seed: int, pause_seconds: float = 0.002) -> Iterator[None]:
+    """Random writes for the length of a block."""
+    stopping = threading.Event()
+
+    def write() -> None:
+        chance = random.Random(seed)
+        with admin_connection(stack) as connection:
+            while not stopping.wait(pause_seconds):
+                write_traffic(connection, chance, 1)
+
+    with ThreadPoolExecutor(1, "traffic") as threads:
+        running = threads.submit(write)
+        try:
+            yield
+        finally:
+            stopping.set()
+        running.result()

@@ -32,7 +32,7 @@ REDIS_SCRIPTS = ("eval", "evalsha", "script|load", "script|exists")
 REDIS_RULES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "projector": (
         ("~tidemark:*",),
-        ("get", "mget", "getrange", "set", "del", "exists", "pttl", "info", *REDIS_SCRIPTS, *REDIS_CONNECTION),
+        ("get", "mget", "getrange", "scan", "set", "del", "exists", "pttl", "info", *REDIS_SCRIPTS, *REDIS_CONNECTION),
     ),
     "reader": (
         ("%RW~tidemark:e*", "%R~tidemark:watermark"),

@@ -19,12 +19,7 @@ from .progress import say
 
 APT_FOLDER = Path("/etc/apt")
 KEYRINGS = Path("/usr/share/keyrings")
-KEPT = {
-    "": ("usr", "lib", "lib64"),
-    "usr/share": ("mysql",),
-    "usr/bin": ("redis-*", "wrk"),
-    "usr/sbin": ("mysqld", "nginx"),
-}
+KEPT = {"": ("usr", "lib", "lib64"), "usr/share": ("mysql",), "usr/bin": ("redis-*", "wrk"), "usr/sbin": ("mysqld",)}
 UNUSED_LIBRARIES = ("usr/lib/*/perl*", "usr/lib/*/libperl*", "usr/lib/*/gconv", "usr/lib/systemd")
 
 

@@ -1,9 +1,13 @@
-"""A projector that kills or pauses itself: `python -m tests.faults.armed run`, AT=point:SIGNAL, armed by SIGUSR1."""
+"""A projector that kills or pauses itself: `python -m tests.faults.armed run`, AT=point:SIGNAL, armed by SIGUSR1.
+
+It says that it runs on another machine, so that a standby cannot see whether its process is alive.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 
@@ -39,13 +43,13 @@ class CommitListener(monitoring.CommandListener):
 
 
 def send_when_reached(stage: CacheStage, watermark: Watermark, following: Checkpoint, values: dict[str, bytes]) -> None:
-    if any(values.values()):
-        reached("before_apply")
+    reached("before_apply" if any(values.values()) else "before_tick")
     send(stage, watermark, following, values)
 
 
 send = CacheStage._send
 setattr(CacheStage, "_send", send_when_reached)  # noqa: B010 - mypy refuses a plain assignment to a method
+setattr(socket, "gethostname", lambda: "another-machine")  # noqa: B010
 monitoring.register(CommitListener())
 signal.signal(signal.SIGUSR1, lambda *_: armed.set())
 

@@ -1,11 +1,14 @@
-"""A TCP address that leads to one port and, once switched, to another: what a failover looks like to clients."""
+"""A TCP address that leads to one port and, once switched, to another: what a failover looks like to clients.
+
+It may also fall silent: connections stay open, nothing arrives, and nobody is told.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 PIECE_BYTES = 65_536
 
@@ -18,6 +21,8 @@ class Switch:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self.sockets: set[socket.socket] = set()
+        self.flowing = threading.Event()
+        self.flowing.set()
         self.threads = [_start(self._accept)]
 
     def __enter__(self) -> Switch:
@@ -25,6 +30,7 @@ class Switch:
 
     def __exit__(self, *exc_info: object) -> None:
         _shut(self.listener)
+        self.flowing.set()
         self.switch(0)
         for thread in self.threads:
             thread.join(timeout=10)
@@ -34,6 +40,15 @@ class Switch:
         self.target = target
         for one in list(self.sockets):
             _shut(one)
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """For the length of the block nothing passes, in either direction."""
+        self.flowing.clear()
+        try:
+            yield
+        finally:
+            self.flowing.set()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # the listener is shut at the end
@@ -53,6 +68,7 @@ class Switch:
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError), source:
             while piece := source.recv(PIECE_BYTES):
+                self.flowing.wait()
                 sink.sendall(piece)
         self.sockets.discard(source)
         _shut(sink)

@@ -1,0 +1,212 @@
+"""The audit finds exactly what is wrong while traffic goes on, repairs mend it, a clean system has no differences."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pytest
+import redis
+from pymongo import MongoClient
+
+from authorizer_lambda.settings import AuthSettings
+from authorizer_lambda.tokens import mint
+from binlog_projector.audit_source import SourceView
+from binlog_projector.audit_store import RepairQueue, RepairRequest
+from binlog_projector.batch import ENTITY_OF, keys_of
+from binlog_projector.changes import RowChange
+from binlog_projector.projections import document_id, project
+from binlog_projector.source import Connection, MySqlSource
+from binlog_projector.truth import touched_by
+from ops.stack import Stack
+from reader.read_model import COLLECTIONS, cache_key
+from tests.conftest import AUTH, empty_stores, service_environment
+from tests.harness import (
+    ROOT,
+    admin_connection,
+    assert_everything_is_equal,
+    run_sql,
+    wait_until,
+    wait_until_caught_up,
+    watermark,
+)
+from tests.services import Services, running_services
+from tests.traffic import POSTS, seed_rows, traffic, write_traffic
+from writer.schema import TABLES
+
+QUIET = range(POSTS + 1, POSTS + 6)  # posts that traffic does not write to
+Database = Any
+
+
+@dataclass(frozen=True)
+class System:
+    """What runs, with the rows that the corruptions below are about."""
+
+    stack: Stack
+    connection: Connection
+    services: Services
+
+    def audit(self, *options: str, status: int) -> dict[str, Any]:
+        """One pass; samples are looked at after one second."""
+        token = mint(AuthSettings.from_environ(AUTH), "s0", ["read"], 3600)
+        reader = {"TIDEMARK_AUDIT_READER_URL": self.services.reader_url, "TIDEMARK_AUDIT_READER_TOKEN": token}
+        command = [sys.executable, "-m", "binlog_projector", "audit", "--json", "--after", "1", *options]
+        environment = service_environment(self.stack) | reader
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stdout + done.stderr
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
+
+    def request(self, collection: str, id: int) -> RepairRequest:
+        """What an audit would ask for now."""
+        source = MySqlSource(self.stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], 4711)
+        mark = watermark(self.stack)
+        assert mark is not None
+        with source.consistent_snapshot() as snapshot:
+            truth = SourceView(snapshot.connection).truths(collection, [id])[id]
+        return RepairRequest(mark.build, str(snapshot.executed), truth)
+
+    def carry_out(self, *requests: RepairRequest) -> None:
+        """Until the projector has taken all requests out of the queue."""
+        with MongoClient[Any](self.stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
+            queue = RepairQueue(client)
+            queue.put(requests)
+            wait_until(lambda: not queue.waiting(), "the repairs to be carried out")
+
+    def read_quiet_posts(self) -> None:
+        for id in QUIET:
+            for path in (f"/post/{id}", f"/post/{id}/likes"):
+                assert self.services.read(path).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def system(shared_stack: Stack) -> Iterator[System]:
+    empty_stores(shared_stack)
+    with running_services(shared_stack) as services, admin_connection(shared_stack) as connection:
+        seed_rows(connection)
+        run_sql(
+            connection,
+            *(f"INSERT INTO posts (id, author_id, body) VALUES ({id}, 1, 'quiet')" for id in QUIET),
+            *(f"INSERT INTO likes (post_id, user_id) VALUES ({id}, 1), ({id}, 2)" for id in QUIET),
+            *(f"INSERT INTO comments (id, post_id, author_id, body) VALUES ({id}00, {id}, 1, 'c')" for id in QUIET),
+        )
+        wait_until_caught_up(shared_stack, connection)
+        yield System(shared_stack, connection, services)
+
+
+def corrupt_documents(of: Callable[[str], Database]) -> set[tuple[str, str]]:
+    """Every kind of damage that a document can have -> what the audit must call it."""
+    a, b, c, d, e = QUIET
+    of("posts").update_one({"_id": a}, {"$set": {"body": "not what was written"}})
+    of("posts").update_one({"_id": 7}, {"$inc": {"like_count": 3}})  # a busy one
+    of("users").update_one({"_id": 3}, {"$inc": {"following_count": -1}})
+    of("comments").delete_one({"_id": b * 100})
+    of("posts").delete_one({"_id": c})
+    of("posts").insert_one(
+        {"_id": 777, "author_id": 1, "body": "x", "hashtags": [], "created_at": "x", "updated_at": "x"}
+    )
+    of("comments").insert_one({"_id": "not a number", "created_at": "x"})
+    of("likes").delete_one({"_id": f"{d}:1"})
+    of("likes").update_one({"_id": f"{d}:2"}, {"$set": {"created_at": "2001-01-01T00:00:00.000000Z"}})
+    of("likes").insert_one({"_id": f"{e}:9", "post_id": e, "user_id": 9, "created_at": "2001-01-01T00:00:00.000000Z"})
+    return {
+        ("stale", f"posts:{a}"),
+        ("stale", "posts:7"),
+        ("stale", "users:3"),
+        ("missing", f"comments:{b * 100}"),
+        ("missing", f"posts:{c}"),
+        ("phantom", "posts:777"),
+        ("phantom", "comments:not a number"),
+        ("missing", f"likes:{d}:1"),
+        ("stale", f"likes:{d}:2"),
+        ("phantom", f"likes:{e}:9"),
+    }
+
+
+def corrupt_cache(cache: redis.Redis, epoch: str) -> set[tuple[str, str]]:
+    """An entity with another body under the same version, and a list with another id."""
+    post, likes = f"post:{QUIET[1]}", f"post:{QUIET[1]}:likes"
+    for key, old, new in ((post, b'"quiet"', b'"loud!"'), (likes, b"2,1", b"9,1")):
+        value = cache.get(cache_key(epoch, key))
+        assert isinstance(value, bytes)
+        assert old in value
+        cache.set(cache_key(epoch, key), value.replace(old, new), px=3_600_000)
+    return {("stale", post), ("stale", likes)}
+
+
+def differences(report: dict[str, Any], *what: str) -> set[tuple[str, str]]:
+    return {(one["kind"], one["name"]) for one in report["differences"] if one["what"] in what}
+
+
+def assert_clean(report: dict[str, Any]) -> None:
+    assert report["found"] == 0, report
+    assert report["verified_through"]["gtid_set"]
+    assert report["documents"]["consistent"] > POSTS, report
+
+
+def test_every_change_of_an_edge_shows_in_the_journal_by_a_list_that_its_primary_key_names() -> None:
+    """Else a repair could not know that an edge was touched: the rule of trace 15 for what has no key of its own."""
+    for name in COLLECTIONS.keys() - ENTITY_OF.keys():
+        row = dict.fromkeys(TABLES[name].columns, 1) | {"created_at": datetime(2026, 1, 1)}
+        for column in {*TABLES[name].columns} - {*TABLES[name].primary_key}:
+            other = row | {column: datetime(2026, 1, 2)}
+            changed = keys_of(project(RowChange(name, row, other)))
+            assert touched_by(name, document_id(name, row)) <= changed, (name, column)
+
+
+def test_a_repair_that_an_event_has_overtaken_is_dropped(system: System) -> None:
+    """Trace 15: what the audit read is older than what the stream has applied since."""
+    run_sql(system.connection, "UPDATE posts SET body = 'before' WHERE id = 50")
+    request = system.request("posts", 50)
+    run_sql(system.connection, "UPDATE posts SET body = 'after' WHERE id = 50")
+    wait_until_caught_up(system.stack, system.connection)
+    system.carry_out(request)
+    assert_everything_is_equal(system.stack, system.connection)
+
+
+def test_a_repair_of_what_is_still_to_come_counts_nothing_twice(system: System) -> None:
+    """Trace 15: the audit has read a comment whose event has not arrived."""
+    system.services.projector.popen.send_signal(signal.SIGSTOP)
+    run_sql(system.connection, "INSERT INTO comments (id, post_id, author_id, body) VALUES (77777, 50, 1, 'new')")
+    requests = [system.request("comments", 77777), system.request("posts", 50)]
+    system.services.projector.popen.send_signal(signal.SIGCONT)
+    system.carry_out(*requests)
+    wait_until_caught_up(system.stack, system.connection)
+    assert_everything_is_equal(system.stack, system.connection)
+
+
+def test_while_traffic_goes_on_a_clean_system_has_no_differences(system: System) -> None:
+    system.read_quiet_posts()
+    with traffic(system.stack, 1):
+        report = system.audit(status=0)
+    assert_clean(report)
+    assert report["samples"]["redis"]["consistent after 1 s"] > 0, report
+    assert report["samples"]["reader"]["consistent after 1 s"] > 0, report
+
+
+def test_it_finds_exactly_what_is_wrong_and_the_projector_repairs_it_while_traffic_goes_on(system: System) -> None:
+    write_traffic(system.connection, random.Random(2), 50)
+    wait_until_caught_up(system.stack, system.connection)
+    system.read_quiet_posts()
+    mark = watermark(system.stack)
+    assert mark is not None
+    with MongoClient[Any](system.stack.mongodb.admin_url) as client, traffic(system.stack, 2):
+        wrong = corrupt_documents(lambda name: client["tidemark"][f"{name}_b{mark.build}"])
+        with redis.Redis.from_url(system.stack.redis.admin_url) as cache:
+            wrong_entries = corrupt_cache(cache, mark.epoch)
+        found = system.audit(status=1)
+        assert differences(found, "document") == wrong
+        assert differences(found, "cache entry") == wrong_entries
+        assert found["verified_through"] is None
+        repaired = system.audit("--repair", status=0)
+        assert repaired["repaired"] == repaired["found"] >= len(wrong)
+        assert_clean(system.audit(status=0))
+    wait_until_caught_up(system.stack, system.connection)
+    assert_everything_is_equal(system.stack, system.connection)
