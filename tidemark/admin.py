@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from tidemark.one_write import OneWriteProtocol
 from tidemark.settings import Address
 
 Health = Callable[[], Awaitable[dict[str, str]]]  # part -> "ok", or what is wrong with it
@@ -60,6 +61,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=OneWriteProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,
