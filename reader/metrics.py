@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector
 
-from tidemark.tally import Tally
+from tidemark.tally import HistogramTally, Tally
 
 SERVICE = "reader"
 REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
@@ -22,50 +22,47 @@ class ReaderMetrics:
             "tidemark_cache_requests_total",
             "Things looked up: redis says hit, absent, miss, lease_wait, bypass or error; mongo hit, absent or error",
             ["layer", "entity", "result"],
-            registry=registry,
+            registry,
         )
         self.cache_fills = Tally(
             "tidemark_cache_fills_total",
             "Fills by outcome: stored, lease_lost, behind_watermark or error",
             ["entity", "result"],
-            registry=registry,
+            registry,
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = HistogramTally(
             "tidemark_http_request_duration_seconds",
             "Time from request to answer",
             ["service", "route", "method", "code"],
-            buckets=REQUEST_SECONDS,
-            registry=registry,
+            REQUEST_SECONDS,
+            registry,
         )
         self.decisions = Tally(
             "tidemark_authorizer_decisions_total",
             "Bearer tokens by where the decision came from and what it was",
             ["source", "result"],
-            registry=registry,
+            registry,
         )
         self.consistency = Tally(
             "tidemark_consistency_reads_total",
             "Reads with a consistency token: immediate, waited, mongo or failed",
             ["outcome"],
-            registry=registry,
+            registry,
         )
-        self.consistency_wait = Histogram(
+        self.consistency_wait = HistogramTally(
             "tidemark_consistency_wait_seconds",
             "How long reads waited for the watermark to contain their token",
-            buckets=REQUEST_SECONDS,
-            registry=registry,
+            [],
+            REQUEST_SECONDS,
+            registry,
         )
-        self.freshness = Histogram(
+        self.freshness = HistogramTally(
             "tidemark_freshness_bound_seconds",
             "How old an answer may be: now minus its oldest part's as-of",
-            buckets=FRESHNESS_SECONDS,
-            registry=registry,
+            [],
+            FRESHNESS_SECONDS,
+            registry,
         )
 
-        self._routes: dict[tuple[str, str, int], Histogram] = {}
-
     def observe_request(self, method: str, route: str, code: int, seconds: float) -> None:
-        key = (method, route, code)
-        if key not in self._routes:
-            self._routes[key] = self.request_seconds.labels(SERVICE, route, method, str(code))
-        self._routes[key].observe(seconds)
+        self.request_seconds.observe(seconds, SERVICE, route, method, code)

@@ -26,9 +26,9 @@ from reader.metrics import ReaderMetrics
 from reader.parts import Origin
 from tests.harness import ROOT
 from tidemark.settings import variables
-from tidemark.tally import Tally
+from tidemark.tally import HistogramTally, Tally
 
-Instrument = Counter | Gauge | Histogram | Tally
+Instrument = Counter | Gauge | Histogram | Tally | HistogramTally
 CODE = sorted(each.parent.name for each in ROOT.glob("*/__init__.py") if each.parent.name != "tests")
 WITHOUT_DEFAULT = {"-", "none"}
 CONFIGURATION, METRICS = "docs/configuration.md", "docs/metrics.md"
@@ -109,7 +109,7 @@ def instruments(service: str) -> dict[str, Instrument]:
 
 
 def name_of(instrument: Instrument) -> str:
-    if isinstance(instrument, Tally):
+    if isinstance(instrument, Tally | HistogramTally):
         return instrument.name
     family = next(iter(instrument.describe()))
     return f"{family.name}_total" if family.type == "counter" else family.name
@@ -143,7 +143,7 @@ def test_every_metric_is_documented_with_its_services_and_labels_and_every_docum
 
 def assert_labels(instrument: Instrument, labels: list[str]) -> None:
     """An instrument of Prometheus refuses any other labels than its own; one without labels refuses them all."""
-    if isinstance(instrument, Tally):
+    if isinstance(instrument, Tally | HistogramTally):
         assert [*instrument.labels] == labels
     elif labels:
         instrument.labels(**dict.fromkeys(labels, "x"))

@@ -1,17 +1,22 @@
-"""Counters for hot paths: an addition to a dict there, a metric only when somebody scrapes."""
+"""Metrics for hot paths: an addition there, and what Prometheus wants to see only when it scrapes.
+
+One event loop adds to them, so there are no locks.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 
 class Tally(Collector):
-    """A labelled counter. One event loop adds to it, so there is no lock; `name` ends in _total."""
+    """A labelled counter; `name` ends in _total."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self.name = name
@@ -28,4 +33,32 @@ class Tally(Collector):
         family = CounterMetricFamily(self.name.removesuffix("_total"), self.documentation, labels=self.labels)
         for values, count in self.counts.copy().items():
             family.add_metric(values, count)
+        yield family
+
+
+class HistogramTally(Collector):
+    """A labelled histogram; `bounds` are the upper ends of its buckets, ascending."""
+
+    def __init__(
+        self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float], registry: CollectorRegistry
+    ) -> None:
+        self.name = name
+        self.documentation = documentation
+        self.labels = labels
+        self.bounds = bounds
+        self.counts: dict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * (len(bounds) + 1))
+        self.sums: dict[tuple[object, ...], float] = defaultdict(float)
+        registry.register(self)
+
+    def observe(self, amount: float, *values: object) -> None:
+        """Count one event of this size with these values of the labels, in their order."""
+        self.counts[values][bisect_left(self.bounds, amount)] += 1
+        self.sums[values] += amount
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        family = HistogramMetricFamily(self.name, self.documentation, labels=self.labels)
+        names = [f"{bound:g}" for bound in self.bounds] + ["+Inf"]
+        for values, counts in self.counts.copy().items():
+            buckets = list(zip(names, accumulate(counts), strict=True))
+            family.add_metric([str(value) for value in values], buckets, self.sums[values])
         yield family
