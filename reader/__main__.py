@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from tidemark.admin import AddressUnavailable, admin_app, serve
 from tidemark.settings import SettingError, effective, load
 from tidemark.workers import serve_workers
 
+OBJECTS_PER_COLLECTION = 50_000
 EPILOG = "Settings are read from TIDEMARK_* variables: see docs/configuration.md. Exit status 2 for a bad one."
 
 
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(settings: ReaderSettings, auth: AuthSettings, workers: int) -> int:
     def apps() -> tuple[ASGIApp, ASGIApp]:
         reader = Reader(settings, auth)
+        _spare_garbage_collection()
         return reader.app, admin_app(reader.metrics.registry, reader.ready)
 
     if workers > 1:
@@ -50,6 +53,14 @@ def _serve(settings: ReaderSettings, auth: AuthSettings, workers: int) -> int:
     app, admin = apps()
     uvloop.run(serve([(app, settings.bind), (admin, settings.admin_bind)]))
     return 0
+
+
+def _spare_garbage_collection() -> None:
+    """What is there after the start stays, and requests leave hardly any cycles: looking seldom, and only at what is
+    new, takes a tenth off the time of a read."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(OBJECTS_PER_COLLECTION)
 
 
 if __name__ == "__main__":
