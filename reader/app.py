@@ -17,24 +17,24 @@ from authorizer_lambda.settings import AuthSettings
 from reader.cache import Cache
 from reader.consistency import Consistency
 from reader.document_store import DocumentStore
-from reader.endpoints import EntityEndpoint, Services, feed, hashtag, listing_endpoint, openapi
+from reader.endpoints import Services, entity, feed, hashtag, listing, openapi
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.queries import Queries
 from reader.read_model import LISTINGS, POST, USER
 from reader.read_through import DocumentsOnly, ReadThrough
 from reader.settings import ReaderSettings
-from tidemark.http import EXCEPTION_HANDLERS, BodyLimit, RequestContext
+from tidemark.http import EXCEPTION_HANDLERS, RequestContext
 from tidemark.problem import Problem, problem_response
 
 PUBLIC_PATHS = frozenset({"/openapi.json"})
 RETRY_AFTER = {"retry-after": "1"}
 ROUTES = [
-    Route("/post/{id}", EntityEndpoint(POST), methods=["GET"]),
-    Route("/user/{id}", EntityEndpoint(USER), methods=["GET"]),
-    *(Route(listing.path, listing_endpoint(listing)) for listing in LISTINGS),
-    Route("/feed", feed),
-    Route("/hashtag/{tag}", hashtag),
+    Route("/post/{id}", entity(POST), methods=["GET"]),
+    Route("/user/{id}", entity(USER), methods=["GET"]),
+    *(Route(kind.path, listing(kind), methods=["GET"]) for kind in LISTINGS),
+    Route("/feed", feed(), methods=["GET"]),
+    Route("/hashtag/{tag}", hashtag(), methods=["GET"]),
     Route("/openapi.json", openapi),
 ]
 
@@ -52,7 +52,6 @@ class Reader:
             routes=ROUTES,
             middleware=[
                 Middleware(RequestContext, observe=self.metrics.observe_request),
-                Middleware(BodyLimit),
                 Middleware(BearerAuthMiddleware, auth, public_paths=PUBLIC_PATHS, clock=clock, on_decision=decisions),
             ],
             exception_handlers={**EXCEPTION_HANDLERS, DocumentsUnavailable: on_documents_unavailable},
@@ -71,7 +70,7 @@ class Reader:
         return {"reads": "ok", **{f"degraded: {store}": "ok" for store in wrong}}
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[dict[str, Services]]:
         settings = self._settings
         cache = Cache(settings.redis_url)
         documents = DocumentStore.connect(settings.mongodb_url, settings.mongodb_reads)
@@ -83,10 +82,9 @@ class Reader:
             self.metrics,
             settings.max_waiters,
         )
-        app.state.services = Services(consistency, settings, self.metrics, self._clock)
         self._stores = cache, documents
         try:
-            yield
+            yield {"services": Services(consistency, settings, self.metrics, self._clock)}
         finally:
             self._stores = None
             await things.aclose()

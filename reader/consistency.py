@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import cookie_parser
 
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
@@ -108,18 +108,30 @@ def _is_met(answer: Answer, need: Need) -> bool:
     return all(need.is_met_by(part.proof) for part in answer.parts)
 
 
-def need_of(request: Request, keys: ConsistencyKeys, now: float, max_wait_seconds: float) -> Need | None:
-    """What the request's token asks for (the header's, else the cookie's). Raises Problem 400 for a bad one."""
-    tokens = request.headers.getlist(HEADER)
-    token = tokens[0] if tokens else request.cookies.get(COOKIE)
+def need_of(
+    headers: Mapping[bytes, Sequence[bytes]], keys: ConsistencyKeys, now: float, max_wait_seconds: float
+) -> Need | None:
+    """What the request's token asks for (the header's, else the cookie's). Raises Problem 400 for a bad one.
+
+    `headers`: values by lower-case name.
+    """
+    token = _token(headers)
     if token is None:
         return None
-    if len(tokens) > 1:
-        raise Problem(400, "invalid-consistency-token", "There may be one token only.", HEADER)
     try:
         gtids = verify(token, keys, now)
     except InvalidConsistencyToken as error:
         raise Problem(400, "invalid-consistency-token", f"{str(error).capitalize()}.", HEADER) from error
-    preferred = WAIT.search(",".join(request.headers.getlist("prefer")))
+    preferred = WAIT.search(b",".join(headers.get(b"prefer", ())).decode("latin-1"))
     wished = float(preferred[1]) if preferred else DEFAULT_WAIT_SECONDS
     return Need(gtids, min(wished, max_wait_seconds), preferred is not None)
+
+
+def _token(headers: Mapping[bytes, Sequence[bytes]]) -> str | None:
+    tokens = headers.get(HEADER.lower().encode(), ())
+    if len(tokens) > 1:
+        raise Problem(400, "invalid-consistency-token", "There may be one token only.", HEADER)
+    if tokens:
+        return tokens[0].decode("latin-1")
+    cookies = "; ".join([value.decode("latin-1") for value in headers.get(b"cookie", ())])
+    return cookie_parser(cookies).get(COOKIE)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple
+from operator import attrgetter
+
+import msgspec
 
 from reader.read_model import Entity, Entry, Listing, Watermark, decode
+
+AS_OF, RANK = attrgetter("as_of"), attrgetter("rank")
 
 
 class Origin(Enum):
@@ -23,23 +26,20 @@ class Origin(Enum):
     NO_WATERMARK = "redis; fwd=bypass; detail=no-watermark"
     UNAVAILABLE = "redis; fwd=bypass; detail=unavailable"
 
-    @property
-    def cache_status(self) -> str:
-        return self.value
+    def __init__(self, cache_status: str) -> None:
+        self.cache_status = cache_status
+        self.rank = len(type(self).__members__)
 
 
-_RANKS = {origin: rank for rank, origin in enumerate(Origin)}
-
-
-class Wanted(NamedTuple):
+class Wanted:
     """One cached thing: an entity by its id, or the first page of a list by its parent's id."""
 
-    kind: Entity | Listing
-    id: int
+    __slots__ = ("id", "key", "kind")
 
-    @property
-    def key(self) -> str:
-        return self.kind.key(self.id)
+    def __init__(self, kind: Entity | Listing, id: int) -> None:
+        self.kind = kind
+        self.id = id
+        self.key = kind.key(id)
 
     @property
     def label(self) -> str:
@@ -47,8 +47,7 @@ class Wanted(NamedTuple):
         return self.kind.name if isinstance(self.kind, Entity) else f"{self.kind.parent.name}_{self.kind.name}"
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """One thing that was read. `proof` is the watermark of its MGET, or the checkpoint read before its document."""
 
     entry: Entry
@@ -68,16 +67,16 @@ def part(value: bytes, proof: Watermark, origin: Origin) -> Part:
     return Part(entry, proof, origin)
 
 
-def present_parts(values: Mapping[str, bytes | None], proof: Watermark) -> dict[str, Part]:
-    """Key -> part for the keys that the cache had; those without a value, or with a lease, are left out."""
-    entries = {key: decode(value) for key, value in values.items()}
-    return {key: Part(entry, proof, Origin.HIT) for key, entry in entries.items() if entry is not None}
+def present_part(value: bytes | None, proof: Watermark) -> Part | None:
+    """The part of what the cache had under a key, if that is neither nothing nor a lease."""
+    entry = decode(value)
+    return None if entry is None else Part(entry, proof, Origin.HIT)
 
 
-def oldest(parts: Iterable[Part]) -> Watermark:
+def oldest(parts: Sequence[Part]) -> Watermark:
     """The proof of the part with the earliest `as_of`: it bounds the whole answer."""
-    return min((part.proof for part in parts), key=lambda proof: proof.as_of)
+    return min([part.proof for part in parts], key=AS_OF)
 
 
-def worst(parts: Iterable[Part]) -> Origin:
-    return max((part.origin for part in parts), key=_RANKS.__getitem__)
+def worst(parts: Sequence[Part]) -> Origin:
+    return max([part.origin for part in parts], key=RANK)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from reader.document_store import DocumentStore, View
 from reader.metrics import ReaderMetrics
@@ -17,8 +18,7 @@ MAX_HINTS = 100_000
 NOTHING: Mapping[str, Part] = {}
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A JSON body, or None: there is no such thing. `version` names exactly these bytes; `parts` are all that was read,
     so the answer is as fresh as the oldest of them."""
 
@@ -28,8 +28,7 @@ class Answer:
     next_cursor: str | None = None
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """An entity as clients see it, and the parts it is made of."""
 
     body: bytes
@@ -43,18 +42,19 @@ class Queries:
         self._things = things
         self._documents = documents
         self._metrics = metrics
-        self._hints: dict[tuple[str, int], int] = {}
+        self._hints: dict[str, Wanted] = {}
 
     async def entity(self, entity: Entity, id: int) -> Answer:
-        one, hint = Wanted(entity, id), self._hints.get((entity.name, id))
-        parts = await self._things.get([one, Wanted(USER, hint)] if hint else [one])
+        one = Wanted(entity, id)
+        author = self._hints.get(one.key)
+        parts = await self._things.get([one, author] if author else [one])
         found = parts[one.key]
         if not found.entry.present:
             return _absent(found)
         [item] = await self._complete(entity, [found], parts)
         if entity.name in AUTHORED:
-            self._remember_author(entity, id, int(found.entry.head))
-        return Answer(item.body, f"{MODEL_VERSION}.{'.'.join(part.version for part in item.parts)}", item.parts)
+            self._remember_author(one, int(found.entry.head))
+        return Answer(item.body, f"{MODEL_VERSION}.{'.'.join([part.version for part in item.parts])}", item.parts)
 
     async def listing(self, listing: Listing, parent_id: int, page: Page) -> Answer:
         """A page of a list; absent if its parent is."""
@@ -77,11 +77,14 @@ class Queries:
         ids = await self._ids("hashtag", lambda view: self._documents.tagged(view, tag.lower(), page))
         return await self._page(POST, ids)
 
-    def _remember_author(self, entity: Entity, id: int, author_id: int) -> None:
+    def _remember_author(self, authored: Wanted, author_id: int) -> None:
         """So that the next MGET asks for both at once; a hint that is wrong costs one more."""
+        known = self._hints.get(authored.key)
+        if known is not None and known.id == author_id:
+            return
         if len(self._hints) >= MAX_HINTS:
             self._hints.clear()
-        self._hints[entity.name, id] = author_id
+        self._hints[authored.key] = Wanted(USER, author_id)
 
     async def _ids(self, label: str, read: Callable[[View], Awaitable[bytes]]) -> Part:
         """A page that has no key in the cache: nobody could delete pages of every cursor and limit by name."""
@@ -106,19 +109,19 @@ class Queries:
         """The entities' bodies, with their authors where they have one; some authors may be `known` already."""
         if entity.name not in AUTHORED:
             return [Item(part.entry.body, (part,)) for part in found]
-        authors = await self._authors({int(part.entry.head) for part in found}, known)
-        return [_authored(part, authors[int(part.entry.head)]) for part in found]
+        authors = [Wanted(USER, int(part.entry.head)) for part in found]
+        if not all(one.key in known and known[one.key].entry.present for one in authors):
+            known = await self._authors({one.key: one for one in authors}, known)
+        return [_authored(part, known[author.key]) for part, author in zip(found, authors, strict=True)]
 
-    async def _authors(self, ids: Iterable[int], known: Mapping[str, Part]) -> dict[int, Part]:
-        """Author by id. What the cache calls absent is asked of MongoDB: it was read under another watermark than
-        the post."""
-        wanted = {id: Wanted(USER, id) for id in ids}
-        found = {one.key: known[one.key] for one in wanted.values() if one.key in known}
-        found |= await self._things.get([one for one in wanted.values() if one.key not in found])
-        absent = [one for one in wanted.values() if not found[one.key].entry.present]
+    async def _authors(self, wanted: Mapping[str, Wanted], known: Mapping[str, Part]) -> Mapping[str, Part]:
+        """`known` with all authors. What the cache calls absent is asked of MongoDB: it was read under another
+        watermark than the post."""
+        found = {**known, **await self._things.get([one for key, one in wanted.items() if key not in known])}
+        absent = [one for key, one in wanted.items() if not found[key].entry.present]
         if absent:
             found |= await self._things.from_documents(absent, Origin.MISS)
-        return {id: found[one.key] for id, one in wanted.items()}
+        return found
 
 
 def _authored(found: Part, author: Part) -> Item:

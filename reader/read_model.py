@@ -224,8 +224,7 @@ def encode_page(version: int, ids: list[int], next_cursor: str | None) -> bytes:
     return VALUE + encode_version(version) + (next_cursor or "").encode() + b"\n" + b",".join(b"%d" % id for id in ids)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A cached value taken apart. `present` is False for a known absence."""
 
     present: bool

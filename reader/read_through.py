@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
 from reader import parts
-from reader.cache import Cache, Lease
+from reader.cache import Cache, Lease, Lookup
 from reader.document_store import DocumentStore, View
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
-from reader.parts import Origin, Part, Wanted, present_parts
+from reader.parts import Origin, Part, Wanted, present_part
 from reader.read_model import ABSENT, Watermark, absent_ttl_ms, value_ttl_ms
 
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
@@ -70,10 +70,9 @@ class ReadThrough:
         except CacheBypassed as bypassed:
             self._count("redis", asked.values(), "error" if bypassed.origin is Origin.UNAVAILABLE else "bypass")
             return await self._join(list(asked.values()), partial(self.from_documents, origin=bypassed.origin))
-        found = present_parts({key: lookup.values[key] for key in asked}, lookup.watermark)
-        missing = [one for key, one in asked.items() if key not in found]
-        self._count_found(asked.values(), found)
-        if missing:
+        found = self._found(asked.values(), lookup)
+        if len(found) < len(asked):
+            missing = [one for key, one in asked.items() if key not in found]
             found |= await self._join(missing, partial(self._miss, epoch=lookup.watermark.epoch))
         return found
 
@@ -96,6 +95,16 @@ class ReadThrough:
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
+
+    def _found(self, wanted: Iterable[Wanted], lookup: Lookup) -> dict[str, Part]:
+        found = {}
+        for one in wanted:
+            part = present_part(lookup.values[one.key], lookup.watermark)
+            if part is not None:
+                found[one.key] = part
+            result = "miss" if part is None else "hit" if part.entry.present else "absent"
+            self._metrics.cache_requests.add("redis", one.label, result)
+        return found
 
     async def _join(self, wanted: Sequence[Wanted], flight: Flight) -> dict[str, Part]:
         """Each key is read by one flight at a time, in a task of its own: a caller that is cancelled ends nothing."""
@@ -150,7 +159,8 @@ class ReadThrough:
                 lookup = await self._cache.get([one.key for one in wanted])
             except CacheBypassed as bypassed:
                 return await self.from_documents(wanted, bypassed.origin)
-            found = present_parts({one.key: lookup.values[one.key] for one in wanted}, lookup.watermark)
+            looked = {one.key: present_part(lookup.values[one.key], lookup.watermark) for one in wanted}
+            found = {key: part for key, part in looked.items() if part is not None}
             if len(found) == len(wanted):
                 return found
         left = [one for one in wanted if one.key not in found]
@@ -171,11 +181,6 @@ class ReadThrough:
 
     def _ttl_ms(self, value: bytes) -> int:
         return (absent_ttl_ms if value.startswith(ABSENT) else value_ttl_ms)(self._fraction())
-
-    def _count_found(self, wanted: Iterable[Wanted], found: Mapping[str, Part]) -> None:
-        for one in wanted:
-            part = found.get(one.key)
-            self._count("redis", [one], "miss" if part is None else "hit" if part.entry.present else "absent")
 
     def _count(self, layer: str, wanted: Iterable[Wanted], result: str) -> None:
         for one in wanted:

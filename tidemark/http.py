@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 import uuid
@@ -28,12 +29,14 @@ class RequestContext:
     def __init__(self, app: ASGIApp, observe: Observe) -> None:
         self.app = app
         self.observe = observe
+        process = uuid.uuid4().hex
+        self._new_ids = (f"{process}-{number}".encode() for number in itertools.count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = _given_id(scope) or next(self._new_ids)
         started = time.perf_counter()
         status = 0
 
@@ -98,9 +101,11 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 EXCEPTION_HANDLERS: Mapping[Any, ExceptionHandler] = {Problem: on_problem, HTTPException: on_http_exception}
 
 
-def _request_id(scope: Scope) -> bytes:
-    given: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+def _given_id(scope: Scope) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value if REQUEST_ID.fullmatch(value) else None
+    return None
 
 
 def _route(scope: Scope) -> str:
