@@ -57,7 +57,7 @@ class HistogramTally(Collector):
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         family = HistogramMetricFamily(self.name, self.documentation, labels=self.labels)
-        names = [f"{bound:g}" for bound in self.bounds] + ["+Inf"]
+        names = [str(float(bound)) for bound in self.bounds] + ["+Inf"]
         for values, counts in self.counts.copy().items():
             buckets = list(zip(names, accumulate(counts), strict=True))
             family.add_metric([str(value) for value in values], buckets, self.sums[values])
