@@ -35,6 +35,7 @@ VARIABLES = (
     Variable("binlog_order_commits", "ON", "SET PERSIST binlog_order_commits = ON"),
     Variable("log_replica_updates", "ON", "start mysqld with --log-replica-updates"),
 )
+RETENTION = "binlog_expire_logs_seconds"
 GRANTS = ("REPLICATION SLAVE", "REPLICATION CLIENT", "SELECT", "LOCK TABLES")
 
 
@@ -50,6 +51,11 @@ def check_source(source: MySqlSource, retention_hours: int) -> list[Finding]:
             *(_table(connection, name) for name in TABLES),
             _cascades(connection),
         ]
+
+
+def retention_seconds(checks: list[Finding]) -> float:
+    """For how long the source keeps its binlog; 0: for ever."""
+    return next(float(check.found) for check in checks if check.name == RETENTION)
 
 
 def demand(checks: list[Finding]) -> None:
@@ -71,9 +77,9 @@ def _retention(connection: Connection, hours: int) -> Finding:
     purging = query_rows(connection, "SHOW GLOBAL VARIABLES WHERE Variable_name = 'binlog_expire_logs_auto_purge'")
     kept_for_ever = seconds == 0 or (bool(purging) and purging[0][1] == "OFF")
     return Finding(
-        "binlog_expire_logs_seconds",
+        RETENTION,
         kept_for_ever or seconds >= hours * 3600,
-        str(seconds),
+        "0" if kept_for_ever else str(seconds),
         f"at least {hours * 3600} (the longest outage to survive)",
         f"SET PERSIST binlog_expire_logs_seconds = {max(hours, 1) * 3600}, or lower "
         "TIDEMARK_MIN_BINLOG_RETENTION_HOURS",

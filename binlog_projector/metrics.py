@@ -59,6 +59,11 @@ class ProjectorMetrics:
         self.repairs = Counter(
             "tidemark_projector_repairs_total", "Repairs asked for by audits", ["outcome"], registry=registry
         )
+        self.binlog_expire = Gauge(
+            "tidemark_source_binlog_expire_seconds",
+            "For how long MySQL keeps its binlog; 0: for ever",
+            registry=registry,
+        )
         self.leader = Gauge("tidemark_projector_leader", "1 while this projector holds the lease", registry=registry)
         self.seq = Gauge("tidemark_projector_seq", "Last batch by stage", ["stage"], registry=registry)
         self._as_of_seconds = clock()

@@ -16,7 +16,7 @@ import structlog
 
 from binlog_projector.batch import Batcher
 from binlog_projector.cache import CacheStage, Client
-from binlog_projector.checks import check_source, demand
+from binlog_projector.checks import check_source, demand, retention_seconds
 from binlog_projector.control_store import ControlStore
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import CacheUnavailable, PositionLost, Retry, SourceBehind, StandDown
@@ -117,7 +117,9 @@ class Projector:
     @contextlib.contextmanager
     def _opened(self, epoch: int) -> Iterator[tuple[DocumentStore, Stream]]:
         """The serving build and the stream right behind it; the first time, a snapshot makes both."""
-        demand(check_source(self.source, self.retention_hours))
+        checks = check_source(self.source, self.retention_hours)
+        demand(checks)
+        self.health.metrics.binlog_expire.set(retention_seconds(checks))
         documents = self.control.open_serving(epoch)
         if documents is None:
             documents, stream = take_snapshot(self.source, self.control, epoch)

@@ -19,7 +19,12 @@ from .progress import say
 
 APT_FOLDER = Path("/etc/apt")
 KEYRINGS = Path("/usr/share/keyrings")
-KEPT = {"": ("usr", "lib", "lib64"), "usr/share": ("mysql",), "usr/bin": ("redis-*", "wrk"), "usr/sbin": ("mysqld",)}
+KEPT = {
+    "": ("usr", "lib", "lib64"),
+    "usr/share": ("mysql",),
+    "usr/bin": ("redis-*", "wrk", "prom*"),
+    "usr/sbin": ("mysqld",),
+}
 UNUSED_LIBRARIES = ("usr/lib/*/perl*", "usr/lib/*/libperl*", "usr/lib/*/gconv", "usr/lib/systemd")
 
 

@@ -90,6 +90,14 @@ def _wrk_from_packages() -> Program:
     return _from_packages("wrk", "wrk")
 
 
+def _prometheus_from_packages() -> Program:
+    return _from_packages("prometheus", "prometheus")
+
+
+def _promtool_from_packages() -> Program:
+    return _from_packages("promtool", "prometheus")
+
+
 def _mongod_from_wheel() -> Program:
     if platform.machine() != "x86_64":
         raise ProgramMissing(
@@ -121,6 +129,8 @@ MONGOD = Wanted("MongoDB", "mongod", re.compile(r"db version v(\d+)\."), 6, _mon
 REDIS = Wanted("Redis", "redis-server", re.compile(r"server v=(\d+)\."), 7, _redis_from_packages)
 
 
+PROMETHEUS = Wanted("Prometheus", "prometheus", re.compile(r"version (\d+)\."), 2, _prometheus_from_packages)
+PROMTOOL = Wanted("promtool", "promtool", re.compile(r"version (\d+)\."), 2, _promtool_from_packages)
 WRK = Wanted("wrk", "wrk", re.compile(r"wrk (?:debian/)?(\d+)\."), 4, _wrk_from_packages)
 
 
@@ -128,6 +138,18 @@ WRK = Wanted("wrk", "wrk", re.compile(r"wrk (?:debian/)?(\d+)\."), 4, _wrk_from_
 def wrk() -> Program:
     """The HTTP load generator of the benchmarks, 4 or newer."""
     return WRK.find()
+
+
+@cache
+def prometheus() -> Program:
+    """The Prometheus server, 2 or newer, for the tests of dashboards."""
+    return PROMETHEUS.find()
+
+
+@cache
+def promtool() -> Program:
+    """Prometheus' own checker of configuration and alerts."""
+    return PROMTOOL.find()
 
 
 @cache
