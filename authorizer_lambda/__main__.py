@@ -1,12 +1,15 @@
-"""Commands: `python -m authorizer_lambda mint` prints a development token."""
+"""Commands: `mint` prints a development token, `serve` decides for a reverse proxy (nginx: auth_request)."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+from authorizer_lambda.forward_auth import ForwardAuth
 from authorizer_lambda.settings import AuthSettings, SettingsError
 from authorizer_lambda.tokens import InvalidToken, mint
 
@@ -20,7 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = AuthSettings.from_environ(os.environ)
-        print(mint(settings, options.sub, options.scope.split(), options.lifetime))
+        if options.command == "serve":
+            _serve(settings, options.bind)
+        else:
+            print(mint(settings, options.sub, options.scope.split(), options.lifetime))
     except SettingsError as error:
         return _fail(str(error))
     except InvalidToken as error:
@@ -35,7 +41,23 @@ def _parser() -> argparse.ArgumentParser:
     minting.add_argument("--sub", required=True, help="whose token: any visible ASCII text, up to 128 characters")
     minting.add_argument("--scope", default="read", help='"read", "write" or "read write" (default: read)')
     minting.add_argument("--lifetime", type=int, default=3600, help="seconds, up to 86400 (default: 3600)")
+    serving = commands.add_parser("serve", help="answer a reverse proxy that asks whether a request may pass")
+    serving.add_argument("--bind", type=_address, default="127.0.0.1:8003", help="host:port (default: %(default)s)")
     return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def _serve(settings: AuthSettings, bind: tuple[str, int]) -> None:
+    import uvicorn  # not in the Lambda's package, which has no use for this command
+
+    host, port = bind
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends at the first one, and then raises it once more
+    options: dict[str, Any] = {"access_log": False, "log_level": "warning", "server_header": False}
+    uvicorn.run(ForwardAuth(settings), host=host, port=port, lifespan="off", proxy_headers=False, **options)
 
 
 def _fail(message: str) -> int:

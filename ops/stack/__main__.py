@@ -1,4 +1,4 @@
-"""`python -m ops.stack up|down|status`: the local MySQL, MongoDB and Redis of one folder."""
+"""`python -m ops.stack up|down|status`: the local MySQL, MongoDB and Redis of one folder; `accounts`: on others."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from .cache import locked
 from .errors import StackError
+from .given_accounts import make_given_accounts
 from .local_stack import Stack
 from .process import launch_detached, launched_below, stop_processes
 from .progress import say
@@ -67,6 +68,13 @@ def status(arguments: argparse.Namespace) -> int:
     return 0 if word == "up" else 1
 
 
+def accounts(arguments: argparse.Namespace) -> int:
+    """Make the services' accounts, as TIDEMARK_*_URL names them, on the servers of TIDEMARK_*_ADMIN_URL."""
+    made = make_given_accounts(external_urls(os.environ), os.environ)
+    print(json.dumps({"accounts": made}) if arguments.json else "\n".join(made))
+    return 0
+
+
 def external_urls(environment: Mapping[str, str]) -> dict[str, str]:
     """Administrators' URLs of servers to use instead of starting one: store -> URL."""
     names = {store: f"TIDEMARK_{store.upper()}_ADMIN_URL" for store in STORES}
@@ -92,12 +100,13 @@ def _row(name: str, summary: dict[str, Any]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ops.stack", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="up|down|status")
-    for command in (up, down, status):
+    commands = parser.add_subparsers(required=True, metavar="up|down|status|accounts")
+    for command in (up, down, status, accounts):
         one = commands.add_parser(command.__name__, help=command.__doc__)
         one.set_defaults(command=command)
         one.add_argument("--json", action="store_true", help="print one JSON object")
-        one.add_argument("--dir", type=Path, default=DIRECTORY, help="the folder of the stack (default: %(default)s)")
+        if command is not accounts:
+            one.add_argument("--dir", type=Path, default=DIRECTORY, help="the stack's folder (default: %(default)s)")
         if command is up:
             for store in STORES:
                 one.add_argument(f"--{store}-port", type=int, help="a port instead of a free one")

@@ -23,7 +23,7 @@ KEPT = {
     "": ("usr", "lib", "lib64"),
     "usr/share": ("mysql",),
     "usr/bin": ("redis-*", "wrk", "prom*"),
-    "usr/sbin": ("mysqld",),
+    "usr/sbin": ("mysqld", "nginx"),
 }
 UNUSED_LIBRARIES = ("usr/lib/*/perl*", "usr/lib/*/libperl*", "usr/lib/*/gconv", "usr/lib/systemd")
 

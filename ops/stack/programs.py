@@ -38,38 +38,39 @@ class Program:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One server program: what it is called, what its `--version` must say, and where to get it otherwise."""
+    """One server program: what it is called, what it must say of its version, and where to get it otherwise."""
 
     product: str
     executable: str
     version: re.Pattern[str]
     oldest: int
     download: Callable[[], Program]
+    asked: str = "--version"
 
     def find(self) -> Program:
         """The program on PATH, else the download; raises ProgramMissing or DownloadFailed."""
         path = shutil.which(self.executable)
         if path is not None:
-            said = _version_of((path,))
+            said = _version_of((path,), self.asked)
             if (found := self.version.search(said)) and int(found[1]) >= self.oldest:
                 return Program((path,), said)
             say(f"not using {path}, which says {said!r}: {self.product} {self.oldest} or newer is needed")
         return self.download()
 
 
-def _version_of(command: tuple[str, ...]) -> str:
-    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False, cwd="/")
+def _version_of(command: tuple[str, ...], asked: str = "--version") -> str:
+    done = subprocess.run([*command, asked], capture_output=True, text=True, check=False, cwd="/")
     return (done.stdout.strip() or done.stderr.strip() or f"nothing (status {done.returncode})").splitlines()[0]
 
 
-def _from_packages(executable: str, *alternatives: str) -> Program:
+def _from_packages(executable: str, *alternatives: str, asked: str = "--version") -> Program:
     home = cache_folder() / f"{alternatives[0]}-{platform.machine()}"
     completed(home, lambda folder: apt.fetch(alternatives, cache_folder() / "apt", folder))
     binary = next(iter(home.glob(f"usr/*bin/{executable}")), None)
     if binary is None:
         raise ProgramMissing(f"{home} holds no {executable}: remove that folder and try again")
     command = (*_loader(home), str(binary))
-    return Program(command, _version_of(command), home)
+    return Program(command, _version_of(command, asked), home)
 
 
 def _loader(home: Path) -> tuple[str, ...]:
@@ -96,6 +97,10 @@ def _prometheus_from_packages() -> Program:
 
 def _promtool_from_packages() -> Program:
     return _from_packages("promtool", "prometheus")
+
+
+def _nginx_from_packages() -> Program:
+    return _from_packages("nginx", "nginx", asked="-v")
 
 
 def _mongod_from_wheel() -> Program:
@@ -132,6 +137,7 @@ REDIS = Wanted("Redis", "redis-server", re.compile(r"server v=(\d+)\."), 7, _red
 PROMETHEUS = Wanted("Prometheus", "prometheus", re.compile(r"version (\d+)\."), 2, _prometheus_from_packages)
 PROMTOOL = Wanted("promtool", "promtool", re.compile(r"version (\d+)\."), 2, _promtool_from_packages)
 WRK = Wanted("wrk", "wrk", re.compile(r"wrk (?:debian/)?(\d+)\."), 4, _wrk_from_packages)
+NGINX = Wanted("nginx", "nginx", re.compile(r"nginx/(\d+)\."), 1, _nginx_from_packages, asked="-v")
 
 
 @cache
@@ -150,6 +156,11 @@ def prometheus() -> Program:
 def promtool() -> Program:
     """Prometheus' own checker of configuration and alerts."""
     return PROMTOOL.find()
+
+
+def nginx() -> Program:
+    """The reverse proxy of docker/nginx."""
+    return NGINX.find()
 
 
 @cache

@@ -15,6 +15,7 @@ from redis.retry import Retry
 from ops.stack import Stack
 from ops.stack.accounts import ACCOUNTS, create_accounts
 from ops.stack.errors import StackError
+from ops.stack.given_accounts import make_given_accounts
 from ops.stack.urls import mysql_arguments
 
 ACCESS_DENIED = {1044, 1045, 1142, 1227, 1370}
@@ -237,3 +238,12 @@ def test_a_server_that_cannot_be_reached_is_named_without_its_password(store: st
     with pytest.raises(StackError, match=rf"the accounts of {store} cannot be made at 127\.0\.0\.1:1") as caught:
         create_accounts(store, url, dict.fromkeys(("admin", *ACCOUNTS[store]), "hush"))
     assert "hush" not in str(caught.value)
+
+
+def test_an_account_without_a_password_that_was_chosen_is_named_before_anything_is_made() -> None:
+    urls = {
+        "TIDEMARK_PROJECTOR_REDIS_URL": "redis://projector:x@h/0",
+        "TIDEMARK_READER_REDIS_URL": "redis://admin:x@h/",
+    }
+    with pytest.raises(StackError, match="TIDEMARK_READER_REDIS_URL must be a URL with the account reader"):
+        make_given_accounts({"redis": "redis://root:x@127.0.0.1:1/0"}, urls)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ops.stack import ProgramMissing
-from ops.stack.programs import MONGOD, MYSQLD, REDIS, Program, Wanted
+from ops.stack.programs import MONGOD, MYSQLD, NGINX, REDIS, Program, Wanted
 
 DOWNLOADED = Program(("/cache/server",), "downloaded")
 
@@ -27,6 +27,7 @@ def on_path(wanted: Wanted, folder: Path, monkeypatch: pytest.MonkeyPatch, says:
         (MYSQLD, "/usr/sbin/mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))"),
         (MONGOD, "db version v7.0.14"),
         (REDIS, "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=d81bf8e2e7b1"),
+        (NGINX, "nginx version: nginx/1.22.1"),
     ],
 )
 def test_the_right_program_on_path_is_used(

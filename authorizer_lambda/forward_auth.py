@@ -1,0 +1,73 @@
+"""The Lambda's decision over HTTP, for a reverse proxy that asks before it passes a request on (nginx: auth_request).
+
+`GET /authorize` with the client's Authorization and its method as X-Original-Method: 204, 401 or 403. Nothing is kept
+between two requests, so no decision outlives its token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from http import HTTPStatus
+from typing import Any
+
+from authorizer_lambda.handler import authorize
+from authorizer_lambda.middleware import CHALLENGE, Receive, Scope, Send
+from authorizer_lambda.policy import required_scope
+from authorizer_lambda.settings import AuthSettings
+
+STAGE = "arn:aws:execute-api:local:000000000000:selfhosted/live"  # the policy is about some stage: this one
+METHOD = re.compile("[A-Z]{1,16}")
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class ForwardAuth:
+    """The ASGI application; `/healthz` says that it runs."""
+
+    def __init__(self, settings: AuthSettings) -> None:
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await _answer(send, *self._respond(scope["path"], scope["headers"]))
+
+    def _respond(self, path: str, headers: Headers) -> tuple[HTTPStatus, str]:
+        """The status, and the challenge that goes with a refusal."""
+        if path == "/healthz":
+            return HTTPStatus.NO_CONTENT, ""
+        methods = [value.decode("latin-1") for name, value in headers if name == b"x-original-method"]
+        if path != "/authorize" or len(methods) != 1 or not METHOD.fullmatch(methods[0]):
+            return HTTPStatus.NOT_FOUND, ""
+        return self._decide(
+            methods[0], [value.decode("latin-1") for name, value in headers if name == b"authorization"]
+        )
+
+    def _decide(self, method: str, authorizations: list[str]) -> tuple[HTTPStatus, str]:
+        arn = f"{STAGE}/{method}/"
+        event = {"type": "REQUEST", "methodArn": arn, "multiValueHeaders": {"Authorization": authorizations}}
+        try:
+            allowed = _allows(authorize(event, self._settings), arn)
+        except Exception:  # noqa: BLE001 - API Gateway answers 401 to whatever an authorizer raises as "Unauthorized"
+            return HTTPStatus.UNAUTHORIZED, f'{CHALLENGE}, error="invalid_token"' if authorizations else CHALLENGE
+        if allowed:
+            return HTTPStatus.NO_CONTENT, ""
+        return HTTPStatus.FORBIDDEN, f'{CHALLENGE}, error="insufficient_scope", scope="{required_scope(method)}"'
+
+
+def _allows(answer: dict[str, Any], arn: str) -> bool:
+    """As IAM evaluates it: some statement allows the method, and none denies it."""
+    effects = {
+        statement["Effect"]
+        for statement in answer["policyDocument"]["Statement"]
+        if any(fnmatchcase(arn, resource) for resource in statement["Resource"])
+    }
+    return effects == {"Allow"}
+
+
+async def _answer(send: Send, status: HTTPStatus, challenge: str) -> None:
+    headers = [(b"www-authenticate", challenge.encode())] if challenge else []
+    if status != HTTPStatus.NO_CONTENT:
+        headers.append((b"content-length", b"0"))
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

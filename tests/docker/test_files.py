@@ -1,0 +1,122 @@
+"""The container files, checked without an engine: their form, and that all that they name exists."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ops.stack.accounts import ACCOUNTS
+from ops.stack.mysql_server import BINLOG
+from tests.docker.compose import COMPOSE, DOCKERFILE, FOLDER, compose, new_secrets, stages, wanted_secrets
+from tests.harness import ROOT
+from tests.test_docs import VARIABLE, declared_variables
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return compose(dict.fromkeys(wanted_secrets(), "secret"))
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_compose_file_follows_the_compose_specification(tmp_path: Path, document: Any) -> None:
+    plain = tmp_path / "compose.yaml"
+    plain.write_text(yaml.safe_dump(document))
+    check = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    run(*check, str(plain))
+    plain.write_text(yaml.safe_dump({**document, "services": {"mysql": {"imagine": "mysql"}}}))
+    assert subprocess.run([*check, str(plain)], capture_output=True, check=False).returncode == 1
+
+
+def test_hadolint_has_nothing_against_the_dockerfile() -> None:
+    run(str(BIN / "hadolint"), "--failure-threshold", "style", str(DOCKERFILE))
+
+
+def test_every_setting_that_is_named_exists_and_every_required_one_is_given(document: Any) -> None:
+    declared = declared_variables()
+    named = set(VARIABLE.findall(COMPOSE.read_text() + DOCKERFILE.read_text()))
+    assert named <= declared.keys()
+    of_services = {name for service in document["services"].values() for name in service.get("environment", {})}
+    required = {name for name, default in declared.items() if default is None}
+    assert required - of_services <= {
+        "TIDEMARK_AUTH_PUBLIC_KEY",  # HS256 has none
+        "TIDEMARK_CACHE_DIR",  # of the local stack
+    }
+
+
+def test_everything_that_is_copied_or_mounted_exists(document: Any) -> None:
+    allowed = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines()}
+    for stage in stages().values():
+        for source in stage.sources:
+            assert (ROOT / source).exists()
+            assert source in allowed
+    for service in document["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert (FOLDER / source).exists() if source.startswith(".") else source in document["volumes"]
+
+
+def test_all_packages_of_the_services_are_in_the_images() -> None:
+    assert {"tidemark", "writer", "binlog_projector", "reader", "authorizer_lambda"} <= set(stages()["build"].sources)
+
+
+def test_images_are_pinned_and_ours_run_as_nobody_known_and_say_how_they_are(document: Any) -> None:
+    built = stages()
+    for name, service in document["services"].items():
+        if "image" in service:
+            assert service["image"].partition(":")[2][0].isdigit(), name
+            assert service["healthcheck"]["test"], name
+        else:
+            stage = built[service["build"]["target"]]
+            assert stage.user == "10001:10001"
+            assert stage.command
+            assert stage.healthcheck is not None
+            assert service["read_only"]
+            assert service["cap_drop"] == ["ALL"]
+    assert all(stage.base.count(".") == 2 for stage in built.values() if stage.base not in built)
+
+
+def test_only_nginx_can_be_reached_from_outside_and_stores_only_by_those_who_need_them(document: Any) -> None:
+    networks = {name: set(service["networks"]) for name, service in document["services"].items()}
+    published = {name: service["ports"] for name, service in document["services"].items() if "ports" in service}
+    assert published == {"nginx": ["127.0.0.1:8080:8080"]}
+    assert {name for name, its in networks.items() if "public" in its} == {"nginx"}
+    assert not {name for name, its in networks.items() if "stores" in its} & {"nginx", "authorizer"}
+    assert document["networks"]["stores"]["internal"]
+    assert document["networks"]["services"]["internal"]
+
+
+def test_each_service_knows_the_passwords_of_its_own_accounts_only(document: Any) -> None:
+    for name, service in document["services"].items():
+        if name in ("accounts", "mysql", "mongodb", "redis", "nginx"):
+            continue
+        for variable in service["environment"]:
+            account, _, store = variable.removeprefix("TIDEMARK_").removesuffix("_URL").lower().rpartition("_")
+            if store in ACCOUNTS:
+                assert service["build"]["target"] in (account, {"migrator": "migrate"}.get(account))
+
+
+def test_mysql_writes_its_binlog_as_the_projector_needs_it(document: Any) -> None:
+    assert set(BINLOG) <= set(document["services"]["mysql"]["command"])
+
+
+def test_secrets_are_fresh_for_every_name_and_are_never_replaced(tmp_path: Path) -> None:
+    secrets = new_secrets(tmp_path)
+    assert secrets.keys() == wanted_secrets()
+    assert len(set(secrets.values())) == len(secrets)
+    assert all(len(secret) == 64 for secret in secrets.values())
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    again = subprocess.run(["sh", str(tmp_path / "secrets.sh")], capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "exists" in again.stderr
+    assert secrets == dict(line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines())
