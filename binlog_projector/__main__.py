@@ -18,13 +18,14 @@ from binlog_projector import audit_command, cache, document_store
 from binlog_projector.checks import check_source
 from binlog_projector.control_store import ControlStore
 from binlog_projector.errors import ProjectorError, Stop
+from binlog_projector.failover import Servers
 from binlog_projector.findings import Finding
 from binlog_projector.health import Health
 from binlog_projector.lease import is_gone
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.projector import Projector
 from binlog_projector.settings import AuditSettings, ProjectorSettings
-from binlog_projector.source import MySqlSource, query_row
+from binlog_projector.source import query_row
 from tidemark.admin import AddressUnavailable, AdminThread, admin_app
 from tidemark.gtid import GtidSet
 from tidemark.logs import configure, log_settings
@@ -56,16 +57,19 @@ def rebuild(settings: ProjectorSettings, as_json: bool) -> int:
 def _projector(settings: ProjectorSettings) -> Iterator[Projector]:
     with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
         projector = Projector(
-            MySqlSource(settings.mysql_url, settings.server_id),
+            _servers(settings),
             ControlStore(client, settings.journal_hours),
             cache_client,
             Health(ProjectorMetrics()),
-            settings.retention_hours,
             random.Random(),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: projector.stopping.set())
         yield projector
+
+
+def _servers(settings: ProjectorSettings) -> Servers:
+    return Servers.of(settings.mysql_url, settings.server_id, settings.retention_hours)
 
 
 def _run_until_stopped(projector: Projector) -> int:
@@ -89,7 +93,7 @@ def status(settings: ProjectorSettings, as_json: bool) -> int:
 def _status(settings: ProjectorSettings, control: ControlStore, cache_client: cache.Client) -> dict[str, Any]:
     lease, position = control.lease(), control.position()
     watermark = cache.read_watermark(cache_client)
-    with MySqlSource(settings.mysql_url, settings.server_id).session() as connection:
+    with contextlib.closing(_servers(settings).connect()) as connection:
         executed = GtidSet.parse(query_row(connection, "SELECT @@global.gtid_executed")[0])
     checkpoint = position.checkpoint if position else None
     return {
@@ -110,7 +114,8 @@ def _status(settings: ProjectorSettings, control: ControlStore, cache_client: ca
 
 def check(settings: ProjectorSettings, as_json: bool) -> int:
     """Every start check; exit status 1 if one failed."""
-    checks = check_source(MySqlSource(settings.mysql_url, settings.server_id), settings.retention_hours)
+    sources = _servers(settings).sources
+    checks = [each for source in sources for each in check_source(source, settings.retention_hours)]
     with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
         checks += [document_store.check_replica_set(client), cache.check_eviction(cache_client)]
     ok = all(one.ok for one in checks)

@@ -18,9 +18,9 @@ from binlog_projector.audit_samples import ReaderClient, Samples
 from binlog_projector.audit_settling import Settling
 from binlog_projector.audit_store import AuditStore, RepairQueue
 from binlog_projector.errors import CacheUnavailable, Retry
+from binlog_projector.failover import Servers
 from binlog_projector.metrics import AuditMetrics
 from binlog_projector.settings import AuditSettings
-from binlog_projector.source import MySqlSource
 from tidemark.admin import AdminThread, admin_app
 
 BETWEEN_PASSES_SECONDS = 1.0
@@ -83,7 +83,7 @@ def _audit(settings: AuditSettings, options: argparse.Namespace, stopping: threa
             reader = open_clients.enter_context(
                 contextlib.closing(ReaderClient(settings.reader_url, settings.reader_token))
             )
-        source = MySqlSource(settings.mysql_url, settings.server_id)
+        source = Servers.of(settings.mysql_url, settings.server_id, settings.retention_hours).usable()
         queue = RepairQueue(client) if options.repair else None
         settling = Settling(source, AuditStore(client), queue, stopping)
         samples = Samples(settling, cache_client, reader, options.samples, options.after)

@@ -15,12 +15,16 @@ class SourceUnavailable(Retry):
     """MySQL does not answer, or closed the stream."""
 
 
+class SourceDemoted(SourceUnavailable):
+    """The server that was followed has become read-only: another one takes the writes now."""
+
+
 class StoreUnavailable(Retry):
     """MongoDB does not answer, or did not say whether it committed."""
 
 
 class SourceBehind(Retry):
-    """The source does not have all transactions that were applied; it may still be catching up."""
+    """No server has all transactions that were applied; one may be catching up, or come back."""
 
 
 class ReadModelMissing(Retry):

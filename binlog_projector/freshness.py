@@ -8,7 +8,7 @@ from datetime import datetime
 
 import structlog
 
-from binlog_projector.errors import SourceUnavailable
+from binlog_projector.errors import SourceDemoted, SourceUnavailable
 from binlog_projector.source import Clock, MySqlSource
 from tidemark.gtid import GtidSet
 
@@ -24,6 +24,7 @@ class Freshness:
         self.latest = as_of
         self.pending: deque[Clock] = deque()
         self.lock = threading.Lock()
+        self.demoted: SourceDemoted | None = None
 
     def observe(self, clock: Clock) -> None:
         with self.lock:
@@ -34,7 +35,9 @@ class Freshness:
             self.pending.append(clock)
 
     def as_of(self, applied: GtidSet) -> str:
-        """RFC 3339 with microseconds; never earlier than an answer before."""
+        """RFC 3339 with microseconds; never earlier than an answer before. Raises SourceDemoted."""
+        if self.demoted is not None:
+            raise self.demoted
         with self.lock:
             while self.pending and applied >= self.pending[0].executed:
                 self.latest = max(self.latest, timestamp(self.pending.popleft().now))
@@ -64,6 +67,9 @@ class ClockThread:
                 with self.source.session(read_timeout=5) as connection:
                     while not self.stopping.wait(INTERVAL_SECONDS):
                         self.freshness.observe(self.source.clock(connection))
+            except SourceDemoted as error:
+                self.freshness.demoted = error
+                return
             except SourceUnavailable as error:
                 log.warning("clock of the source unavailable", error=str(error))
                 self.stopping.wait(1)

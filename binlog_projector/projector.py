@@ -16,20 +16,19 @@ import structlog
 
 from binlog_projector.batch import Batcher
 from binlog_projector.cache import CacheStage, Client
-from binlog_projector.checks import check_source, demand, retention_seconds
 from binlog_projector.control_store import ControlStore
 from binlog_projector.document_store import DocumentStore
-from binlog_projector.errors import CacheUnavailable, PositionLost, Retry, SourceBehind, StandDown
+from binlog_projector.errors import CacheUnavailable, Retry, StandDown
+from binlog_projector.failover import Servers
 from binlog_projector.freshness import INTERVAL_SECONDS, ClockThread, Freshness
 from binlog_projector.health import Health
 from binlog_projector.lease import Standby
 from binlog_projector.projections import project
 from binlog_projector.repair import Repairs
 from binlog_projector.snapshot import take_snapshot
-from binlog_projector.source import MySqlSource, Stream
+from binlog_projector.source import Stream
 
 MONGODB_TICK_SECONDS = 0.5
-BEHIND_PATIENCE_SECONDS = 30.0
 log = structlog.get_logger()
 
 
@@ -53,22 +52,19 @@ class Projector:
 
     def __init__(
         self,
-        source: MySqlSource,
+        servers: Servers,
         control: ControlStore,
         cache_client: Client,
         health: Health,
-        retention_hours: int,
         chance: random.Random,
     ) -> None:
-        self.source = source
+        self.servers = servers
         self.control = control
         self.cache_client = cache_client
         self.health = health
-        self.retention_hours = retention_hours
         self.chance = chance
         self.backoff = Backoff(chance)
         self.stopping = threading.Event()
-        self.behind_since: float | None = None
 
     def run(self) -> None:
         """Until `stopping` is set. Raises Stop when an operator has to act."""
@@ -94,9 +90,9 @@ class Projector:
         with Standby(self.control).leadership(self.stopping) as epoch:
             if epoch is None:
                 return None
-            demand(check_source(self.source, self.retention_hours))
+            source = self.servers.usable()
             self.control.open_serving(epoch)  # claims the old build: a paused leader of it could switch back else
-            documents, stream = take_snapshot(self.source, self.control, epoch)
+            documents, stream = take_snapshot(source, self.control, epoch)
             stream.close()
             with contextlib.suppress(CacheUnavailable):  # then the next start does it
                 CacheStage(self.cache_client, documents, self.health.metrics, self.chance).catch_up()
@@ -109,22 +105,18 @@ class Projector:
             try:
                 with self._opened(epoch) as (documents, stream):
                     self._project(documents, stream)
-            except SourceBehind as error:
-                self._wait_for_source(error)
             except Retry as error:
                 self._pause(error)
 
     @contextlib.contextmanager
     def _opened(self, epoch: int) -> Iterator[tuple[DocumentStore, Stream]]:
         """The serving build and the stream right behind it; the first time, a snapshot makes both."""
-        checks = check_source(self.source, self.retention_hours)
-        demand(checks)
-        self.health.metrics.binlog_expire.set(retention_seconds(checks))
         documents = self.control.open_serving(epoch)
         if documents is None:
-            documents, stream = take_snapshot(self.source, self.control, epoch)
+            documents, stream = take_snapshot(self.servers.usable(), self.control, epoch)
         else:
-            stream = self.source.stream(documents.position.gtid_set, documents.position.anchor)
+            stream = self.servers.stream(documents.position.gtid_set, documents.position.anchor)
+        self.health.metrics.binlog_expire.set(self.servers.retention_seconds)
         with contextlib.closing(stream):
             yield documents, stream
 
@@ -132,22 +124,12 @@ class Projector:
         cache = CacheStage(self.cache_client, documents, self.health.metrics, self.chance)
         freshness = Freshness(documents.position.checkpoint.as_of)
         log.info("streaming", build=documents.build, gtid_set=documents.position.checkpoint.gtid_set)
-        with ClockThread(self.source, freshness), self.health.watched("source", stream.silent_seconds):
+        with ClockThread(stream.source, freshness), self.health.watched("source", stream.silent_seconds):
             stream.start()
             steps = Steps(Batcher(stream, project), documents, cache, freshness, self.health, Backoff(self.chance))
             while not self.stopping.is_set():
                 steps.step()
                 self.backoff.reset()
-                self.behind_since = None
-
-    def _wait_for_source(self, error: SourceBehind) -> None:
-        self.behind_since = self.behind_since or time.monotonic()
-        if time.monotonic() - self.behind_since > BEHIND_PATIENCE_SECONDS:
-            raise PositionLost(
-                f"{error} and did not catch up in {BEHIND_PATIENCE_SECONDS:.0f} s: it has lost transactions; "
-                "point the projector at a server that has them, or run `python -m binlog_projector rebuild`"
-            ) from error
-        self._pause(error)
 
     def _pause(self, error: Retry) -> None:
         seconds = self.backoff.next_seconds()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
 
 from tidemark.settings import Address, address, url, variable, whole_number
 
@@ -13,11 +14,24 @@ def optional(parse: Callable[[str], str]) -> Callable[[str], str]:
     return lambda text: "" if text == "none" else parse(text)
 
 
+def server_urls(url: str) -> list[str]:
+    """One URL for each host of mysql://user:password@host1:3306,host2:3306/schema."""
+    parts = urlsplit(url)
+    account, at, hosts = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{account}{at}{host}")) for host in hosts.split(",")]
+
+
+def mysql_url(text: str) -> str:
+    for each in map(url("mysql"), server_urls(text)):
+        _ = urlsplit(each).port  # raises ValueError for what is no port
+    return text
+
+
 @dataclass(frozen=True)
 class ProjectorSettings:
     """Read once by `__main__`; described in docs/configuration.md."""
 
-    mysql_url: str = variable("TIDEMARK_PROJECTOR_MYSQL_URL", url("mysql"), secret=True)
+    mysql_url: str = variable("TIDEMARK_PROJECTOR_MYSQL_URL", mysql_url, secret=True)
     mongodb_url: str = variable("TIDEMARK_PROJECTOR_MONGODB_URL", url("mongodb", "mongodb+srv"), secret=True)
     redis_url: str = variable("TIDEMARK_PROJECTOR_REDIS_URL", url("redis", "rediss"), secret=True)
     admin_bind: Address = variable("TIDEMARK_PROJECTOR_ADMIN_BIND", address, "127.0.0.1:9103")

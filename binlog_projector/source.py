@@ -20,7 +20,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 
 from binlog_projector.binlog import TransactionReader, open_reader
 from binlog_projector.changes import Anchor, Row, Transaction
-from binlog_projector.errors import PositionLost, SourceBehind, SourceUnavailable
+from binlog_projector.errors import PositionLost, SourceBehind, SourceDemoted, SourceUnavailable
 from tidemark.gtid import Gtid, GtidSet
 from writer.schema import SCHEMA, TABLES, Table
 
@@ -45,10 +45,15 @@ class Clock:
 
 
 class MySqlSource:
-    """The server whose binlog is tailed. Raises SourceUnavailable when it does not answer."""
+    """The server whose binlog is tailed. Raises SourceUnavailable when it does not answer.
 
-    def __init__(self, url: str, server_id: int) -> None:
+    `must_be_writable`: it is one of several, and a read-only one is a replica that cannot tell how far behind it is.
+    """
+
+    def __init__(self, url: str, server_id: int, *, must_be_writable: bool = False) -> None:
         self.settings = connection_settings(url)
+        self.address = f"{self.settings['host']}:{self.settings['port']}"
+        self.must_be_writable = must_be_writable
         self.server_id = server_id
         self.uuid = str(uuid.uuid5(IDENTITY, str(server_id)))
 
@@ -61,6 +66,11 @@ class MySqlSource:
         connection = self.connect(**options)
         with unavailable("MySQL closed the connection"), contextlib.closing(connection):
             yield connection
+
+    def demand_writable(self) -> None:
+        """Raises SourceDemoted."""
+        with self.session() as connection:
+            self.clock(connection)
 
     def stream(self, applied: GtidSet, anchor: Anchor | None) -> Stream:
         """Connect and verify that the source continues the history of `applied`; reading begins with `start`.
@@ -81,9 +91,16 @@ class MySqlSource:
         return stream
 
     def clock(self, connection: Connection) -> Clock:
-        """One statement: its time is read before the set, so all that was committed by then is in the set."""
+        """One statement: its time is read before the set, so all that was committed by then is in the set.
+
+        Raises SourceDemoted: the set of a replica does not say what its source had committed.
+        """
         with unavailable("MySQL does not tell its clock"):
-            now, executed = query_row(connection, "SELECT NOW(6), @@global.gtid_executed")
+            now, executed, read_only = query_row(
+                connection, "SELECT NOW(6), @@global.gtid_executed, @@global.read_only"
+            )
+        if read_only and self.must_be_writable:
+            raise SourceDemoted("the server is read-only: a replica, until it is promoted")
         return Clock(now.replace(tzinfo=UTC), GtidSet.parse(executed))
 
     @contextlib.contextmanager
@@ -98,6 +115,7 @@ class Stream:
     """Whole transactions from the binlog, read by a thread into a bounded queue."""
 
     def __init__(self, source: MySqlSource, applied: GtidSet) -> None:
+        self.source = source
         self.reader = open_reader(pymysql.connect, source.settings, source.server_id, source.uuid, applied)
         self.transactions = iter(TransactionReader(self.reader, SCHEMA, frozenset(TABLES)))
         self.queue: queue.Queue[Transaction | Exception] = queue.Queue(QUEUE_TRANSACTIONS)
