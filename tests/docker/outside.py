@@ -25,7 +25,8 @@ from ops.stack.mysql_server import BINLOG
 from ops.stack.ports import free_port
 from ops.stack.programs import Program
 from ops.stack.urls import mysql_arguments
-from tests.docker.compose import FOLDER, compose, stages
+from tests.docker.compose import compose, stages
+from tests.docker.nginx import write_configuration
 from tests.harness import wait_until
 
 PLACE = re.compile(r"\b([a-z][a-z0-9-]*|0\.0\.0\.0|127\.0\.0\.1):([0-9]{4,5})\b")
@@ -67,9 +68,10 @@ class Outside:
 
     def up(self) -> None:
         """Start every service as soon as what it depends on is as it must be."""
+        for name in self.services:
+            (self.folder / name).mkdir(exist_ok=True)
         self._make_programs()
         for name in self._in_order():
-            (self.folder / name).mkdir(exist_ok=True)
             if name == "mysql":
                 self._start_mysql()
             else:
@@ -187,10 +189,9 @@ class Outside:
         )
         self._script("redis-server", redis, after=("--port", redis_port, "--bind", "127.0.0.1"))
         self._script("redis-cli", cli, before=("-p", redis_port))
-        configuration = self._outside("nginx", (FOLDER / "nginx/nginx.conf").read_text())
-        configuration = configuration.replace("listen 8080;", f"listen 127.0.0.1:{self.port('nginx', '8080')};")
-        (self.folder / "nginx.conf").write_text(configuration.replace("/tmp/", f"{self.folder}/nginx/"))
-        self._script("nginx", programs.nginx(), before=("-p", str(self.folder), "-c", "nginx.conf"))
+        nginx_port = self.port("nginx", "8080")
+        write_configuration(self.folder / "nginx", nginx_port, lambda text: self._outside("nginx", text))
+        self._script("nginx", programs.nginx(), before=("-p", str(self.folder / "nginx"), "-c", "nginx.conf"))
         self._write("docker-entrypoint.sh", 'exec "$@"')
         self._write("chown", "exit 0")
 

@@ -1,0 +1,96 @@
+"""The nginx of docker/nginx on the loopback, with services that only write down what reaches them."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from ops.stack import programs
+from ops.stack.ports import is_free
+from ops.stack.process import launch_tethered
+from tests.docker.compose import FOLDER
+from tests.harness import free_port, wait_until
+
+CONFIGURATION = FOLDER / "nginx/nginx.conf"
+
+
+def write_configuration(folder: Path, port: int, outside: Callable[[str], str]) -> None:
+    """nginx.conf in `folder`, listening on `port`, with addresses as `outside` translates them and files there."""
+    text = outside(CONFIGURATION.read_text()).replace("listen 8080;", f"listen 127.0.0.1:{port};")
+    (folder / "nginx.conf").write_text(text.replace("/tmp/", f"{folder}/"))
+
+
+@dataclass
+class Seen:
+    """One request as it arrived: header names in lower case."""
+
+    service: str
+    line: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass
+class Witness:
+    """Services that answer 200 to everything; `seen` is what reached them."""
+
+    seen: list[Seen] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def serving(self, name: str) -> Iterator[int]:
+        """The port of a service of that name."""
+        witness = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(self) -> None:
+                self.raw_requestline = self.rfile.readline(65537)
+                if not self.raw_requestline or not self.parse_request():
+                    self.close_connection = True
+                    return
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                headers = [(key.lower(), value) for key, value in self.headers.items()]
+                witness.seen.append(Seen(name, self.requestline, headers, body))
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Request-Id: seen\r\n\r\nok")
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            server.daemon_threads = True
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+            thread.start()
+            try:
+                yield server.server_address[1]
+            finally:
+                server.shutdown()
+                thread.join()
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running nginx; `log` holds both its logs."""
+
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextlib.contextmanager
+def running_nginx(folder: Path, outside: Callable[[str], str]) -> Iterator[Gateway]:
+    port, program = free_port(), programs.nginx()
+    write_configuration(folder, port, outside)
+    command = [*program.command, "-p", str(folder), "-c", "nginx.conf", "-g", "daemon off;"]
+    process: subprocess.Popen[bytes] = launch_tethered(command, folder, folder / "nginx.log")
+    try:
+        wait_until(lambda: not is_free(port), "nginx to listen")
+        yield Gateway(port, folder / "nginx.log")
+    finally:
+        process.terminate()
+        process.wait(10)

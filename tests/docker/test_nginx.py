@@ -1,0 +1,240 @@
+"""nginx before the services: who gets through, what gets through with them, and what is stopped before anybody else."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.conftest import AUTH
+from tests.docker.nginx import Gateway, Witness, running_nginx
+from tests.harness import Process, free_port, process, wait_until
+from tests.reader.conftest import plain_client, token
+
+READS = {"authorization": f"Bearer {token(scopes='read')}"}
+WRITES = {"authorization": f"Bearer {token(scopes='write')}"}
+PASSED_ON = {
+    *("authorization", "accept", "content-type", "cookie", "if-none-match", "prefer", "consistency-token"),
+    *("idempotency-key", "x-request-id", "host", "content-length"),
+}
+
+
+@contextlib.contextmanager
+def running_authorizer() -> Iterator[tuple[int, Process]]:
+    port = free_port()
+    with process(AUTH, "-m", "authorizer_lambda", "serve", "--bind", f"127.0.0.1:{port}") as started:
+        wait_until(lambda: answers(port), "the authorizer to answer")
+        yield port, started
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(httpx2.TransportError), plain_client(f"http://127.0.0.1:{port}", {}) as client:
+        return client.get("/healthz").status_code == 204
+    return False
+
+
+def places(**ports: int) -> Callable[[str], str]:
+    """Translates the upstreams' addresses; a service without a port is down."""
+    known = {name.replace("_", "-"): port for name, port in ports.items()}
+
+    def outside(text: str) -> str:
+        return re.sub(r"\b([a-z][a-z0-9-]*):800\d\b", lambda m: f"127.0.0.1:{known.get(m[1]) or free_port()}", text)
+
+    return outside
+
+
+@pytest.fixture(scope="module")
+def authorizer() -> Iterator[int]:
+    with running_authorizer() as (port, _):
+        yield port
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[tuple[Witness, Callable[[int], Callable[[str], str]]]]:
+    """Writer and readers that write down what they get, and how to tell nginx where they are."""
+    witness = Witness()
+    with witness.serving("writer") as writer, witness.serving("reader") as reader:
+        yield witness, lambda port: places(writer=writer, reader_1=reader, reader_2=reader, authorizer=port)
+
+
+Services = tuple[Witness, Callable[[int], Callable[[str], str]]]
+
+
+@pytest.fixture(scope="module")
+def gateway(services: Services, authorizer: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """With a hundredth of the patience."""
+    outside = services[1](authorizer)
+    with running_nginx(tmp_path_factory.mktemp("nginx"), lambda text: outside(text).replace(" 10s;", " 100ms;")) as it:
+        yield it
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Iterator[httpx2.Client]:
+    with plain_client(gateway.url, {}) as client:
+        yield client
+
+
+@pytest.fixture
+def witness(services: Services) -> Witness:
+    services[0].seen.clear()
+    return services[0]
+
+
+def raw(gateway: Gateway, request: str) -> str:
+    """The answer to these very bytes; empty if the connection is closed or reset without one."""
+    with socket.create_connection(("127.0.0.1", gateway.port), 5) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(request.encode().replace(b"\n", b"\r\n"))
+        return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+    return ""
+
+
+def refused(answer: httpx2.Response, status: int) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+    assert answer.headers["server"] == "nginx"  # and no version
+
+
+def test_reads_and_writes_reach_their_service_with_a_token_for_them(client: httpx2.Client, witness: Witness) -> None:
+    assert client.get("/post/1?x=1", headers=READS).text == "ok"
+    assert client.head("/post/1", headers=READS).status_code == 200
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        assert client.request(method, "/post", headers=WRITES, content=b"{}").status_code == 200
+    assert [seen.service for seen in witness.seen] == ["reader", "reader", "writer", "writer", "writer", "writer"]
+    assert witness.seen[0].line == "GET /post/1?x=1 HTTP/1.1"
+    assert witness.seen[2].body == b"{}"
+
+
+def test_without_a_token_for_it_nothing_gets_through(client: httpx2.Client, witness: Witness) -> None:
+    forged = READS["authorization"][:-4] + "AAAA"
+    for headers in ({}, {"authorization": "Bearer x.y.z"}, {"authorization": forged}, {"authorization": "Basic eA=="}):
+        answer = client.get("/post/1", headers=headers)
+        refused(answer, 401)
+        challenges = answer.headers.get_list("www-authenticate")
+        assert challenges == ['Bearer realm="tidemark"' + (', error="invalid_token"' if headers else "")]
+    refused(client.get("/post/1", headers=WRITES), 403)
+    answer = client.post("/post", headers={**READS, "x-original-method": "GET"})
+    refused(answer, 403)
+    assert 'error="insufficient_scope", scope="write"' in answer.headers["www-authenticate"]
+    assert not witness.seen
+
+
+def test_a_token_in_the_query_string_counts_for_nothing_and_is_not_logged(
+    client: httpx2.Client, gateway: Gateway, witness: Witness
+) -> None:
+    secret = READS["authorization"].removeprefix("Bearer ")
+    refused(client.get("/post/1", params={"access_token": secret}), 401)
+    assert client.get("/post/1", params={"access_token": secret}, headers=READS).status_code == 200
+    wait_until(lambda: gateway.log.read_text().count('"path":"/post/1"') >= 2, "the log")
+    assert secret not in gateway.log.read_text()
+
+
+def test_only_listed_headers_are_passed_on_and_only_one_authorization(
+    client: httpx2.Client, gateway: Gateway, witness: Witness
+) -> None:
+    listed = dict.fromkeys(PASSED_ON - {"host", "content-length", "authorization"}, "x")
+    others = (
+        "x-forwarded-for",
+        "forwarded",
+        "x-authz-principal",
+        "x-original-uri",
+        "upgrade",
+        "x-http-method-override",
+    )
+    client.post("/post", headers={**listed, **dict.fromkeys(others, "1"), **WRITES}, content=b"{}")
+    [seen] = witness.seen
+    assert {name for name, _ in seen.headers} == PASSED_ON
+    assert dict(seen.headers)["authorization"] == WRITES["authorization"]
+    line = f"Authorization: {READS['authorization']}"
+    assert " 400 " in raw(gateway, f"GET /post/1 HTTP/1.1\nHost: h\n{line}\n{line}\nConnection: close\n\n")
+    assert len(witness.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("//post/1", "/post//1", "/openapi/../post/1", "/openapi/./reader.json", "/post/..", "/post/1;x"),
+        *("/post/%2e%2e/x", "/openapi/%2E%2E/post/1", "/post%2f1", "/post%5C1", "/post\\1", "/post/1%00", "/post/%0a"),
+        *("/post/1%3fx", "/post/1%23x", "/post/%252e%252e/x", "/openapi/writer.json%00", "/_authorize/../post/1"),
+    ],
+)
+def test_a_path_that_two_could_read_differently_is_refused(gateway: Gateway, witness: Witness, path: str) -> None:
+    head = f"Host: h\nAuthorization: {READS['authorization']}\nConnection: close\n\n"
+    assert raw(gateway, f"GET {path} HTTP/1.1\n{head}").startswith("HTTP/1.1 400 ")
+    assert not witness.seen
+
+
+def test_other_letters_in_a_path_arrive_as_they_were_sent(client: httpx2.Client, witness: Witness) -> None:
+    assert client.get("/hashtag/%E6%B5%B7?cursor=..//;", headers=READS).status_code == 200
+    assert witness.seen[0].line == "GET /hashtag/%E6%B5%B7?cursor=..//; HTTP/1.1"
+
+
+def test_the_authorizer_cannot_be_asked_from_outside(client: httpx2.Client, witness: Witness) -> None:
+    assert client.get("/_authorize", headers=READS).status_code == 404
+    assert client.get("/authorize", headers={}).status_code == 401
+    assert not witness.seen
+
+
+def test_bodies_over_16_kib_reach_nobody_announced_or_not(client: httpx2.Client, witness: Witness) -> None:
+    refused(client.post("/post", headers=WRITES, content=b"x" * 16_385), 413)
+    refused(client.post("/post", headers=WRITES, content=iter([b"x" * 16_000, b"x" * 385])), 413)
+    assert not witness.seen
+    assert client.post("/post", headers=WRITES, content=b"x" * 16_384).status_code == 200
+
+
+def test_slow_heads_and_slow_bodies_are_given_up_before_a_service_hears_of_them(
+    gateway: Gateway, witness: Witness
+) -> None:
+    head = f"POST /post HTTP/1.1\nHost: h\nAuthorization: {WRITES['authorization']}\n"
+    started = time.monotonic()
+    for request in (head, f"{head}Content-Length: 10\n\nx", f"{head}Transfer-Encoding: chunked\n\n1\nx"):
+        assert raw(gateway, request)[:12] in ("", "HTTP/1.1 408")
+    assert time.monotonic() - started < 5
+    assert not witness.seen
+
+
+def test_a_request_of_two_lengths_is_refused(gateway: Gateway, witness: Witness) -> None:
+    head = f"POST /post HTTP/1.1\nHost: h\nAuthorization: {WRITES['authorization']}\n"
+    for lengths in ("Content-Length: 1\nTransfer-Encoding: chunked", "Content-Length: 1\nContent-Length: 2"):
+        assert raw(gateway, f"{head}{lengths}\nConnection: close\n\n0\n\n").startswith("HTTP/1.1 400 ")
+    assert not witness.seen
+
+
+def test_too_many_requests_at_once_are_told_to_slow_down(services: Services, authorizer: int, tmp_path: Path) -> None:
+    with running_nginx(tmp_path, services[1](authorizer)) as gateway, plain_client(gateway.url, {}) as client:
+        started = time.monotonic()
+        answered = [client.get("/post/1", headers=READS) for _ in range(500)]
+        passed = sum(answer.status_code == 200 for answer in answered)
+        assert 200 < passed <= 202 + 100 * (time.monotonic() - started)
+        late = next(answer for answer in answered if answer.status_code != 200)
+        assert (late.status_code, late.headers["retry-after"]) == (429, "1")
+
+
+def test_no_decision_is_kept_and_without_an_authorizer_nobody_gets_through(
+    services: Services, witness: Witness, tmp_path: Path
+) -> None:
+    with (
+        running_authorizer() as (port, authorizer),
+        running_nginx(tmp_path, services[1](port)) as gateway,
+        plain_client(gateway.url, READS) as client,
+    ):
+        assert client.get("/post/1").status_code == 200
+        authorizer.stop()
+        answer = client.get("/post/1")
+        refused(answer, 503)
+        assert answer.headers["retry-after"] == "1"
+    assert len(witness.seen) == 1
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in kept} <= {"nginx.conf", "nginx.log", "nginx.pid"}
+
+
+def test_a_service_that_is_down_is_a_503(authorizer: int, tmp_path: Path) -> None:
+    with running_nginx(tmp_path, places(authorizer=authorizer)) as gateway, plain_client(gateway.url, {}) as client:
+        refused(client.get("/post/1", headers=READS), 503)
+        refused(client.post("/post", headers=WRITES), 503)
