@@ -6,7 +6,7 @@ DURATION ?= 900
 SEED ?= 7
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo test test-long check clean
+.PHONY: help install dev run demo test test-long torture check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ test: dev ## all tests, on real servers
 
 test-long: dev ## what takes longer: twenty crashes at each point, more schedules
 	@$(BIN)/python -m pytest -m long
+
+torture: dev ## random work and faults for DURATION seconds (900), reproducible by SEED (7); one JSON line last
+	@$(BIN)/python -m tests.torture --duration $(DURATION) --seed $(SEED)
 
 check: dev ## style, types, who imports whom
 	@$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from binlog_projector.changes import Row
 from binlog_projector.projections import COUNTERS, PROJECTIONS, document_id
 from binlog_projector.source import Connection
 from ops.stack import Stack
+from reader.paging import encode_cursor
 from reader.read_model import (
     COLLECTIONS,
     ENTITIES,
@@ -114,5 +115,7 @@ def _expected_page(parent: str, name: str, parent_id: int, documents: Documents)
         if is_present(edge) and edge.get(listing.by) == parent_id
     ]
     edges.sort(key=lambda edge: [edge[field] for field, _ in listing.order], reverse=True)
-    ids = [edge[listing.item_id] for edge in edges]
-    return True, b"", b",".join(b"%d" % id for id in ids[:PAGE_LIMIT])
+    shown = edges[:PAGE_LIMIT]
+    more = len(edges) > PAGE_LIMIT
+    cursor = encode_cursor([shown[-1][field] for field, _ in listing.order]).encode() if more else b""
+    return True, cursor, b",".join(b"%d" % edge[listing.item_id] for edge in shown)

@@ -59,11 +59,11 @@ def running_services(stack: Stack) -> Iterator[Services]:
         process(environment, "-m", "reader"),
         contextlib.closing(Services(urls[0], urls[2], projecting)) as services,
     ):
-        wait_until(lambda: all(_is_ready(port) for port in (ports[1], ports[3])), "the services to be ready", 30)
+        wait_until(lambda: all(is_ready(port) for port in (ports[1], ports[3])), "the services to be ready", 30)
         yield services
 
 
-def _is_ready(port: int) -> bool:
+def is_ready(port: int) -> bool:
     with contextlib.suppress(httpx2.TransportError), httpx2.Client(verify=False) as client:
         return client.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
     return False

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import httpx2
-import pymysql
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -16,85 +15,12 @@ from hypothesis import strategies as st
 from binlog_projector.source import Connection
 from ops.stack import Stack
 from reader.read_model import LISTINGS, is_present
-from tests.harness import admin_connection, assert_everything_is_equal, run_sql, wait_until_caught_up
+from tests.acts import ACTS, IDS
+from tests.harness import admin_connection, assert_everything_is_equal, wait_until_caught_up
 from tests.oracle import Documents, expected_documents
 from tests.services import Services, running_services
 
-IDS, SUBJECTS = 12, 6
 Operation = tuple[int, int, int, int]
-Act = Callable[[Services, Connection, int, int, int], None]
-
-
-def http(method: str, path: str, body: Callable[[int, int, int], object] = lambda a, b, c: None) -> Act:
-    """A command of subject `a` with ids `b` and `c`; any answer but a failure of the service is right."""
-
-    def act(services: Services, connection: Connection, a: int, b: int, c: int) -> None:
-        answer = services.write(f"s{a % SUBJECTS}", method, path.format(b=b, c=c), body(a, b, c))
-        assert answer.status_code < 500, answer.text
-
-    return act
-
-
-def sql(*statements: str) -> Act:
-    """Statements of one transaction, in autocommit if there is one only; a constraint may refuse them."""
-
-    def act(services: Services, connection: Connection, a: int, b: int, c: int) -> None:
-        try:
-            run_sql(connection, *(statement.format(a=a, b=b, c=c, h=f"h{a}") for statement in statements))
-        except (pymysql.err.IntegrityError, pymysql.err.OperationalError):
-            run_sql(connection, "ROLLBACK")
-
-    return act
-
-
-def sql_without_checks(*statements: str) -> Act:
-    """As `sql`, with foreign keys off: parents go and come back, children stay."""
-    inner = sql(*statements)
-
-    def act(services: Services, connection: Connection, a: int, b: int, c: int) -> None:
-        run_sql(connection, "SET foreign_key_checks = 0")
-        inner(services, connection, a, b, c)
-        run_sql(connection, "SET foreign_key_checks = 1")
-
-    return act
-
-
-NEW_POST = "INSERT INTO posts (author_id, body) VALUES ({a}, 'sql #t{b}')"
-LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a})"
-COMMENT = "INSERT INTO comments (post_id, author_id, body) VALUES ({b}, {a}, 'c{c}')"
-ACTS: tuple[Act, ...] = (
-    http("PUT", "/user/me", lambda a, b, c: {"handle": f"h{b}", "display_name": f"N{c}", "bio": "é😀"}),
-    http("POST", "/post", lambda a, b, c: {"body": f"post {c} #tag{b % 3}"}),
-    http("POST", "/post", lambda a, b, c: {"body": f"another {c} #tag{b % 3} #x"}),
-    http("PATCH", "/post/{b}", lambda a, b, c: {"body": f"edited {c}"}),
-    http("DELETE", "/post/{b}"),
-    http("POST", "/post/{b}/comment", lambda a, b, c: {"body": f"comment {c}"}),
-    http("DELETE", "/comment/{b}"),
-    http("PUT", "/post/{b}/like"),
-    http("DELETE", "/post/{b}/like"),
-    http("PUT", "/user/{b}/follow"),
-    http("DELETE", "/user/{b}/follow"),
-    sql("BEGIN", NEW_POST, LIKE, "ROLLBACK"),
-    sql("BEGIN", NEW_POST, "SAVEPOINT s", LIKE, "ROLLBACK TO s", COMMENT, "COMMIT"),
-    sql("INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a}), ({b}, {c}), ({c}, {a})"),
-    sql("UPDATE posts SET body = CONCAT('many ', id) WHERE id % 3 = {a} % 3"),
-    sql("DELETE FROM likes WHERE user_id = {a}"),
-    sql("INSERT INTO likes (post_id, user_id) VALUES ({b}, {a}) ON DUPLICATE KEY UPDATE created_at = NOW(6)"),
-    sql(
-        "INSERT INTO users (subject, handle, display_name) VALUES ('s{a}', '{h}', 'U')"
-        " ON DUPLICATE KEY UPDATE display_name = 'U{c}'"
-    ),
-    sql_without_checks("REPLACE INTO users (id, subject, handle, display_name) VALUES ({b}, 's{a}', '{h}', 'R')"),
-    sql_without_checks("REPLACE INTO posts (id, author_id, body) VALUES ({b}, {a}, 'replaced')"),
-    sql_without_checks("UPDATE posts SET id = {c} + 100 WHERE id = {b}"),
-    sql_without_checks("UPDATE users SET id = {c} WHERE id = {b}"),
-    sql("UPDATE comments SET post_id = {b} WHERE id = {c}"),
-    sql("UPDATE IGNORE follows SET followee_id = {b} WHERE follower_id = {a}"),
-    sql_without_checks("DELETE FROM posts WHERE id = {b}"),
-    sql_without_checks(LIKE),
-    sql_without_checks("BEGIN", "DELETE FROM posts WHERE id = {b}", LIKE, "COMMIT"),
-    sql_without_checks("INSERT IGNORE INTO posts (id, author_id, body) VALUES ({b}, {a}, 'again #back')"),
-)
 operations = st.lists(
     st.tuples(st.integers(0, len(ACTS) - 1), st.integers(1, IDS), st.integers(1, IDS), st.integers(1, IDS)),
     min_size=110,

@@ -1,6 +1,6 @@
 """A TCP address that leads to one port and, once switched, to another: what a failover looks like to clients.
 
-It may also fall silent: connections stay open, nothing arrives, and nobody is told.
+It may also fall silent (connections stay open, nothing arrives, and nobody is told), or end connections by half.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Switch:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self.sockets: set[socket.socket] = set()
+        self.clients: set[socket.socket] = set()  # those of them that clients are at
         self.flowing = threading.Event()
         self.flowing.set()
         self.threads = [_start(self._accept)]
@@ -50,6 +51,12 @@ class Switch:
         finally:
             self.flowing.set()
 
+    def half_close(self, to_clients: bool) -> None:
+        """End every connection in one direction: one side is told that the other has ended, which is not true."""
+        for one in list(self.clients if to_clients else self.sockets - self.clients):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_WR)
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # the listener is shut at the end
             while True:
@@ -63,6 +70,7 @@ class Switch:
             client.close()
             return
         self.sockets |= {client, server}
+        self.clients.add(client)
         self.threads += [_start(lambda: self._carry(client, server)), _start(lambda: self._carry(server, client))]
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
@@ -71,6 +79,7 @@ class Switch:
                 self.flowing.wait()
                 sink.sendall(piece)
         self.sockets.discard(source)
+        self.clients.discard(source)
         _shut(sink)
 
 

@@ -1,0 +1,127 @@
+"""What a torture does to the system: each fault heals, within a deadline, before its function returns."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+import redis
+
+from tests.faults.redis_servers import replica_of
+from tests.faults.system import standing_in, stopped
+from tests.torture.system import LINKS, PROJECTORS, System
+
+STORES = ("mysql", "mongodb", "redis")
+Fault = Callable[[System, random.Random], str]  # returns what it did it to
+
+
+def kill_store(system: System, chance: random.Random) -> str:
+    store = chance.choice(STORES)
+    server = system.stack.servers[store]
+    server.kill()
+    time.sleep(chance.uniform(0.1, 2))
+    server.start()
+    return store
+
+
+def pause_store(system: System, chance: random.Random) -> str:
+    store = chance.choice(STORES)
+    system.stack.servers[store].pause()
+    time.sleep(chance.uniform(0.3, 4))
+    system.stack.servers[store].resume()
+    return store
+
+
+def kill_projector(system: System, chance: random.Random) -> str:
+    at = chance.randrange(PROJECTORS)
+    system.assert_projectors_run()
+    system.projectors[at].kill()
+    time.sleep(chance.uniform(0.1, 3))
+    system.projectors[at].log.unlink(missing_ok=True)
+    system.start_projector(at)
+    return "projector"
+
+
+def pause_projector(system: System, chance: random.Random) -> str:
+    """Longer than the lease lasts, at times."""
+    at = chance.randrange(PROJECTORS)
+    system.projectors[at].popen.send_signal(signal.SIGSTOP)
+    time.sleep(chance.uniform(0.3, 9))
+    system.projectors[at].popen.send_signal(signal.SIGCONT)
+    return "projector"
+
+
+def drop(system: System, chance: random.Random) -> str:
+    """Connections are cut and refused for a while."""
+    name = chance.choice([*LINKS])
+    system.links[name].switch(0)
+    time.sleep(chance.uniform(0.1, 3))
+    system.links[name].switch(system.port(LINKS[name][1]))
+    return name
+
+
+def stall(system: System, chance: random.Random) -> str:
+    name = chance.choice([*LINKS])
+    with system.links[name].silent():
+        time.sleep(chance.uniform(0.3, 6))
+    return name
+
+
+def half_close(system: System, chance: random.Random) -> str:
+    name = chance.choice([*LINKS])
+    system.links[name].half_close(to_clients=chance.random() < 0.5)
+    return name
+
+
+def flush_redis(system: System, chance: random.Random) -> str:
+    with redis.Redis.from_url(system.stack.redis.admin_url) as client:
+        client.flushall()
+    return "redis"
+
+
+def restore_redis(system: System, chance: random.Random) -> str:
+    """A copy of its data folder, taken some seconds ago, takes the place of the folder."""
+    server, copy = system.stack.redis, system.folder / "redis-copy"
+    with stopped(server):
+        shutil.copytree(server.data, copy)
+    time.sleep(chance.uniform(0.5, 5))
+    with stopped(server):
+        shutil.rmtree(server.data)
+        shutil.copytree(copy, server.data)
+    shutil.rmtree(copy)
+    return "redis"
+
+
+def fail_over_redis(system: System, chance: random.Random) -> str:
+    """To a replica that missed a suffix; later back to the old primary, which missed all that came then."""
+    primary, folder = system.stack.redis, system.folder / "redis-replica"
+    with replica_of(system.stack, folder) as replica:
+        with redis.Redis.from_url(replica.admin_url) as client:
+            client.replicaof("NO", "ONE")
+        time.sleep(chance.uniform(0.1, 2))
+        primary.kill()
+        with standing_in(system.stack, "redis", replica):
+            system.move("redis", replica.port)
+            time.sleep(chance.uniform(0.5, 4))
+        primary.start()
+        system.move("redis", primary.port)
+    shutil.rmtree(folder)
+    return "redis"
+
+
+FAULTS: Mapping[str, Fault] = {
+    "kill": kill_store,
+    "pause": pause_store,
+    "kill_projector": kill_projector,
+    "pause_projector": pause_projector,
+    "drop": drop,
+    "stall": stall,
+    "half_close": half_close,
+    "flush": flush_redis,
+    "old_dump": restore_redis,
+    "failover_redis": fail_over_redis,
+}
+ALONE = {"kill", "pause", "old_dump", "failover_redis"}  # of these, one at a time

@@ -1,0 +1,150 @@
+"""A torture: random work, random faults, and then everything must be equal and every answer must have been allowed."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from binlog_projector.changes import Transaction
+from binlog_projector.source import Connection, MySqlSource, query_value
+from ops.stack import Stack
+from tests.harness import admin_connection, wait_until_caught_up
+from tests.oracle import actual_documents, assert_cache_is_true, expected_documents
+from tests.torture.answers import IDS, PATHS, Asking, Records
+from tests.torture.faults import ALONE, FAULTS
+from tests.torture.history import Clock, History
+from tests.torture.judge import Judge
+from tests.torture.system import System, running_system
+from tests.torture.workload import workload
+from tidemark.gtid import EMPTY, GtidSet
+
+FAULT_SECONDS = 90.0  # within which each one heals
+CAUGHT_UP_SECONDS = 120.0
+READING_SERVER_ID = 9_999
+
+
+@dataclass
+class Outcome:
+    """What happened. `as_expected` is False if anything is as it must not be."""
+
+    seed: int
+    faults: Counter[str] = field(default_factory=Counter)
+    transactions: int = 0
+    rows: int = 0
+    answers: int = 0
+    refused: Counter[int] = field(default_factory=Counter)
+    divergences: int = 0
+    stale_reads: int = 0
+    seconds: float = 0.0
+
+    @property
+    def as_expected(self) -> bool:
+        return not self.divergences and not self.stale_reads and {*self.refused} <= {503}
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "transactions": self.transactions,
+            "rows": self.rows,
+            "faults": dict(self.faults),
+            "divergences": self.divergences,
+            "stale_reads": self.stale_reads,
+            "seed": self.seed,
+            "answers": self.answers,
+            "refused": dict(self.refused),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def torture(seconds: float, seed: int) -> Outcome:
+    """Raises AssertionError if a fault does not heal, a projector stops, or the end is not reached."""
+    outcome, records, begun = Outcome(seed), Records(), time.monotonic()
+    with running_system() as system:
+        with admin_connection(system.stack) as connection:
+            wait_until_caught_up(system.stack, connection)
+        with workload(system, seed, records):
+            _inflict(system, random.Random(f"{seed}:faults"), begun + seconds, outcome)
+            time.sleep(1)
+        system.assert_projectors_run()
+        with admin_connection(system.stack) as connection:
+            wait_until_caught_up(system.stack, connection, CAUGHT_UP_SECONDS)
+            outcome.divergences = _divergences(system.stack, connection)
+            _ask_for_everything(system, records, seed)
+            outcome.divergences += _divergences(system.stack, connection)
+            history = History(read_binlog(system.stack, connection))
+    _judge(history, records, outcome)
+    outcome.seconds = time.monotonic() - begun
+    return outcome
+
+
+def _inflict(system: System, chance: random.Random, deadline: float, outcome: Outcome) -> None:
+    """One fault after the other, and now and then two at a time."""
+    with ThreadPoolExecutor(2, "fault") as threads:
+        while time.monotonic() < deadline:
+            names = chance.sample([*FAULTS], 2 if chance.random() < 0.3 else 1)
+            if ALONE.issuperset(names):
+                names = names[:1]
+            seeds = [random.Random(chance.random()) for _ in names]
+            running = [threads.submit(FAULTS[name], system, one) for name, one in zip(names, seeds, strict=True)]
+            for name, fault in zip(names, running, strict=True):
+                what = fault.result(timeout=FAULT_SECONDS)
+                outcome.faults[name] += 1
+                print(f"{time.strftime('%T')} {name} {what}", file=sys.stderr, flush=True)
+            time.sleep(chance.uniform(0.2, 2))
+            system.assert_projectors_run()
+
+
+def _divergences(stack: Stack, connection: Connection) -> int:
+    """Documents that differ from MySQL, and one more if any cache entry does."""
+    expected, actual = expected_documents(connection), actual_documents(stack)
+    different = [
+        (name, id)
+        for name in expected
+        for id in expected[name].keys() | actual[name].keys()
+        if expected[name].get(id) != actual[name].get(id)
+    ]
+    for name, id in different:
+        print(f"differs: {name} {id}: {expected[name].get(id)} {actual[name].get(id)}", file=sys.stderr)
+    try:
+        assert_cache_is_true(stack, expected)
+    except AssertionError as error:
+        print(f"differs: {error}", file=sys.stderr)
+        return len(different) + 1
+    return len(different)
+
+
+def _ask_for_everything(system: System, records: Records, seed: int) -> None:
+    asking = Asking(system.services, records, random.Random(seed))
+    for path in PATHS:
+        for id in IDS:
+            asking.ask(path.format(id=id, tag=id % 3))
+
+
+def read_binlog(stack: Stack, connection: Connection) -> Iterator[Transaction]:
+    """Every transaction that MySQL has, from the first one on."""
+    executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
+    source = MySqlSource(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], READING_SERVER_ID)
+    stream, read = source.stream(EMPTY, None), EMPTY
+    stream.start()
+    try:
+        while not read >= executed:
+            transaction = stream.get(10)
+            assert transaction is not None, f"the binlog ends before {executed - read}"
+            read = read.with_gtid(transaction.gtid)
+            yield transaction
+    finally:
+        stream.close()
+
+
+def _judge(history: History, records: Records, outcome: Outcome) -> None:
+    judge = Judge(history, Clock(history, records.observed))
+    stale = judge.stale(records.answers)
+    for answer in stale[:20]:
+        print(f"not allowed in {judge.window(answer)}: {answer}", file=sys.stderr)
+    outcome.transactions, outcome.rows = history.transactions, history.rows
+    outcome.answers, outcome.refused, outcome.stale_reads = len(records.answers), records.refused, len(stale)

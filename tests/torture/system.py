@@ -1,0 +1,102 @@
+"""The whole system for a torture: its own servers, two projectors, and a TCP link from each service to each store."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ops.stack import Stack
+from tests.conftest import service_environment
+from tests.faults.switch import Switch
+from tests.harness import Process, free_port, process, wait_until
+from tests.services import Services, is_ready
+
+PROJECTORS = 2
+LINKS = {  # name -> service's variable and store
+    "projector-mysql": ("TIDEMARK_PROJECTOR_MYSQL_URL", "mysql"),
+    "projector-mongodb": ("TIDEMARK_PROJECTOR_MONGODB_URL", "mongodb"),
+    "projector-redis": ("TIDEMARK_PROJECTOR_REDIS_URL", "redis"),
+    "writer-mysql": ("TIDEMARK_WRITER_MYSQL_URL", "mysql"),
+    "reader-mongodb": ("TIDEMARK_READER_MONGODB_URL", "mongodb"),
+    "reader-redis": ("TIDEMARK_READER_REDIS_URL", "redis"),
+}
+
+
+@dataclass
+class System:
+    """What a fault may disturb. `ended` are projectors that were killed, by us."""
+
+    stack: Stack
+    folder: Path
+    environment: dict[str, str]
+    links: dict[str, Switch]
+    services: Services
+    projectors: list[Process] = field(default_factory=list)
+
+    def start_projector(self, at: int) -> None:
+        bind = {"TIDEMARK_PROJECTOR_ADMIN_BIND": f"127.0.0.1:{free_port()}"}
+        server_id = {"TIDEMARK_PROJECTOR_SERVER_ID": str(7_331 + at)}
+        started = Process(("-m", "binlog_projector", "run"), {**self.environment, **bind, **server_id})
+        self.projectors[at : at + 1] = [started]
+
+    def move(self, store: str, port: int) -> None:
+        """All services find the store at another port from now on; their connections are cut."""
+        for name, (_, of) in LINKS.items():
+            if of == store:
+                self.links[name].switch(port)
+
+    def port(self, store: str) -> int:
+        return self.stack.servers[store].port
+
+    def assert_projectors_run(self) -> None:
+        for projecting in self.projectors:
+            assert projecting.popen.poll() is None, projecting.tail()
+
+
+@contextlib.contextmanager
+def running_system() -> Iterator[System]:
+    """On its own stack, because faults may take long to get over; everything is stopped at the end."""
+    with contextlib.ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tidemark-torture-")))
+        stack = opened.enter_context(Stack())
+        links = {name: opened.enter_context(Switch(stack.servers[store].port)) for name, (_, store) in LINKS.items()}
+        environment = _environment(stack, links)
+        with process(service_environment(stack), "-m", "writer", "migrate") as migrating:
+            migrating.popen.wait(timeout=30)
+        writer_url = opened.enter_context(_service(environment, "writer"))
+        reader_url = opened.enter_context(_service(environment, "reader"))
+        services = Services(writer_url, reader_url, migrating)
+        opened.callback(services.close)
+        system = System(stack, folder, environment, links, services)
+        opened.callback(_stop, system)
+        for at in range(PROJECTORS):
+            system.start_projector(at)
+        yield system
+
+
+@contextlib.contextmanager
+def _service(environment: dict[str, str], name: str) -> Iterator[str]:
+    port, admin_port = free_port(), free_port()
+    binds = {f"TIDEMARK_{name}_BIND".upper(): f"127.0.0.1:{port}"}
+    binds[f"TIDEMARK_{name}_ADMIN_BIND".upper()] = f"127.0.0.1:{admin_port}"
+    with process({**environment, **binds}, "-m", name):
+        wait_until(lambda: is_ready(admin_port) or name == "reader", f"the {name} to be ready", 30)
+        yield f"http://127.0.0.1:{port}"
+
+
+def _environment(stack: Stack, links: dict[str, Switch]) -> dict[str, str]:
+    """Every service reaches every store through a link. A replica set would tell clients the way round it."""
+    environment = service_environment(stack)
+    for name, (variable, store) in LINKS.items():
+        url = environment[variable].replace(f":{stack.servers[store].port}/", f":{links[name].port}/")
+        environment[variable] = url.replace("replicaSet=tidemark", "directConnection=true")
+    return environment
+
+
+def _stop(system: System) -> None:
+    for projecting in system.projectors:
+        projecting.kill()
+        projecting.log.unlink(missing_ok=True)
