@@ -1,221 +1,204 @@
 """From binlog events to whole transactions; anything that is not understood stops, nothing is skipped.
 
-The layout of events is in MySQL's source documentation ("Binary log event"); ours begins where mysql-replication ends.
+The layout of events is documented in MySQL's source (mysql::binlog::event): an event is 19 bytes of header, its body,
+and four bytes of checksum.
 """
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any
-
-from pymysqlreplication import BinLogStreamReader, binlogstream
-from pymysqlreplication import event as events
-from pymysqlreplication import row_event as rows
-from pymysqlreplication.constants.BINLOG import QUERY_EVENT
-from pymysqlreplication.packet import BinLogPacketWrapper
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from binlog_projector.changes import Position, RowChange, Transaction
-from binlog_projector.errors import UnprojectableRow, UnsupportedEvent
-from binlog_projector.row_decoder import row_images
-from tidemark.gtid import Gtid, GtidSet
+from binlog_projector.errors import CorruptEvent, UnprojectableRow, UnsupportedEvent
+from binlog_projector.packets import Packets
+from binlog_projector.row_decoder import RowDecoder
+from binlog_projector.statements import hidden_change, keyword_of, simplified
+from binlog_projector.table_map import schema_and_table
+from tidemark.gtid import Gtid
+from writer.schema import Table
 
-# The library would reconnect by itself and replay from the set it was given first; a lost stream must be an error.
-binlogstream.MYSQL_EXPECTED_ERROR_CODES = []
-
-
-class StatementEvent(events.BinLogEvent):  # type: ignore[misc]  # the library is untyped
-    """A QUERY event without its status variables: the library gives up at the first one that it does not know."""
-
-    def __init__(self, packet: Any, size: int, table_map: Any, connection: Any, **options: Any) -> None:
-        super().__init__(packet, size, table_map, connection, **options)
-        schema_length, status_length = struct.unpack("<8xB2xH", packet.read(13))
-        packet.advance(status_length)
-        self.schema = packet.read(schema_length).decode()
-        packet.advance(1)
-        self.query = packet.read(size - 13 - status_length - schema_length - 1).decode(errors="backslashreplace")
-
-
-BinLogPacketWrapper._BinLogPacketWrapper__event_map[QUERY_EVENT] = StatementEvent
-
-HEARTBEAT_SECONDS = 1
-ROWS_EVENTS = (rows.WriteRowsEvent, rows.UpdateRowsEvent, rows.DeleteRowsEvent, rows.PartialUpdateRowsEvent)
-READ_EVENTS = [
-    *ROWS_EVENTS,
-    events.GtidEvent,
-    StatementEvent,
-    events.XidEvent,
-    events.HeartbeatLogEvent,
-    events.XAPrepareEvent,
-    events.IntvarEvent,
-    events.RandEvent,
-    events.UserVarEvent,
-    events.BeginLoadQueryEvent,
-    events.ExecuteLoadQueryEvent,
-    events.NotImplementedEvent,
-]
-HEARTBEAT_V2 = 41
-EVENT_NAMES = {26: "INCIDENT", 34: "ANONYMOUS_GTID", 40: "TRANSACTION_PAYLOAD", 42: "GTID_TAGGED_LOG"}
-EVENT_REMEDIES = {
-    26: "events were lost on the source; run `python -m binlog_projector rebuild`",
+QUERY, ROTATE, XID, TABLE_MAP, WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS, GTID = 2, 4, 16, 19, 30, 31, 32, 33
+STOP, FORMAT_DESCRIPTION, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2 = 3, 15, 27, 28, 29, 35, 41
+HARMLESS = (STOP, FORMAT_DESCRIPTION, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2)
+OTHER_ROWS = {23: "WRITE_ROWS_V1", 24: "UPDATE_ROWS_V1", 25: "DELETE_ROWS_V1", 39: "PARTIAL_UPDATE_ROWS"}
+EVENT_NAMES = {
+    **OTHER_ROWS,
+    **{5: "INTVAR", 13: "RAND", 14: "USER_VAR", 17: "BEGIN_LOAD_QUERY", 18: "EXECUTE_LOAD_QUERY", 26: "INCIDENT"},
+    **{34: "ANONYMOUS_GTID", 38: "XA_PREPARE", 40: "TRANSACTION_PAYLOAD", 42: "GTID_TAGGED_LOG"},
+}
+REMEDIES = {
+    **dict.fromkeys((5, 13, 14, 17, 18), "it belongs to a statement; set binlog_format=ROW for every session"),
+    26: "events were lost on the source; look into its error log",
     34: "set gtid_mode=ON",
+    38: "the transaction may still be rolled back; do not use XA here",
+    39: "set binlog_row_value_options='' for every session",
     40: "set binlog_transaction_compression=OFF for every session",
     42: "do not use tagged GTIDs",
 }
-VERSIONED = re.compile(r"/\*!\d*(.*?)\*/", re.DOTALL)
-COMMENT = re.compile(r"\A(?:\s+|/\*.*?\*/|--[^\n]*(?:\n|\Z)|#[^\n]*(?:\n|\Z))*", re.DOTALL)
-STATEMENT_DML = {"INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "CALL", "WITH"}
-DESTRUCTIVE = re.compile(r"\A(TRUNCATE(\s+TABLE)?|DROP\s+TABLE(\s+IF\s+EXISTS)?|RENAME\s+TABLES?)\s", re.IGNORECASE)
-DESTRUCTIVE_ALTER = re.compile(
-    r"\sRENAME\s+(TO\s|AS\s|=|(?!COLUMN|INDEX|KEY)[\w`])|\s(TRUNCATE|DROP|EXCHANGE|REORGANIZE)\s+PARTITION|\sTABLESPACE",
-    re.IGNORECASE,
-)
-DROP_SCHEMA = re.compile(r"\ADROP\s+(DATABASE|SCHEMA)\s", re.IGNORECASE)
-IDENTIFIER = re.compile(r"`?(\w+)`?(?:\s*\.\s*`?(\w+)`?)?")
+BODY, CHECKSUM = 19, -4
+GTID_BODY = struct.Struct("<x16sQB16xQ")  # UUID, number, whether times follow, commit time in the lower seven bytes
+QUERY_BODY = struct.Struct("<8xB2xH")  # lengths of the schema and of the status variables
+ROWS_BODY = struct.Struct("<6s2xH")  # table id, length of what follows before the number of columns
+HAS_TIMES = 2
+UPDATE = "it cannot be projected truthfully; look whether a newer projector knows it"
+SEVEN_BYTES, ORIGINAL_FOLLOWS = (1 << 55) - 1, 1 << 55
 
-
-def open_reader(
-    connect: Callable[..., Any], connection: dict[str, Any], server_id: int, uuid: str, gtid_set: GtidSet
-) -> BinLogStreamReader:
-    """A reader of everything the source has that is not in `gtid_set`; it connects at the first read."""
-    return BinLogStreamReader(
-        connection_settings=connection,
-        pymysql_wrapper=connect,
-        server_id=server_id,
-        slave_uuid=uuid,
-        report_slave={"hostname": "tidemark", "username": "", "password": "", "port": 0},
-        auto_position=str(gtid_set) or "00000000-0000-0000-0000-000000000001:1",
-        blocking=True,
-        only_events=READ_EVENTS,
-        filter_non_implemented_events=False,
-        slave_heartbeat=HEARTBEAT_SECONDS,
-        enable_logging=False,
-    )
+Rows = Callable[[RowDecoder, bytes, int, int], list[RowChange]]
 
 
 class TransactionReader:
-    """Assembles whole transactions from a reader's events. Raises UnsupportedEvent, UnprojectableRow."""
+    """Assembles whole transactions of `tables` in `schema`."""
 
-    def __init__(self, reader: BinLogStreamReader, schema: str, tables: frozenset[str]) -> None:
-        self.reader = reader
+    def __init__(self, packets: Packets, schema: str, tables: Mapping[str, Table]) -> None:
+        self.packets = packets
         self.schema = schema
         self.tables = tables
         self.gtid: Gtid | None = None
         self.commit_us = (0, 0)
         self.begun = False
         self.changes: list[RowChange] = []
+        self.finished: list[Transaction] = []
+        self.file, self.offset = "", 0
+        self.sources: dict[bytes, str] = {}  # UUIDs as text
+        self.decoders: dict[bytes, RowDecoder | None] = {}  # by TABLE_MAP; None if the table is not watched
+        self.mapped: dict[bytes, RowDecoder | None] = {}  # by table id, within a transaction
+        self.failed: Exception | None = None
+        self.handlers: dict[int, Callable[[bytes], None]] = {
+            GTID: self._gtid,
+            QUERY: self._query,
+            TABLE_MAP: self._table_map,
+            WRITE_ROWS: partial(self._rows, RowDecoder.inserted),
+            UPDATE_ROWS: partial(self._rows, RowDecoder.updated),
+            DELETE_ROWS: partial(self._rows, RowDecoder.deleted),
+            XID: self._end,
+            ROTATE: self._rotate,
+            **{kind: partial(self._other_rows, kind) for kind in OTHER_ROWS},
+            **dict.fromkeys(HARMLESS, self._ignore),
+        }
 
     def __iter__(self) -> Iterator[Transaction | None]:
-        """Transactions as they come; None at heartbeats; ends when the server ends the stream."""
-        while (event := self.reader.fetchone()) is not None:
-            try:
-                transaction = self._feed(event)
-            except (UnsupportedEvent, UnprojectableRow) as error:
-                where = f"in transaction {self.gtid or '(none)'} at {self._position()}"
-                raise type(error)(f"{error} ({where}; nothing of it was applied)") from error
-            if transaction is not None or isinstance(event, events.HeartbeatLogEvent):
-                yield transaction
+        """Transactions one by one; None when there was nothing but a heartbeat, or only a part of one."""
+        while True:
+            yield from self.read() or (None,)
 
-    def _feed(self, event: Any) -> Transaction | None:
-        match event:
-            case events.HeartbeatLogEvent():
-                return None
-            case events.GtidEvent():
-                return self._begin(event)
-            case events.XidEvent():
-                return self._end()
-            case StatementEvent():
-                return self._statement(event)
-            case _ if isinstance(event, ROWS_EVENTS):
-                self._rows(event)
-                return None
-            case events.NotImplementedEvent() if event.event_type == HEARTBEAT_V2:
-                return None
-        raise UnsupportedEvent(self._unsupported(event))
+    def read(self) -> list[Transaction]:
+        """The transactions that end in the next piece of the stream: none at a heartbeat.
 
-    def _begin(self, event: Any) -> Transaction | None:
+        What stops it (UnsupportedEvent, UnprojectableRow, CorruptEvent, what `Packets.read` raises) is raised after all
+        transactions before it were returned.
+        """
+        if self.failed is not None:
+            raise self.failed
+        self.finished = []
+        try:
+            for kind, offset, event in self.packets.read():
+                handle = self.handlers.get(kind)
+                if handle is None:
+                    raise UnsupportedEvent(self._unsupported(kind))
+                self.offset = offset or self.offset
+                handle(event)
+        except Exception as error:
+            self.failed = self._located(error)
+            if not self.finished:
+                raise self.failed from error
+        return self.finished
+
+    def close(self) -> None:
+        self.packets.close()
+
+    def _gtid(self, event: bytes) -> None:
         """A GTID right after a GTID: the first one was an empty transaction."""
-        empty = self._end() if self.gtid is not None and not self.begun else None
         if self.gtid is not None:
-            raise UnsupportedEvent("a transaction began inside another one")
-        self.gtid = Gtid.parse(event.gtid)
-        self.commit_us = _commit_timestamps(event)
-        return empty
+            if self.begun:
+                raise UnsupportedEvent("a transaction began inside another one; run `rebuild`")
+            self._end(event)
+        source, number, times, immediate = GTID_BODY.unpack_from(event, BODY)
+        if times != HAS_TIMES:
+            raise UnsupportedEvent("a GTID event has no commit timestamps; MySQL 8.0 or newer is needed")
+        original = immediate
+        if immediate & ORIGINAL_FOLLOWS:
+            original = int.from_bytes(event[BODY + GTID_BODY.size - 1 :][:7], "little")
+        self.commit_us = original & SEVEN_BYTES, immediate & SEVEN_BYTES
+        self.gtid = Gtid(self.sources.get(source) or self._source(source), number)
 
-    def _end(self) -> Transaction:
-        if self.gtid is None:
-            raise UnsupportedEvent("a transaction has no GTID; set gtid_mode=ON")
-        transaction = Transaction(self.gtid, *self.commit_us, tuple(self.changes), self._position())
-        self.gtid, self.begun, self.changes = None, False, []
-        return transaction
+    def _source(self, raw: bytes) -> str:
+        return self.sources.setdefault(raw, str(uuid.UUID(bytes=raw)))
 
-    def _rows(self, event: Any) -> None:
-        if self.gtid is None or not self.begun:
-            raise UnsupportedEvent("rows came outside a transaction")
-        if event.schema == self.schema and event.table in self.tables:
-            self.changes.extend(RowChange(event.table, before, after) for before, after in row_images(event))
-
-    def _statement(self, event: Any) -> Transaction | None:
-        text = COMMENT.sub("", VERSIONED.sub(r"\1", event.query))
-        keyword = text.split(None, 1)[0].upper().rstrip(";") if text.strip() else ""
-        if keyword == "BEGIN":
+    def _query(self, event: bytes) -> None:
+        schema_length, status_length = QUERY_BODY.unpack_from(event, BODY)
+        schema_at = BODY + QUERY_BODY.size + status_length
+        text = event[schema_at + schema_length + 1 : CHECKSUM]
+        if text == b"BEGIN":
             self.begun = True
-            return None
-        if keyword == "COMMIT":
-            return self._end()
-        if keyword in STATEMENT_DML or keyword in {"XA", "ROLLBACK"}:
-            raise UnsupportedEvent(f"{keyword} was logged as a statement; set binlog_format=ROW for every session")
-        if hit := destroyed_table(text, event.schema, self.schema, self.tables):
-            raise UnsupportedEvent(f"{hit}, which the binlog does not show as rows; then run `rebuild`: {text[:200]!r}")
-        return None if self.begun else self._end()
+            return
+        schema = event[schema_at : schema_at + schema_length].decode()
+        self._statement(simplified(text.decode(errors="backslashreplace")), schema)
 
-    def _unsupported(self, event: Any) -> str:
-        name = EVENT_NAMES.get(event.event_type, type(event).__name__)
-        remedy = EVENT_REMEDIES.get(event.event_type, "it cannot be projected truthfully")
-        return f"event of type {event.event_type} ({name}): {remedy}"
+    def _statement(self, text: str, schema: str) -> None:
+        if keyword_of(text) == "COMMIT":
+            self._end(b"")
+        elif reason := hidden_change(text, schema, self.schema, self.tables):
+            raise UnsupportedEvent(f"{reason}: {text[:200]!r}")
+        elif not self.begun:
+            self._end(b"")
 
-    def _position(self) -> Position:
-        return Position(str(self.reader.log_file), int(self.reader.log_pos or 0))
+    def _table_map(self, event: bytes) -> None:
+        body = event[BODY:CHECKSUM]
+        try:
+            self.mapped[body[:6]] = self.decoders[body]
+        except KeyError:
+            self.mapped[body[:6]] = self.decoders[body] = self._decoder(body)
 
+    def _decoder(self, table_map: bytes) -> RowDecoder | None:
+        schema, table = schema_and_table(table_map)
+        watched = self.tables.get(table) if schema == self.schema else None
+        return RowDecoder(watched, table_map) if watched else None
 
-def destroyed_table(statement: str, default_schema: str, schema: str, tables: frozenset[str]) -> str | None:
-    """Which watched table a DDL statement truncates, drops or renames, in words; None if it is harmless."""
-    if dropped := DROP_SCHEMA.match(statement):
-        names = {name for name, _ in _identifiers(statement[dropped.end() :])}
-        return f"the schema {schema} was dropped" if schema in names else None
-    destructive = DESTRUCTIVE.match(statement)
-    altered = re.match(r"\AALTER\s+TABLE\s", statement, re.IGNORECASE)
-    if altered and DESTRUCTIVE_ALTER.search(statement):
-        named = _identifiers(statement[altered.end() :])[:1]
-    elif destructive:
-        named = _identifiers(statement[destructive.end() :])
-    else:
-        return None
-    hits = [second or first for first, second in named if _is_watched(first, second, default_schema, schema, tables)]
-    return f"the watched table {hits[0]} was changed as a whole" if hits else None
+    def _rows(self, rows: Rows, event: bytes) -> None:
+        if not self.begun:
+            raise UnsupportedEvent("rows came outside a transaction; run `rebuild`")
+        table_id, extra = ROWS_BODY.unpack_from(event, BODY)
+        decoder = self._mapped(table_id)
+        if decoder is not None:
+            at = BODY + ROWS_BODY.size - 2 + extra  # `extra` counts its own two bytes too
+            self.changes += rows(decoder, event, at, len(event) + CHECKSUM)
 
+    def _mapped(self, table_id: bytes) -> RowDecoder | None:
+        try:
+            return self.mapped[table_id]
+        except KeyError:
+            raise UnsupportedEvent("rows came without the definition of their table; run `rebuild`") from None
 
-def _identifiers(text: str) -> list[tuple[str, str]]:
-    return [(first, second) for first, second in IDENTIFIER.findall(text)]
+    def _other_rows(self, kind: int, event: bytes) -> None:
+        """Formats that are not decoded, in tables that may not be watched."""
+        decoder = self._mapped(event[BODY : BODY + 6])
+        if decoder is not None:
+            raise UnsupportedEvent(f"table {decoder.table}: {self._unsupported(kind)}")
 
+    def _rotate(self, event: bytes) -> None:
+        self.offset = int.from_bytes(event[BODY : BODY + 8], "little")
+        self.file = event[BODY + 8 : CHECKSUM].decode()
 
-def _is_watched(first: str, second: str, default_schema: str, schema: str, tables: frozenset[str]) -> bool:
-    return (first == schema and second in tables) if second else (default_schema == schema and first in tables)
+    def _ignore(self, event: bytes) -> None:
+        pass
 
+    def _end(self, event: bytes) -> None:
+        if self.gtid is None:
+            raise UnsupportedEvent("a transaction has no GTID; set gtid_mode=ON, then run `rebuild`")
+        position = Position(self.file, self.offset)
+        self.finished.append(Transaction(self.gtid, *self.commit_us, tuple(self.changes), position))
+        self.gtid, self.begun, self.changes = None, False, []
+        self.mapped.clear()
 
-def _commit_timestamps(event: Any) -> tuple[int, int]:
-    """(original, immediate) commit time in microseconds: behind `sequence_number`, where the library stops reading.
+    def _unsupported(self, kind: int) -> str:
+        name = EVENT_NAMES.get(kind, "unknown")
+        return f"event of type {kind} ({name}): {REMEDIES.get(kind, UPDATE)}, then run `rebuild`"
 
-    Seven bytes each; the highest bit of the first says that the second follows, else both are equal.
-    """
-    if event.lt_type != 2:
-        raise UnsupportedEvent("a GTID event has no commit timestamps; MySQL 8.0 or newer is needed")
-    immediate = _seven_bytes(event)
-    if immediate & (1 << 55):
-        return _seven_bytes(event), immediate & ~(1 << 55)
-    return immediate, immediate
-
-
-def _seven_bytes(event: Any) -> int:
-    return int(struct.unpack("<Q", event.packet.read(7) + b"\0")[0])
+    def _located(self, error: Exception) -> Exception:
+        if not isinstance(error, UnsupportedEvent | UnprojectableRow | CorruptEvent):
+            return error
+        where = f"in transaction {self.gtid or '(none)'} at {self.file}:{self.offset}"
+        return type(error)(f"{error} ({where}; nothing of it was applied)")

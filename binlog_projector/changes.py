@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from tidemark.gtid import Gtid
 
 Row = Mapping[str, Any]  # column -> value as PyMySQL gives it
 
 
-@dataclass(frozen=True)
-class RowChange:
+class RowChange(msgspec.Struct, frozen=True):
     """An insert (no `before`), a delete (no `after`) or an update of one row."""
 
     table: str
@@ -20,8 +20,7 @@ class RowChange:
     after: Row | None
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """Where an event ends in the source's binlog: for people and messages only, GTIDs are what counts."""
 
     file: str
@@ -31,8 +30,7 @@ class Position:
         return f"{self.file}:{self.offset}"
 
 
-@dataclass(frozen=True)
-class Transaction:
+class Transaction(msgspec.Struct, frozen=True):
     """Everything one GTID changed in watched tables, in order; DDL and filtered transactions have no changes.
 
     `original_commit_us` is when its first server committed it (microseconds since 1970, MySQL's clock): with the GTID
@@ -46,8 +44,7 @@ class Transaction:
     position: Position
 
 
-@dataclass(frozen=True)
-class Anchor:
+class Anchor(msgspec.Struct, frozen=True):
     """The last applied transaction; a source that delivers another one under its GTID has another history."""
 
     gtid: Gtid

@@ -65,3 +65,7 @@ class UnsupportedEvent(Stop):
 
 class UnprojectableRow(Stop):
     """A row lacks a column or has a value that the projection cannot use."""
+
+
+class CorruptEvent(Stop):
+    """A checksum in the binlog is wrong, or missing."""

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,9 +19,10 @@ import pymysql
 from pymysql.cursors import SSCursor
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from binlog_projector.binlog import TransactionReader, open_reader
+from binlog_projector.binlog import TransactionReader
 from binlog_projector.changes import Anchor, Row, Transaction
 from binlog_projector.errors import PositionLost, SourceBehind, SourceDemoted, SourceUnavailable
+from binlog_projector.packets import Packets, connect_reader
 from tidemark.gtid import Gtid, GtidSet
 from writer.schema import SCHEMA, TABLES, Table
 
@@ -116,8 +118,9 @@ class Stream:
 
     def __init__(self, source: MySqlSource, applied: GtidSet) -> None:
         self.source = source
-        self.reader = open_reader(pymysql.connect, source.settings, source.server_id, source.uuid, applied)
-        self.transactions = iter(TransactionReader(self.reader, SCHEMA, frozenset(TABLES)))
+        dump = partial(connect_reader, pymysql.connect, source.settings, source.server_id, source.uuid, applied)
+        self.reader = TransactionReader(Packets(dump), SCHEMA, TABLES)
+        self.transactions = iter(self.reader)
         self.queue: queue.Queue[Transaction | Exception] = queue.Queue(QUEUE_TRANSACTIONS)
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._read, name="source", daemon=True)
@@ -187,10 +190,9 @@ class Stream:
     def _next(self) -> Transaction | None:
         """The next transaction, or None at a heartbeat."""
         with unavailable("the binlog stream broke"):
-            for transaction in self.transactions:
-                self.heard = time.monotonic()
-                return transaction
-        raise SourceUnavailable("the source ended the binlog stream (it shuts down, or another reader has our id)")
+            transaction = next(self.transactions)
+        self.heard = time.monotonic()
+        return transaction
 
 
 def _check_history(connection: Connection, applied: GtidSet) -> GtidSet:

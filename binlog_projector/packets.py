@@ -1,0 +1,124 @@
+"""The binlog as raw events: mysql-replication connects and asks for the dump, then we read the socket in large pieces.
+
+Packets are described in MySQL's "Client/Server Protocol", the 19 bytes at the head of an event in "Binary Log Event".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+from zlib import crc32
+
+from pymysql.err import raise_mysql_exception
+from pymysqlreplication import BinLogStreamReader
+
+from binlog_projector.errors import CorruptEvent, SourceUnavailable
+from tidemark.gtid import GtidSet
+
+HEARTBEAT_SECONDS = 1
+PIECE = 1 << 18
+LENGTH_SIZE, STATUS_SIZE = 4, 1  # in front of an event: three bytes of length and a sequence number, then OK
+LONGEST = 0xFFFFFF  # a packet of this length goes on in the next one
+OK, ERROR = 0, 0xFF
+HEADER = struct.Struct("<IB4xB8xI2x")  # length, status, event type, end position
+FORMAT_DESCRIPTION = 15
+RESIDUE = 0x2144DF1C  # the CRC32 of anything that ends with its own CRC32
+
+Event = tuple[int, int, bytes]  # type, where it ends in its file, and all of it with header and checksum
+
+
+def connect_reader(
+    connect: Callable[..., Any], connection: dict[str, Any], server_id: int, uuid: str, gtid_set: GtidSet
+) -> Any:
+    """A connection that was asked for everything the source has that is not in `gtid_set`."""
+    reader = BinLogStreamReader(
+        connection_settings=connection,
+        pymysql_wrapper=connect,
+        server_id=server_id,
+        slave_uuid=uuid,
+        report_slave={"hostname": "tidemark", "username": "", "password": "", "port": 0},
+        auto_position=str(gtid_set) or "00000000-0000-0000-0000-000000000001:1",
+        blocking=True,
+        slave_heartbeat=HEARTBEAT_SECONDS,
+        enable_logging=False,
+    )
+    reader._BinLogStreamReader__connect_to_stream()
+    stream = reader._stream_connection
+    stream._sock.settimeout(stream._read_timeout)  # what was set last is the timeout of writing
+    return stream
+
+
+class Packets:
+    """Events as the server sends them, each with its checksum verified."""
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        """`connect` gives a connection on which a dump was asked for; it is called at the first read."""
+        self.connect = connect
+        self.connection: Any = None
+        self.rest = b""
+
+    def read(self) -> Iterator[Event]:
+        """The events of the next piece; waits for it. Raises SourceUnavailable, CorruptEvent, OSError, MySQLError."""
+        if self.connection is None:
+            self.connection = self.connect()
+        piece = self.connection._rfile.read1(PIECE)
+        if not piece:
+            raise SourceUnavailable("the source closed the binlog stream")
+        return self._events(self.rest + piece)
+
+    def close(self) -> None:
+        if self.connection is not None and self.connection.open:
+            self.connection.close()
+
+    def _events(self, data: bytes) -> Iterator[Event]:
+        at, size = 0, len(data)
+        while at + HEADER.size <= size:
+            length, status, kind, position = HEADER.unpack_from(data, at)
+            length &= LONGEST
+            end = at + LENGTH_SIZE + length
+            if status or end > size:
+                break
+            event = data[at + LENGTH_SIZE + STATUS_SIZE : end]
+            if length == LONGEST:
+                event, end = _joined(data, at)
+                if not event:
+                    break
+            if crc32(event) != RESIDUE:
+                raise CorruptEvent(_corruption(kind, event))
+            yield kind, position, event
+            at = end
+        self.rest = data[at:]
+        _demand_no_end(self.rest)
+
+
+def _joined(data: bytes, at: int) -> tuple[bytes, int]:
+    """An event of several packets and where they end; empty as long as the last one is not there."""
+    parts, length = [], LONGEST
+    while length == LONGEST:
+        length = int.from_bytes(data[at : at + 3], "little")
+        parts.append(data[at + LENGTH_SIZE : at + LENGTH_SIZE + length])
+        at += LENGTH_SIZE + length
+        if at > len(data) or (length == LONGEST and at == len(data)):
+            return b"", 0
+    return b"".join(parts)[STATUS_SIZE:], at
+
+
+def _demand_no_end(rest: bytes) -> None:
+    """Anything but an event is the last packet: the server ends the stream, or says why it cannot go on."""
+    length = int.from_bytes(rest[:3], "little")
+    if len(rest) <= LENGTH_SIZE or len(rest) < LENGTH_SIZE + length:
+        return
+    if rest[LENGTH_SIZE] == ERROR:
+        raise_mysql_exception(rest[LENGTH_SIZE:])
+    if rest[LENGTH_SIZE] != OK:
+        raise SourceUnavailable("the source ended the binlog stream (it shuts down, or another reader has our id)")
+
+
+def _corruption(kind: int, event: bytes) -> str:
+    if kind == FORMAT_DESCRIPTION and event[-5] == 0:
+        return "the binlog file was written without checksums; set binlog_checksum=CRC32, then run `rebuild`"
+    return (
+        f"event of type {kind}: its CRC32 is wrong, the binlog is damaged or was on its way; look at the file with "
+        "`mysqlbinlog --verify-binlog-checksum`: if it is sound, start the projector again, else run `rebuild`"
+    )
