@@ -1,42 +1,75 @@
-"""`python -m perf read [--json]`: benchmarks on real servers that are started for the run and stopped after it."""
+"""`python -m perf COMMAND [--json]`: benchmarks on real servers that are started for the run and stopped after it."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ops.stack import StackError
 from ops.system import interrupt_on_signals
+from perf.decode import decode
 from perf.read import read
 
 
+@dataclass(frozen=True)
+class Command:
+    """`run` gets the options, whose defaults and meanings are given, and returns what was found."""
+
+    run: Callable[..., dict[str, Any]]
+    help: str
+    options: Mapping[str, tuple[float, str]]
+
+
+SEED = (7, "of the rows")
+COMMANDS = {
+    "read": Command(
+        read,
+        "what one reader process can do, and what other code does",
+        {"seconds": (6.0, "per lane"), "seed": SEED},
+    ),
+    "decode": Command(
+        decode,
+        "rows per second out of the binlog, next to mysql-replication",
+        {"transactions": (200_000, "in the binlog, one row each"), "seed": SEED},
+    ),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    reading = commands.add_parser("read", help="what one reader process can do, and what other code does")
-    reading.add_argument("--seconds", type=float, default=6.0, help="per lane (default: %(default)s)")
-    reading.add_argument("--seed", type=int, default=7, help="of the dataset (default: %(default)s)")
-    reading.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    options = parser.parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    command, as_json = COMMANDS[options.pop("command")], options.pop("json")
     interrupt_on_signals()
     try:
-        found = read(options.seconds, options.seed)
+        found = command.run(**options)
     except (StackError, RuntimeError) as error:
         print(f"perf: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(json.dumps(found) if options.json else _table(found))
+    print(json.dumps(found) if as_json else _table(found))
     return 0
 
 
-def _table(found: dict[str, Any]) -> str:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, command in COMMANDS.items():
+        own = commands.add_parser(name, help=command.help)
+        own.add_argument("--json", action="store_true", help="one JSON object on the last line")
+        for option, (default, meaning) in command.options.items():
+            own.add_argument(f"--{option}", type=type(default), default=default, help=f"{meaning} (default: {default})")
+    return parser
+
+
+def _table(found: Mapping[str, Any]) -> str:
     lines = []
-    for lane, figures in found.items():
-        lines.append(f"{lane:14}" + "  ".join(f"{name} {value:>10}" for name, value in figures.items()))
+    for name, figures in found.items():
+        shown = figures if isinstance(figures, dict) else {"": figures}
+        lines.append(f"{name:20}" + "  ".join(f"{figure} {value:>10}" for figure, value in shown.items()))
     return "\n".join(lines)
 
 
