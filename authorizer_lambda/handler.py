@@ -5,19 +5,22 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import time
 from typing import Any
 
+from authorizer_lambda.jwks import Jwks, KeysUnavailable
 from authorizer_lambda.policy import MalformedArn, iam_policy, simple_answer
 from authorizer_lambda.settings import AuthSettings
-from authorizer_lambda.tokens import InvalidToken, bearer_token, verify
+from authorizer_lambda.tokens import Claims, InvalidToken, bearer_token, key_id, verify
 
 LOG = logging.getLogger(__name__)
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Answer a TOKEN or REQUEST event (REST API, HTTP API 1.0) or a format 2.0 event (HTTP API, simple responses).
+    """Answer a TOKEN or REQUEST event (REST API, HTTP API 1.0) with a policy, a format 2.0 event as the settings say.
 
-    Raises Exception("Unauthorized"), API Gateway's word for 401, where the answer would be a policy; SettingsError.
+    Raises Exception("Unauthorized"), API Gateway's word for 401, where the answer would be a policy. Raises
+    SettingsError and KeysUnavailable, which API Gateway answers with 500: the caller is not to blame.
     """
     return authorize(event, _settings())
 
@@ -30,23 +33,33 @@ def _settings() -> AuthSettings:
 def authorize(event: dict[str, Any], settings: AuthSettings, now: float | None = None) -> dict[str, Any]:
     """`handler` with its settings and clock (Unix seconds) passed in."""
     try:
-        return _answer(event, settings, now)
+        return _answer(event, settings, time.time() if now is None else now)
+    except KeysUnavailable:
+        LOG.error("undecided: there are no keys to verify tokens with")
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a crafted event provokes is a refusal, never a 500
         LOG.warning("refused: %s", _reason(error))
-        if _is_simple(event):
+        if _is_simple(event, settings):
             return {"isAuthorized": False, "context": {}}
         raise Exception("Unauthorized") from None
 
 
-def _answer(event: dict[str, Any], settings: AuthSettings, now: float | None) -> dict[str, Any]:
-    claims = verify(bearer_token(_authorization_values(event)), settings, now)
-    if _is_simple(event):
+def _answer(event: dict[str, Any], settings: AuthSettings, now: float) -> dict[str, Any]:
+    claims = _claims(bearer_token(_authorization_values(event)), settings, now)
+    if _is_simple(event, settings):
         return simple_answer(claims, event["requestContext"]["http"]["method"])
-    return iam_policy(claims, event["methodArn"])
+    return iam_policy(claims, event["routeArn"] if event.get("version") == "2.0" else event["methodArn"])
 
 
-def _is_simple(event: object) -> bool:
-    return isinstance(event, dict) and event.get("version") == "2.0"
+def _claims(token: str, settings: AuthSettings, now: float) -> Claims:
+    """Here is nobody else to keep waiting, so keys are fetched at once when that is due."""
+    if isinstance(settings.key, Jwks) and settings.key.is_due(key_id(token, settings), now):
+        settings.key.fetch(now)
+    return verify(token, settings, now)
+
+
+def _is_simple(event: object, settings: AuthSettings) -> bool:
+    return settings.simple_responses and isinstance(event, dict) and event.get("version") == "2.0"
 
 
 def _authorization_values(event: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -10,9 +11,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
+from authorizer_lambda.jwks import RETRY_SECONDS, Jwks, KeysUnavailable
 from authorizer_lambda.policy import required_scope
 from authorizer_lambda.settings import AuthSettings
-from authorizer_lambda.tokens import Claims, InvalidToken, MissingToken, bearer_token, verify
+from authorizer_lambda.tokens import Claims, InvalidToken, MissingToken, bearer_token, key_id, verify
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,11 +33,11 @@ def _uncounted(source: str, result: str) -> None:
 
 
 class BearerAuthMiddleware:
-    """Answers 401 or 403 itself; on success `scope["tidemark.claims"]` holds the `Claims`.
+    """Answers 401, 403 or 503 itself; on success `scope["tidemark.claims"]` holds the `Claims`.
 
     `public_paths` are compared whole and pass unchecked; lifespan passes; websockets are refused. `clock` gives Unix
     seconds. `on_decision(source, result)` hears of each decision: source `cache` or `verify`, result `allow`,
-    `unauthorized` or `forbidden`.
+    `unauthorized`, `forbidden` or `unavailable`.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class BearerAuthMiddleware:
         self._public_paths = public_paths
         self._on_decision = on_decision
         self._tokens = VerifiedTokens(settings, clock)
+        self._keys = KeyFetcher(settings, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -65,10 +68,17 @@ class BearerAuthMiddleware:
     async def _authorize(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             token = bearer_token([value for name, value in scope["headers"] if name == b"authorization"])
-            claims, source = self._tokens.claims(token)
+            claims, source = self._tokens.recall(token), "cache"
+            if claims is None:
+                await self._keys.ready_for(token)
+                claims, source = self._tokens.verify(token), "verify"
         except InvalidToken as error:
             self._on_decision("verify", "unauthorized")
             await _refuse_token(send, error)
+            return
+        except KeysUnavailable:
+            self._on_decision("verify", "unavailable")
+            await _refuse_for_now(send)
             return
         needed = required_scope(scope["method"])
         allowed = needed in claims.scopes
@@ -95,18 +105,23 @@ class VerifiedTokens:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def claims(self, token: str) -> tuple[Claims, str]:
-        """Return the token's claims and where they come from, `cache` or `verify`. Raises InvalidToken."""
-        now = self._clock()
-        digest = hashlib.sha256(token.encode()).digest()
-        entry = self._entries.get(digest)
-        if entry and now < entry[1]:
+    def recall(self, token: str) -> Claims | None:
+        """Return what the token says if that is known."""
+        digest = _digest(token)
+        if (entry := self._entries.get(digest)) is None:
+            return None
+        if self._clock() < entry[1]:
             self._entries.move_to_end(digest)
-            return entry[0], "cache"
-        self._entries.pop(digest, None)
+            return entry[0]
+        del self._entries[digest]
+        return None
+
+    def verify(self, token: str) -> Claims:
+        """Return what the token says, and remember it. Raises InvalidToken, KeysUnavailable."""
+        now = self._clock()
         claims = verify(token, self._settings, now)
-        self._remember(digest, claims, now)
-        return claims, "verify"
+        self._remember(_digest(token), claims, now)
+        return claims
 
     def _remember(self, digest: bytes, claims: Claims, now: float) -> None:
         good_until = min(claims.expires_at, now + self._settings.cache_seconds)
@@ -116,27 +131,61 @@ class VerifiedTokens:
             self._entries.popitem(last=False)
 
 
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+class KeyFetcher:
+    """Fetches a JWKS in a thread, once at a time; only requests whose key is not there wait for it."""
+
+    def __init__(self, settings: AuthSettings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._fetch: asyncio.Task[None] | None = None
+
+    async def ready_for(self, token: str) -> None:
+        """Have the key of this token if it can be had. Raises InvalidToken."""
+        if isinstance(jwks := self._settings.key, Jwks):
+            await self._ready(jwks, key_id(token, self._settings), self._clock())
+
+    async def _ready(self, jwks: Jwks, kid: str, now: float) -> None:
+        if self._fetch is None and jwks.is_due(kid, now):
+            self._fetch = asyncio.create_task(asyncio.to_thread(jwks.fetch, now))
+            self._fetch.add_done_callback(self._forget)
+        if self._fetch is not None and not jwks.has(kid, now):
+            await asyncio.shield(self._fetch)  # a client that leaves does not end it for the others
+
+    def _forget(self, fetch: asyncio.Task[None]) -> None:
+        self._fetch = None
+
+
 async def _refuse_token(send: Send, error: InvalidToken) -> None:
     """RFC 6750, 3.1: a request without credentials is told no error code."""
     if isinstance(error, MissingToken):
-        await _send_problem(send, HTTPStatus.UNAUTHORIZED, f"A bearer token is needed: {error.reason}.", CHALLENGE)
-        return
-    challenge = f'{CHALLENGE}, error="invalid_token"'
-    await _send_problem(send, HTTPStatus.UNAUTHORIZED, f"The bearer token is refused: {error.reason}.", challenge)
+        detail, challenge = f"A bearer token is needed: {error.reason}.", CHALLENGE
+    else:
+        detail, challenge = f"The bearer token is refused: {error.reason}.", f'{CHALLENGE}, error="invalid_token"'
+    await _send_problem(send, HTTPStatus.UNAUTHORIZED, detail, (b"www-authenticate", challenge.encode()))
 
 
 async def _refuse_scope(send: Send, needed: str) -> None:
     challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{needed}"'
-    await _send_problem(send, HTTPStatus.FORBIDDEN, f"The token lacks the scope {needed}.", challenge)
+    detail = f"The token lacks the scope {needed}."
+    await _send_problem(send, HTTPStatus.FORBIDDEN, detail, (b"www-authenticate", challenge.encode()))
 
 
-async def _send_problem(send: Send, status: HTTPStatus, detail: str, challenge: str) -> None:
+async def _refuse_for_now(send: Send) -> None:
+    detail, retry = "Tokens cannot be verified now: there are no keys.", str(RETRY_SECONDS).encode()
+    await _send_problem(send, HTTPStatus.SERVICE_UNAVAILABLE, detail, (b"retry-after", retry))
+
+
+async def _send_problem(send: Send, status: HTTPStatus, detail: str, header: tuple[bytes, bytes]) -> None:
     problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
     body = json.dumps(problem).encode()
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),
-        (b"www-authenticate", challenge.encode()),
+        header,
     ]
     await send({"type": "http.response.start", "status": status.value, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -12,7 +12,7 @@ STAGE_ARN = re.compile(r"(arn:aws[a-z-]*:execute-api:[a-z0-9-]+:[0-9]{12}:[a-z0-
 
 
 class MalformedArn(ValueError):
-    """The event's methodArn is not that of an API Gateway method: nothing can be allowed."""
+    """The event's methodArn or routeArn is not that of an API Gateway method: nothing can be allowed."""
 
 
 def required_scope(method: str) -> str:
@@ -20,13 +20,13 @@ def required_scope(method: str) -> str:
     return "read" if method in METHODS["read"] else "write"
 
 
-def iam_policy(claims: Claims, method_arn: str) -> dict[str, Any]:
-    """Return the answer for REST APIs and HTTP APIs 1.0. Raises MalformedArn.
+def iam_policy(claims: Claims, arn: str) -> dict[str, Any]:
+    """Return the answer for REST APIs, HTTP APIs 1.0, and 2.0 without simple responses. Raises MalformedArn.
 
     API Gateway caches it under the token and applies it to every method and path, so it states all the token's rights
-    and takes only the stage from `method_arn`: the path is the client's, and a `*` in it would be a wildcard.
+    and takes only the stage from the event's ARN: the path is the client's, and a `*` in it would be a wildcard.
     """
-    stage = _stage(method_arn)
+    stage = _stage(arn)
     allowed = [f"{stage}/{verb}/*" for scope, verbs in METHODS.items() if scope in claims.scopes for verb in verbs]
     effect, resources = ("Allow", allowed) if allowed else ("Deny", [f"{stage}/*"])
     statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": resources}
@@ -45,9 +45,9 @@ def simple_answer(claims: Claims, method: str) -> dict[str, Any]:
     return {"isAuthorized": required_scope(method) in claims.scopes, "context": _context(claims)}
 
 
-def _stage(method_arn: str) -> str:
-    if not (match := STAGE_ARN.match(method_arn)):
-        raise MalformedArn("the methodArn is not that of an execute-api stage")
+def _stage(arn: str) -> str:
+    if not (match := STAGE_ARN.match(arn)):
+        raise MalformedArn("the ARN is not that of an execute-api stage")
     return match[1]
 
 

@@ -1,13 +1,16 @@
-"""The authorizer's settings: the one algorithm, key, issuer and audience that it trusts."""
+"""The authorizer's settings: the one algorithm, its keys, and the issuer and audience that it trusts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import jwt
+
+from authorizer_lambda.jwks import Jwks
 
 if TYPE_CHECKING:
     from jwt.algorithms import AllowedPublicKeys
@@ -15,12 +18,18 @@ if TYPE_CHECKING:
 ALGORITHM = "TIDEMARK_AUTH_ALGORITHM"
 SECRET = "TIDEMARK_AUTH_SECRET"
 PUBLIC_KEY = "TIDEMARK_AUTH_PUBLIC_KEY"
+JWKS_URL = "TIDEMARK_AUTH_JWKS_URL"
+JWKS_STALE_SECONDS = "TIDEMARK_AUTH_JWKS_STALE_SECONDS"
 ISSUER = "TIDEMARK_AUTH_ISSUER"
 AUDIENCE = "TIDEMARK_AUTH_AUDIENCE"
 CACHE_SECONDS = "TIDEMARK_AUTH_CACHE_SECONDS"
+SIMPLE_RESPONSES = "TIDEMARK_AUTH_SIMPLE_RESPONSES"
+DEFAULTS = {CACHE_SECONDS: "60", JWKS_STALE_SECONDS: "3600", SIMPLE_RESPONSES: "true"}
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 MAX_CACHE_SECONDS = 60
+MIN_STALE_SECONDS, MAX_STALE_SECONDS = 300, 86_400
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class SettingsError(ValueError):
@@ -29,13 +38,17 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class AuthSettings:
-    """One algorithm and its key: the bytes of an HS256 secret, or a public key object for the other three."""
+    """One algorithm and its key: the bytes of an HS256 secret; a public key or a JWKS for the other three.
+
+    `simple_responses` is what an HTTP API's authorizer of format 2.0 says under EnableSimpleResponses.
+    """
 
     algorithm: str
-    key: bytes | AllowedPublicKeys = field(repr=False)
+    key: bytes | AllowedPublicKeys | Jwks = field(repr=False)
     issuer: str
     audience: str
-    cache_seconds: int = 60
+    cache_seconds: int = int(DEFAULTS[CACHE_SECONDS])
+    simple_responses: bool = True
     leeway_seconds: int = 5
     max_life_seconds: int = 86_400
 
@@ -51,10 +64,11 @@ class AuthSettings:
             raise SettingsError(f"{ALGORITHM} is {algorithm!r}; it must be exactly one of {', '.join(ALGORITHMS)}.")
         return cls(
             algorithm=algorithm,
-            key=_secret(environ) if algorithm == "HS256" else _public_key(environ, algorithm),
+            key=_key(environ, algorithm),
             issuer=_required(environ, ISSUER),
             audience=_required(environ, AUDIENCE),
-            cache_seconds=_cache_seconds(environ),
+            cache_seconds=_seconds(environ, CACHE_SECONDS, 0, MAX_CACHE_SECONDS),
+            simple_responses=_simple_responses(environ),
         )
 
 
@@ -65,16 +79,51 @@ def _required(environ: Mapping[str, str], variable: str) -> str:
     return text
 
 
-def _cache_seconds(environ: Mapping[str, str]) -> int:
-    text = environ.get(CACHE_SECONDS) or str(AuthSettings.cache_seconds)
-    if not re.fullmatch("[0-9]{1,9}", text):
-        raise SettingsError(f"{CACHE_SECONDS} is {text!r}; it must be a whole number, 0 to {MAX_CACHE_SECONDS}.")
+def _seconds(environ: Mapping[str, str], variable: str, least: int, most: int) -> int:
+    text = environ.get(variable) or DEFAULTS[variable]
+    if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:
+        raise SettingsError(f"{variable} is {text!r}; it must be a whole number, {least} to {most}.")
     return int(text)
+
+
+def _simple_responses(environ: Mapping[str, str]) -> bool:
+    text = environ.get(SIMPLE_RESPONSES) or DEFAULTS[SIMPLE_RESPONSES]
+    if text not in ("true", "false"):
+        raise SettingsError(f"{SIMPLE_RESPONSES} is {text!r}; it must be true or false.")
+    return text == "true"
+
+
+def _key(environ: Mapping[str, str], algorithm: str) -> bytes | AllowedPublicKeys | Jwks:
+    if algorithm == "HS256":
+        return _secret(environ)
+    return _jwks(environ, algorithm) if environ.get(JWKS_URL) else _public_key(environ, algorithm)
+
+
+def _jwks(environ: Mapping[str, str], algorithm: str) -> Jwks:
+    """Only made here; it is fetched when a token first needs it."""
+    _refuse_beside_it(environ, (SECRET, PUBLIC_KEY), algorithm, JWKS_URL)
+    _family(algorithm)
+    stale_seconds = _seconds(environ, JWKS_STALE_SECONDS, MIN_STALE_SECONDS, MAX_STALE_SECONDS)
+    return Jwks(_jwks_url(environ[JWKS_URL]), algorithm, stale_seconds)
+
+
+def _jwks_url(text: str) -> str:
+    """Whoever answers in the place of this URL can make tokens, so it is https, or does not leave the machine."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise SettingsError(f"{JWKS_URL} is not a URL.") from None
+    if not re.fullmatch(r"[\x21-\x7e]+", text) or not host or parts.fragment or "@" in parts.netloc:
+        raise SettingsError(f"{JWKS_URL} must be a URL with a host, without user, password or fragment.")
+    if parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK):
+        raise SettingsError(f"{JWKS_URL} is {text!r}; it must start with https://.")
+    return text
 
 
 def _secret(environ: Mapping[str, str]) -> bytes:
     text = _required(environ, SECRET)
-    _refuse_beside_it(environ, PUBLIC_KEY, "HS256", SECRET)
+    _refuse_beside_it(environ, (PUBLIC_KEY, JWKS_URL), "HS256", SECRET)
     try:
         secret: bytes = jwt.get_algorithm_by_name("HS256").prepare_key(text)
     except (jwt.InvalidKeyError, UnicodeEncodeError):
@@ -87,8 +136,10 @@ def _secret(environ: Mapping[str, str]) -> bytes:
 
 
 def _public_key(environ: Mapping[str, str], algorithm: str) -> AllowedPublicKeys:
-    text = _required(environ, PUBLIC_KEY).replace("\\n", "\n").strip()  # env files cannot hold line breaks
-    _refuse_beside_it(environ, SECRET, algorithm, PUBLIC_KEY)
+    if not environ.get(PUBLIC_KEY):
+        raise SettingsError(f"{PUBLIC_KEY} is not set, nor {JWKS_URL}; {algorithm} needs one of them.")
+    text = environ[PUBLIC_KEY].replace("\\n", "\n").strip()  # env files cannot hold line breaks
+    _refuse_beside_it(environ, (SECRET,), algorithm, PUBLIC_KEY)
     if "PRIVATE KEY" in text:
         raise SettingsError(f"{PUBLIC_KEY} holds a private key; give the public one, and replace the exposed key pair.")
     if not text.startswith("-----BEGIN PUBLIC KEY-----"):
@@ -96,11 +147,15 @@ def _public_key(environ: Mapping[str, str], algorithm: str) -> AllowedPublicKeys
     return _parsed(text, algorithm)
 
 
-def _parsed(pem: str, algorithm: str) -> AllowedPublicKeys:
+def _family(algorithm: str) -> jwt.algorithms.Algorithm:
     try:
-        family = jwt.get_algorithm_by_name(algorithm)
+        return jwt.get_algorithm_by_name(algorithm)
     except NotImplementedError:
         raise SettingsError(f"{ALGORITHM} is {algorithm}, which needs the package cryptography installed.") from None
+
+
+def _parsed(pem: str, algorithm: str) -> AllowedPublicKeys:
+    family = _family(algorithm)
     from cryptography.exceptions import UnsupportedAlgorithm  # HS256 works without this package
 
     try:
@@ -112,7 +167,8 @@ def _parsed(pem: str, algorithm: str) -> AllowedPublicKeys:
     return key
 
 
-def _refuse_beside_it(environ: Mapping[str, str], other: str, algorithm: str, used: str) -> None:
+def _refuse_beside_it(environ: Mapping[str, str], others: Sequence[str], algorithm: str, used: str) -> None:
     """Key material of two algorithms at once is how HS/RS confusion begins (RFC 8725, 2.1)."""
-    if environ.get(other):
-        raise SettingsError(f"{other} is set, but {algorithm} uses {used} alone; unset it.")
+    for other in others:
+        if environ.get(other):
+            raise SettingsError(f"{other} is set, but {algorithm} uses {used} alone; unset it.")

@@ -7,19 +7,23 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import jwt
 from jwt.types import Options
 
+from authorizer_lambda.jwks import KEY_ID, Jwks, KeysUnavailable, UnknownKey
 from authorizer_lambda.settings import ALGORITHM, AuthSettings, SettingsError
+
+if TYPE_CHECKING:
+    from jwt.algorithms import AllowedPublicKeys
 
 MAX_TOKEN_LENGTH = 8192
 SHAPE = re.compile(r"[A-Za-z0-9_-]{2,2048}\.[A-Za-z0-9_-]{2,6144}\.[A-Za-z0-9_-]{2,1024}")
 AUTHORIZATION = re.compile(r"(?i:bearer) ([^\s,]+)")  # exactly one space; a comma would be two headers joined
-KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SUBJECT = re.compile(r"[\x21-\x7e]{1,128}")  # these two become header values behind API Gateway
 SCOPE = re.compile(r"([\x21-\x7e]{1,64}( [\x21-\x7e]{1,64}){0,15})?")
 OPTIONS: Options = {
@@ -69,21 +73,35 @@ def bearer_token(authorization_header_values: Sequence[bytes | str]) -> str:
 
 
 def verify(token: str, settings: AuthSettings, now: float | None = None) -> Claims:
-    """Return the claims of a token that holds at `now` (Unix seconds). Raises InvalidToken, and nothing else."""
-    try:
+    """Return the claims of a token that holds at `now` (Unix seconds); never waits for a network.
+
+    Raises InvalidToken; KeysUnavailable, which is not about the token; and nothing else.
+    """
+    with _refusing():
         return _verify(token, settings, time.time() if now is None else now)
-    except InvalidToken:
+
+
+def key_id(token: str, settings: AuthSettings) -> str:
+    """Return the `kid` of a token that nothing is known of yet. Raises InvalidToken."""
+    with _refusing():
+        return _key_id(_header(token, settings.algorithm))
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """PyJWT has let TypeErrors escape before: no crafted token may become a 500."""
+    try:
+        yield
+    except (InvalidToken, KeysUnavailable):
         raise
-    except Exception as error:  # PyJWT has let TypeErrors escape before: no crafted token may become a 500
+    except Exception as error:
         raise InvalidToken(type(error).__name__) from error
 
 
 def _verify(token: str, settings: AuthSettings, now: float) -> Claims:
-    if len(token) > MAX_TOKEN_LENGTH or not SHAPE.fullmatch(token):
-        raise InvalidToken("it does not have the shape of a JWT")
-    _check_header(token.partition(".")[0], settings.algorithm)
+    key = _key(_header(token, settings.algorithm), settings, now)
     payload = _STRICT_JWT.decode(
-        token, settings.key, [settings.algorithm], OPTIONS, audience=settings.audience, issuer=settings.issuer
+        token, key, [settings.algorithm], OPTIONS, audience=settings.audience, issuer=settings.issuer
     )
     issued_at, expires_at = _lifetime(payload, settings, now)
     subject, scope = payload["sub"], payload.get("scope", "")
@@ -92,8 +110,11 @@ def _verify(token: str, settings: AuthSettings, now: float) -> Claims:
     return Claims(subject, frozenset(scope.split()), expires_at, issued_at)
 
 
-def _check_header(segment: str, algorithm: str) -> None:
+def _header(token: str, algorithm: str) -> dict[str, Any]:
     """Refuse every member that asks for more than a check with our own key (jwk, jku, x5u, crit, zip, cty...)."""
+    if len(token) > MAX_TOKEN_LENGTH or not SHAPE.fullmatch(token):
+        raise InvalidToken("it does not have the shape of a JWT")
+    segment = token.partition(".")[0]
     header = _json_object(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
     if not header.keys() <= {"alg", "typ", "kid"}:
         raise InvalidToken("its header has members beside alg, typ and kid")
@@ -101,6 +122,24 @@ def _check_header(segment: str, algorithm: str) -> None:
         raise InvalidToken("its algorithm is not the one expected")
     if header.get("typ", "JWT") not in ("JWT", "at+jwt") or not KEY_ID.fullmatch(header.get("kid", "-")):
         raise InvalidToken("its typ or kid is not acceptable")
+    return header
+
+
+def _key(header: dict[str, Any], settings: AuthSettings, now: float) -> bytes | AllowedPublicKeys:
+    """A single key is the key, whatever `kid` says; of several, `kid` is a name to look up and nothing more."""
+    if not isinstance(settings.key, Jwks):
+        return settings.key
+    try:
+        return settings.key.key(_key_id(header), now)
+    except UnknownKey:
+        raise InvalidToken("its key is not known") from None
+
+
+def _key_id(header: dict[str, Any]) -> str:
+    if "kid" not in header:
+        raise InvalidToken("it does not say which key it is signed with")
+    kid: str = header["kid"]
+    return kid
 
 
 def _lifetime(payload: dict[str, Any], settings: AuthSettings, now: float) -> tuple[int, int]:

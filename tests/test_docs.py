@@ -89,8 +89,7 @@ def declared_variables() -> dict[str, str | None]:
     """Every variable that anything reads -> its default."""
     of_services = {name: default for each in settings_classes() for name, default in variables(each).items()}
     of_tokens = {value: None for value in vars(auth_settings).values() if is_variable(value)}
-    cache_seconds = {auth_settings.CACHE_SECONDS: str(auth_settings.AuthSettings.cache_seconds)}
-    return {**of_services, **of_tokens, **cache_seconds, **dict.fromkeys(OPTIONAL_OF_STACK)}
+    return {**of_services, **of_tokens, **auth_settings.DEFAULTS, **dict.fromkeys(OPTIONAL_OF_STACK)}
 
 
 def is_variable(value: object) -> bool:

@@ -34,7 +34,7 @@ POOL = Gauge(
 )
 DECISIONS = Counter(
     "tidemark_authorizer_decisions_total",
-    "Bearer tokens judged, by source (cache, verify) and result (allow, unauthorized, forbidden)",
+    "Bearer tokens judged, by source (cache, verify) and result (allow, unauthorized, forbidden, unavailable)",
     ("source", "result"),
     registry=REGISTRY,
 )

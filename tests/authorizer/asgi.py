@@ -46,10 +46,13 @@ class Service:
         await send({"type": "http.response.body", "body": b"reached"})
 
     def request(self, *authorization: str, method: str = "GET", path: str = "/feed", query: str = "") -> Reply:
+        return asyncio.run(self.reply(*authorization, method=method, path=path, query=query))
+
+    async def reply(self, *authorization: str, method: str = "GET", path: str = "/feed", query: str = "") -> Reply:
         headers = [(b"host", b"x"), *((b"authorization", value.encode("latin-1")) for value in authorization)]
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
         reply = Reply()
-        for message in self.exchange(scope):
+        for message in await self._call(scope):
             if message["type"] == "http.response.start":
                 reply.status = message["status"]
                 reply.headers = {name.decode(): value.decode() for name, value in message["headers"]}
@@ -59,6 +62,9 @@ class Service:
 
     def exchange(self, scope: Scope) -> list[Message]:
         """Hand the scope to the middleware and return what was sent."""
+        return asyncio.run(self._call(scope))
+
+    async def _call(self, scope: Scope) -> list[Message]:
         sent: list[Message] = []
 
         async def send(message: Message) -> None:
@@ -67,8 +73,5 @@ class Service:
         async def receive() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        asyncio.run(self._call(scope, receive, send))
-        return sent
-
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.guarded(scope, receive, send)
+        return sent

@@ -120,7 +120,7 @@ def test_the_reason_is_logged_and_the_token_is_not(caplog: pytest.LogCaptureFixt
     assert caplog.messages[:3] == ["refused: it has expired"] * 3
     assert caplog.messages[3:] == [
         "refused: AttributeError",
-        "refused: the methodArn is not that of an execute-api stage",
+        "refused: the ARN is not that of an execute-api stage",
     ]
     assert not any(part in caplog.text for part in (*expired[7:].split("."), "secret-arn", "Traceback"))
 

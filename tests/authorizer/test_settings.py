@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256K1, SECP384R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
 
+from authorizer_lambda.jwks import Jwks
 from authorizer_lambda.settings import AuthSettings, SettingsError
 from tests.authorizer import keys
 from tests.authorizer.forging import ENVIRONMENT, SECRET, SETTINGS
@@ -112,6 +113,87 @@ def test_a_public_key_may_be_written_on_one_line() -> None:
     environ = keys.environment("ES256")
     one_line = environ | {P + "PUBLIC_KEY": environ[P + "PUBLIC_KEY"].replace("\n", "\\n")}
     assert AuthSettings.from_environ(one_line).key == AuthSettings.from_environ(environ).key
+
+
+def _jwks_environment(url: str, **changes: str) -> dict[str, str]:
+    return keys.environment("ES256") | {P + "PUBLIC_KEY": "", P + "JWKS_URL": url} | changes
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://id.example/.well-known/jwks.json",
+        "https://id.example:8443/keys?tenant=1",
+        "http://127.0.0.1:8080/keys",
+        "http://localhost/keys",
+        "http://[::1]:8080/keys",
+    ],
+)
+def test_keys_may_come_from_an_https_url_or_from_this_machine(url: str) -> None:
+    key = AuthSettings.from_environ(_jwks_environment(url)).key
+    assert isinstance(key, Jwks)
+    assert (key.url, key.algorithm, key.stale_seconds) == (url, "ES256", 3600)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://id.example/keys",
+        "http://10.0.0.1/keys",
+        "http://127.0.0.1.example/keys",
+        "http://localhost.example/keys",
+        "ftp://127.0.0.1/keys",
+        "file:///etc/keys",
+        "data:application/json,{}",
+        "/etc/keys",
+        "id.example/keys",
+        "https://",
+        "https:///keys",
+        "https://id.example/keys#x",
+        "https://id.example/ keys",
+        "https://id.example/keys\r\nX: y",
+        "https://id.example:port/keys",
+        "https://[::1/keys",
+        "https://id.ex\u00e4mple/keys",
+    ],
+)
+def test_any_other_url_of_keys_is_refused(url: str) -> None:
+    assert _refusal(_jwks_environment(url)).startswith(P + "JWKS_URL ")
+
+
+def test_a_password_in_the_url_of_keys_is_refused_and_not_shown() -> None:
+    assert "hunter2" not in _refusal(_jwks_environment("https://jane:hunter2@id.example/keys"))
+
+
+def test_keys_come_from_one_place() -> None:
+    url = "https://id.example/keys"
+    pem = keys.environment("ES256")[P + "PUBLIC_KEY"]
+    assert "PUBLIC_KEY is set, but ES256 uses" in _refusal(_jwks_environment(url, **{P + "PUBLIC_KEY": pem}))
+    assert "SECRET is set, but ES256 uses" in _refusal(_jwks_environment(url, **{P + "SECRET": SECRET.decode()}))
+    assert "JWKS_URL is set, but HS256 uses" in _refusal(ENVIRONMENT | {P + "JWKS_URL": url})
+
+
+@pytest.mark.parametrize("seconds", ["300", "86400"])
+def test_keys_may_be_old_for_a_while(seconds: str) -> None:
+    environ = _jwks_environment("https://id.example/keys", **{P + "JWKS_STALE_SECONDS": seconds})
+    key = AuthSettings.from_environ(environ).key
+    assert isinstance(key, Jwks) and key.stale_seconds == int(seconds)
+
+
+@pytest.mark.parametrize("seconds", ["299", "86401", "-1", "x"])
+def test_keys_may_not_be_old_for_longer(seconds: str) -> None:
+    environ = _jwks_environment("https://id.example/keys", **{P + "JWKS_STALE_SECONDS": seconds})
+    assert _refusal(environ) == f"{P}JWKS_STALE_SECONDS is {seconds!r}; it must be a whole number, 300 to 86400."
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", True), ("true", True), ("false", False)])
+def test_simple_responses_are_on_or_off(text: str, expected: bool) -> None:
+    assert AuthSettings.from_environ(ENVIRONMENT | {P + "SIMPLE_RESPONSES": text}).simple_responses is expected
+
+
+@pytest.mark.parametrize("text", ["yes", "1", "True", "iam"])
+def test_anything_else_for_simple_responses_is_refused(text: str) -> None:
+    assert _refusal(ENVIRONMENT | {P + "SIMPLE_RESPONSES": text}).startswith(f"{P}SIMPLE_RESPONSES is '{text}'")
 
 
 @pytest.mark.parametrize("seconds", ["0", "1", "60"])
