@@ -6,7 +6,7 @@ DURATION ?= 900
 SEED ?= 7
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo test test-long torture check clean
+.PHONY: help install dev run demo test test-long torture check lambda-zip clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,10 @@ check: dev ## style, types, who imports whom
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/cfn-lint authorizer_lambda/template.yaml
+
+lambda-zip: install ## the authorizer's deployment packages for AWS Lambda, in build/
+	@$(BIN)/python -m ops.aws_lambda zip
 
 clean: ## remove the virtual environment and local data (not the cache of downloaded servers)
 	rm -rf $(VENV) .tidemark build *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The authorizer as AWS Lambda runs it: its zip, and AWS's own runtime and emulator for it on this machine."""

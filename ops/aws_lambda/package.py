@@ -1,0 +1,69 @@
+"""The authorizer's deployment package: its code, its pinned dependencies and their bytecode; each time the same."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import authorizer_lambda
+from ops.stack.pinned import unpacked
+
+SOURCE = Path(authorizer_lambda.__file__).parent
+MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's name: pip's name
+UNUSED = ("cffi", "bin", "**/*.pyi", "**/RECORD")  # of cffi only the compiled _cffi_backend is needed at run time
+TASK_ROOT = "/var/task"  # where Lambda unpacks it: the paths in tracebacks
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
+
+
+def build(architecture: str, path: Path) -> None:
+    """Write the zip for `x86_64` or `arm64`, for the runtime of this Python's minor version. Raises DownloadFailed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "task"
+        shutil.copytree(unpacked(SOURCE / "requirements.txt", MACHINES[architecture]), folder)
+        _remove_unused(folder)
+        _copy_source(folder / SOURCE.name)
+        _compile(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(folder, path)
+
+
+def _remove_unused(folder: Path) -> None:
+    for unused in [found for pattern in UNUSED for found in folder.glob(pattern)]:
+        if unused.is_dir():
+            shutil.rmtree(unused)
+        else:
+            unused.unlink()
+
+
+def _copy_source(target: Path) -> None:
+    target.mkdir()
+    for module in SOURCE.glob("*.py"):
+        shutil.copyfile(module, target / module.name)
+
+
+def _compile(folder: Path) -> None:
+    """Lambda's folder is read-only: without bytecode in the zip every cold start would compile all modules again.
+
+    A process of its own, with a fixed seed: bytecode holds sets in the order of their hashes.
+    """
+    options = ["-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", str(folder), "-p", TASK_ROOT, str(folder)]
+    command = [sys.executable, "-s", "-S", "-m", "compileall", *options]
+    subprocess.run(command, check=True, env={"PYTHONHASHSEED": "0"})
+
+
+def _write(folder: Path, path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for file in _files(folder):
+            entry = zipfile.ZipInfo(str(file.relative_to(folder)), LONG_AGO)
+            entry.external_attr = 0o100644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, file.read_bytes(), compresslevel=6)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    yield from sorted(path for path in folder.rglob("*") if path.is_file())
