@@ -1,21 +1,24 @@
 """The Lambda's decision over HTTP, for a reverse proxy that asks before it passes a request on (nginx: auth_request).
 
-`GET /authorize` with the client's Authorization and its method as X-Original-Method: 204, 401 or 403. Nothing is kept
-between two requests, so no decision outlives its token.
+`GET /authorize` with the client's Authorization and its method as X-Original-Method: 204, 401 or 403, and 503 without
+keys to decide by. Nothing else is kept between two requests, so no decision outlives its token.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Any
 
-from authorizer_lambda.handler import authorize
-from authorizer_lambda.middleware import CHALLENGE, Receive, Scope, Send
+from authorizer_lambda.handler import decide
+from authorizer_lambda.jwks import KeysUnavailable
+from authorizer_lambda.middleware import CHALLENGE, KeyFetcher, Receive, Scope, Send
 from authorizer_lambda.policy import required_scope
 from authorizer_lambda.settings import AuthSettings
+from authorizer_lambda.tokens import bearer_token
 
 STAGE = "arn:aws:execute-api:local:000000000000:selfhosted/live"  # the policy is about some stage: this one
 METHOD = re.compile("[A-Z]{1,16}")
@@ -27,27 +30,31 @@ class ForwardAuth:
 
     def __init__(self, settings: AuthSettings) -> None:
         self._settings = settings
+        self._keys = KeyFetcher(settings, time.time)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await _answer(send, *self._respond(scope["path"], scope["headers"]))
+            await _answer(send, *await self._respond(scope["path"], scope["headers"]))
 
-    def _respond(self, path: str, headers: Headers) -> tuple[HTTPStatus, str]:
+    async def _respond(self, path: str, headers: Headers) -> tuple[HTTPStatus, str]:
         """The status, and the challenge that goes with a refusal."""
         if path == "/healthz":
             return HTTPStatus.NO_CONTENT, ""
         methods = [value.decode("latin-1") for name, value in headers if name == b"x-original-method"]
         if path != "/authorize" or len(methods) != 1 or not METHOD.fullmatch(methods[0]):
             return HTTPStatus.NOT_FOUND, ""
-        return self._decide(
+        return await self._decide(
             methods[0], [value.decode("latin-1") for name, value in headers if name == b"authorization"]
         )
 
-    def _decide(self, method: str, authorizations: list[str]) -> tuple[HTTPStatus, str]:
+    async def _decide(self, method: str, authorizations: list[str]) -> tuple[HTTPStatus, str]:
         arn = f"{STAGE}/{method}/"
         event = {"type": "REQUEST", "methodArn": arn, "multiValueHeaders": {"Authorization": authorizations}}
         try:
-            allowed = _allows(authorize(event, self._settings), arn)
+            await self._keys.ready_for(bearer_token(authorizations))
+            allowed = _allows(decide(event, self._settings), arn)
+        except KeysUnavailable:
+            return HTTPStatus.SERVICE_UNAVAILABLE, ""
         except Exception:  # noqa: BLE001 - API Gateway answers 401 to whatever an authorizer raises as "Unauthorized"
             return HTTPStatus.UNAUTHORIZED, f'{CHALLENGE}, error="invalid_token"' if authorizations else CHALLENGE
         if allowed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -11,7 +12,7 @@ from typing import Any
 from authorizer_lambda.jwks import Jwks, KeysUnavailable
 from authorizer_lambda.policy import MalformedArn, iam_policy, simple_answer
 from authorizer_lambda.settings import AuthSettings
-from authorizer_lambda.tokens import Claims, InvalidToken, bearer_token, key_id, verify
+from authorizer_lambda.tokens import InvalidToken, bearer_token, key_id, verify
 
 LOG = logging.getLogger(__name__)
 
@@ -32,8 +33,23 @@ def _settings() -> AuthSettings:
 
 def authorize(event: dict[str, Any], settings: AuthSettings, now: float | None = None) -> dict[str, Any]:
     """`handler` with its settings and clock (Unix seconds) passed in."""
+    now = time.time() if now is None else now
+    _fetch_keys(event, settings, now)
+    return decide(event, settings, now)
+
+
+def _fetch_keys(event: dict[str, Any], settings: AuthSettings, now: float) -> None:
+    """Here is nobody else to keep waiting, so keys are fetched at once when that is due."""
+    if isinstance(jwks := settings.key, Jwks):
+        with contextlib.suppress(Exception):  # what is wrong with the event is for `decide` to say
+            if jwks.is_due(key_id(bearer_token(_authorization_values(event)), settings), now):
+                jwks.fetch(now)
+
+
+def decide(event: dict[str, Any], settings: AuthSettings, now: float | None = None) -> dict[str, Any]:
+    """`authorize` with the keys that are there: it never waits for a network."""
     try:
-        return _answer(event, settings, time.time() if now is None else now)
+        return _answer(event, settings, now)
     except KeysUnavailable:
         LOG.error("undecided: there are no keys to verify tokens with")
         raise
@@ -44,18 +60,11 @@ def authorize(event: dict[str, Any], settings: AuthSettings, now: float | None =
         raise Exception("Unauthorized") from None
 
 
-def _answer(event: dict[str, Any], settings: AuthSettings, now: float) -> dict[str, Any]:
-    claims = _claims(bearer_token(_authorization_values(event)), settings, now)
+def _answer(event: dict[str, Any], settings: AuthSettings, now: float | None) -> dict[str, Any]:
+    claims = verify(bearer_token(_authorization_values(event)), settings, now)
     if _is_simple(event, settings):
         return simple_answer(claims, event["requestContext"]["http"]["method"])
     return iam_policy(claims, event["routeArn"] if event.get("version") == "2.0" else event["methodArn"])
-
-
-def _claims(token: str, settings: AuthSettings, now: float) -> Claims:
-    """Here is nobody else to keep waiting, so keys are fetched at once when that is due."""
-    if isinstance(settings.key, Jwks) and settings.key.is_due(key_id(token, settings), now):
-        settings.key.fetch(now)
-    return verify(token, settings, now)
 
 
 def _is_simple(event: object, settings: AuthSettings) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import jwt
 import pytest
 
+from authorizer_lambda.forward_auth import ForwardAuth
 from authorizer_lambda.jwks import COOLDOWN_SECONDS, FRESH_SECONDS, RETRY_SECONDS, Jwks
+from authorizer_lambda.middleware import Message
 from authorizer_lambda.settings import AuthSettings
 from tests.authorizer import keys
 from tests.authorizer.asgi import Service
@@ -100,6 +103,30 @@ def test_the_service_is_back_as_soon_as_keys_are(server: JwksServer) -> None:
     assert service.request(_bearer("first")).status == 503, "not asked again yet"
     service.now += RETRY_SECONDS
     assert service.request(_bearer("first")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("kid", "answered", "status"), [("first", True, 204), ("next", True, 401), ("first", False, 503)]
+)
+def test_a_reverse_proxy_is_told_a_wrong_token_from_missing_keys(
+    server: JwksServer, kid: str, answered: bool, status: int
+) -> None:
+    server.status = 200 if answered else 500
+    key = FIRST if kid == "first" else NEXT
+    claims = CLAIMS | {"iat": int(time.time()), "exp": int(time.time()) + 60}
+    token = f"Bearer {jwt.encode(claims, key, 'ES256', headers={'kid': kid})}".encode()
+    headers = [(b"authorization", token), (b"x-original-method", b"GET")]
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    settings = replace(keys.settings("ES256"), key=Jwks(server.url, "ES256", 3600))
+    asyncio.run(ForwardAuth(settings)({"type": "http", "path": "/authorize", "headers": headers}, receive, send))
+    assert sent[0]["status"] == status
 
 
 @pytest.mark.parametrize("token", ["Bearer x.y.z", "Bearer", _bearer("first") + "x", _bearer("unknown")])
