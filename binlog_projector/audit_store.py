@@ -72,14 +72,14 @@ class View:
         found = self._collection(collection).aggregate(pipeline) if size else []
         return [document["_id"] for document in found]
 
-    def touched_since(self, gtid_set: GtidSet) -> Touched:
+    def touched_since(self, gtid_set: GtidSet, max_entries: int = MAX_ENTRIES) -> Touched:
         """By batches that hold anything which is not in `gtid_set`."""
         journal = self.database[JOURNAL.in_build(self.checkpoint.build)]
         entries = journal.find(
             {"_id": {"$lte": self.checkpoint.seq}}, {"gtid_set": True, "keys": True}, session=self.session
         )
         keys: set[str] = set()
-        for entry in entries.sort("_id", DESCENDING).limit(MAX_ENTRIES):
+        for entry in entries.sort("_id", DESCENDING).limit(max_entries):
             if gtid_set >= GtidSet.parse(entry["gtid_set"]):
                 return Touched(frozenset(keys))
             keys.update(entry["keys"])

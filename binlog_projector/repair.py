@@ -22,6 +22,7 @@ from binlog_projector.truth import is_mendable, mend
 from tidemark.gtid import GtidSet
 
 LOOK_SECONDS = 0.1
+MAX_ENTRIES = 2_000  # of the journal: the stream must not wait for a request that is too old
 log = structlog.get_logger()
 
 
@@ -57,7 +58,10 @@ class Repairs:
 
     def _still_true(self, requests: Sequence[RepairRequest], view: View) -> list[RepairRequest]:
         """Without those of other builds, and those whose document was touched since MySQL was read."""
-        touched = {read_at: view.touched_since(GtidSet.parse(read_at)) for read_at in {one.read_at for one in requests}}
+        touched = {
+            read_at: view.touched_since(GtidSet.parse(read_at), MAX_ENTRIES)
+            for read_at in {one.read_at for one in requests}
+        }
         kept = [
             one for one in requests if not self._is_foreign(one) and not touched[one.read_at].any_of(one.touched_by)
         ]

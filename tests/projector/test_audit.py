@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import httpx2
 import pytest
 import redis
 from pymongo import MongoClient
@@ -32,11 +34,14 @@ from tests.harness import (
     ROOT,
     admin_connection,
     assert_everything_is_equal,
+    free_port,
+    process,
     run_sql,
     wait_until,
     wait_until_caught_up,
     watermark,
 )
+from tests.reader.conftest import plain_client
 from tests.services import Services, running_services
 from tests.traffic import POSTS, seed_rows, traffic, write_traffic
 from writer.schema import TABLES
@@ -191,6 +196,33 @@ def test_while_traffic_goes_on_a_clean_system_has_no_differences(system: System)
     assert report["samples"]["reader"]["consistent after 1 s"] > 0, report
 
 
+def test_a_continuous_audit_shows_what_it_finds_as_metrics(system: System) -> None:
+    bind = f"127.0.0.1:{free_port()}"
+    environment = service_environment(system.stack) | {"TIDEMARK_AUDIT_ADMIN_BIND": bind}
+    options = ("--continuous", "--after", "0.1", "--rows-per-s", "100000")
+    mark = watermark(system.stack)
+    assert mark is not None
+    with process(environment, "-m", "binlog_projector", "audit", *options), plain_client(f"http://{bind}", {}) as http:
+        wait_until(lambda: metric(http, "verified_through_timestamp_seconds"), "a pass")
+        with MongoClient[Any](system.stack.mongodb.admin_url) as client:
+            users = client["tidemark"][f"users_b{mark.build}"]
+            users.update_one({"_id": 4}, {"$inc": {"post_count": 1}})
+            wait_until(lambda: metric(http, "differences") == 1, "the difference")
+            assert metric(http, 'documents_total{result="stale"}') > 0
+            users.update_one({"_id": 4}, {"$inc": {"post_count": -1}})
+        verified = metric(http, "verified_through_timestamp_seconds")
+        wait_until(lambda: metric(http, "differences") == 0, "a clean pass")
+        assert metric(http, "verified_through_timestamp_seconds") > verified
+
+
+def metric(http: httpx2.Client, name: str) -> float:
+    """0 while nobody answers."""
+    with contextlib.suppress(httpx2.TransportError):
+        lines = http.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"tidemark_audit_{name} "))
+    return 0.0
+
+
 def test_it_finds_exactly_what_is_wrong_and_the_projector_repairs_it_while_traffic_goes_on(system: System) -> None:
     write_traffic(system.connection, random.Random(2), 50)
     wait_until_caught_up(system.stack, system.connection)
@@ -201,12 +233,10 @@ def test_it_finds_exactly_what_is_wrong_and_the_projector_repairs_it_while_traff
         wrong = corrupt_documents(lambda name: client["tidemark"][f"{name}_b{mark.build}"])
         with redis.Redis.from_url(system.stack.redis.admin_url) as cache:
             wrong_entries = corrupt_cache(cache, mark.epoch)
-        found = system.audit(status=1)
-        assert differences(found, "document") == wrong
-        assert differences(found, "cache entry") == wrong_entries
-        assert found["verified_through"] is None
-        repaired = system.audit("--repair", status=0)
-        assert repaired["repaired"] == repaired["found"] >= len(wrong)
+        report = system.audit("--repair", status=0)
+        assert differences(report, "document") == wrong
+        assert differences(report, "cache entry") == wrong_entries
+        assert report["repaired"] == report["found"] >= len(wrong) + len(wrong_entries)
         assert_clean(system.audit(status=0))
     wait_until_caught_up(system.stack, system.connection)
     assert_everything_is_equal(system.stack, system.connection)

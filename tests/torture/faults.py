@@ -10,11 +10,18 @@ from collections.abc import Callable, Mapping
 
 import redis
 
+from binlog_projector.source import Connection, query_value
+from tests.faults import mysql_pair
 from tests.faults.redis_servers import replica_of
 from tests.faults.system import standing_in, stopped
+from tests.harness import run_sql, wait_until
 from tests.torture.system import LINKS, PROJECTORS, System
+from tidemark.gtid import GtidSet
 
 STORES = ("mysql", "mongodb", "redis")
+EXECUTED = "SELECT @@global.gtid_executed"
+HASTY = ("SET GLOBAL sync_binlog = 0", "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+DURABLE = ("SET GLOBAL sync_binlog = 1", "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
 Fault = Callable[[System, random.Random], str]  # returns what it did it to
 
 
@@ -84,20 +91,19 @@ def flush_redis(system: System, chance: random.Random) -> str:
 
 def restore_redis(system: System, chance: random.Random) -> str:
     """A copy of its data folder, taken some seconds ago, takes the place of the folder."""
-    server, copy = system.stack.redis, system.folder / "redis-copy"
+    server, copy = system.stack.redis, system.new_folder()
     with stopped(server):
         shutil.copytree(server.data, copy)
     time.sleep(chance.uniform(0.5, 5))
     with stopped(server):
         shutil.rmtree(server.data)
         shutil.copytree(copy, server.data)
-    shutil.rmtree(copy)
     return "redis"
 
 
 def fail_over_redis(system: System, chance: random.Random) -> str:
     """To a replica that missed a suffix; later back to the old primary, which missed all that came then."""
-    primary, folder = system.stack.redis, system.folder / "redis-replica"
+    primary, folder = system.stack.redis, system.new_folder()
     with replica_of(system.stack, folder) as replica:
         with redis.Redis.from_url(replica.admin_url) as client:
             client.replicaof("NO", "ONE")
@@ -108,8 +114,30 @@ def fail_over_redis(system: System, chance: random.Random) -> str:
             time.sleep(chance.uniform(0.5, 4))
         primary.start()
         system.move("redis", primary.port)
-    shutil.rmtree(folder)
     return "redis"
+
+
+def fail_over_mysql(system: System, chance: random.Random) -> str:
+    """To a replica that has everything; the old source is killed, and the system stays with the new one."""
+    source = system.stack.mysql
+    replica = system.opened.enter_context(mysql_pair.replica_of(system.stack, system.new_folder()))
+    with mysql_pair.admin_of(replica) as copy, mysql_pair.admin_of(source) as original:
+        run_sql(copy, *HASTY)
+        _wait_until_executed(copy, original)
+        run_sql(copy, *DURABLE)
+        run_sql(original, "SET GLOBAL super_read_only = ON")
+        _wait_until_executed(copy, original)
+    time.sleep(chance.uniform(0, 1))
+    source.kill()
+    mysql_pair.promote(replica)
+    system.opened.enter_context(standing_in(system.stack, "mysql", replica))
+    system.move("mysql", replica.port)
+    return "mysql"
+
+
+def _wait_until_executed(copy: Connection, original: Connection) -> None:
+    executed = GtidSet.parse(query_value(original, EXECUTED))
+    wait_until(lambda: GtidSet.parse(query_value(copy, EXECUTED)) >= executed, "the replica to catch up", 100)
 
 
 FAULTS: Mapping[str, Fault] = {
@@ -123,5 +151,6 @@ FAULTS: Mapping[str, Fault] = {
     "flush": flush_redis,
     "old_dump": restore_redis,
     "failover_redis": fail_over_redis,
+    "failover_mysql": fail_over_mysql,
 }
-ALONE = {"kill", "pause", "old_dump", "failover_redis"}  # of these, one at a time
+ALONE = {"kill", "pause", "old_dump", "failover_redis", "failover_mysql"}  # of these, one at a time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,20 +28,26 @@ LINKS = {  # name -> service's variable and store
 
 @dataclass
 class System:
-    """What a fault may disturb. `ended` are projectors that were killed, by us."""
+    """What a fault may disturb. What it leaves behind is undone by `opened`."""
 
     stack: Stack
     folder: Path
+    opened: contextlib.ExitStack
     environment: dict[str, str]
     links: dict[str, Switch]
     services: Services
     projectors: list[Process] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def start_projector(self, at: int) -> None:
         bind = {"TIDEMARK_PROJECTOR_ADMIN_BIND": f"127.0.0.1:{free_port()}"}
         server_id = {"TIDEMARK_PROJECTOR_SERVER_ID": str(7_331 + at)}
         started = Process(("-m", "binlog_projector", "run"), {**self.environment, **bind, **server_id})
         self.projectors[at : at + 1] = [started]
+
+    def new_folder(self) -> Path:
+        """A name below our own folder that nobody has used."""
+        return self.folder / str(next(self.numbers))
 
     def move(self, store: str, port: int) -> None:
         """All services find the store at another port from now on; their connections are cut."""
@@ -70,7 +77,7 @@ def running_system() -> Iterator[System]:
         reader_url = opened.enter_context(_service(environment, "reader"))
         services = Services(writer_url, reader_url, migrating)
         opened.callback(services.close)
-        system = System(stack, folder, environment, links, services)
+        system = System(stack, folder, opened, environment, links, services)
         opened.callback(_stop, system)
         for at in range(PROJECTORS):
             system.start_projector(at)
