@@ -34,7 +34,9 @@ def add_to(commands: Any) -> None:
     added.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
     added.add_argument("--continuous", action="store_true", help="again and again, with metrics, until SIGTERM")
     added.add_argument("--repair", action="store_true", help="have the running projector repair what differs")
-    added.add_argument("--rows-per-s", type=int, default=2_000, help="documents and rows read per second (%(default)s)")
+    added.add_argument(
+        "--rows-per-s", type=_at_least_one, default=2_000, help="documents and rows read per second (%(default)s)"
+    )
     added.add_argument("--samples", type=int, default=200, help="cache entries and answers per pass (%(default)s)")
     added.add_argument(
         "--after", type=_seconds, default="1,10,60", help="look at the samples after so many seconds (%(default)s)"
@@ -88,6 +90,12 @@ def _audit(settings: AuditSettings, options: argparse.Namespace, stopping: threa
         settling = Settling(source, AuditStore(client), queue, stopping)
         samples = Samples(settling, cache_client, reader, options.samples, options.after)
         yield Audit(settling, samples, Pace(options.rows_per_s, stopping))
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("should be a whole number from 1 on")
+    return int(text)
 
 
 def _seconds(text: str) -> tuple[float, ...]:
