@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import structlog
 
 from binlog_projector import audit_command, cache, document_store
 from binlog_projector.checks import check_source
+from binlog_projector.console import console_routes
 from binlog_projector.control_store import ControlStore
 from binlog_projector.errors import ProjectorError, Stop
 from binlog_projector.failover import Servers
@@ -26,11 +28,13 @@ from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.projector import Projector
 from binlog_projector.settings import AuditSettings, ProjectorSettings
 from binlog_projector.source import query_row
+from binlog_projector.vital_signs import VitalSigns
 from tidemark.admin import AddressUnavailable, AdminThread, admin_app
 from tidemark.gtid import GtidSet
-from tidemark.logs import configure, log_settings
+from tidemark.logs import Event, configure, log_settings
 from tidemark.settings import SettingError, effective, load
 
+TROUBLES: deque[Event] = deque(maxlen=20)  # the last ones, for the console
 log = structlog.get_logger()
 
 
@@ -38,8 +42,10 @@ def run(settings: ProjectorSettings, as_json: bool) -> int:
     """Project until SIGTERM or SIGINT; then finish the batch under way. Exit status 1: an operator has to act."""
     log_settings(effective(settings))
     with _projector(settings) as projector:
-        admin = admin_app(projector.health.metrics.registry, projector.health.ready)
-        with AdminThread(admin, settings.admin_bind):
+        health = projector.health
+        signs = VitalSigns(health, settings.console_admin_urls, TROUBLES)
+        admin = admin_app(health.metrics.registry, health.ready, console_routes(signs))
+        with AdminThread(admin, settings.admin_bind), signs:
             return _run_until_stopped(projector)
 
 
@@ -143,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         added.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
     audit_command.add_to(commands)
     options = parser.parse_args(arguments)
-    configure("projector")
+    configure("projector", troubles=TROUBLES)
     try:
         if options.command == "audit":
             return audit_command.run(load(AuditSettings, os.environ), options)

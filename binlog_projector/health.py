@@ -20,6 +20,9 @@ class Health:
 
     def __init__(self, metrics: ProjectorMetrics) -> None:
         self.metrics = metrics
+        self.epoch: int | None = None  # of the lease, while this projector leads
+        self.checkpoint: Checkpoint | None = None
+        self.watermark: Watermark | None = None
         self.busy: dict[str, Callable[[], float]] = {}  # stage -> for how long it has been at what it is doing
         for stage in STAGES:
             metrics.busy.labels(stage).set_function(partial(self.busy_seconds, stage))
@@ -30,9 +33,15 @@ class Health:
             "redis": "not connected",
         }
 
-    def led(self, leading: bool) -> None:
-        self.metrics.leader.set(leading)
-        self.parts["lease"] = "ok" if leading else "standing by"
+    @property
+    def leads(self) -> bool:
+        return self.epoch is not None
+
+    def led(self, epoch: int | None) -> None:
+        """Under this epoch of the lease, or no longer."""
+        self.epoch = epoch
+        self.metrics.leader.set(self.leads)
+        self.parts["lease"] = "ok" if self.leads else "standing by"
 
     def part(self, name: str, state: str = "ok") -> None:
         self.parts[name] = state
@@ -72,6 +81,7 @@ class Health:
 
     def served(self, checkpoint: Checkpoint, watermark: Watermark | None) -> None:
         """The stage that is behind decides the lag, unless Redis is away: then readers use MongoDB."""
+        self.checkpoint, self.watermark = checkpoint, watermark
         self.metrics.seq.labels("mongodb").set(checkpoint.seq)
         self.metrics.as_of.labels("mongodb").set(seconds(checkpoint.as_of))
         if watermark is not None:

@@ -78,7 +78,7 @@ class Projector:
             except StandDown as error:
                 log.warning("standing down", reason=str(error))
             finally:
-                self.health.led(False)
+                self.health.led(None)
 
     def rebuild(self) -> int | None:
         """Make a new build from a new snapshot and let it serve; returns its number, None if it was stopped first.
@@ -100,7 +100,7 @@ class Projector:
             return documents.build
 
     def _lead(self, epoch: int) -> None:
-        self.health.led(True)
+        self.health.led(epoch)
         while not self.stopping.is_set():
             try:
                 with self._opened(epoch) as (documents, stream):

@@ -27,6 +27,10 @@ def mysql_url(text: str) -> str:
     return text
 
 
+def admin_urls(text: str) -> tuple[str, ...]:
+    return () if text == "none" else tuple(url("http", "https")(each).rstrip("/") for each in text.split(","))
+
+
 @dataclass(frozen=True)
 class ProjectorSettings:
     """Read once by `__main__`; described in docs/configuration.md."""
@@ -38,6 +42,7 @@ class ProjectorSettings:
     server_id: int = variable("TIDEMARK_PROJECTOR_SERVER_ID", whole_number(1, 2**32 - 1), "7331")
     journal_hours: int = variable("TIDEMARK_JOURNAL_HOURS", whole_number(1, 24 * 365), "24")
     retention_hours: int = variable("TIDEMARK_MIN_BINLOG_RETENTION_HOURS", whole_number(0, 24 * 365), "24")
+    console_admin_urls: tuple[str, ...] = variable("TIDEMARK_CONSOLE_ADMIN_URLS", admin_urls, "none")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ CHECK_SECONDS = 0.2
 INVITATION = """
 writer   {writer}   (OpenAPI: {writer}/openapi.json)
 reader   {reader}   (OpenAPI: {reader}/openapi.json)
+console  {console}
 {admin_ports}
 logs     {logs}
 
@@ -58,6 +59,7 @@ def invitation(system: System) -> str:
     admin_ports = [f"admin    {system.admin_url(each.name)}/metrics   {each.name}" for each in SERVICES]
     return INVITATION.format(
         writer=system.url("writer"),
+        console=system.admin_url("projector"),
         reader=system.url("reader"),
         admin_ports="\n".join(admin_ports),
         logs=system.stack.directory / "*.log",

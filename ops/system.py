@@ -185,7 +185,8 @@ class System:
     def environment(self) -> dict[str, str]:
         """What the services find in their environment: addresses, accounts, secrets."""
         binds = {name: str(where) for name, where in self.addresses.items()}
-        return {**self._environ, **self._secrets, **self.stack.environment(), **binds}
+        watched = {"TIDEMARK_CONSOLE_ADMIN_URLS": self.admin_url("reader")}
+        return {**watched, **self._environ, **self._secrets, **self.stack.environment(), **binds}
 
     def _launch(self, name: str, module: Sequence[str]) -> Child:
         child = Child(name, module, self.environment(), self.stack.directory / f"{name}.log")

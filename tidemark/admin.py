@@ -15,7 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from tidemark.one_write import OneWriteProtocol
@@ -25,8 +25,8 @@ Health = Callable[[], Awaitable[dict[str, str]]]  # part -> "ok", or what is wro
 DRAIN_SECONDS = 20
 
 
-def admin_app(registry: CollectorRegistry, ready: Health) -> Starlette:
-    """`/metrics`, `/healthz` (the process answers) and `/readyz` (503 unless every part says "ok")."""
+def admin_app(registry: CollectorRegistry, ready: Health, others: Sequence[BaseRoute] = ()) -> Starlette:
+    """`/metrics`, `/healthz` (the process answers) and `/readyz` (503 unless every part says "ok"), and `others`."""
 
     async def metrics(request: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -38,7 +38,8 @@ def admin_app(registry: CollectorRegistry, ready: Health) -> Starlette:
         parts = await ready()
         return JSONResponse(parts, 200 if all(state == "ok" for state in parts.values()) else 503)
 
-    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+    own = [Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
+    return Starlette(routes=[*own, *others])
 
 
 class AddressUnavailable(Exception):

