@@ -22,7 +22,7 @@ from writer.schema import Table
 
 QUERY, ROTATE, XID, TABLE_MAP, WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS, GTID = 2, 4, 16, 19, 30, 31, 32, 33
 STOP, FORMAT_DESCRIPTION, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2 = 3, 15, 27, 28, 29, 35, 41
-HARMLESS = (STOP, FORMAT_DESCRIPTION, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2)
+HARMLESS = (STOP, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2)
 OTHER_ROWS = {23: "WRITE_ROWS_V1", 24: "UPDATE_ROWS_V1", 25: "DELETE_ROWS_V1", 39: "PARTIAL_UPDATE_ROWS"}
 EVENT_NAMES = {
     **OTHER_ROWS,
@@ -38,7 +38,8 @@ REMEDIES = {
     40: "set binlog_transaction_compression=OFF for every session",
     42: "do not use tagged GTIDs",
 }
-BODY, CHECKSUM = 19, -4
+BODY, DEFINITION, CHECKSUM = 19, 25, -4  # a definition is what stands behind the table id
+CRC32 = 1  # among the kinds of checksum
 GTID_BODY = struct.Struct("<x16sQB16xQ")  # UUID, number, whether times follow, commit time in the lower seven bytes
 QUERY_BODY = struct.Struct("<8xB2xH")  # lengths of the schema and of the status variables
 ROWS_BODY = struct.Struct("<6s2xH")  # table id, length of what follows before the number of columns
@@ -63,7 +64,7 @@ class TransactionReader:
         self.finished: list[Transaction] = []
         self.file, self.offset = "", 0
         self.sources: dict[bytes, str] = {}  # UUIDs as text
-        self.decoders: dict[bytes, RowDecoder | None] = {}  # by TABLE_MAP; None if the table is not watched
+        self.decoders: dict[bytes, RowDecoder | None] = {}  # by definition; None if the table is not watched
         self.mapped: dict[bytes, RowDecoder | None] = {}  # by table id, within a transaction
         self.failed: Exception | None = None
         self.handlers: dict[int, Callable[[bytes], None]] = {
@@ -75,6 +76,7 @@ class TransactionReader:
             DELETE_ROWS: partial(self._rows, RowDecoder.deleted),
             XID: self._end,
             ROTATE: self._rotate,
+            FORMAT_DESCRIPTION: self._format,
             **{kind: partial(self._other_rows, kind) for kind in OTHER_ROWS},
             **dict.fromkeys(HARMLESS, self._ignore),
         }
@@ -146,16 +148,17 @@ class TransactionReader:
             self._end(b"")
 
     def _table_map(self, event: bytes) -> None:
-        body = event[BODY:CHECKSUM]
+        """Ids of one and the same table change now and then; the definition behind the id is what a decoder is for."""
+        table_id, definition = event[BODY:DEFINITION], event[DEFINITION:CHECKSUM]
         try:
-            self.mapped[body[:6]] = self.decoders[body]
+            self.mapped[table_id] = self.decoders[definition]
         except KeyError:
-            self.mapped[body[:6]] = self.decoders[body] = self._decoder(body)
+            self.mapped[table_id] = self.decoders[definition] = self._decoder(definition)
 
-    def _decoder(self, table_map: bytes) -> RowDecoder | None:
-        schema, table = schema_and_table(table_map)
+    def _decoder(self, definition: bytes) -> RowDecoder | None:
+        schema, table = schema_and_table(definition)
         watched = self.tables.get(table) if schema == self.schema else None
-        return RowDecoder(watched, table_map) if watched else None
+        return RowDecoder(watched, definition) if watched else None
 
     def _rows(self, rows: Rows, event: bytes) -> None:
         if not self.begun:
@@ -174,13 +177,18 @@ class TransactionReader:
 
     def _other_rows(self, kind: int, event: bytes) -> None:
         """Formats that are not decoded, in tables that may not be watched."""
-        decoder = self._mapped(event[BODY : BODY + 6])
+        decoder = self._mapped(event[BODY:DEFINITION])
         if decoder is not None:
             raise UnsupportedEvent(f"table {decoder.table}: {self._unsupported(kind)}")
 
     def _rotate(self, event: bytes) -> None:
         self.offset = int.from_bytes(event[BODY : BODY + 8], "little")
         self.file = event[BODY + 8 : CHECKSUM].decode()
+
+    def _format(self, event: bytes) -> None:
+        """The last byte of its body says how the events of this file are checked."""
+        if event[CHECKSUM - 1] != CRC32:
+            raise CorruptEvent("the file was written without checksums; set binlog_checksum=CRC32, then run `rebuild`")
 
     def _ignore(self, event: bytes) -> None:
         pass

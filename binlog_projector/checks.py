@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from binlog_projector.column_types import is_decoded
 from binlog_projector.errors import SourceMisconfigured
 from binlog_projector.findings import Finding
 from binlog_projector.source import Connection, MySqlSource, query_rows, query_value
@@ -128,13 +129,18 @@ def _table(connection: Connection, name: str) -> Finding:
     table = TABLES[name]
     columns = query_rows(
         connection,
-        "SELECT column_name, column_key FROM information_schema.columns"
+        "SELECT column_name, column_key, data_type, character_set_name FROM information_schema.columns"
         " WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
         (SCHEMA, name),
     )
-    names = {column for column, _ in columns}
-    keys = {column for column, key in columns if key == "PRI"}
+    names = {column for column, *_ in columns}
+    keys = {column for column, key, *_ in columns if key == "PRI"}
     wrong = [f"column {column} missing" for column in table.columns if column not in names]
+    wrong += [
+        f"column {column} is {type}{f' in {charset}' if charset else ''}, which is not decoded"
+        for column, _, type, charset in columns
+        if column in table.columns and not is_decoded(type, charset)
+    ]
     wrong += [] if keys == set(table.primary_key) else [f"primary key is ({', '.join(sorted(keys))})"]
     found = ("; ".join(wrong) if wrong else "as declared") if columns else "missing"
     expected = f"columns {', '.join(table.columns)}, primary key ({', '.join(table.primary_key)})"

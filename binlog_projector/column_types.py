@@ -74,6 +74,11 @@ CHARACTER_SETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
 DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # that so many decimal digits take
 
 
+def is_decoded(data_type: str, character_set: str | None) -> bool:
+    """Whether values of a column can be used, by what information_schema says of it."""
+    return data_type.lower() in DATA_TYPES and (character_set or "ascii") in CHARACTER_SETS
+
+
 def layout_of(column: Column) -> Layout:
     """How to read the column, or only to skip it."""
     return LAYOUTS[column.type](column)

@@ -22,7 +22,10 @@ LENGTH_SIZE, STATUS_SIZE = 4, 1  # in front of an event: three bytes of length a
 LONGEST = 0xFFFFFF  # a packet of this length goes on in the next one
 OK, ERROR = 0, 0xFF
 HEADER = struct.Struct("<IB4xB8xI2x")  # length, status, event type, end position
-FORMAT_DESCRIPTION = 15
+DAMAGED = (
+    "the binlog is damaged, or was on its way; look at the file with `mysqlbinlog --verify-binlog-checksum`: if it is "
+    "sound, start the projector again, else run `rebuild`"
+)
 RESIDUE = 0x2144DF1C  # the CRC32 of anything that ends with its own CRC32
 
 Event = tuple[int, int, bytes]  # type, where it ends in its file, and all of it with header and checksum
@@ -85,7 +88,7 @@ class Packets:
                 if not event:
                     break
             if crc32(event) != RESIDUE:
-                raise CorruptEvent(_corruption(kind, event))
+                raise CorruptEvent(f"event of type {kind}: its CRC32 is wrong; {DAMAGED}")
             yield kind, position, event
             at = end
         self.rest = data[at:]
@@ -113,12 +116,3 @@ def _demand_no_end(rest: bytes) -> None:
         raise_mysql_exception(rest[LENGTH_SIZE:])
     if rest[LENGTH_SIZE] != OK:
         raise SourceUnavailable("the source ended the binlog stream (it shuts down, or another reader has our id)")
-
-
-def _corruption(kind: int, event: bytes) -> str:
-    if kind == FORMAT_DESCRIPTION and event[-5] == 0:
-        return "the binlog file was written without checksums; set binlog_checksum=CRC32, then run `rebuild`"
-    return (
-        f"event of type {kind}: its CRC32 is wrong, the binlog is damaged or was on its way; look at the file with "
-        "`mysqlbinlog --verify-binlog-checksum`: if it is sound, start the projector again, else run `rebuild`"
-    )

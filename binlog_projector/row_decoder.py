@@ -45,11 +45,11 @@ class RowDecoder:
     Its methods take the body of a rows event: all of `data` from `at`, where the number of columns stands, to `end`.
     """
 
-    def __init__(self, table: Table, table_map: bytes) -> None:
+    def __init__(self, table: Table, definition: bytes) -> None:
         """Raises UnsupportedEvent if a column in use is not there, or is of a type that is not decoded."""
         self.table = table.name
         try:
-            columns = columns_of(table_map)
+            columns = columns_of(definition)
             self.images = generate(columns, frozenset(table.columns))
         except UnsupportedEvent as error:
             raise UnsupportedEvent(f"table {self.table}: {error}") from error

@@ -1,6 +1,7 @@
-"""The TABLE_MAP event: the columns that the row images behind it have, with name, type and what the type needs.
+"""A table's definition as TABLE_MAP events have it: the columns of the row images behind it, with names and types.
 
-The layout is documented in MySQL's source: mysql::binlog::event::Table_map_event.
+It is what stands behind the table id in such an event. The layout is documented in MySQL's source
+(mysql::binlog::event::Table_map_event).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from binlog_projector.errors import UnsupportedEvent
 
 T = TypeVar("T")
 
-NAMES_AT = 8  # behind the table id and two bytes of flags
+NAMES_AT = 2  # behind the flags
 TINY, SHORT, LONG, FLOAT, DOUBLE, LONGLONG, INT24 = 1, 2, 3, 4, 5, 8, 9
 DATE, YEAR, VARCHAR, BIT, TIMESTAMP2, DATETIME2, TIME2, VECTOR = 10, 13, 15, 16, 17, 18, 19, 242
 JSON, NEWDECIMAL, ENUM, SET, BLOB, VAR_STRING, STRING, GEOMETRY = 245, 246, 247, 248, 252, 253, 254, 255
@@ -23,7 +24,7 @@ METADATA_SIZES = {
     **dict.fromkeys((VARCHAR, VAR_STRING, STRING, NEWDECIMAL, BIT), 2),
 }
 HAVE_SIGN = (TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE)
-ARE_TEXT = (STRING, VAR_STRING, VARCHAR, BLOB)
+HAVE_COLLATION = (STRING, VAR_STRING, VARCHAR, BLOB, VECTOR)  # a VECTOR is a BLOB to MySQL
 SIGNEDNESS, DEFAULT_CHARSET, COLUMN_CHARSET, COLUMN_NAME, ENUM_LABELS = 1, 2, 3, 4, 6
 ENUM_DEFAULT_CHARSET, ENUM_COLUMN_CHARSET = 10, 11
 
@@ -65,16 +66,16 @@ class Cursor:
             yield self
 
 
-def schema_and_table(event: bytes) -> tuple[str, str]:
-    cursor = Cursor(event, NAMES_AT)
+def schema_and_table(definition: bytes) -> tuple[str, str]:
+    cursor = Cursor(definition, NAMES_AT)
     schema = cursor.text().decode()
     cursor.take(1)
     return schema, cursor.text().decode()
 
 
-def columns_of(event: bytes) -> list[Column]:
+def columns_of(definition: bytes) -> list[Column]:
     """The columns in the order of the row images. Raises UnsupportedEvent."""
-    cursor = Cursor(event, NAMES_AT)
+    cursor = Cursor(definition, NAMES_AT)
     for _ in ("schema", "table"):
         cursor.text()
         cursor.take(1)
@@ -88,7 +89,7 @@ def columns_of(event: bytes) -> list[Column]:
     types = [_real_type(code, own) for code, own in zip(codes, metadata, strict=True)]
     unsigned = _spread(types, HAVE_SIGN, _flags(optional.get(SIGNEDNESS, b"")))
     collations = {
-        **_spread(types, ARE_TEXT, _collations(optional, DEFAULT_CHARSET, COLUMN_CHARSET)),
+        **_spread(types, HAVE_COLLATION, _collations(optional, DEFAULT_CHARSET, COLUMN_CHARSET)),
         **_spread(types, (ENUM, SET), _collations(optional, ENUM_DEFAULT_CHARSET, ENUM_COLUMN_CHARSET)),
     }
     labels = _spread(types, (ENUM,), _labels(optional.get(ENUM_LABELS, b"")))

@@ -111,6 +111,21 @@ def test_a_wrong_setting_is_named_with_its_remedy(stack: Stack, connection: Conn
     assert failed(document)[name]["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("definition", "found"),
+    [
+        ("bio JSON", "column bio is json, which is not decoded"),
+        ("bio VARCHAR(500) CHARACTER SET latin1", "column bio is varchar in latin1, which is not decoded"),
+    ],
+)
+def test_a_projected_column_that_cannot_be_decoded_is_named(
+    stack: Stack, connection: Connection, definition: str, found: str
+) -> None:
+    run_sql(connection, f"ALTER TABLE users MODIFY {definition}")
+    status, document = run_check(stack)
+    assert (status, failed(document)["table tidemark.users"]["found"]) == (1, found)
+
+
 @pytest.mark.parametrize("name", NEEDS_RESTART)
 def test_a_setting_that_needs_a_restart_is_named_too(tmp_path: Path, name: str) -> None:
     from ops.stack import MySqlServer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,13 +12,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from binlog_projector.changes import Anchor, Transaction
-from binlog_projector.errors import PositionLost, ProjectorError, SourceBehind, UnsupportedEvent
-from binlog_projector.projections import project
+from binlog_projector.errors import PositionLost, SourceBehind, Stop
 from binlog_projector.source import Connection, MySqlSource, query_value
 from ops.stack import Stack
 from tests.harness import admin_connection, create_tables, rows, run_sql, wait_until
+from tests.projector.reading import executed, our_images
 from tidemark.gtid import EMPTY, Gtid, GtidSet
-from writer.schema import USERS
+from writer.schema import USERS, Table
 
 USER = "INSERT INTO users (subject, handle, display_name) VALUES ('{0}', '{0}', 'N')"
 
@@ -33,10 +34,6 @@ def connection(stack: Stack) -> Iterator[Connection]:
 @pytest.fixture
 def source(stack: Stack) -> MySqlSource:
     return MySqlSource(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], 7331)
-
-
-def executed(connection: Connection) -> GtidSet:
-    return GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
 
 
 @contextlib.contextmanager
@@ -83,33 +80,79 @@ def test_other_tables_and_harmless_ddl_only_move_the_position(connection: Connec
     assert found[-1].changes[0].after and found[-1].changes[0].after["handle"] == "after"
 
 
+def test_columns_may_come_in_any_place_and_of_any_type(connection: Connection, source: MySqlSource) -> None:
+    with streaming(source, executed(connection)) as next_transaction:
+        run_sql(
+            connection, "ALTER TABLE users ADD COLUMN a JSON FIRST, ADD COLUMN b POINT AFTER handle, ADD INDEX i (id)"
+        )
+        run_sql(connection, "ALTER TABLE users ADD COLUMN c VARCHAR(9) CHARACTER SET latin1 DEFAULT 'é' AFTER id")
+        run_sql(connection, "ALTER TABLE users MODIFY bio TEXT NOT NULL, DROP COLUMN a, RENAME INDEX i TO k")
+        run_sql(connection, "UPDATE users SET bio = 'é😀'")
+        found = [next_transaction() for _ in range(4)][-1]
+    (update,) = found.changes
+    assert update.after is not None and update.after.keys() == set(USERS.columns)
+    assert (update.after["handle"], update.after["bio"]) == ("first", "é😀")
+
+
+PARTIAL_JSON = [
+    """ALTER TABLE users ADD COLUMN j JSON DEFAULT ('{"a": 1, "b": "long enough to be worth it"}')""",
+    "SET binlog_row_value_options = PARTIAL_JSON",
+    "UPDATE users SET j = JSON_SET(j, '$.a', 2)",
+]
+RIGHT = (
+    "SET gtid_next = AUTOMATIC",
+    "SET GLOBAL binlog_row_metadata = FULL",
+    "SET GLOBAL binlog_checksum = CRC32",
+)
+
+
 @pytest.mark.parametrize(
     ("statements", "reason"),
     [
         (["TRUNCATE TABLE follows"], "the watched table follows was changed as a whole"),
         (["RENAME TABLE follows TO follows_old"], "the watched table follows was changed as a whole"),
+        (["DROP TABLE follows"], "the watched table follows was changed as a whole"),
         (["SET binlog_format = STATEMENT", "DELETE FROM likes"], "logged as a statement"),
         (["SET binlog_row_image = MINIMAL", "UPDATE users SET bio = 'x'"], "partial row image"),
+        (["SET GLOBAL binlog_row_metadata = MINIMAL", USER.format("bare")], "without column names"),
+        (["SET GLOBAL binlog_checksum = NONE", USER.format("unchecked")], "without checksums"),
+        (PARTIAL_JSON, "table users: .*PARTIAL_UPDATE_ROWS.*binlog_row_value_options"),
         (["SET binlog_transaction_compression = ON", USER.format("packed")], "TRANSACTION_PAYLOAD"),
         (["SET gtid_next = 'AUTOMATIC:blue'", USER.format("tagged")], "GTID_TAGGED_LOG"),
-        (["XA START 'x'", USER.format("xa"), "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "XA"),
-        (["ALTER TABLE users DROP COLUMN bio", "UPDATE users SET display_name = 'y'"], "bio"),
+        (["XA START 'x'", USER.format("xa"), "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "XA transaction"),
+        (["ALTER TABLE users DROP COLUMN bio"], "users.bio was dropped"),
+        (["ALTER TABLE users RENAME COLUMN bio TO biography"], "users.bio was dropped or renamed"),
+        (["ALTER TABLE users MODIFY created_at DATETIME NOT NULL"], "users.created_at was made DATETIME"),
     ],
 )
 def test_what_cannot_be_projected_truthfully_stops(
     stack: Stack, connection: Connection, source: MySqlSource, statements: list[str], reason: str
 ) -> None:
-    with streaming(source, executed(connection)) as next_transaction, admin_connection(stack) as other:
+    """With GTID, place, reason and remedy; from the same position it stops in the same words."""
+    start = executed(connection)
+    with admin_connection(stack) as other:
         try:
-            run_sql(other, *statements)
+            run_sql(other, USER.format("before"), *statements)
         finally:
-            run_sql(other, "SET gtid_next = AUTOMATIC")
-        with pytest.raises(ProjectorError, match=reason) as caught:
-            while True:
-                for change in next_transaction().changes:
-                    list(project(change))
-    if isinstance(caught.value, UnsupportedEvent):
-        assert "in transaction" in str(caught.value) and "binlog." in str(caught.value)
+            run_sql(other, *RIGHT)
+    messages = []
+    for _ in range(2):
+        with streaming(source, start) as next_transaction:
+            assert len(next_transaction().changes) == 1
+            with pytest.raises(Stop, match=reason) as caught:
+                while True:
+                    next_transaction()
+        messages.append(str(caught.value))
+    assert re.search(r"`rebuild`.*\(in transaction \S+ at binlog\.\d+:\d+; nothing of it was applied\)$", messages[0])
+    assert messages[0] == messages[1]
+
+
+def test_a_projector_without_the_dropped_column_goes_on_from_there(stack: Stack, connection: Connection) -> None:
+    """What the message says as a remedy: a release that no longer projects the column."""
+    start = executed(connection)
+    run_sql(connection, "ALTER TABLE users DROP COLUMN bio", USER.format("second"))
+    table = Table("users", ("id", "handle"), ("id",))
+    assert our_images(stack, start, table, 2) == [(None, {"id": 2, "handle": "second"})]
 
 
 def test_the_anchor_is_delivered_again_and_not_projected_twice(connection: Connection, source: MySqlSource) -> None:

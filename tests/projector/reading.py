@@ -1,0 +1,138 @@
+"""The binlog read by our decoder and by mysql-replication, and raw packets made or changed by hand."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from zlib import crc32
+
+import pymysql
+from pymysqlreplication import BinLogStreamReader
+from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
+
+from binlog_projector.binlog import TransactionReader
+from binlog_projector.changes import Row, Transaction
+from binlog_projector.packets import Packets, connect_reader
+from binlog_projector.source import Connection, connection_settings, query_value
+from ops.stack import Stack
+from tidemark.gtid import GtidSet
+from writer.schema import SCHEMA, TABLES, Table
+
+Images = tuple[Row | None, Row | None]  # before, after
+UUID = "5d1c1f0e-0000-4000-8000-000000000002"
+
+
+def executed(connection: Connection) -> GtidSet:
+    return GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
+
+
+def dump(stack: Stack, start: GtidSet) -> Callable[[], Any]:
+    settings = connection_settings(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"])
+    return lambda: connect_reader(pymysql.connect, {**settings, "read_timeout": 10}, 7441, UUID, start)
+
+
+def our_images(stack: Stack, start: GtidSet, table: Table, transactions: int) -> list[Images]:
+    """What the next `transactions` did to `table`."""
+    reader = TransactionReader(Packets(dump(stack, start)), SCHEMA, {table.name: table})
+    found: list[Transaction] = []
+    while len(found) < transactions:
+        found += reader.read()
+    reader.close()
+    return [(change.before, change.after) for transaction in found for change in transaction.changes]
+
+
+def library_images(stack: Stack, start: GtidSet, table: Table) -> list[Images]:
+    """What mysql-replication makes of everything behind `start`."""
+    stream = BinLogStreamReader(
+        connection_settings=connection_settings(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"]),
+        server_id=7442,
+        auto_position=str(start),
+        only_events=[WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
+        only_tables=[table.name],
+        enable_logging=False,
+    )
+    try:
+        return [images for event in stream for images in _images(event, table.columns)]
+    finally:
+        stream.close()
+
+
+def _images(event: Any, columns: Sequence[str]) -> Iterator[Images]:
+    for row in event.rows:
+        before = row["values"] if isinstance(event, DeleteRowsEvent) else row.get("before_values")
+        after = row["values"] if isinstance(event, WriteRowsEvent) else row.get("after_values")
+        yield _only(before, columns), _only(after, columns)
+
+
+def _only(row: Mapping[str, Any] | None, columns: Sequence[str]) -> Row | None:
+    return row and {name: row[name] for name in columns}
+
+
+class Raw:
+    """A connection from which `read1` gives what was put in, in pieces of at most `piece` bytes."""
+
+    open = False
+
+    def __init__(self, sent: bytes, piece: int = 1 << 18) -> None:
+        self.sent = io.BytesIO(sent)
+        self.piece = piece
+        self._rfile = self
+
+    def read1(self, size: int) -> bytes:
+        return self.sent.read(min(size, self.piece))
+
+
+class Recorder:
+    """A connection that keeps all that was read from it."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self._rfile = self
+        self.recorded = b""
+
+    @property
+    def open(self) -> bool:
+        return bool(self.connection.open)
+
+    def read1(self, size: int) -> bytes:
+        piece: bytes = self.connection._rfile.read1(size)
+        self.recorded += piece
+        return piece
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def record(stack: Stack, start: GtidSet, transactions: int) -> bytes:
+    """The packets up to the end of the next `transactions`."""
+    recorder = Recorder(dump(stack, start)())
+    reader = TransactionReader(Packets(lambda: recorder), SCHEMA, TABLES)
+    found = 0
+    while found < transactions:
+        found += len(reader.read())
+    reader.close()
+    return recorder.recorded
+
+
+def replay(sent: bytes, piece: int = 1 << 18) -> TransactionReader:
+    return TransactionReader(Packets(lambda: Raw(sent, piece)), SCHEMA, TABLES)
+
+
+def event(kind: int, body: bytes, end: int = 0) -> bytes:
+    """An event in its packet, with the right checksum."""
+    header = struct.pack("<IBIIIH", 1, kind, 1, 19 + len(body) + 4, end, 0)
+    return packet(b"\0" + checked(header + body))
+
+
+def checked(content: bytes) -> bytes:
+    return content + crc32(content).to_bytes(4, "little")
+
+
+def packet(payload: bytes) -> bytes:
+    """In several packets if one cannot hold it."""
+    sent = b""
+    while len(payload) >= 0xFFFFFF:
+        sent, payload = sent + b"\xff\xff\xff\0" + payload[:0xFFFFFF], payload[0xFFFFFF:]
+    return sent + len(payload).to_bytes(3, "little") + b"\0" + payload

@@ -1,0 +1,220 @@
+"""Raw events in, whole transactions out; whatever is not understood stops there, and nothing behind it is lost."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from binlog_projector.binlog import HARMLESS, OTHER_ROWS, TransactionReader
+from binlog_projector.changes import Transaction
+from binlog_projector.errors import CorruptEvent, ProjectorError, SourceUnavailable, UnsupportedEvent
+from ops.stack import Stack
+from tests.conftest import empty_stores
+from tests.harness import admin_connection, create_tables, run_sql
+from tests.projector.reading import checked, event, executed, packet, record, replay
+
+GTID, QUERY, XID, TABLE_MAP, WRITE_ROWS = 33, 2, 16, 19, 30
+USER = "INSERT INTO users (subject, handle, display_name) VALUES ('{0}', '{0}', 'é😀')"
+Packets = list[bytes]
+
+
+@pytest.fixture(scope="module")
+def sent(shared_stack: Stack) -> bytes:
+    """What a server sent for five transactions: insert, update of two rows, insert of two rows, delete, DDL."""
+    empty_stores(shared_stack)
+    with admin_connection(shared_stack) as connection:
+        create_tables(connection)
+        start = executed(connection)
+        run_sql(connection, USER.format("one"))
+        run_sql(connection, f"{USER.format('two')}, ('three', 'three', '')", "UPDATE users SET bio = 'b' WHERE id < 3")
+        run_sql(connection, "DELETE FROM users WHERE id = 3", "CREATE TABLE other (id INT)")
+    return record(shared_stack, start, 5)
+
+
+def split(sent: bytes) -> Packets:
+    packets, at = [], 0
+    while at < len(sent):
+        end = at + 4 + int.from_bytes(sent[at : at + 3], "little")
+        packets.append(sent[at:end])
+        at = end
+    return packets
+
+
+def kinds(packets: Packets) -> list[int]:
+    return [each[9] for each in packets]
+
+
+def before(packets: Packets, kind: int, nth: int = 1) -> int:
+    """The index of the `nth` event of a kind."""
+    return [index for index, each in enumerate(kinds(packets)) if each == kind][nth - 1]
+
+
+def drain(reader: TransactionReader) -> Iterator[Transaction]:
+    """All transactions; ends where the recording ends."""
+    while True:
+        try:
+            yield from reader.read()
+        except SourceUnavailable:
+            return
+
+
+def stopped(packets: Packets) -> tuple[int, ProjectorError]:
+    """How many transactions came before it stopped, and why."""
+    reader, found = replay(b"".join(packets)), 0
+    try:
+        while True:
+            found += len(reader.read())
+    except ProjectorError as error:
+        return found, error
+
+
+def test_pieces_may_end_anywhere(sent: bytes) -> None:
+    whole = list(drain(replay(sent)))
+    assert [len(transaction.changes) for transaction in whole] == [1, 2, 2, 1, 0]
+
+    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(st.integers(1, 400))
+    def check(piece: int) -> None:
+        assert list(drain(replay(sent, piece))) == whole
+
+    check()
+
+
+def test_an_event_of_many_megabytes_comes_in_several_packets(sent: bytes) -> None:
+    packets = split(sent)
+    long = event(29, b"x" * (2 * 0xFFFFFF - 25))  # ROWS_QUERY, so long that its last packet is empty
+    at = before(packets, XID)
+    assert list(drain(replay(b"".join([*packets[:at], long, *packets[at:]])))) == list(drain(replay(sent)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (26, "INCIDENT.*events were lost"),
+        (34, "ANONYMOUS_GTID.*gtid_mode=ON"),
+        (38, "XA_PREPARE.*do not use XA"),
+        (40, "TRANSACTION_PAYLOAD.*binlog_transaction_compression=OFF"),
+        (42, "GTID_TAGGED_LOG.*do not use tagged GTIDs"),
+        (5, "INTVAR.*binlog_format=ROW"),
+        (43, "unknown.*newer projector"),
+        (255, "unknown.*newer projector"),
+    ],
+)
+def test_an_event_that_is_not_understood_stops_with_its_place_and_remedy(sent: bytes, kind: int, reason: str) -> None:
+    packets = split(sent)
+    at = before(packets, XID, 2)
+    found, error = stopped([*packets[:at], event(kind, b"\0" * 40), *packets[at:]])
+    assert found == 1 and isinstance(error, UnsupportedEvent)
+    assert re.search(
+        rf"{reason}.*\(in transaction [0-9a-f-]+:\d+ at binlog\.\d+:\d+; nothing of it was app", str(error)
+    )
+
+
+def test_every_type_of_event_is_handled_refused_or_known_to_be_harmless(sent: bytes) -> None:
+    """A type between two transactions either changes nothing at all or stops: none is dropped that is not listed."""
+    packets = split(sent)
+    at = before(packets, GTID, 2)
+    handled = {2, 4, 15, *HARMLESS, *OTHER_ROWS, GTID, XID, TABLE_MAP, WRITE_ROWS, 31, 32}
+    for kind in set(range(1, 60)) - handled:
+        found, error = stopped([*packets[:at], event(kind, b"\0" * 40), *packets[at:]])
+        assert (found, type(error)) == (1, UnsupportedEvent), kind
+    for kind in HARMLESS:
+        assert list(drain(replay(b"".join([*packets[:at], event(kind, b"\0" * 40), *packets[at:]])))) == list(
+            drain(replay(sent))
+        )
+
+
+def test_a_heartbeat_returns_at_once_with_nothing(sent: bytes) -> None:
+    reader = replay(b"".join([*split(sent)[:2], event(27, b"binlog.000001"), event(41, b"\0" * 8)]))
+    assert reader.read() == []
+
+
+@pytest.mark.parametrize("kind", OTHER_ROWS)
+def test_other_formats_of_rows_matter_only_for_watched_tables(sent: bytes, kind: int) -> None:
+    packets = split(sent)
+    at = before(packets, WRITE_ROWS)
+    body = packets[at][5 + 19 : -4]
+    found, error = stopped([*packets[:at], event(kind, body), *packets[at + 1 :]])
+    assert (found, type(error)) == (0, UnsupportedEvent) and "table users" in str(error)
+    other = [each.replace(b"\x05users", b"\x05usurs") for each in packets]
+    other = [each[:5] + checked(each[5:-4]) if each[9] == TABLE_MAP else each for each in other]
+    elsewhere = list(drain(replay(b"".join([*other[:at], event(kind, body), *other[at + 1 :]]))))
+    assert [transaction.changes for transaction in elsewhere] == [()] * 5
+
+
+def test_a_wrong_checksum_stops_and_a_right_one_goes_on_from_there(sent: bytes) -> None:
+    packets = split(sent)
+    at = before(packets, WRITE_ROWS, 2)
+    damaged = packets[at][:-20] + bytes([packets[at][-20] ^ 1]) + packets[at][-19:]
+    found, error = stopped([*packets[:at], damaged, *packets[at + 1 :]])
+    assert (found, type(error)) == (1, CorruptEvent)
+    assert "CRC32" in str(error) and "mysqlbinlog" in str(error) and "in transaction" in str(error)
+    again = before(packets, GTID, 2)
+    assert len(list(drain(replay(b"".join([*packets[:2], *packets[again:]]))))) == 4
+
+
+def test_rows_without_their_definition_stop(sent: bytes) -> None:
+    """The library drops them without a word: a read that begins inside a transaction would lose rows."""
+    packets = split(sent)
+    at = before(packets, TABLE_MAP)
+    found, error = stopped([*packets[:at], *packets[at + 1 :]])
+    assert (found, type(error)) == (0, UnsupportedEvent) and "definition" in str(error)
+
+
+def test_a_definition_does_not_outlive_its_transaction(sent: bytes) -> None:
+    """Table ids begin again when the server does, and another server has others."""
+    packets = split(sent)
+    at = before(packets, TABLE_MAP, 2)
+    found, error = stopped([*packets[:at], *packets[at + 1 :]])
+    assert (found, type(error)) == (1, UnsupportedEvent) and "definition" in str(error)
+
+
+def test_a_transaction_that_does_not_end_stops_when_the_next_begins(sent: bytes) -> None:
+    packets = split(sent)
+    at = before(packets, XID)
+    found, error = stopped([*packets[:at], *packets[at + 1 :]])
+    assert (found, type(error)) == (0, UnsupportedEvent) and "inside another" in str(error)
+
+
+def test_a_transaction_without_gtid_stops(sent: bytes) -> None:
+    packets = split(sent)
+    at = before(packets, GTID)
+    found, error = stopped([*packets[:at], *packets[at + 1 :]])
+    assert (found, type(error)) == (0, UnsupportedEvent) and "gtid_mode=ON" in str(error)
+
+
+def test_an_empty_transaction_still_counts(sent: bytes) -> None:
+    packets = split(sent)
+    at = before(packets, GTID)
+    second = before(packets, GTID, 2)
+    found = list(drain(replay(b"".join([*packets[: at + 1], *packets[second:]]))))
+    assert [len(transaction.changes) for transaction in found] == [0, 2, 2, 1, 0]
+
+
+def test_both_commit_times_are_read_when_they_differ(sent: bytes) -> None:
+    """A replica writes its own time, and behind it that of the server where the transaction was committed first."""
+    packets = split(sent)
+    at = before(packets, GTID)
+    body = packets[at][5 + 19 : -4]
+    times = struct.pack("<Q", 7_000_000 | 1 << 55)[:7] + struct.pack("<Q", 5_000_000)[:7]
+    first = next(
+        drain(replay(b"".join([*packets[:at], event(GTID, body[:42] + times + body[49:]), *packets[at + 1 :]])))
+    )
+    assert (first.original_commit_us, first.immediate_commit_us) == (5_000_000, 7_000_000)
+
+
+def test_what_the_server_says_at_the_end_is_raised_after_what_it_sent(sent: bytes) -> None:
+    reader = replay(sent + packet(b"\xfe\0\0\2\0"))
+    assert len(reader.read()) == 5
+    with pytest.raises(SourceUnavailable, match="ended the binlog stream"):
+        reader.read()
+    reader = replay(sent + packet(b"\xff" + struct.pack("<H", 1236) + b"#HY000purged"))
+    assert len(reader.read()) == 5
+    with pytest.raises(Exception, match="purged") as caught:
+        reader.read()
+    assert caught.value.args[0] == 1236
