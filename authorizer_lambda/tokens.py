@@ -65,11 +65,11 @@ def bearer_token(authorization_header_values: Sequence[bytes | str]) -> str:
         raise InvalidToken("there is more than one Authorization header")
     value = authorization_header_values[0]
     text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if match := AUTHORIZATION.fullmatch(text):
+        return match[1]
     if text.split(" ")[0].lower() != "bearer":
         raise MissingToken("the Authorization scheme is not Bearer")
-    if not (match := AUTHORIZATION.fullmatch(text)):
-        raise InvalidToken("the Authorization header is not 'Bearer', one space and one token")
-    return match[1]
+    raise InvalidToken("the Authorization header is not 'Bearer', one space and one token")
 
 
 def verify(token: str, settings: AuthSettings, now: float | None = None) -> Claims:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
+from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -111,8 +112,7 @@ class Cache:
         return answers
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """Keys that one caller wants, and where it waits for them."""
 
     keys: Sequence[str]
@@ -163,10 +163,11 @@ class Batches:
         keys: dict[str, None] = {}
         taken = 0
         for request in waiting:
-            together = {**keys, **dict.fromkeys(request.keys)}
-            if taken and len(together) >= MGET_KEYS:
+            new = [key for key in request.keys if key not in keys]
+            if taken and len(keys) + len(new) >= MGET_KEYS:
                 break
-            keys, taken = together, taken + 1
+            keys.update(dict.fromkeys(new))
+            taken += 1
         self._waiting = waiting[taken:]
         return waiting[:taken], list(keys)
 
@@ -199,7 +200,8 @@ class Batches:
         for _ in range(EPOCH_ATTEMPTS):
             known = self._watermark
             names = [cache_key(known.epoch, key) for key in keys] if known else []
-            await self._connection.send_command("MGET", *names, WATERMARK_KEY)
+            command = pack_command(("MGET", *names, WATERMARK_KEY))  # type: ignore[arg-type]  # not a tuple of one
+            await self._connection.send_packed_command(command)
             *values, text = await self._connection.read_response()
             self._watermark = _usable_watermark(text)
             if known and (known.build, known.epoch) == (self._watermark.build, self._watermark.epoch):

@@ -133,5 +133,6 @@ def _token(headers: Mapping[bytes, Sequence[bytes]]) -> str | None:
         raise Problem(400, "invalid-consistency-token", "There may be one token only.", HEADER)
     if tokens:
         return tokens[0].decode("latin-1")
-    cookies = "; ".join([value.decode("latin-1") for value in headers.get(b"cookie", ())])
-    return cookie_parser(cookies).get(COOKIE)
+    if b"cookie" not in headers:
+        return None
+    return cookie_parser(b"; ".join(headers[b"cookie"]).decode("latin-1")).get(COOKIE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authorizer_lambda.middleware import CLAIMS
-from reader.consistency import Ask, Consistency, need_of
+from reader.consistency import Ask, Consistency, Need, need_of
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
 from reader.paging import MAX_ID, NEWEST_FIRST, Page, requested_page
@@ -109,7 +109,7 @@ async def respond(scope: Scope, ask: Ask) -> tuple[int, Headers, bytes]:
     """200, 304 or, for an absent thing, Problem 404: each says how fresh it is and where it came from."""
     its: Services = scope["state"]["services"]
     conditions = _conditions(scope["headers"])
-    need = need_of(conditions, its.settings.consistency_keys, its.clock(), its.settings.max_wait_seconds)
+    need = _need(its, conditions) if conditions else None
     answer = await its.consistency.answer(ask, need)
     headers = [*COMMON, *_provenance(its, answer)]
     if need is not None and need.preferred:
@@ -118,12 +118,16 @@ async def respond(scope: Scope, ask: Ask) -> tuple[int, Headers, bytes]:
         raise _not_found(headers)
     tag = b'"%s"' % answer.version.encode()
     headers.append((b"etag", tag))
-    if IF_NONE_MATCH in conditions and _is_known(conditions[IF_NONE_MATCH], tag):
+    if _is_known(conditions.get(IF_NONE_MATCH, ()), tag):
         return 304, headers, b""
     if answer.next_cursor:
         headers.append((b"link", f'<{_next_url(scope, answer.next_cursor)}>; rel="next"'.encode()))
     headers += (JSON, (b"content-length", b"%d" % len(answer.body)))
     return 200, headers, answer.body
+
+
+def _need(its: Services, conditions: Mapping[bytes, Sequence[bytes]]) -> Need | None:
+    return need_of(conditions, its.settings.consistency_keys, its.clock(), its.settings.max_wait_seconds)
 
 
 def _not_found(headers: Headers) -> Problem:
@@ -156,8 +160,10 @@ def _moment(as_of: str) -> tuple[float, bytes]:
     return datetime.fromisoformat(as_of).timestamp(), f'as-of="{as_of[:23]}Z"'.encode()
 
 
-def _is_known(known: list[bytes], tag: bytes) -> bool:
+def _is_known(known: Sequence[bytes], tag: bytes) -> bool:
     """If-None-Match: RFC 9110, 13.1.2, compares weakly, so a W/ before a tag means nothing."""
+    if not known:
+        return False
     tags = b", ".join(known)
     return tags.strip() == b"*" or tag in ENTITY_TAG.findall(tags)
 

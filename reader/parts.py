@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from operator import attrgetter
 
 import msgspec
 
 from reader.read_model import Entity, Entry, Listing, Watermark, decode
-
-AS_OF, RANK = attrgetter("as_of"), attrgetter("rank")
 
 
 class Origin(Enum):
@@ -75,8 +72,16 @@ def present_part(value: bytes | None, proof: Watermark) -> Part | None:
 
 def oldest(parts: Sequence[Part]) -> Watermark:
     """The proof of the part with the earliest `as_of`: it bounds the whole answer."""
-    return min([part.proof for part in parts], key=AS_OF)
+    found = parts[0].proof
+    for part in parts:
+        if part.proof.as_of < found.as_of:
+            found = part.proof
+    return found
 
 
 def worst(parts: Sequence[Part]) -> Origin:
-    return max([part.origin for part in parts], key=RANK)
+    found = parts[0].origin
+    for part in parts:
+        if part.origin.rank > found.rank:
+            found = part.origin
+    return found

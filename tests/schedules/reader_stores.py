@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import hiredis
 import redis.asyncio
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -40,6 +41,15 @@ class ReaderConnection(redis.asyncio.Connection):
             await super().send_command(*arguments, **options)
         else:
             self._unsent.append(arguments)
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """The reader packs some commands itself, into bytes; redis-py sends lists of them."""
+        if isinstance(command, bytes):
+            reply = hiredis.Reader()  # commands have the form of replies
+            reply.feed(command)
+            self._unsent.append(reply.gets())
+        else:
+            await super().send_packed_command(command, check_health)
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         if self._greeting or not self._unsent:
