@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from reader import parts
 from reader.cache import Cache, Lease, Lookup
@@ -14,10 +14,19 @@ from reader.document_store import DocumentStore, View
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin, Part, Wanted, present_part
-from reader.read_model import ABSENT, Watermark, absent_ttl_ms, value_ttl_ms
+from reader.read_model import ABSENT, Listing, Watermark, absent_ttl_ms, value_ttl_ms
 
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
-Flight = Callable[[Sequence[Wanted]], Coroutine[None, None, dict[str, Part]]]
+
+
+class Flight(NamedTuple):
+    """One way to read what is missing; flights that are equal can be shared."""
+
+    read: Callable[[Sequence[Wanted], Any], Coroutine[None, None, dict[str, Part]]]
+    how: str | Origin
+
+    async def fly(self, wanted: Sequence[Wanted]) -> dict[str, Part]:
+        return await self.read(wanted, self.how)
 
 
 class Things(Protocol):
@@ -59,6 +68,7 @@ class ReadThrough:
         self._metrics = metrics
         self._fraction = fraction
         self._flights: dict[str, asyncio.Task[dict[str, Part]]] = {}
+        self._boarding: dict[Flight, tuple[list[Wanted], asyncio.Task[dict[str, Part]]]] = {}
 
     async def get(self, wanted: Iterable[Wanted]) -> dict[str, Part]:
         """Key -> part for all of `wanted`; what the cache has comes from one MGET."""
@@ -69,11 +79,11 @@ class ReadThrough:
             lookup = await self._cache.get(list(asked))
         except CacheBypassed as bypassed:
             self._count("redis", asked.values(), "error" if bypassed.origin is Origin.UNAVAILABLE else "bypass")
-            return await self._join(list(asked.values()), partial(self.from_documents, origin=bypassed.origin))
+            return await self._join(list(asked.values()), Flight(self.from_documents, bypassed.origin))
         found = self._found(asked.values(), lookup)
         if len(found) < len(asked):
             missing = [one for key, one in asked.items() if key not in found]
-            found |= await self._join(missing, partial(self._miss, epoch=lookup.watermark.epoch))
+            found |= await self._join(missing, Flight(self._miss, lookup.watermark.epoch))
         return found
 
     async def from_documents(self, wanted: Sequence[Wanted], origin: Origin) -> dict[str, Part]:
@@ -110,12 +120,33 @@ class ReadThrough:
         """Each key is read by one flight at a time, in a task of its own: a caller that is cancelled ends nothing."""
         new = [one for one in wanted if one.key not in self._flights]
         if new:
-            task = asyncio.create_task(flight(new))
-            self._flights |= dict.fromkeys((one.key for one in new), task)
-            task.add_done_callback(partial(self._landed, new))
+            self._flights |= dict.fromkeys([one.key for one in new], self._booked(new, flight))
         tasks = {one.key: self._flights[one.key] for one in wanted}
         await asyncio.wait(tasks.values())
         return {key: task.result()[key] for key, task in tasks.items()}
+
+    def _booked(self, new: list[Wanted], flight: Flight) -> asyncio.Task[dict[str, Part]]:
+        """The task that will read `new`. Entities that are missed in the same turn of the event loop are read together:
+        a task begins in the next one. Lists are not, for nobody should have to wait for another one's list."""
+        if any(isinstance(one.kind, Listing) for one in new):
+            return self._flying(flight.fly(new), new)
+        if flight not in self._boarding:
+            together: list[Wanted] = []
+            self._boarding[flight] = together, self._flying(self._depart(flight, together), together)
+        wanted, task = self._boarding[flight]
+        wanted += new
+        return task
+
+    async def _depart(self, flight: Flight, wanted: Sequence[Wanted]) -> dict[str, Part]:
+        del self._boarding[flight]
+        return await flight.fly(wanted)
+
+    def _flying(
+        self, flight: Coroutine[None, None, dict[str, Part]], wanted: Iterable[Wanted]
+    ) -> asyncio.Task[dict[str, Part]]:
+        task = asyncio.create_task(flight)
+        task.add_done_callback(partial(self._landed, wanted))
+        return task
 
     def _landed(self, wanted: Iterable[Wanted], task: asyncio.Task[dict[str, Part]]) -> None:
         for one in wanted:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -19,13 +21,14 @@ from reader.document_store import DocumentStore
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin, Wanted
-from reader.read_model import POST, USER
+from reader.read_model import LISTINGS, POST, USER
 from reader.read_through import ReadThrough
 from tests.reader.inside import inside
 from tests.reader.proxy import delaying_proxy
 from tests.reader.world import World
 
 pytestmark = pytest.mark.anyio
+COMMENTS = next(listing for listing in LISTINGS if listing.name == "comments")
 
 
 class Finds(CommandListener):
@@ -45,8 +48,8 @@ class Finds(CommandListener):
         pass
 
 
-async def test_two_hundred_concurrent_misses_are_one_read_of_the_document(shared_stack: Stack, world: World) -> None:
-    world.post(5)
+@asynccontextmanager
+async def counted(shared_stack: Stack) -> AsyncIterator[tuple[ReadThrough, Finds]]:
     environment = shared_stack.environment()
     finds = Finds()
     client = AsyncMongoClient[dict[str, Any]](environment["TIDEMARK_READER_MONGODB_URL"], event_listeners=[finds])
@@ -54,12 +57,31 @@ async def test_two_hundred_concurrent_misses_are_one_read_of_the_document(shared
     cache = Cache(environment["TIDEMARK_READER_REDIS_URL"])
     things = ReadThrough(cache, documents, ReaderMetrics())
     try:
-        found = await asyncio.gather(*(things.get([Wanted(POST, 5)]) for _ in range(200)))
+        yield things, finds
     finally:
         await cache.aclose()
         await documents.aclose()
-    assert {part["post:5"].entry.version for part in found} == {1}
-    assert finds.collections.count("posts_b3") == 1
+
+
+async def test_two_hundred_concurrent_misses_are_one_read_of_the_document(shared_stack: Stack, world: World) -> None:
+    world.post(5)
+    async with counted(shared_stack) as (things, finds):
+        found = await asyncio.gather(*(things.get([Wanted(POST, 5)]) for _ in range(200)))
+        assert {part["post:5"].entry.version for part in found} == {1}
+        assert finds.collections.count("posts_b3") == 1
+
+
+async def test_what_is_missed_together_is_read_together_but_for_lists(shared_stack: Stack, world: World) -> None:
+    with world.many():
+        for id in range(1, 51):
+            world.post(id)
+    async with counted(shared_stack) as (things, finds):
+        await things.get([Wanted(POST, 99)])  # it knows the epoch now
+        finds.collections.clear()
+        wanted = [[Wanted(POST, id)] for id in range(1, 51)]
+        found = await asyncio.gather(*map(things.get, wanted), things.get([Wanted(COMMENTS, 1), Wanted(POST, 1)]))
+        assert [part[f"post:{id}"].entry.present for id, part in enumerate(found[:50], 1)] == [True] * 50
+        assert sorted(finds.collections) == ["comments_b3", "control", "control", "posts_b3"]
 
 
 async def test_two_readers_make_one_fill(shared_stack: Stack, world: World) -> None:
