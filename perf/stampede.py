@@ -1,0 +1,40 @@
+"""Many clients that ask for the same thing at the same moment, each on a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from urllib.parse import urlsplit
+
+SPARE_FILES = 200
+
+
+def allow_files(connections: int) -> None:
+    """Raise the limit of open files, also for what is started from now on. Raises RuntimeError if that is forbidden."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + SPARE_FILES
+    if soft >= needed:
+        return
+    if hard < needed:
+        raise RuntimeError(f"{connections} connections need {needed} open files; the limit (ulimit -Hn) is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def ask_at_once(url: str, path: str, token: str, requests: int) -> None:
+    """Connect `requests` times, then ask on all connections at once. Raises RuntimeError unless all answers are 200."""
+    asyncio.run(_ask_at_once(url, path, token, requests))
+
+
+async def _ask_at_once(url: str, path: str, token: str, requests: int) -> None:
+    address = urlsplit(url)
+    connections = [await asyncio.open_connection(address.hostname, address.port) for _ in range(requests)]
+    head = (
+        f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    )
+    for _, writer in connections:
+        writer.write(head.encode())
+    answers = await asyncio.gather(*(reader.read() for reader, _ in connections))
+    for _, writer in connections:
+        writer.close()
+    if failed := [answer for answer in answers if not answer.startswith(b"HTTP/1.1 200 ")]:
+        raise RuntimeError(f"{len(failed)} of {requests} requests at once failed: {failed[0][:200]!r}")
