@@ -14,7 +14,7 @@ from typing import Any
 from binlog_projector.changes import Transaction
 from binlog_projector.source import Connection, MySqlSource, query_value
 from ops.stack import Stack
-from tests.harness import admin_connection, wait_until_caught_up
+from tests.harness import Process, admin_connection, wait_until_caught_up
 from tests.oracle import actual_documents, assert_cache_is_true, expected_documents
 from tests.torture.answers import IDS, PATHS, Asking, Records
 from tests.torture.faults import ALONE, FAULTS
@@ -41,11 +41,13 @@ class Outcome:
     refused: Counter[int] = field(default_factory=Counter)
     divergences: int = 0
     stale_reads: int = 0
+    audits: int = 0  # passes of an audit that ran beside it all
+    audited: list[str] = field(default_factory=list)  # what it found wrong
     seconds: float = 0.0
 
     @property
     def as_expected(self) -> bool:
-        return not self.divergences and not self.stale_reads and {*self.refused} <= {503}
+        return not (self.divergences or self.stale_reads or self.audited) and {*self.refused} <= {503}
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -56,6 +58,8 @@ class Outcome:
             "stale_reads": self.stale_reads,
             "seed": self.seed,
             "answers": self.answers,
+            "audits": self.audits,
+            "audited": len(self.audited),
             "refused": dict(self.refused),
             "seconds": round(self.seconds, 1),
         }
@@ -76,6 +80,7 @@ def torture(seconds: float, seed: int) -> Outcome:
             outcome.divergences = _divergences(system.stack, connection)
             _ask_for_everything(system, records, seed)
             outcome.divergences += _divergences(system.stack, connection)
+            _note_audits(system.auditing, outcome)
             history = History(read_binlog(system.stack, connection))
     _judge(history, records, outcome)
     outcome.seconds = time.monotonic() - begun
@@ -116,6 +121,15 @@ def _divergences(stack: Stack, connection: Connection) -> int:
         print(f"differs: {error}", file=sys.stderr)
         return len(different) + 1
     return len(different)
+
+
+def _note_audits(auditing: Process, outcome: Outcome) -> None:
+    events = auditing.events()
+    outcome.audits = sum(event["event"] == "pass" for event in events)
+    found = [event for event in events if event["event"] == "difference"]
+    outcome.audited = [event["found"] for event in found]
+    for event in found:
+        print(f"the audit found: {event}", file=sys.stderr)
 
 
 def _ask_for_everything(system: System, records: Records, seed: int) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from authorizer_lambda.settings import AuthSettings
+from authorizer_lambda.tokens import mint
 from ops.stack import Stack
-from tests.conftest import service_environment
+from tests.conftest import AUTH, service_environment
 from tests.faults.switch import Switch
 from tests.harness import Process, free_port, process, wait_until
 from tests.services import Services, is_ready
@@ -36,6 +38,7 @@ class System:
     environment: dict[str, str]
     links: dict[str, Switch]
     services: Services
+    auditing: Process = field(init=False)
     projectors: list[Process] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -79,9 +82,25 @@ def running_system() -> Iterator[System]:
         opened.callback(services.close)
         system = System(stack, folder, opened, environment, links, services)
         opened.callback(_stop, system)
+        system.auditing = opened.enter_context(_audit(environment, reader_url))
         for at in range(PROJECTORS):
             system.start_projector(at)
         yield system
+
+
+@contextlib.contextmanager
+def _audit(environment: dict[str, str], reader_url: str) -> Iterator[Process]:
+    """Pass after pass, and beside cache entries it looks at the reader's answers."""
+    token = mint(AuthSettings.from_environ(AUTH), "auditor", ["read"], 24 * 3600)
+    settings = {
+        "TIDEMARK_AUDIT_ADMIN_BIND": f"127.0.0.1:{free_port()}",
+        "TIDEMARK_AUDIT_READER_URL": reader_url,
+        "TIDEMARK_AUDIT_READER_TOKEN": token,
+    }
+    with process(
+        {**environment, **settings}, "-m", "binlog_projector", "audit", "--continuous", "--after", "1,5"
+    ) as it:
+        yield it
 
 
 @contextlib.contextmanager

@@ -110,3 +110,4 @@ def test_a_short_torture_leaves_everything_equal_and_every_answer_was_allowed() 
     outcome = torture(45, seed=7)
     assert outcome.as_expected, outcome
     assert outcome.transactions > 100 and outcome.answers > 100 and outcome.faults.total() > 3, outcome
+    assert outcome.audits > 0, outcome
