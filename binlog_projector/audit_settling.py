@@ -36,13 +36,15 @@ class Settled:
     stored: Stored
     read_at: str
     build: int
+    seq: int
 
     @property
     def suspect(self) -> Suspect:
         return self.truth.collection, self.truth.id
 
     def request(self) -> RepairRequest:
-        return RepairRequest(self.build, self.read_at, self.truth)
+        counters = {name: (self.stored or {}).get(name, 0) for name in self.truth.counters}
+        return RepairRequest(self.build, self.read_at, self.truth, (), self.seq, counters)
 
     def report(self) -> Difference:
         """Names of fields, not what is in them: reports go to logs."""
@@ -132,7 +134,9 @@ class Settling:
                 if kind and since.any_of(touched_by(truth.collection, truth.id)):
                     touched.append((truth.collection, truth.id))
                 elif kind:
-                    settled.append(Settled(kind, truth, stored, str(snapshot.executed), view.checkpoint.build))
+                    settled.append(
+                        Settled(kind, truth, stored, str(snapshot.executed), view.checkpoint.build, view.checkpoint.seq)
+                    )
         return settled, touched
 
 

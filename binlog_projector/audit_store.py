@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pymongo import DESCENDING, MongoClient, UpdateOne
@@ -20,6 +21,7 @@ from tidemark.gtid import GtidSet
 
 REPAIRS = "repairs"
 MAX_ENTRIES = 20_000  # of the journal, looked through for what happened since
+MAX_RECENT = 2_000  # the same where the stream has to wait for it
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,16 @@ class View:
             keys.update(entry["keys"])
         return Touched(None)
 
+    def repaired_since(self, seq: int) -> Touched:
+        """By batches after `seq` that hold no transaction: repairs, and parts of one that is too large for a batch."""
+        journal = self.database[JOURNAL.in_build(self.checkpoint.build)]
+        entries = list(journal.find({"_id": {"$gte": seq}}, session=self.session).sort("_id", 1).limit(MAX_RECENT))
+        if [entry["_id"] for entry in entries] != list(range(seq, self.checkpoint.seq + 1)):
+            return Touched(None)
+        pairs = itertools.pairwise(entries)
+        repairs = (entry["keys"] for former, entry in pairs if former["gtid_set"] == entry["gtid_set"])
+        return Touched(frozenset(key for keys in repairs for key in keys))
+
     def _collection(self, name: str) -> Any:
         return self.database[COLLECTIONS[name].in_build(self.checkpoint.build)]
 
@@ -110,12 +122,17 @@ class AuditStore:
 
 @dataclass(frozen=True)
 class RepairRequest:
-    """Carry this out once the checkpoint contains `read_at`: a document as MySQL had it then, or cached lists."""
+    """Carry this out once the checkpoint contains `read_at`: a document as MySQL had it then, or cached lists.
+
+    `seq` and `counters`: after that batch MongoDB had these counters. How far they are off does not change with events.
+    """
 
     build: int
     read_at: str
     truth: Truth | None
     keys: tuple[str, ...] = ()
+    seq: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -157,9 +174,17 @@ def _encode(request: RepairRequest) -> BsonDocument:
         if truth
         else None
     )
-    return {"build": request.build, "read_at": request.read_at, "keys": list(request.keys), "truth": stored}
+    return {
+        "build": request.build,
+        "read_at": request.read_at,
+        "truth": stored,
+        "keys": list(request.keys),
+        "seq": request.seq,
+        "counters": dict(request.counters),
+    }
 
 
 def _decode(document: Mapping[str, Any]) -> RepairRequest:
     truth = Truth(**document["truth"]) if document["truth"] else None
-    return RepairRequest(document["build"], document["read_at"], truth, tuple(document["keys"]))
+    keys, seq, counters = tuple(document["keys"]), document["seq"], document["counters"]
+    return RepairRequest(document["build"], document["read_at"], truth, keys, seq, counters)

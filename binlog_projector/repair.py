@@ -3,26 +3,27 @@
 An audit must not write documents itself: a row that it read may be in an event that is still to come, which would then
 count twice. The leader writes what MySQL said as of a GTID set once its checkpoint contains that set, and only if no
 batch that goes beyond the set has touched the document: then that word is still the right one at this very position.
+How far a counter is off stays the same whatever the stream adds to it, so that can be put right at any later position.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import structlog
 
-from binlog_projector.audit_store import RepairQueue, RepairRequest, View
+from binlog_projector.audit_store import MAX_RECENT, RepairQueue, RepairRequest, View
 from binlog_projector.batch import Batch
 from binlog_projector.document_store import DocumentStore, store_errors
 from binlog_projector.metrics import ProjectorMetrics
-from binlog_projector.mutations import Invalidate
-from binlog_projector.truth import is_mendable, mend
+from binlog_projector.mutations import Invalidate, Mutation
+from binlog_projector.truth import are_counted, mend, recount
 from tidemark.gtid import GtidSet
 
 LOOK_SECONDS = 0.1
-MAX_ENTRIES = 2_000  # of the journal: the stream must not wait for a request that is too old
 log = structlog.get_logger()
 
 
@@ -50,41 +51,48 @@ class Repairs:
         if not requests:
             return None
         self.queue.remove(requests)
+        batch = Batch(view.gtid_set)
         with store_errors("what to repair"):
-            return self._batch(self._still_true(requests, view), view)
+            for request, mutations in self._repairs(requests, view):
+                self._count("done" if mutations else "void", request.name)
+                batch.fold(mutations)
+                if mutations:
+                    batch.keys.update(dict.fromkeys(_keys(request, mutations)))
+        return batch if batch.keys else None
 
     def _is_foreign(self, request: RepairRequest) -> bool:
         return request.build != self.documents.build
 
-    def _still_true(self, requests: Sequence[RepairRequest], view: View) -> list[RepairRequest]:
-        """Without those of other builds, and those whose document was touched since MySQL was read."""
-        touched = {
-            read_at: view.touched_since(GtidSet.parse(read_at), MAX_ENTRIES)
-            for read_at in {one.read_at for one in requests}
-        }
-        kept = [
-            one for one in requests if not self._is_foreign(one) and not touched[one.read_at].any_of(one.touched_by)
-        ]
-        self._count("void", len(requests) - len(kept))
-        return kept
+    def _repairs(self, requests: Sequence[RepairRequest], view: View) -> Iterator[tuple[RepairRequest, list[Mutation]]]:
+        """Each request with what carries it out: nothing, if it is of another build or was overtaken by events.
 
-    def _batch(self, requests: Sequence[RepairRequest], view: View) -> Batch | None:
-        """What makes the documents right, with all cache keys that say something of them."""
-        batch, stored = Batch(view.gtid_set), _stored(requests, view)
+        One whose document was touched since can still mend counters: an event adds to them, right or wrong. Only
+        another repair makes that void.
+        """
+        touched_since = cache(lambda read_at: view.touched_since(GtidSet.parse(read_at), MAX_RECENT))
+        repaired_since = cache(view.repaired_since)
+        stored = _stored(requests, view)
         for one in requests:
-            found = stored.get(one.name)
-            if one.truth and is_mendable(one.truth, found):
-                mutations = list(mend(one.truth, found))
-                batch.fold(mutations)
-                batch.keys.update(dict.fromkeys(each.key for each in mutations if isinstance(each, Invalidate)))
-            batch.keys.update(dict.fromkeys((*one.keys, *sorted(one.touched_by))))
-            self._count("done", 1)
-        return batch if requests else None
+            if one.truth is None:
+                yield one, [Invalidate(key) for key in one.keys]
+            elif self._is_foreign(one) or not are_counted(one.truth, stored[one.name], one.counters):
+                yield one, []
+            elif not touched_since(one.read_at).any_of(one.touched_by):
+                yield one, list(mend(one.truth, stored[one.name]))
+            elif one.seq and not repaired_since(one.seq).any_of(one.touched_by):
+                yield one, list(recount(one.truth, one.counters))
+            else:
+                yield one, []
 
-    def _count(self, outcome: str, requests: int) -> None:
-        if requests:
-            self.metrics.repairs.labels(outcome).inc(requests)
-            log.info("repairs", outcome=outcome, requests=requests)
+    def _count(self, outcome: str, name: str) -> None:
+        self.metrics.repairs.labels(outcome).inc()
+        log.info("repair", outcome=outcome, name=name)
+
+
+def _keys(request: RepairRequest, mutations: Sequence[Mutation]) -> list[str]:
+    """All cache keys that say something of what is repaired."""
+    lists = {one.key for one in mutations if isinstance(one, Invalidate)}
+    return sorted(lists | request.touched_by)
 
 
 def _stored(requests: Sequence[RepairRequest], view: View) -> dict[str, Any]:

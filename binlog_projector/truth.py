@@ -51,9 +51,16 @@ def row_fields(collection: str, stored: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if name not in others}
 
 
-def is_mendable(truth: Truth, stored: Stored) -> bool:
+def are_counted(truth: Truth, *counters: Stored) -> bool:
     """Counters must be numbers to be counted on; nothing else ever is, and the stream could not go on from there."""
-    return all(type((stored or {}).get(name, 0)) is int for name in truth.counters)
+    return all(type((each or {}).get(name, 0)) is int for each in counters for name in truth.counters)
+
+
+def recount(truth: Truth, counters: Mapping[str, int]) -> Iterator[Increment]:
+    """What makes counters right that were `counters` where `truth` was: then, and after any number of increments."""
+    for name, count in truth.counters.items():
+        if count != counters.get(name, 0):
+            yield Increment(truth.collection, truth.id, name, count - counters.get(name, 0))
 
 
 def mend(truth: Truth, stored: Stored) -> Iterator[Mutation]:
@@ -64,8 +71,7 @@ def mend(truth: Truth, stored: Stored) -> Iterator[Mutation]:
         yield Put(truth.collection, truth.id, truth.fields)
     else:
         yield Remove(truth.collection, truth.id, found)
-    for name, count in truth.counters.items():
-        yield Increment(truth.collection, truth.id, name, count - (stored or {}).get(name, 0))
+    yield from recount(truth, stored or {})
     for listing in LISTINGS:
         if listing.collection == truth.collection:
             parents = {fields[listing.by] for fields in (found, truth.fields or {}) if listing.by in fields}
