@@ -6,7 +6,7 @@ DURATION ?= 900
 SEED ?= 7
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo test test-long torture check lambda-zip clean
+.PHONY: help install dev run demo test test-long torture check docs lambda-zip clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,12 +30,16 @@ test-long: dev ## what takes longer: twenty crashes at each point, more schedule
 torture: dev ## random work and faults for DURATION seconds (900), reproducible by SEED (7); one JSON line last
 	@$(BIN)/python -m tests.torture --duration $(DURATION) --seed $(SEED)
 
-check: dev ## style, types, who imports whom
+check: dev ## style, types, who imports whom, pages
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/cfn-lint authorizer_lambda/template.yaml
+	@$(BIN)/zensical build --strict
+
+docs: dev ## the pages as a site, in build/site
+	@$(BIN)/zensical build --strict --clean
 
 lambda-zip: install ## the authorizer's deployment packages for AWS Lambda, in build/
 	@$(BIN)/python -m ops.aws_lambda zip

@@ -163,10 +163,12 @@ class Steps:
         self.mongodb_tick = 0.0
 
     def step(self) -> None:
-        batch = self.repairs.next() or self.batcher.next(self.documents.position.gtid_set, INTERVAL_SECONDS)
+        before = self.documents.position.gtid_set
+        batch = self.repairs.next() or self.batcher.next(before, INTERVAL_SECONDS)
         if batch is not None:
             with self.health.stage("mongodb"):
                 applied = self.documents.commit(batch, self.freshness.as_of(batch.gtid_set))
+            log.info("batch", seq=applied.checkpoint.seq, gtids=str(batch.gtid_set - before), rows=batch.rows)
             self.health.committed(batch)
             with self.health.stage("redis"):
                 self.cache.apply(applied)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ops.stack import StackError
@@ -15,6 +17,7 @@ from ops.stack.progress import say
 from ops.system import SERVICES, System, interrupt_on_signals
 
 DIRECTORY = Path(".tidemark/run")
+SHELL_SETTINGS = "env"
 TOKEN_SECONDS = 86_400
 CHECK_SECONDS = 0.2
 
@@ -25,14 +28,14 @@ console  {console}
 {admin_ports}
 logs     {logs}
 
-To try it, in another terminal (the token is jane's, for a day):
+To try it, in another terminal (the token is jane's, for a day; the file has the services' settings, too):
 
-export TOKEN={token}
-curl -w '\\n' -X PUT {writer}/user/me -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+. {env}
+curl -w '\\n' -X PUT $WRITER/user/me -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
      -d '{{"handle": "jane", "display_name": "Jane"}}'
-curl -w '\\n' -X POST {writer}/post -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+curl -w '\\n' -X POST $WRITER/post -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
      -d '{{"body": "Hello #tidemark"}}'
-curl -i -w '\\n' {reader}/post/1 -H "Authorization: Bearer $TOKEN"    # the id that the last answer gave
+curl -i -w '\\n' $READER/post/1 -H "Authorization: Bearer $TOKEN"    # the id that the last answer gave
 
 Ctrl-C stops all of it; the data stays in {directory}.
 """
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     directory: Path = _parser().parse_args(arguments).dir
     interrupt_on_signals()
     try:
-        with System(os.environ, directory, external_urls(os.environ)) as system:
+        with System(os.environ, directory, external_urls(os.environ)) as system, shell_settings(system):
             print(invitation(system), flush=True)
             return stay(system)
     except StackError as error:
@@ -63,9 +66,28 @@ def invitation(system: System) -> str:
         reader=system.url("reader"),
         admin_ports="\n".join(admin_ports),
         logs=system.stack.directory / "*.log",
-        token=system.token("jane", TOKEN_SECONDS),
+        env=system.stack.directory / SHELL_SETTINGS,
         directory=system.stack.directory,
     ).strip()
+
+
+@contextlib.contextmanager
+def shell_settings(system: System) -> Iterator[None]:
+    """A file for a shell's `.` command: addresses, a token, and the services' own settings; gone with the system."""
+    addresses = {
+        "WRITER": system.url("writer"),
+        "READER": system.url("reader"),
+        "CONSOLE": system.admin_url("projector"),
+    }
+    settings = {name: value for name, value in system.environment().items() if name.startswith("TIDEMARK_")}
+    everything = {**addresses, "TOKEN": system.token("jane", TOKEN_SECONDS), **settings}
+    path = system.stack.directory / SHELL_SETTINGS
+    path.touch(mode=0o600)
+    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in everything.items()))
+    try:
+        yield
+    finally:
+        path.unlink()
 
 
 def stay(system: System) -> int:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
 from starlette.requests import cookie_parser
 
 from reader.errors import CacheBypassed, DocumentsUnavailable
@@ -22,6 +23,7 @@ from tidemark.problem import Problem
 WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6}(?:\.\d{1,6})?)\"?\s*(?:;[^,]*)?(?=,|$)", re.IGNORECASE)
 DEFAULT_WAIT_SECONDS = 0.15  # many times the usual lag of the projector
 LOOK_SECONDS = 0.004
+log = structlog.get_logger()
 Ask = Callable[[Queries], Awaitable[Answer]]
 
 
@@ -56,15 +58,16 @@ class Consistency:
         if need is None:
             return answer
         if _is_met(answer, need):
-            return self._counted("immediate", answer)
+            return self._counted("immediate", answer, need)
         if await self._wait(need):
             answer = await ask(self._cached)
             if _is_met(answer, need):
-                return self._counted("waited", answer)
+                return self._counted("waited", answer, need)
         answer = await ask(self._uncached)
         if _is_met(answer, need):
-            return self._counted("mongo", answer)
+            return self._counted("mongo", answer, need)
         self._metrics.consistency.add("failed")
+        log.warning("read of a write", outcome="failed", gtids=str(need.gtids))
         raise Problem(
             503,
             "not-yet-consistent",
@@ -98,8 +101,11 @@ class Consistency:
             await asyncio.sleep(LOOK_SECONDS * 4)
             return await self._things.checkpoint()
 
-    def _counted(self, outcome: str, answer: Answer) -> Answer:
+    def _counted(self, outcome: str, answer: Answer, need: Need) -> Answer:
+        """And logged: with the GTIDs that a command's line in the writer's log has."""
         self._metrics.consistency.add(outcome)
+        seq = min(part.proof.seq for part in answer.parts)
+        log.info("read of a write", outcome=outcome, gtids=str(need.gtids), seq=seq)
         return answer
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import msgspec
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -23,6 +24,7 @@ from writer.commands import Answer, Command
 from writer.database import Committed, Database, Session
 from writer.idempotency import IdempotencyKey, once
 
+log = structlog.get_logger()
 C = TypeVar("C", bound=Command)
 ID = re.compile("[1-9][0-9]{0,18}")
 FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")
@@ -88,10 +90,10 @@ async def respond(request: Request) -> Response:
     try:
         done = await _carry_out(request, endpoint)
     except Problem as problem:
-        _count(endpoint, problem.name)
+        _note(endpoint, problem.name)
         raise
     answer = done.result
-    _count(endpoint, "replayed" if answer.replayed else "done")
+    _note(endpoint, "replayed" if answer.replayed else "done", done.gtids)
     headers = {"Location": answer.location} if answer.location else {}
     response = Response(answer.body, answer.status, headers, "application/json" if answer.body else None)
     _let_read_own_write(response, done.gtids, request.state.consistency_keys)
@@ -106,8 +108,10 @@ def _let_read_own_write(response: Response, gtids: str, keys: ConsistencyKeys) -
         response.set_cookie(COOKIE, token, LIFETIME_SECONDS, secure=True, httponly=True, samesite="lax")
 
 
-def _count(endpoint: Endpoint[C], result: str) -> None:
+def _note(endpoint: Endpoint[C], result: str, gtids: str = "") -> None:
+    """In metrics, and in the log: with the request's id, the GTID leads from there to the projector's log."""
     metrics.COMMANDS.labels(endpoint.handler.__name__, result).inc()
+    log.info("command", command=endpoint.handler.__name__, result=result, gtids=gtids)
 
 
 async def _carry_out(request: Request, endpoint: Endpoint[C]) -> Committed[Answer]:

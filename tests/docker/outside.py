@@ -54,7 +54,8 @@ class Outside:
     def __init__(self, folder: Path, secrets: Mapping[str, str]) -> None:
         self.folder = folder
         self.document = compose(secrets)
-        self.services: Mapping[str, Any] = self.document["services"]
+        everything: Mapping[str, Any] = self.document["services"]
+        self.services = {name: its for name, its in everything.items() if "profiles" not in its}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.ports: dict[tuple[str, str], int] = {}
         self._secrets = secrets

@@ -17,6 +17,8 @@ from tests.harness import ROOT
 from tests.test_docs import VARIABLE, declared_variables
 
 BIN = Path(sys.executable).parent
+PROMETHEUS = ROOT / "ops/prometheus/prometheus.yml"
+STRANGERS = ("nginx", "prometheus", "grafana")  # not ours, and with no business at the stores
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def test_every_setting_that_is_named_exists_and_every_required_one_is_given(docu
     of_services = {name for service in document["services"].values() for name in service.get("environment", {})}
     required = {name for name, default in declared.items() if default is None}
     assert required - of_services <= {
-        "TIDEMARK_AUTH_PUBLIC_KEY",  # HS256 has none
+        *("TIDEMARK_AUTH_PUBLIC_KEY", "TIDEMARK_AUTH_JWKS_URL"),  # HS256 has none
         "TIDEMARK_CACHE_DIR",  # of the local stack
     }
 
@@ -74,7 +76,7 @@ def test_images_are_pinned_and_ours_run_as_nobody_known_and_say_how_they_are(doc
     built = stages()
     for name, service in document["services"].items():
         if "image" in service:
-            assert service["image"].partition(":")[2][0].isdigit(), name
+            assert service["image"].partition(":")[2].removeprefix("v")[0].isdigit(), name
             assert service["healthcheck"]["test"], name
         else:
             stage = built[service["build"]["target"]]
@@ -86,19 +88,29 @@ def test_images_are_pinned_and_ours_run_as_nobody_known_and_say_how_they_are(doc
     assert all(stage.base.count(".") == 2 for stage in built.values() if stage.base not in built)
 
 
-def test_only_nginx_can_be_reached_from_outside_and_stores_only_by_those_who_need_them(document: Any) -> None:
+def test_only_nginx_and_grafana_can_be_reached_and_stores_only_by_those_who_need_them(document: Any) -> None:
     networks = {name: set(service["networks"]) for name, service in document["services"].items()}
     published = {name: service["ports"] for name, service in document["services"].items() if "ports" in service}
-    assert published == {"nginx": ["127.0.0.1:8080:8080"]}
+    assert published == {"nginx": ["127.0.0.1:8080:8080"], "grafana": ["127.0.0.1:3000:3000"]}
     assert {name for name, its in networks.items() if "public" in its} == {"nginx"}
-    assert not {name for name, its in networks.items() if "stores" in its} & {"nginx", "authorizer"}
-    assert document["networks"]["stores"]["internal"]
-    assert document["networks"]["services"]["internal"]
+    assert {name for name, its in networks.items() if "operators" in its} == {"grafana"}
+    assert not {name for name, its in networks.items() if "stores" in its} & {*STRANGERS, "authorizer"}
+    assert all(document["networks"][name]["internal"] for name in ("stores", "services", "watched"))
+
+
+def test_prometheus_scrapes_every_service_by_its_name_and_has_the_rules_that_are_tested(document: Any) -> None:
+    of_machine, of_containers = (yaml.safe_load(path.read_text()) for path in (PROMETHEUS, FOLDER / "prometheus.yml"))
+    jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in of_containers["scrape_configs"]}
+    assert jobs.keys() == {job["job_name"] for job in of_machine["scrape_configs"]}
+    assert {target.partition(":")[0] for targets in jobs.values() for target in targets} == {
+        name for name, its in document["services"].items() if "watched" in its["networks"]
+    } - {"prometheus", "grafana"}
+    assert [name.removeprefix("rules/") for name in of_containers["rule_files"]] == of_machine["rule_files"]
 
 
 def test_each_service_knows_the_passwords_of_its_own_accounts_only(document: Any) -> None:
     for name, service in document["services"].items():
-        if name in ("accounts", "mysql", "mongodb", "redis", "nginx"):
+        if name in ("accounts", "mysql", "mongodb", "redis", *STRANGERS):
             continue
         for variable in service["environment"]:
             account, _, store = variable.removeprefix("TIDEMARK_").removesuffix("_URL").lower().rpartition("_")
