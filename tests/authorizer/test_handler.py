@@ -119,7 +119,7 @@ def test_the_reason_is_logged_and_the_token_is_not(caplog: pytest.LogCaptureFixt
         assert _is_refused(token_event(GOOD, arn="secret-arn"))
     assert caplog.messages[:3] == ["refused: it has expired"] * 3
     assert caplog.messages[3:] == [
-        "refused: AttributeError",
+        "refused: TypeError",
         "refused: the ARN is not that of an execute-api stage",
     ]
     assert not any(part in caplog.text for part in (*expired[7:].split("."), "secret-arn", "Traceback"))
