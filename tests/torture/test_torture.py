@@ -106,6 +106,9 @@ def test_the_judge_refuses_an_answer_that_is(judge: Judge, name: str) -> None:
     assert name not in ("older than its bound",) or judge.allows(replace(FORBIDDEN[name], as_of=second(3)))
 
 
+# The HTTP client leaves sockets to the garbage collector whose connections are cut under it.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 def test_a_short_torture_leaves_everything_equal_and_every_answer_was_allowed() -> None:
     outcome = torture(45, seed=7)
     assert outcome.as_expected, outcome
