@@ -195,10 +195,11 @@ def children(started: Process) -> list[ProcessIdentity]:
 
 
 def jane(started: Process, service: str) -> httpx2.Client:
-    """A client that uses what was printed: the URL and the token."""
+    """A client that uses what was printed: the URL, and the file that has the token."""
     said = started.log.read_text()
     [url] = re.findall(rf"^{service} +(http://\S+)", said, re.MULTILINE)
-    [token] = re.findall(r"^export TOKEN=(\S+)$", said, re.MULTILINE)
+    [settings] = re.findall(r"^\. (\S+)$", said, re.MULTILINE)
+    [token] = re.findall(r"^export TOKEN=(\S+)$", Path(settings).read_text(), re.MULTILINE)
     return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=15)
 
 
