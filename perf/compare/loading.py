@@ -1,0 +1,23 @@
+"""The dataset in MySQL and in the read model; MySQL gets memory enough to hold all of it."""
+
+from __future__ import annotations
+
+import pymysql
+
+from ops.stack.urls import mysql_arguments
+from ops.system import System
+from perf.compare.contenders import wait_until_caught_up
+from perf.compare.crowd import Crowd
+from perf.compare.steps import Steps
+
+BUFFER_POOL_BYTES = 512 * 2**20
+
+
+def load(system: System, crowd: Crowd, progress: Steps) -> None:
+    """Return when the projector has served all of it."""
+    progress.next(f"loading {crowd.posts} posts and what people do with them")
+    with pymysql.connect(**mysql_arguments(system.stack.mysql.admin_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SET GLOBAL innodb_buffer_pool_size = %s", (BUFFER_POOL_BYTES,))
+    crowd.load(system.stack.environment()["TIDEMARK_WRITER_MYSQL_URL"])
+    progress.next("waiting for the projector")
+    wait_until_caught_up(system)

@@ -1,0 +1,147 @@
+"""The comparison measures what it says, counts what load generators did, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ops.stack.process import ProcessIdentity
+from ops.system import System
+from perf.compare import jmeter, report
+from perf.compare.bench import bench, likes_by_post
+from perf.compare.contenders import Contender, contenders, wait_until_caught_up
+from perf.compare.crowd import Crowd
+from perf.compare.jmeter import LoadFailed, Plan
+from perf.compare.meters import percentile_ms, timeline
+from perf.compare.options import Options
+from perf.compare.readme import README, fill
+from perf.compare.result import figures
+from perf.compare.run import measure
+from perf.compare.steps import Steps
+from perf.compare.writing import Book, writes
+from tests.harness import ROOT, wait_until
+
+CROWD = Crowd(posts=40, seed=5)
+TINY = Options(3, 7, 1.0, CROWD.posts, 1, CROWD.seed, writes=60, rate=60, warm_up=0.5)  # 3 threads, 7 iterations, 1 s
+KEYS = {"rps", "p50_ms", "p99_ms", "p999_ms", "cpu_us", "selects_per_read", "errors"}
+RESULTS = sorted((ROOT / "perf/results").glob("*/result.json"))
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    with System(os.environ) as started:
+        CROWD.load(started.stack.environment()["TIDEMARK_WRITER_MYSQL_URL"])
+        wait_until_caught_up(started)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def lanes(system: System) -> Iterator[dict[str, Contender]]:
+    with contenders(system) as found:
+        yield found
+
+
+def test_a_tiny_comparison_has_every_figure_and_every_sample(
+    system: System, lanes: dict[str, Contender], tmp_path: Path
+) -> None:
+    two = {name: lanes[name] for name in ("sql", "tidemark")}
+    with timeline(system) as times, bench(system, CROWD, TINY, tmp_path, times) as measuring:
+        found = figures(measure(two, measuring, TINY, Steps(0, None)))
+    for lane in found["lanes"].values():
+        assert lane.keys() >= KEYS
+        assert lane["errors"] == 0
+        assert lane["posts"]["samples"] == 3 * 7
+        assert lane["mixed"]["samples"] == 3 * 7 * 4
+        assert lane["under_writes"]["writes_per_s"] > 30
+        assert lane["under_writes"]["checks"] > 10
+        assert lane["under_writes"]["stale"] == lane["under_writes"]["left_stale"] == 0
+    assert found["lanes"]["sql"]["selects_per_read"] >= 1
+    assert found["lanes"]["sql"]["rows_per_read"] > CROWD.description()["likes_of_the_post_that_is_read"] / 2
+    assert found["ratios"]["sql"]["selects_per_read"] < 0.2  # MySQL's clock is asked ten times a second
+    assert found["hit_ratio"] > 0.9
+    assert 0 < found["projector_lag_p99_ms"] < 10_000
+    assert [sample.label for sample in jmeter.read(measuring.samples("sql", "mixed")).all].count("POST /post") == 4
+    assert times.rates()
+
+
+def test_jmeters_failures_are_seen_though_its_exit_status_is_0(
+    system: System, lanes: dict[str, Contender], tmp_path: Path
+) -> None:
+    (tmp_path / "ids").write_text("1\n999999\n")
+    plan = Plan("get_post", lanes["sql"].read_url, threads=1, iterations=4, ids=tmp_path / "ids")
+    with pytest.raises(LoadFailed, match="4 of 4 requests were made, 2 of them failed"):
+        jmeter.run(plan, system.token("perf-1"), tmp_path)
+
+
+def test_a_lane_that_forgets_to_forget_is_caught(system: System, lanes: dict[str, Contender]) -> None:
+    """Reads from the cache, writes beside it: nobody deletes what is cached."""
+    broken = replace(lanes["cache_aside"], write_url=lanes["sql"].write_url)
+    book, began = Book(likes_by_post(f"{system.stack.mysql.admin_url}tidemark")), time.monotonic()
+    with writes(broken, CROWD, book, 40, system.token) as written:
+        wait_until(lambda: time.monotonic() > began + 1.5, "a second and a half of writes")
+    assert written.stale > 0
+    assert written.left_stale > 0
+
+
+def test_an_interrupted_comparison_leaves_no_process_and_no_report(tmp_path: Path) -> None:
+    options = ["--posts", "20", "--duration", "60", "--out", str(tmp_path / "r")]
+    command = [sys.executable, "-m", "perf", "compare", *options]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("round 1"):
+                break
+        started = wait_until(lambda: wrk_among(below(running.pid)), "wrk to run")
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=40) == 130
+    assert len(started) > 10
+    assert not [each for each in started if each.is_alive()]
+    assert not (tmp_path / "r").exists()
+
+
+def below(pid: int) -> list[ProcessIdentity]:
+    """All descendants of a process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ProcessLookupError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                child = int(path.parent.name)
+                found += [ProcessIdentity.of(child), *below(child)]
+    return found
+
+
+def wrk_among(processes: list[ProcessIdentity]) -> list[ProcessIdentity] | None:
+    commands = [Path(f"/proc/{each.pid}/cmdline").read_bytes() for each in processes]
+    return processes if any(b"load.lua" in command for command in commands) else None
+
+
+def test_lag_percentiles_are_read_from_a_histogram() -> None:
+    buckets = {"0.01": 0.0, "0.025": 90.0, "0.05": 100.0, "+Inf": 100.0}
+    assert percentile_ms(buckets, 45) == pytest.approx(17.5)
+    assert percentile_ms(buckets, 95) == pytest.approx(37.5)
+    assert percentile_ms({}, 99) == 0
+
+
+def test_the_dataset_is_the_same_for_the_same_seed_and_uneven() -> None:
+    assert CROWD.picks(50, "reads") == Crowd(40, 5).picks(50, "reads") != Crowd(40, 6).picks(50, "reads")
+    assert CROWD.likes_of(0) > 5 * CROWD.likes_of(20)
+
+
+def test_readmes_table_is_the_one_that_its_result_makes() -> None:
+    assert fill() == README.read_text()
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda path: path.parent.name)
+def test_a_kept_report_is_the_one_that_its_result_makes(result: Path, tmp_path: Path) -> None:
+    page = report.write(json.loads(result.read_text()), tmp_path)
+    assert page.read_text() == result.with_name("report.html").read_text()
