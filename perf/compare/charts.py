@@ -16,6 +16,7 @@ COLOURS = {  # Okabe and Ito's: told apart by everybody
 GREY, INK = "#777", "#222"
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 760, 76, 16, 18, 44
 BAR, GAP = 22, 8
+GAP_SECONDS = 3.0
 Point = tuple[float, float]
 Scale = Callable[[float], float]
 
@@ -77,9 +78,20 @@ def over_time(points: Sequence[Point], spans: Sequence[Span], unit: str, *, most
     x, y = _between(0, last, LEFT, WIDTH - RIGHT), _between(0, top, height - BOTTOM, TOP)
     parts = [_span(span, x, height) for span in spans]
     parts += [_horizontal(y(value), f"{number_text(value)} {unit}") for value in _ticks(top)]
-    parts.append(_path([(x(a), y(min(b, top))) for a, b in points], ""))
+    parts += [_path([(x(a), y(min(b, top))) for a, b in stretch], "") for stretch in _stretches(points)]
     parts += [_vertical(x(value), height, f"{value:g} s") for value in _ticks(last)]
     return _svg(height, parts)
+
+
+def _stretches(points: Sequence[Point]) -> list[list[Point]]:
+    """Points that follow each other; where readings are missing there is no line."""
+    found: list[list[Point]] = []
+    for point in points:
+        if found and point[0] - found[-1][-1][0] < GAP_SECONDS:
+            found[-1].append(point)
+        else:
+            found.append([point])
+    return found
 
 
 def number_text(value: float) -> str:

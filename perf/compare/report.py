@@ -16,11 +16,12 @@ h1 { margin-bottom: 0 } h2 { margin-top: 2em; border-bottom: 1px solid #ddd } h3
 svg { width: 100%; height: auto } figure { margin: 0 } figcaption, .note { color: #555; font-size: 13px }
 table { border-collapse: collapse; font-size: 13px; margin: 0.5em 0 } td, th { padding: 3px 9px; text-align: right }
 th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
-tr:nth-child(even) td { background: #f6f6f6 }
+tr:nth-child(even) td { background: #f6f6f6 } .text td, .text th { text-align: left }
 .legend { margin: 0; font-size: 13px } .key { margin-right: 1.2em }
 .key::before { content: "\\25A0"; font-size: 18px; margin-right: 4px; color: var(--colour) }
 .no { color: #a00; font-weight: 600 }
 """
+IDLE_PER_S = 100  # keys: what is looked up without any load
 LANES_TEXT = {
     "sql": "one SELECT with COUNT(*) subqueries, straight from MySQL",
     "sql_counters": "one SELECT with counter columns that every write keeps, straight from MySQL",
@@ -85,9 +86,9 @@ def _head(found: Mapping[str, Any]) -> Iterable[str]:
     yield f" commit <code>{escape(found['commit'][:12])}{escape(found['commit'][40:])}</code>;"
     yield f" <code>{escape(found['command'])}</code></p>"
     yield "<p>The same <code>GET /post/{id}</code>, the same bytes, the same framework and token checks, four ways:</p>"
-    yield _table(["lane", "how it reads"], [[lane, text] for lane, text in LANES_TEXT.items()])
+    yield _table(["lane", "how it reads"], [[lane, text] for lane, text in LANES_TEXT.items()], "text")
     rows = [[aim.text, aim.shown, "yes" if aim.met else "<span class=no>no</span>"] for aim in aims(found)]
-    yield "<h3>Aims, and what was found</h3>" + _table(["aim", "found", "met"], rows)
+    yield "<h3>Aims, and what was found</h3>" + _table(["aim", "found", "met"], rows, "text")
 
 
 def _plots(found: Mapping[str, Any]) -> Iterable[str]:
@@ -121,13 +122,15 @@ def _timelines(found: Mapping[str, Any]) -> Iterable[str]:
         ("Operations of MongoDB", "mongodb_operations", "/s"),
     ):
         yield _figure(over_time([(rate["at"], rate[name]) for rate in rates], spans, unit), title)
-    ratio = [
-        (rate["at"], 100 * hits / looked)
-        for rate in rates
-        if (hits := rate["redis_hits"]) + 1 and (looked := hits + rate["redis_misses"]) > 20
-    ]
     caption = "Share of the keys that Redis had, of those asked for (it counts Tidemark's watermark and authors, too)."
-    yield _figure(over_time(ratio, spans, "%", most=100), caption)
+    yield _figure(over_time(list(_hits(rates)), spans, "%", most=100), caption)
+
+
+def _hits(rates: Sequence[Mapping[str, float]]) -> Iterable[Point]:
+    for rate in rates:
+        looked_up = rate["redis_hits"] + rate["redis_misses"]
+        if looked_up > IDLE_PER_S:
+            yield rate["at"], 100 * rate["redis_hits"] / looked_up
 
 
 def _spans(phases: Sequence[Sequence[Any]]) -> list[Span]:
@@ -171,7 +174,21 @@ def _tables(found: Mapping[str, Any]) -> Iterable[str]:
         f"<p>Projector: from commit in MySQL to Redis in {number_text(found['projector_lag_p50_ms'])} ms (p50) and "
         f"{number_text(found['projector_lag_p99_ms'])} ms (p99), while all of this ran on the same machine.</p>"
     )
+    yield "<h3>Who used the processors: cores at work</h3>"
+    hot = {f"{lane}, hot reads": figures["cores"] for lane, figures in lanes.items()}
+    under_writes = {f"{lane}, under writes": figures["under_writes"]["cores"] for lane, figures in lanes.items()}
+    yield _cores_table({**hot, **under_writes})
     yield from _jmeter(lanes)
+
+
+def _cores_table(cores: Mapping[str, Mapping[str, float]]) -> str:
+    """Where the ceiling comes from: what is used up is all of the machine, or all of one process' thread."""
+    names = list(dict.fromkeys(name for each in cores.values() for name in each))
+    rows = [
+        [where, *(f"{each[name]:.2f}" if name in each else "" for name in names), f"{sum(each.values()):.2f}"]
+        for where, each in cores.items()
+    ]
+    return _table(["", *names, "sum"], rows)
 
 
 def _jmeter(lanes: Mapping[str, Any]) -> Iterable[str]:
@@ -193,10 +210,10 @@ def _about(found: Mapping[str, Any]) -> Iterable[str]:
         "<p class=note>Readers, likes and comments are spread over posts by Zipf's law with the constant 0.99. Lanes "
         f"took turns, {found['options']['rounds']} rounds; throughput is the median of the rounds. While another lane "
         "had its turn, Tidemark's services were paused. MySQL had a buffer pool of 512 MB, so that the dataset is in "
-        "memory. All of it, load generators included, shared one machine.</p>"
+        "memory; Redis kept no append-only file. All of it, load generators included, shared one machine.</p>"
     )
-    yield _table(["machine", ""], [[name, escape(value)] for name, value in found["machine"].items()])
-    yield _table(["version", ""], [[name, escape(value)] for name, value in found["versions"].items()])
+    for title in ("machine", "versions"):
+        yield _table([title, ""], [[name, escape(value)] for name, value in found[title].items()], "text")
 
 
 def _each(lanes: Mapping[str, Any], name: str) -> dict[str, float]:
@@ -215,11 +232,11 @@ def _cell(value: Any) -> str:
     return number_text(value) if isinstance(value, float) else f"{value:,}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "numbers") -> str:
     def row(cells: Sequence[str], tag: str) -> str:
         return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
-    return f"<table>{row(head, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
+    return f"<table class={kind}>{row(head, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
 
 
 def _figure(chart: str, caption: str) -> str:
