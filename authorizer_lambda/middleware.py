@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -67,11 +67,11 @@ class BearerAuthMiddleware:
 
     async def _authorize(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            token = bearer_token([value for name, value in scope["headers"] if name == b"authorization"])
-            claims, source = self._tokens.recall(token), "cache"
+            values = [value for name, value in scope["headers"] if name == b"authorization"]
+            claims, source = self._tokens.recall(values), "cache"
             if claims is None:
-                await self._keys.ready_for(token)
-                claims, source = self._tokens.verify(token), "verify"
+                await self._keys.ready_for(bearer_token(values))
+                claims, source = self._tokens.verify(values), "verify"
         except InvalidToken as error:
             self._on_decision("verify", "unauthorized")
             await _refuse_token(send, error)
@@ -91,7 +91,7 @@ class BearerAuthMiddleware:
 
 
 class VerifiedTokens:
-    """Remembers tokens that were verified, the latest used `capacity` of them, by digest; never a failure.
+    """Remembers headers whose token was verified, the latest used `capacity` of them, by digest; never a failure.
 
     An entry counts until `cache_seconds` after its verification or `exp`, whichever comes first.
     """
@@ -105,9 +105,11 @@ class VerifiedTokens:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def recall(self, token: str) -> Claims | None:
-        """Return what the token says if that is known."""
-        digest = _digest(token)
+    def recall(self, values: Sequence[bytes]) -> Claims | None:
+        """Return what the only Authorization header says if that is known; its form has been looked at then."""
+        if len(values) != 1:
+            return None
+        digest = _digest(values[0])
         if (entry := self._entries.get(digest)) is None:
             return None
         if self._clock() < entry[1]:
@@ -116,11 +118,11 @@ class VerifiedTokens:
         del self._entries[digest]
         return None
 
-    def verify(self, token: str) -> Claims:
-        """Return what the token says, and remember it. Raises InvalidToken, KeysUnavailable."""
+    def verify(self, values: Sequence[bytes]) -> Claims:
+        """Return what the only Authorization header says, and remember it. Raises InvalidToken, KeysUnavailable."""
         now = self._clock()
-        claims = verify(token, self._settings, now)
-        self._remember(_digest(token), claims, now)
+        claims = verify(bearer_token(values), self._settings, now)
+        self._remember(_digest(values[0]), claims, now)
         return claims
 
     def _remember(self, digest: bytes, claims: Claims, now: float) -> None:
@@ -131,8 +133,8 @@ class VerifiedTokens:
             self._entries.popitem(last=False)
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+def _digest(value: bytes) -> bytes:
+    return hashlib.sha256(value).digest()
 
 
 class KeyFetcher:

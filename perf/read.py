@@ -76,8 +76,7 @@ class Bench:
         found["mongo"] = self._load("mongo", self.cold, min(seconds, COLD / COLD_PER_S))
         before = self._requests()
         with self._writes():
-            pace_ms = int(2000 * wrk.CONNECTIONS / found["redis"].rps)
-            found["under_writes"] = self._load("under_writes", self.hot, seconds, delay_ms=pace_ms)
+            found["under_writes"] = self._load("under_writes", self.hot, seconds, delay_ms=_pace_ms(found["redis"]))
         hits, misses = self._requests_since(before)
         return {
             **{name: load.as_json() for name, load in found.items()},
@@ -212,6 +211,12 @@ def in_rounds(lanes: Mapping[str, Lane], seconds: float) -> dict[str, Load]:
         name: next(one[name] for one in rounds if one[name].rps == middle([each[name].rps for each in rounds]))
         for name in lanes
     }
+
+
+def _pace_ms(fastest: Load) -> int:
+    """The pause of each connection for half as many requests: an answer takes about half as long, too, by then."""
+    cycle_ms = 2 * 1000 * wrk.CONNECTIONS / fastest.rps
+    return max(1, round(cycle_ms - fastest.p50_ms / 2))
 
 
 def _ids(path: Path, first: int, count: int) -> Path:

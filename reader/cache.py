@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
 import structlog
 from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -36,8 +37,7 @@ return 1"""
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class Lookup:
+class Lookup(msgspec.Struct, frozen=True):
     """Values by key, without the epoch's prefix, and the watermark of the very MGET that read them."""
 
     values: Mapping[str, bytes | None]

@@ -109,6 +109,7 @@ async def respond(scope: Scope, ask: Ask) -> tuple[int, Headers, bytes]:
     """200, 304 or, for an absent thing, Problem 404: each says how fresh it is and where it came from."""
     its: Services = scope["state"]["services"]
     conditions = _conditions(scope["headers"])
+    known = conditions.pop(IF_NONE_MATCH, ())
     need = _need(its, conditions) if conditions else None
     answer = await its.consistency.answer(ask, need)
     headers = [*COMMON, *_provenance(its, answer)]
@@ -118,7 +119,7 @@ async def respond(scope: Scope, ask: Ask) -> tuple[int, Headers, bytes]:
         raise _not_found(headers)
     tag = b'"%s"' % answer.version.encode()
     headers.append((b"etag", tag))
-    if _is_known(conditions.get(IF_NONE_MATCH, ()), tag):
+    if _is_known(known, tag):
         return 304, headers, b""
     if answer.next_cursor:
         headers.append((b"link", f'<{_next_url(scope, answer.next_cursor)}>; rel="next"'.encode()))
@@ -165,7 +166,7 @@ def _is_known(known: Sequence[bytes], tag: bytes) -> bool:
     if not known:
         return False
     tags = b", ".join(known)
-    return tags.strip() == b"*" or tag in ENTITY_TAG.findall(tags)
+    return tags in (b"*", tag) or tags.strip() == b"*" or tag in ENTITY_TAG.findall(tags)
 
 
 def _page(scope: Scope, order: Order = NEWEST_FIRST) -> Page:

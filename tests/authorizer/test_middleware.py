@@ -18,9 +18,10 @@ GOOD = f"Bearer {good_token()}"
 
 def _source(tokens: VerifiedTokens, token: str) -> str:
     """Have a token judged as the middleware does; whence the answer came. Raises InvalidToken."""
-    if tokens.recall(token):
+    values = [f"Bearer {token}".encode()]
+    if tokens.recall(values):
         return "cache"
-    tokens.verify(token)
+    tokens.verify(values)
     return "verify"
 
 
