@@ -69,11 +69,18 @@ class Reader:
             return wrong
         return {"reads": "ok", **{f"degraded: {store}": "ok" for store in wrong}}
 
+    def _show_places(self, documents: DocumentStore) -> None:
+        places = self.metrics.mongodb_places
+        places.labels("in_use").set_function(lambda: documents.in_use)
+        places.labels("free").set_function(lambda: self._settings.mongodb_reads - documents.in_use)
+        places.labels("waiting").set_function(lambda: documents.waiting)
+
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[dict[str, Services]]:
         settings = self._settings
         cache = Cache(settings.redis_url)
         documents = DocumentStore.connect(settings.mongodb_url, settings.mongodb_reads)
+        self._show_places(documents)
         things = ReadThrough(cache, documents, self.metrics)
         consistency = Consistency(
             things,

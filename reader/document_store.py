@@ -86,6 +86,8 @@ class DocumentStore:
         )
         self._reads = reads
         self._slots = asyncio.Semaphore(reads)
+        self.in_use = 0  # places that reads have
+        self.waiting = 0  # reads without one
         self._build = 0  # the one that served last: its checkpoint is likely the one to read
 
     @classmethod
@@ -201,14 +203,19 @@ class DocumentStore:
 
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
+        self.waiting += 1
         try:
             async with asyncio.timeout(SLOT_SECONDS):
                 await self._slots.acquire()
         except TimeoutError:
             raise DocumentsUnavailable(f"all {self._reads} reads of MongoDB were busy for {SLOT_SECONDS} s") from None
+        finally:
+            self.waiting -= 1
+        self.in_use += 1
         try:
             yield
         finally:
+            self.in_use -= 1
             self._slots.release()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 
 from tidemark.tally import HistogramTally, Tally
 
@@ -62,6 +62,9 @@ class ReaderMetrics:
             [],
             FRESHNESS_SECONDS,
             registry,
+        )
+        self.mongodb_places = Gauge(
+            "tidemark_reader_mongodb_places", "Places for reads of MongoDB, and who waits", ["state"], registry=registry
         )
 
     def observe_request(self, method: str, route: str, code: int, seconds: float) -> None:
