@@ -48,10 +48,14 @@ def _claim_attack(name: str, source: str, payload_json: str | bytes, refused_wit
     return Attack(name, source, signed(header(), payload_json), refused_with)
 
 
+ALGORITHMS_CLAIMED: tuple[object, ...] = (
+    *("none", "None", "NONE", "nOnE", "", None, 5, ["HS256"], {"HS256": 1}),
+    *("hs256", "HS384", "RS256", "HS256\0", " HS256"),
+)
 ALGORITHM_ATTACKS = [
     *(
         _header_attack(f"alg {alg!r}", "RFC 8725 3.1; CVE-2015-9235 of jsonwebtoken", header(alg=alg), ALGORITHM)
-        for alg in ("none", "None", "NONE", "nOnE", "", None, 5, ["HS256"], {"HS256": 1}, "hs256", "HS384", "RS256")
+        for alg in ALGORITHMS_CLAIMED
     ),
     _header_attack("alg missing", "RFC 7515 4.1.1", '{"typ":"JWT"}', ALGORITHM),
     _header_attack("alg twice", "RFC 8725 2.6, RFC 7515 4", '{"alg":"none","alg":"HS256"}', "names a member twice"),
@@ -60,6 +64,13 @@ ALGORITHM_ATTACKS = [
     Attack("no third segment", "RFC 7515 7.1", f"{HEAD}.{BODY}", SHAPE),
     Attack("four segments", "RFC 7515 7.1", f"{GOOD}.{SIGNATURE}", SHAPE),
     Attack("five segments, a JWE", "RFC 7516 3.1", f"{GOOD}.{SIGNATURE}.{SIGNATURE}", SHAPE),
+    Attack(
+        "compact within JSON",
+        "CVE-2022-39227 of python_jwt",
+        f'{{"payload":"{BODY}","protected":"{HEAD}","{HEAD}.{BODY}.{SIGNATURE}":""}}',
+        SHAPE,
+    ),
+    Attack("no signature at all", "CVE-2020-28042 of ServiceStack", f"{HEAD}.{BODY}.\0", SHAPE),
     Attack("JSON serialisation", "RFC 7515 7.2", f'{{"payload":"{BODY}","signature":"{SIGNATURE}"}}', SHAPE),
     Attack("another secret", "RFC 8725 3.3", signed(header(), claims(), b"x" * 32), "InvalidSignature"),
     Attack("an empty secret", "RFC 8725 3.5", signed(header(), claims(), b""), "InvalidSignature"),
@@ -84,6 +95,12 @@ HEADER_ATTACKS = [
             ("b64", False, "RFC 7797 6; GHSA-w7vc-732c-9m39"),
             ("zip", "DEF", "RFC 8725 3.6"),
             ("cty", "JWT", "RFC 7519 5.2"),
+            ("p2c", 2**31, "CVE-2022-36083 of jose: a billion rounds of PBKDF2"),
+            ("enc", "A128GCM", "RFC 8725 2.3"),
+            ("epk", {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}, "RFC 8725 3.4, invalid curve"),
+            ("x5t", "AAAA", "RFC 8725 3.10"),
+            ("nonce", "AAAA", "RFC 8725 3.9"),
+            ("ALG", "none", "RFC 7515 4: names are case-sensitive"),
             ("exp", NOW + 600, "RFC 7519 5.3"),
         )
     ),
@@ -98,6 +115,9 @@ HEADER_ATTACKS = [
     ),
     _header_attack("header in UTF-16", "RFC 8725 3.7", header().encode("utf-16"), "UnicodeDecodeError"),
     _header_attack("header with a byte order mark", "RFC 8259 8.1", b"\xef\xbb\xbf" + header().encode(), "JSONDecode"),
+    _header_attack("header is a string", "RFC 7515 4", '"HS256"', "not an object"),
+    _header_attack("header is null", "RFC 7515 4", "null", "not an object"),
+    _header_attack("header then more", "RFC 8259 2", header() + header(alg="none"), "JSONDecodeError"),
     _header_attack("header is a list", "RFC 7515 4", '["HS256"]', "not an object"),
     _header_attack("header of 700 lists", "GHSA-8wjv-2p76-3863", "[" * 700 + "]" * 700, ""),
 ]

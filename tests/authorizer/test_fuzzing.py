@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import jwt
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from authorizer_lambda.handler import authorize
+from authorizer_lambda.jwks import FAMILIES, Jwks, KeysUnavailable, usable_keys
+from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import SCOPE, SUBJECT, InvalidToken, bearer_token, verify
+from tests.authorizer import keys
 from tests.authorizer.asgi import Service
 from tests.authorizer.forging import CLAIMS, HEADER, NOW, SETTINGS, good_token, signed
-from tests.authorizer.gateway import STAGE
+from tests.authorizer.gateway import STAGE, token_event
+from tests.authorizer.jwks_server import nobody_listens
 
 GOOD = good_token()
 FUZZ = settings(max_examples=100, deadline=None, database=None)
@@ -46,11 +52,37 @@ EVENTS = JSON | st.fixed_dictionaries(
     },
 )
 
+JWKS_DOCUMENTS = st.fixed_dictionaries(
+    {
+        "keys": st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "kty": st.sampled_from(["RSA", "EC", "oct", "OKP"]) | JSON,
+                    "kid": st.just("kid") | JSON,
+                    "n": st.sampled_from(["AQAB", "AA", ""]) | JSON,
+                    "e": st.sampled_from(["AQAB", "AA", ""]) | JSON,
+                    "use": st.sampled_from(["sig", "enc"]) | JSON,
+                    "key_ops": JSON,
+                    "alg": st.sampled_from(list(FAMILIES)) | JSON,
+                },
+            ),
+            max_size=3,
+        )
+    }
+)
+NOWHERE = nobody_listens()
+KID_TOKENS = [
+    f"Bearer {jwt.encode(CLAIMS, keys.private_key('ES256'), 'ES256', headers={'kid': kid})}"
+    for kid in ("a", "b", "../a")
+]
+REFUSED = {"isAuthorized": False, "context": {}}
 
-def _authorize(event: Any) -> dict[str, Any] | None:
+
+def _authorize(event: Any, settings: AuthSettings = SETTINGS) -> dict[str, Any] | None:
     """The answer, or None for API Gateway's 401; any other exception fails the test."""
     try:
-        return authorize(event, SETTINGS, NOW)
+        return authorize(event, settings, NOW)
     except Exception as error:
         if type(error) is not Exception or error.args != ("Unauthorized",):
             raise
@@ -80,7 +112,33 @@ def test_no_request_without_a_good_token_reaches_the_service(values: list[bytes]
 @FUZZ
 @given(EVENTS)
 def test_no_event_without_a_good_token_is_allowed(event: Any) -> None:
-    assert _authorize(event) in (None, {"isAuthorized": False, "context": {}})
+    assert _authorize(event) in (None, REFUSED)
+
+
+@FUZZ
+@given(EVENTS)
+def test_nor_where_a_policy_is_asked_of_an_http_api(event: Any) -> None:
+    assert _authorize(event, replace(SETTINGS, simple_responses=False)) is None
+
+
+@FUZZ
+@given(EVENTS | st.builds(token_event, st.sampled_from(KID_TOKENS)))
+def test_no_event_is_allowed_without_keys_nor_fetches_them_too_often(event: Any) -> None:
+    jwks = Jwks(NOWHERE, "ES256", 3600)
+    try:
+        assert _authorize(event, replace(SETTINGS, algorithm="ES256", key=jwks)) in (None, REFUSED)
+    except KeysUnavailable:
+        assert not jwks.is_due("any", NOW), "it was just tried"
+
+
+@FUZZ
+@given(st.binary(max_size=200) | st.builds(json.dumps, JSON | JWKS_DOCUMENTS).map(str.encode))
+def test_no_document_is_taken_for_keys(document: bytes) -> None:
+    try:
+        usable_keys(document, "RS256")
+    except ValueError:
+        return
+    raise AssertionError(f"accepted: {document!r}")
 
 
 @FUZZ

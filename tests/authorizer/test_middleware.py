@@ -60,6 +60,38 @@ def test_no_attack_reaches_the_service_even_when_repeated(attack: Attack) -> Non
     assert service.reached == [] and service.decisions == [("verify", "unauthorized")] * 2
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"proxy-authorization", GOOD),
+        (b"x-authorization", GOOD),
+        (b"x-forwarded-authorization", GOOD),
+        (b"authorization-token", GOOD),
+        (b"cookie", f"authorization={GOOD}; access_token={good_token()}"),
+        (b"x-api-key", good_token()),
+        (b"x-sub", "jane"),
+        (b"x-authz-ctx", '{"sub":"jane","scope":"read"}'),
+    ],
+)
+def test_a_token_is_taken_from_the_one_header_only(name: bytes, value: str) -> None:
+    """RFC 6750 2: a second place to look is a second thing to forget."""
+    service = Service()
+    scope = {"type": "http", "method": "GET", "path": "/feed", "headers": [(name, value.encode())]}
+    assert service.exchange(scope)[0]["status"] == 401
+    assert service.reached == []
+
+
+@pytest.mark.parametrize("name", [b"x-http-method-override", b"x-http-method", b"x-method-override"])
+def test_a_reading_token_does_not_write_under_another_name(name: bytes) -> None:
+    """CWE-436: the method that is judged is the method that is done."""
+    service = Service()
+    headers = [(b"authorization", f"Bearer {good_token(scope='read')}".encode()), (name, b"DELETE")]
+    service.exchange({"type": "http", "method": "GET", "path": "/feed", "headers": headers})
+    assert [scope["method"] for scope in service.reached] == ["GET"]
+    service.exchange({"type": "http", "method": "DELETE", "path": "/feed", "headers": [headers[0], (name, b"GET")]})
+    assert len(service.reached) == 1
+
+
 @pytest.mark.parametrize("method", [*METHODS, "OPTIONS", "TRACE", "PURGE"])
 @pytest.mark.parametrize("scope", ["", "read", "write", "read write", "admin"])
 def test_each_method_needs_its_scope_and_is_told_which(method: str, scope: str) -> None:
