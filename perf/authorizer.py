@@ -90,7 +90,7 @@ def _decisions(signer: Signer, count: int) -> dict[str, float]:
     settings = AuthSettings.from_environ(signer.environment())
     events = [signer.event(number) for number in range(TOKENS)]
     clocks = {"": time.perf_counter, "cpu_": time.thread_time}
-    found = {}
+    found: dict[str, float] = {}
     for kind, clock in clocks.items():
         times_ms = [_milliseconds(authorize, events[n % TOKENS], settings, clock=clock) for n in range(WARM_UP + count)]
         percentiles = statistics.quantiles(times_ms[WARM_UP:], n=100)
