@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from urllib.parse import urlsplit
 
 import pymysql
@@ -13,6 +13,7 @@ import redis
 from pymongo import MongoClient
 
 from ops.stack import Stack
+from tests.secrecy import leaks
 
 AUTH = {
     "TIDEMARK_AUTH_ALGORITHM": "HS256",
@@ -21,6 +22,16 @@ AUTH = {
     "TIDEMARK_AUTH_AUDIENCE": "tidemark",
     "TIDEMARK_CONSISTENCY_SECRET": secrets.token_hex(32),
 }
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test whose captured output or log holds a secret fails, too."""
+    report = yield
+    text = "\n".join(content for _, content in report.sections)
+    if report.when == "teardown" and report.passed and (found := leaks(text, AUTH)):
+        report.outcome, report.longrepr = "failed", f"{item.nodeid} shows {', '.join(found)}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from binlog_projector.source import Connection, connection_settings, query_value
 from ops.stack import Stack
 from reader.read_model import WATERMARK_KEY, Watermark
 from tests.oracle import actual_documents, assert_cache_is_true, expected_documents
+from tests.secrecy import leaks
 from tidemark.gtid import GtidSet
 
 T = TypeVar("T")
@@ -65,10 +66,11 @@ def create_tables(connection: Connection) -> None:
 
 
 class Process:
-    """One process of ours; its log is shown when it fails."""
+    """One process of ours; its log is shown when it fails, and must not hold secrets."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.expected_status = 0
+        self.tells_everybody = "ops.run" in arguments  # prints a token, for whoever started it
         self.log = Path(tempfile.mkstemp(prefix="tidemark-", suffix=".log")[1])
         with self.log.open("w") as output:
             self.popen = subprocess.Popen(
@@ -100,6 +102,7 @@ def process(environment: Mapping[str, str], *arguments: str) -> Iterator[Process
         if started.popen.poll() is None:
             assert started.stop() == 0, started.tail()
         assert started.popen.poll() in (started.expected_status, -signal.SIGKILL), started.tail()
+        assert started.tells_everybody or not (found := leaks(started.log.read_text(), environment)), found
     except BaseException:
         print(started.tail(), file=sys.stderr)
         raise

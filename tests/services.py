@@ -25,18 +25,20 @@ class Services:
     reader_url: str
     projector: Process
     clients: dict[tuple[str, str], httpx2.Client] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
 
     def write(self, subject: str, method: str, path: str, json: object = None) -> httpx2.Response:
-        return self._client(self.writer_url, subject).request(method, path, json=json)
+        return self.client("writer", subject).request(method, path, json=json)
 
     def read(self, path: str, subject: str = "s0", headers: Headers = None) -> httpx2.Response:
-        return self._client(self.reader_url, subject).get(path, headers=headers)
+        return self.client("reader", subject).get(path, headers=headers)
 
     def close(self) -> None:
         for client in self.clients.values():
             client.close()
 
-    def _client(self, url: str, subject: str) -> httpx2.Client:
+    def client(self, side: str, subject: str) -> httpx2.Client:
+        url = {"writer": self.writer_url, "reader": self.reader_url}[side]
         if (url, subject) not in self.clients:
             token = mint(AuthSettings.from_environ(AUTH), subject, ["read", "write"], 3600)
             headers = {"authorization": f"Bearer {token}"}
@@ -45,9 +47,12 @@ class Services:
 
 
 @contextlib.contextmanager
-def running_services(stack: Stack) -> Iterator[Services]:
-    """Writer, projector and reader over migrated tables; all of them stopped, with status 0, at the end."""
-    environment, ports = service_environment(stack), [free_port() for _ in range(4)]
+def running_services(stack: Stack, given: Mapping[str, str] | None = None) -> Iterator[Services]:
+    """Writer, projector and reader over migrated tables; all of them stopped, with status 0, at the end.
+
+    `given` is their environment if it is not the stack's.
+    """
+    environment, ports = dict(given or service_environment(stack)), [free_port() for _ in range(4)]
     names = ("WRITER_BIND", "WRITER_ADMIN_BIND", "READER_BIND", "READER_ADMIN_BIND")
     environment |= {f"TIDEMARK_{name}": f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
     with process(environment, "-m", "writer", "migrate") as migrating:
@@ -55,10 +60,11 @@ def running_services(stack: Stack) -> Iterator[Services]:
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     with (
         projector(environment) as projecting,
-        process(environment, "-m", "writer"),
-        process(environment, "-m", "reader"),
+        process(environment, "-m", "writer") as writing,
+        process(environment, "-m", "reader") as reading,
         contextlib.closing(Services(urls[0], urls[2], projecting)) as services,
     ):
+        services.processes |= {"projector": projecting, "writer": writing, "reader": reading}
         wait_until(lambda: all(is_ready(port) for port in (ports[1], ports[3])), "the services to be ready", 30)
         yield services
 

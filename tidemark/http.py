@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import time
@@ -19,6 +20,8 @@ from tidemark.problem import Problem, problem_response
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 MAX_BODY_BYTES = 16 * 1024
+MAX_BODY_SECONDS = 10.0
+CLOSE = {"connection": "close"}
 Observe = Callable[[str, str, int, float], None]  # method, route template, status, seconds
 log = structlog.get_logger()
 
@@ -61,27 +64,41 @@ class RequestContext:
 
 
 class BodyLimit:
-    """ASGI middleware that refuses request bodies over `limit` bytes with 413, announced or not."""
+    """ASGI middleware that refuses request bodies over `limit` bytes (413), announced or not, and those that are not
+    there after `seconds` (408). It closes their connection: nobody reads on."""
 
-    def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES, seconds: float = MAX_BODY_SECONDS) -> None:
         self.app = app
         self.limit = limit
+        self.seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        received = 0
+        received, complete = 0, False
+        deadline = asyncio.get_running_loop().time() + self.seconds
 
         async def limited_receive() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            if complete:
+                return await receive()  # whoever waits for the client to go away may wait
+            message = await self._before(deadline, receive)
             received += len(message.get("body", b""))
             if received > self.limit:
-                raise Problem(413, "body-too-large", f"The body may have at most {self.limit} bytes.")
+                raise Problem(413, "body-too-large", f"The body may have at most {self.limit} bytes.", headers=CLOSE)
+            complete = not message.get("more_body", False)
             return message
 
         await self.app(scope, limited_receive, send)
+
+    async def _before(self, deadline: float, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await receive()
+        except TimeoutError:
+            detail = f"The body must arrive within {self.seconds:g} s."
+            raise Problem(408, "body-too-slow", detail, headers=CLOSE) from None
 
 
 async def on_problem(request: Request, error: Exception) -> Response:

@@ -23,7 +23,9 @@ def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] 
         *([_keep(troubles)] if troubles is not None else []),
     ]
     final: Processor = (
-        structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)  # others show values
+        if stream.isatty()
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
     render: list[Processor] = [structlog.processors.format_exc_info] if not stream.isatty() else []
     structlog.configure(

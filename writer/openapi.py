@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tidemark.consistency_token import HEADER as TOKEN
-from tidemark.http import MAX_BODY_BYTES
+from tidemark.http import MAX_BODY_BYTES, MAX_BODY_SECONDS
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from writer.endpoints import ENDPOINTS, Endpoint
 from writer.idempotency import HEADER
@@ -17,7 +17,7 @@ from writer.idempotency import HEADER
 REF = "#/components/schemas/{name}"
 OF_ALL = (401, 403, 409, 500, 503)
 OF_PATH_IDS = (404,)
-OF_BODIES = (400, 413, 415, 422)
+OF_BODIES = (400, 408, 413, 415, 422)
 Json = dict[str, Any]
 
 REASONS = {
@@ -25,6 +25,7 @@ REASONS = {
     401: "No bearer token, or one that is not accepted",
     403: "The token lacks the scope `write`, or the thing belongs to somebody else",
     404: "What the path names does not exist",
+    408: f"The body took longer than {MAX_BODY_SECONDS:g} s",
     409: "You have no profile yet (create it with PUT /user/me), or the handle is taken",
     413: f"The body has more than {MAX_BODY_BYTES} bytes",
     415: "The body is not application/json",

@@ -13,8 +13,10 @@ from pathlib import Path
 from ops.stack import programs
 from ops.stack.ports import is_free
 from ops.stack.process import launch_tethered
+from tests.conftest import AUTH
 from tests.docker.compose import FOLDER
 from tests.harness import free_port, wait_until
+from tests.secrecy import leaks
 
 CONFIGURATION = FOLDER / "nginx/nginx.conf"
 
@@ -94,3 +96,4 @@ def running_nginx(folder: Path, outside: Callable[[str], str]) -> Iterator[Gatew
     finally:
         process.terminate()
         process.wait(10)
+    assert not (found := leaks((folder / "nginx.log").read_text(), AUTH)), found

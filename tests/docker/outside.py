@@ -28,6 +28,7 @@ from ops.stack.urls import mysql_arguments
 from tests.docker.compose import compose, stages
 from tests.docker.nginx import write_configuration
 from tests.harness import wait_until
+from tests.secrecy import leaks
 
 PLACE = re.compile(r"\b([a-z][a-z0-9-]*|0\.0\.0\.0|127\.0\.0\.1):([0-9]{4,5})\b")
 HEALTHY_WITHIN_SECONDS = 60
@@ -90,6 +91,8 @@ class Outside:
                 self.processes[name].wait(30)
             self.processes[name].kill()
         self._mysql.stop()
+        for name in self.processes:
+            assert not (found := leaks(self.log(name), self._environment(name))), (name, found)
         return {name: process.wait(10) for name, process in self.processes.items()}
 
     def run(self, name: str, *command: str) -> str:

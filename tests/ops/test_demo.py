@@ -28,6 +28,7 @@ from ops.stack import ServerFailed
 from ops.stack.process import ProcessIdentity
 from ops.system import System
 from tests.harness import ROOT, Process, process, wait_until
+from tests.secrecy import leaks
 from tidemark.settings import Address
 
 WITHIN_SECONDS = 300  # the very first start downloads the servers
@@ -185,6 +186,7 @@ def running(directory: Path) -> Iterator[Process]:
     with process(os.environ, "-m", "ops.run", "--dir", str(directory)) as started:
         wait_until(lambda: "Ctrl-C" in started.log.read_text(), "the system to be up", WITHIN_SECONDS)
         yield started
+    assert not any(leaks(path.read_text(), {}) for path in directory.rglob("*.log"))
 
 
 def children(started: Process) -> list[ProcessIdentity]:
