@@ -35,12 +35,14 @@ from tidemark.logs import Event, configure, log_settings
 from tidemark.settings import SettingError, effective, load
 
 TROUBLES: deque[Event] = deque(maxlen=20)  # the last ones, for the console
+SWITCH_SECONDS = 0.0005  # the default of 5 ms would hold up every answer of MongoDB while the binlog is decoded
 log = structlog.get_logger()
 
 
 def run(settings: ProjectorSettings, as_json: bool) -> int:
     """Project until SIGTERM or SIGINT; then finish the batch under way. Exit status 1: an operator has to act."""
     log_settings(effective(settings))
+    sys.setswitchinterval(SWITCH_SECONDS)
     with _projector(settings) as projector:
         health = projector.health
         signs = VitalSigns(health, settings.console_admin_urls, TROUBLES)

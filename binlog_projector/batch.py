@@ -2,128 +2,102 @@
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable
+from functools import cached_property
 
-from binlog_projector.changes import Anchor, RowChange, Transaction
-from binlog_projector.errors import ProjectorError
-from binlog_projector.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
+from binlog_projector.changes import Anchor, Transaction
+from binlog_projector.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put
 from reader.read_model import ENTITIES
-from tidemark.gtid import GtidSet
+from tidemark.gtid import GrowingGtidSet, GtidSet
 
-MAX_KEYS = 2_000  # in one APPLY; more would hold Redis up for milliseconds
-MAX_ROWS = 4_000  # in one MongoDB transaction
 ENTITY_OF = {entity.collection: entity for entity in ENTITIES.values()}
 
 
-@dataclass
 class DocumentChange:
-    """What a batch does to one document: `put` all fields, `remove` them, and add to counters."""
+    """What a batch does to one document: `put` all fields, `remove` them, and add to counters.
 
-    put: Fields | None = None
-    remove: Fields | None = None
-    increments: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    `new`: its row was not there before the batch.
+    """
+
+    __slots__ = ("increments", "new", "put", "remove")
+
+    def __init__(self) -> None:
+        self.put: Fields | None = None
+        self.remove: Fields | None = None
+        self.new = False
+        self.increments: dict[str, int] = {}
+
+    def row(self, put: Fields | None, remove: Fields | None, *, new: bool) -> None:
+        """The later one of two changes of a row wins; whether it was there before, the first one knows."""
+        if self.put is None and self.remove is None:
+            self.new = new
+        self.put, self.remove = put, remove
+
+    def add(self, counter: str, by: int) -> None:
+        self.increments[counter] = self.increments.get(counter, 0) + by
 
 
-@dataclass
 class Batch:
-    """Whole transactions, merged. `gtid_set` is everything applied once this batch is."""
+    """Whole transactions, merged."""
 
-    gtid_set: GtidSet
-    documents: dict[str, dict[DocumentId, DocumentChange]] = field(default_factory=dict)
-    keys: dict[str, None] = field(default_factory=dict)  # an ordered set
-    transactions: int = 0
-    rows: int = 0
-    last: Transaction | None = None
+    def __init__(self, start: GtidSet) -> None:
+        self.documents: dict[str, dict[DocumentId, DocumentChange]] = {}
+        self.invalidated: dict[str, None] = {}  # an ordered set
+        self.transactions = 0
+        self.rows = 0
+        self.size = 0  # bytes of the binlog
+        self.last: Transaction | None = None
+        self.gtids = GrowingGtidSet(start)
+
+    @property
+    def gtid_set(self) -> GtidSet:
+        """Everything applied once this batch is."""
+        return self.gtids.current()
 
     @property
     def anchor(self) -> Anchor | None:
         return Anchor(self.last.gtid, self.last.original_commit_us) if self.last else None
 
-    def add(self, transaction: Transaction, mutations: Iterable[Mutation], keys: Iterable[str]) -> None:
-        self.gtid_set = self.gtid_set.with_gtid(transaction.gtid)
+    @property
+    def key_count(self) -> int:
+        return len(self.invalidated) + sum(len(self.documents.get(name, ())) for name in ENTITY_OF)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The cache keys that the batch makes out of date; to be asked for once it is complete."""
+        entities = (
+            entity.key(id)
+            for name, entity in ENTITY_OF.items()
+            for id in self.documents.get(name, ())
+            if isinstance(id, int)
+        )
+        return tuple(dict.fromkeys((*entities, *self.invalidated)))
+
+    def add(self, transaction: Transaction, mutations: Iterable[Mutation]) -> None:
+        self.gtids.add(transaction.gtid)
         self.transactions += 1
         self.rows += len(transaction.changes)
+        self.size += transaction.size
         self.last = transaction
         self.fold(mutations)
-        self.keys.update(dict.fromkeys(keys))
 
     def fold(self, mutations: Iterable[Mutation]) -> None:
-        """Apply mutations in order; the later one of two about the same row wins, increments add up."""
+        """Apply mutations in order; increments add up."""
         for mutation in mutations:
-            match mutation:
-                case Put(collection, id, fields):
-                    change = self._change(collection, id)
-                    change.put, change.remove = fields, None
-                case Remove(collection, id, fields):
-                    change = self._change(collection, id)
-                    change.put, change.remove = None, fields
-                case Increment(collection, id, counter, by):
-                    self._change(collection, id).increments[counter] += by
+            if isinstance(mutation, Invalidate):
+                self.invalidated[mutation.key] = None
+                continue
+            change = self._change(mutation.collection, mutation.id)
+            if isinstance(mutation, Increment):
+                change.add(mutation.counter, mutation.by)
+            elif isinstance(mutation, Put):
+                change.row(mutation.fields, None, new=mutation.new)
+            else:
+                change.row(None, mutation.fields, new=False)
 
     def _change(self, collection: str, id: DocumentId) -> DocumentChange:
-        return self.documents.setdefault(collection, {}).setdefault(id, DocumentChange())
-
-
-def keys_of(mutations: Iterable[Mutation]) -> set[str]:
-    """The cache keys that mutations make out of date."""
-    return {key for mutation in mutations if (key := _key_of(mutation)) is not None}
-
-
-def _key_of(mutation: Mutation) -> str | None:
-    if isinstance(mutation, Invalidate):
-        return mutation.key
-    entity = ENTITY_OF.get(mutation.collection)
-    return entity.key(int(mutation.id)) if entity else None
-
-
-class TransactionQueue(Protocol):
-    """Where whole transactions wait, in stream order."""
-
-    def get(self, timeout: float) -> Transaction | None:
-        """The next transaction, or None after `timeout` seconds. Raises what ended the stream."""
-
-
-class Batcher:
-    """Takes what is waiting, never waits for more; a transaction that does not fit begins the next batch."""
-
-    def __init__(self, queue: TransactionQueue, project: Callable[[RowChange], Iterable[Mutation]]) -> None:
-        self.queue = queue
-        self.project = project
-        self.held: Transaction | None = None
-        self.failed: ProjectorError | None = None
-
-    def next(self, gtid_set: GtidSet, timeout: float) -> Batch | None:
-        """A batch that follows `gtid_set`, or None if nothing came within `timeout` seconds."""
-        batch = Batch(gtid_set)
-        deadline = time.monotonic() + timeout
-        while batch.rows < MAX_ROWS:
-            patience = 0.0 if batch.transactions else max(0.0, deadline - time.monotonic())
-            transaction = self._take(patience, begun=batch.transactions > 0)
-            if transaction is None:
-                break
-            mutations = [mutation for change in transaction.changes for mutation in self.project(change)]
-            keys = keys_of(mutations)
-            if batch.transactions and len(batch.keys.keys() | keys) > MAX_KEYS:
-                self.held = transaction
-                break
-            batch.add(transaction, mutations, sorted(keys))
-        return batch if batch.transactions else None
-
-    def _take(self, patience: float, *, begun: bool) -> Transaction | None:
-        """What ends the stream is raised only after the transactions before it are in a batch."""
-        if self.failed is not None and not begun:
-            raise self.failed
-        if self.held is not None:
-            held, self.held = self.held, None
-            return held
-        try:
-            return None if self.failed else self.queue.get(patience)
-        except ProjectorError as error:
-            if not begun:
-                raise
-            self.failed = error
-            return None
+        changes = self.documents.setdefault(collection, {})
+        change = changes.get(id)
+        if change is None:
+            change = changes[id] = DocumentChange()
+        return change

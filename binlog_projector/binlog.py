@@ -61,6 +61,7 @@ class TransactionReader:
         self.commit_us = (0, 0)
         self.begun = False
         self.changes: list[RowChange] = []
+        self.size = 0
         self.finished: list[Transaction] = []
         self.file, self.offset = "", 0
         self.sources: dict[bytes, str] = {}  # UUIDs as text
@@ -168,6 +169,7 @@ class TransactionReader:
         if decoder is not None:
             at = BODY + ROWS_BODY.size - 2 + extra  # `extra` counts its own two bytes too
             self.changes += rows(decoder, event, at, len(event) + CHECKSUM)
+            self.size += len(event)
 
     def _mapped(self, table_id: bytes) -> RowDecoder | None:
         try:
@@ -197,8 +199,8 @@ class TransactionReader:
         if self.gtid is None:
             raise UnsupportedEvent("a transaction has no GTID; set gtid_mode=ON, then run `rebuild`")
         position = Position(self.file, self.offset)
-        self.finished.append(Transaction(self.gtid, *self.commit_us, tuple(self.changes), position))
-        self.gtid, self.begun, self.changes = None, False, []
+        self.finished.append(Transaction(self.gtid, *self.commit_us, tuple(self.changes), position, self.size))
+        self.gtid, self.begun, self.changes, self.size = None, False, [], 0
         self.mapped.clear()
 
     def _unsupported(self, kind: int) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import redis
 import structlog
 
-from binlog_projector.document_store import DocumentStore, JournalEntry
+from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import CacheUnavailable
 from binlog_projector.findings import Finding
 from binlog_projector.metrics import ProjectorMetrics
+from binlog_projector.position import JournalEntry
 from reader.read_model import (
     ENTITIES,
     MAX_VALUE_BYTES,
@@ -34,37 +36,50 @@ from reader.read_model import (
 )
 
 REPLAY_ENTRIES = 50
+PROBED_KEYS = 1_000  # at once: Redis serves others in between
+MAX_VALUES = 2_000  # in one APPLY, which then holds Redis up for some 10 ms; what else is cached is deleted
 log = structlog.get_logger()
 
-# KEYS: watermark, then the batch's keys. ARGV: lineage that the watermark must have, new watermark, then for
-# each key a value (empty: none at hand) and its TTL. allow-oom: the watermark must move even when memory is full.
+# KEYS: watermark, keys with a value at hand, then all others of the batch. ARGV: lineage that the watermark must have,
+# new watermark, how many keys have a value, then each of those values and its TTL. allow-oom: the watermark must move
+# even when memory is full.
 # What is present is replaced, or deleted if it looks newer than the value: nothing is left alone, because an entry that
 # was filled ahead of the watermark may come from a history that MongoDB has lost since (restored from a backup).
+# Most keys are neither present nor have a value: for those a DEL of many costs Redis next to nothing.
 # DEL and SET: two writes make every APPLY a transaction in Redis' append-only file. Redis 8.0 drops transactions when
 # it loads that file and the default user may do nothing (redis/redis#14541); the watermark must go with the entries.
 APPLY = """#!lua flags=allow-oom
 local current = redis.call('GET', KEYS[1]) or ''
 if string.sub(current, 1, #ARGV[1]) ~= ARGV[1] then return {current} end
-local updated, deleted, absent = 0, 0, 0
-for i = 2, #KEYS do
-  local head = redis.call('GETRANGE', KEYS[i], 0, 16)
-  if head == '' then
-    absent = absent + 1
-  else
-    local value, ttl = ARGV[2 * i - 1], ARGV[2 * i]
+local valued, updated, deleted = tonumber(ARGV[3]), 0, 0
+for i = 1, valued do
+  local key, value, ttl = KEYS[i + 1], ARGV[2 * i + 2], ARGV[2 * i + 3]
+  local head = redis.call('GETRANGE', key, 0, 16)
+  if head ~= '' then
     local newer = string.sub(head, 1, 1) ~= 'L' and string.sub(head, 2, 17) > string.sub(value, 2, 17)
-    local stored = value ~= '' and not newer and redis.pcall('SET', KEYS[i], value, 'PX', ttl)
+    local stored = not newer and redis.pcall('SET', key, value, 'PX', ttl)
     if stored and not stored.err then
       updated = updated + 1
     else
-      redis.call('DEL', KEYS[i])
-      deleted = deleted + 1
+      deleted = deleted + redis.call('DEL', key)
     end
   end
 end
+for i = valued + 2, #KEYS, 1000 do
+  deleted = deleted + redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))
+end
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[2])
-return {'', updated, deleted, absent}
+return {'', updated, deleted, #KEYS - 1 - updated - deleted}
+"""
+
+# Which of the keys are there (places from one). It changes nothing, so it may be asked in parts.
+PRESENT = """#!lua flags=no-writes
+local present = {}
+for i = 1, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then present[#present + 1] = i end
+end
+return present
 """
 
 # Compare-and-set of the whole watermark; the expected one is empty if there must be none.
@@ -122,20 +137,28 @@ class CacheStage:
         self.set_script = client.register_script(SET_WATERMARK)
 
     def apply(self, entry: JournalEntry) -> None:
-        """Bring a committed batch into the cache, if the cache is up to the batch before it."""
-        if self.watermark is not None and self.watermark.seq == entry.checkpoint.seq - 1:
-            try:
+        """Bring a committed batch into the cache; a cache that is further back gets it from the journal."""
+        if self.watermark is None or self.watermark.seq >= entry.checkpoint.seq:
+            return
+        try:
+            if self.watermark.seq == entry.checkpoint.seq - 1:
                 self._apply(self.watermark, entry)
-            except redis.RedisError as error:
-                self._lost(error)
+            else:
+                self._replay()
+        except redis.RedisError as error:
+            self._lost(error)
 
     def tick(self, checkpoint: Checkpoint) -> None:
         """Tell readers that nothing was missing at the checkpoint's `as_of`."""
-        if self.watermark is not None and self.watermark.seq == checkpoint.seq:
-            try:
-                self._send(self.watermark, checkpoint, {})
-            except redis.RedisError as error:
-                self._lost(error)
+        if self.watermark is None or self.watermark.seq > checkpoint.seq:
+            return
+        try:
+            if self.watermark.seq < checkpoint.seq:
+                self._replay()
+            else:
+                self._send(self.watermark, checkpoint, {}, ())
+        except redis.RedisError as error:
+            self._lost(error)
 
     def catch_up(self) -> None:
         """Read the watermark and go on from there, or from an empty cache. Raises CacheUnavailable, StandDown."""
@@ -143,7 +166,7 @@ class CacheStage:
         try:
             self._continue_from(read_watermark(self.client))
         except redis.RedisError as error:
-            self.watermark = None  # or it would stay behind for ever: only a cache without one is looked at
+            self.watermark = None  # only a cache without one is looked at again, with back-off
             raise CacheUnavailable(f"Redis does not answer: {error}") from error
 
     def _continue_from(self, found: Watermark | None) -> None:
@@ -190,24 +213,23 @@ class CacheStage:
                     self._apply(self.watermark, entry)
 
     def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
-        present = self._present(watermark.epoch, entry.keys)
-        values = self._values(present, entry.checkpoint.seq)
-        self._send(watermark, entry.checkpoint, {key: values.get(key, b"") for key in entry.keys})
+        values = self._values(self._present(watermark.epoch, entry.keys), entry.checkpoint.seq)
+        self._send(watermark, entry.checkpoint, values, [key for key in entry.keys if key not in values])
 
-    def _present(self, epoch: str, keys: Iterable[str]) -> list[str]:
-        keys = list(keys)
-        with self.client.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.exists(cache_key(epoch, key))
-            return [key for key, there in zip(keys, pipeline.execute(), strict=True) if there]
+    def _present(self, epoch: str, keys: Sequence[str]) -> list[str]:
+        found: list[str] = []
+        for at in range(0, len(keys), PROBED_KEYS):
+            some = keys[at : at + PROBED_KEYS]
+            places = self.client.eval_ro(PRESENT, len(some), *(cache_key(epoch, key) for key in some))
+            found += (some[place - 1] for place in places)
+        return found
 
     def _values(self, keys: list[str], seq: int) -> dict[str, bytes]:
         """Fresh bytes for entities, read back from MongoDB; derived lists get none and are deleted."""
         wanted: dict[str, list[int]] = defaultdict(list)
-        for key in keys:
-            name, _, rest = key.partition(":")
-            if rest.isdecimal():
-                wanted[name].append(int(rest))
+        entities = (key.split(":") for key in keys if key.count(":") == 1)
+        for name, number in islice(entities, MAX_VALUES):
+            wanted[name].append(int(number))
         values = {}
         for name, ids in wanted.items():
             entity = ENTITIES[name]
@@ -221,11 +243,13 @@ class CacheStage:
                 )
         return {key: value for key, value in values.items() if len(value) <= MAX_VALUE_BYTES}
 
-    def _send(self, watermark: Watermark, following: Checkpoint, values: dict[str, bytes]) -> None:
+    def _send(
+        self, watermark: Watermark, following: Checkpoint, values: Mapping[str, bytes], others: Sequence[str]
+    ) -> None:
         """APPLY; if it is refused, somebody else moved the watermark and `catch_up` has to look."""
         new = following.watermark(watermark.epoch)
-        keys = [WATERMARK_KEY, *(cache_key(watermark.epoch, key) for key in values)]
-        arguments: list[bytes | str | int] = [watermark.lineage, new.encode()]
+        keys = [WATERMARK_KEY, *(cache_key(watermark.epoch, key) for key in (*values, *others))]
+        arguments: list[bytes | str | int] = [watermark.lineage, new.encode(), len(values)]
         for value in values.values():
             arguments += [value, self._ttl_ms(value)]
         refused, *counts = self.apply_script(keys=keys, args=arguments)

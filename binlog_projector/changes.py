@@ -42,6 +42,7 @@ class Transaction(msgspec.Struct, frozen=True):
     immediate_commit_us: int
     changes: tuple[RowChange, ...]
     position: Position
+    size: int = 0  # bytes of the binlog
 
 
 class Anchor(msgspec.Struct, frozen=True):

@@ -12,8 +12,9 @@ from pymongo import IndexModel, MongoClient, ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from binlog_projector.batch import Batch
-from binlog_projector.document_store import BsonDocument, DocumentStore, Position, allocate, store_errors
+from binlog_projector.document_store import BsonDocument, DocumentStore, allocate, store_errors
 from binlog_projector.errors import StandDown
+from binlog_projector.position import Position
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, checkpoint_id
 
 NAMESPACE_EXISTS = 48

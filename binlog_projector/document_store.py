@@ -4,57 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
-from pymongo import ASCENDING, DeleteOne, MongoClient, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, MongoClient, ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from binlog_projector.batch import Batch, DocumentChange
+from binlog_projector.batch import Batch
 from binlog_projector.changes import Anchor
 from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
 from binlog_projector.findings import Finding
 from binlog_projector.mutations import DocumentId
+from binlog_projector.position import JournalEntry, Position
+from binlog_projector.writes import FIELD_OF, Writes, chunks, writes_of
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, Checkpoint, Serving, checkpoint_id
-from tidemark.gtid import Gtid, GtidSet
+from tidemark.gtid import GtidSet
 
 BsonDocument = dict[str, Any]
 TRANSACTION_ATTEMPTS = 5
+WRITES_PER_COMMAND = 4_000  # of at most 8 KiB each: a message may have 48 MB
+DUPLICATE_KEY = 11000
 TRANSIENT, UNKNOWN = "TransientTransactionError", "UnknownTransactionCommitResult"
-
-
-@dataclass(frozen=True)
-class Position:
-    """A build's checkpoint as the projector holds it: what it committed last, and what it will ask the source for."""
-
-    checkpoint: Checkpoint
-    epoch: int  # of the lease under which it was committed
-    anchor: Anchor | None
-
-    @property
-    def gtid_set(self) -> GtidSet:
-        return GtidSet.parse(self.checkpoint.gtid_set)
-
-    @classmethod
-    def decode(cls, document: Mapping[str, Any]) -> Position:
-        last = document["last"]
-        anchor = Anchor(Gtid.parse(last["gtid"]), last["original_commit_us"]) if last else None
-        return cls(Checkpoint.decode(document), document["epoch"], anchor)
-
-
-@dataclass(frozen=True)
-class JournalEntry:
-    """What a committed batch means for the cache: the keys that it made out of date."""
-
-    checkpoint: Checkpoint
-    keys: tuple[str, ...]
 
 
 def connect(url: str) -> MongoClient[BsonDocument]:
@@ -81,22 +60,32 @@ def check_replica_set(client: MongoClient[BsonDocument]) -> Finding:
     return Finding("mongodb replica set", bool(name), name or "none", "a replica set", remedy)
 
 
+class Write(Protocol):
+    """What a transaction writes beside the checkpoint; with `insert`, new rows are inserted, else upserted."""
+
+    def __call__(self, *, insert: bool) -> None: ...
+
+
 class DocumentStore:
-    """One build, written under one lease epoch. Raises StoreUnavailable, CheckpointMoved and StandDown."""
+    """One build, written under one lease epoch. Raises StoreUnavailable, CheckpointMoved and StandDown.
+
+    One thread commits batches. Another one may read, and allocate cache epochs: transactions wait for each other.
+    """
 
     def __init__(self, client: MongoClient[BsonDocument], session: ClientSession, position: Position) -> None:
         self.database: Database[BsonDocument] = client.get_default_database("tidemark")
         self.session = session
         self.position = position
         self.build = position.checkpoint.build
+        self.transacting = threading.Lock()
 
     def commit(self, batch: Batch, as_of: str) -> JournalEntry:
         """Commit the batch and return what the cache has to know of it."""
         following = self._following(str(batch.gtid_set), as_of)
-        entry = JournalEntry(following, tuple(batch.keys))
+        entry = JournalEntry(following, batch.keys)
 
-        def write() -> None:
-            self._write_documents(batch, following.seq)
+        def write(*, insert: bool) -> None:
+            self._write_documents(batch, following.seq, insert=insert)
             self._write_journal(entry)
 
         self._transact(following, batch.anchor or self.position.anchor, write)
@@ -105,13 +94,13 @@ class DocumentStore:
     def commit_rows(self, batch: Batch) -> None:
         """Commit one chunk of a snapshot: documents and counters; nobody reads this build yet."""
         following = self._following("", self.position.checkpoint.as_of)
-        self._transact(following, None, lambda: self._write_documents(batch, following.seq))
+        self._transact(following, None, partial(self._write_documents, batch, following.seq))
 
     def finish_snapshot(self, gtid_set: GtidSet, as_of: str, anchor: Anchor | None) -> None:
         """The build is complete as of `gtid_set`: it serves from now on, with an empty cache."""
         following = self._following(str(gtid_set), as_of)
 
-        def write() -> None:
+        def write(*, insert: bool) -> None:
             self._write_journal(JournalEntry(following, ()))
             self._allocate_cache_epoch()
 
@@ -119,7 +108,12 @@ class DocumentStore:
 
     def new_cache_epoch(self) -> Serving:
         """Name a cache that nobody has ever filled; only the lease holder of the serving build can."""
-        with store_errors("a new cache epoch"), self.session.start_transaction(write_concern=WriteConcern("majority")):
+        majority = WriteConcern("majority")
+        with (
+            self.transacting,
+            store_errors("a new cache epoch"),
+            self.session.start_transaction(write_concern=majority),
+        ):
             touched = self.database[CONTROL].update_one(self._mine(), {"$inc": {"epochs": 1}}, session=self.session)
             if not touched.matched_count:
                 self._refuse()
@@ -136,11 +130,12 @@ class DocumentStore:
 
     def tick(self, as_of: str) -> None:
         """Note that nothing was missing at `as_of`: the same checkpoint, more recent."""
-        with store_errors("the checkpoint's freshness"):
-            found = self.database[CONTROL].update_one(self._mine(), {"$set": {"as_of": as_of}}).matched_count
-        if not found:
-            self._refuse()
-        self.position = replace(self.position, checkpoint=self.position.checkpoint.at(as_of))
+        with self.transacting:
+            with store_errors("the checkpoint's freshness"):
+                found = self.database[CONTROL].update_one(self._mine(), {"$set": {"as_of": as_of}}).matched_count
+            if not found:
+                self._refuse()
+            self.position = replace(self.position, checkpoint=self.position.checkpoint.at(as_of))
 
     def documents(self, collection: str, ids: Iterable[DocumentId]) -> dict[DocumentId, BsonDocument]:
         """The majority-committed documents among `ids`."""
@@ -183,26 +178,33 @@ class DocumentStore:
             "batch_id": checkpoint.batch_id,
         }
 
-    def _transact(self, following: Checkpoint, anchor: Anchor | None, write: Any, **state: Any) -> None:
-        """Run `write` and move the checkpoint to `following` in one transaction; learn the truth when in doubt."""
+    def _transact(self, following: Checkpoint, anchor: Anchor | None, write: Write, **state: Any) -> None:
+        """Run `write` and move the checkpoint to `following` in one transaction."""
         fields = {
             **{name: getattr(following, name) for name in ("seq", "batch_id", "as_of", "gtid_set")},
             "last": {"gtid": str(anchor.gtid), "original_commit_us": anchor.original_commit_us} if anchor else None,
             **state,
         }
+        with self.transacting:
+            self._attempts(following, fields, write)
+            self.position = Position(following, self.position.epoch, anchor)
+
+    def _attempts(self, following: Checkpoint, fields: BsonDocument, write: Write) -> None:
+        """Until it is done; learn the truth when in doubt. A new row may meet a stub of its id: then upsert."""
+        insert = True
         for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
             try:
-                self._attempt(fields, write)
-                break
+                return self._attempt(fields, partial(write, insert=insert))
             except PyMongoError as error:
                 if error.has_error_label(UNKNOWN):
-                    self._settle(following, error)
-                    break
-                if not error.has_error_label(TRANSIENT) or attempt == TRANSACTION_ATTEMPTS:
+                    return self._settle(following, error)
+                stub_met = insert and isinstance(error, DuplicateKeyError)
+                if attempt == TRANSACTION_ATTEMPTS or not (stub_met or error.has_error_label(TRANSIENT)):
                     raise StoreUnavailable(f"MongoDB refused batch {following.seq}: {error}") from error
-        self.position = Position(following, self.position.epoch, anchor)
+                insert = insert and not stub_met
+        raise AssertionError("the last attempt returns or raises")
 
-    def _attempt(self, fields: BsonDocument, write: Any) -> None:
+    def _attempt(self, fields: BsonDocument, write: Callable[[], None]) -> None:
         with self.session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority")):
             control = self.database[CONTROL]
             if not control.update_one(self._mine(), {"$set": fields}, session=self.session).matched_count:
@@ -234,19 +236,20 @@ class DocumentStore:
             raise StandDown(f"the checkpoint of build {self.build} is gone")
         return Position.decode(document)
 
-    def _write_documents(self, batch: Batch, version: int) -> None:
+    def _write_documents(self, batch: Batch, version: int, *, insert: bool) -> None:
         for name, changes in batch.documents.items():
-            planned = [_operation(name, id, change, version) for id, change in changes.items()]
-            operations = [operation for operation in planned if operation is not None]
-            if operations:
-                self._collection(name).bulk_write(operations, ordered=False, session=self.session)
-            self._remove_empty_stubs(name, [id for id, change in changes.items() if _may_empty(change)])
+            for command, writes in writes_of(name, changes, version, insert=insert).items():
+                for some in chunks(writes, WRITES_PER_COMMAND):
+                    self._run(command, COLLECTIONS[name].in_build(self.build), some)
 
-    def _remove_empty_stubs(self, name: str, ids: list[DocumentId]) -> None:
-        counters = COLLECTIONS[name].counters
-        if ids and counters:
-            empty = {"_id": {"$in": ids}, "created_at": {"$exists": False}, **dict.fromkeys(counters, 0)}
-            self._collection(name).delete_many(empty, session=self.session)
+    def _run(self, command: str, collection: str, writes: Writes) -> None:
+        """One write command as it is: PyMongo's bulk writes check and copy each document again, and that costs more
+        than encoding it. Raises DuplicateKeyError and OperationFailure, which end the transaction."""
+        request = {command: collection, FIELD_OF[command]: writes, "ordered": False}
+        if errors := self.database.command(request, session=self.session).get("writeErrors"):
+            first = errors[0]
+            kind = DuplicateKeyError if first["code"] == DUPLICATE_KEY else OperationFailure
+            raise kind(first["errmsg"], first["code"])
 
     def _write_journal(self, entry: JournalEntry) -> None:
         checkpoint = entry.checkpoint
@@ -282,27 +285,6 @@ def allocate(control: MongoCollection[BsonDocument], name: str, session: ClientS
     )
     assert document is not None
     return int(document[name])
-
-
-def _operation(name: str, id: DocumentId, change: DocumentChange, version: int) -> UpdateOne | DeleteOne | None:
-    """Counters belong to the id: a removed row leaves its counters behind, and a counter makes a stub."""
-    counters = COLLECTIONS[name].counters
-    increments = {counter: change.increments.get(counter, 0) for counter in counters}
-    if change.put is not None:
-        update: BsonDocument = {"$set": {**change.put, "v": version}}
-    elif change.remove is not None:
-        if not counters:
-            return DeleteOne({"_id": id})
-        update = {"$unset": dict.fromkeys(change.remove, ""), "$set": {"v": version}}
-    elif any(increments.values()):
-        update = {"$set": {"v": version}}
-    else:
-        return None
-    return UpdateOne({"_id": id}, {**update, **({"$inc": increments} if increments else {})}, upsert=True)
-
-
-def _may_empty(change: DocumentChange) -> bool:
-    return change.remove is not None or any(by < 0 for by in change.increments.values())
 
 
 @contextlib.contextmanager

@@ -75,9 +75,10 @@ class Health:
         self.metrics.rows.inc(batch.rows)
         self.metrics.batch_transactions.observe(batch.transactions)
 
-    def applied(self, batch: Batch) -> None:
-        if batch.last is not None:
-            self.metrics.visibility.observe(max(0.0, time.time() - batch.last.immediate_commit_us / 1e6))
+    def applied(self, commit_us: int | None) -> None:
+        """What MySQL committed at that time (microseconds since 1970) can be read now."""
+        if commit_us is not None:
+            self.metrics.visibility.observe(max(0.0, time.time() - commit_us / 1e6))
 
     def served(self, checkpoint: Checkpoint, watermark: Watermark | None) -> None:
         """The stage that is behind decides the lag, unless Redis is away: then readers use MongoDB."""

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 DocumentId = int | str
 Fields = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Put:
-    """The row exists and looks like this: `fields` are all its projected fields."""
+class Put(msgspec.Struct, frozen=True):
+    """The row exists and looks like this: `fields` are all its projected fields. `new`: it was not there before."""
 
     collection: str
     id: DocumentId
     fields: Fields
+    new: bool = False
 
 
-@dataclass(frozen=True)
-class Remove:
+class Remove(msgspec.Struct, frozen=True):
     """The row is gone; `fields` names what it had. Its counters stay: they belong to the id."""
 
     collection: str
@@ -28,8 +28,7 @@ class Remove:
     fields: Fields
 
 
-@dataclass(frozen=True)
-class Increment:
+class Increment(msgspec.Struct, frozen=True):
     """A counter of a document changes, whether or not its row exists."""
 
     collection: str
@@ -38,8 +37,7 @@ class Increment:
     by: int
 
 
-@dataclass(frozen=True)
-class Invalidate:
+class Invalidate(msgspec.Struct, frozen=True):
     """A cached list may have changed."""
 
     key: str

@@ -7,7 +7,7 @@ a row: a like of a missing post counts, and a post that is deleted and made agai
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from binlog_projector.mutations import DocumentId, Fields, Increment, Invalidate
 from reader.read_model import LISTINGS, Listing
 from writer.schema import TABLES
 
-HASHTAG = re.compile(r"(?<![\w&])#(\w{1,64})")
+HASHTAG = re.compile(r"#(?<![\w&]#)(\w{1,64})")  # found by its first character, then by what is before it
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,53 @@ PROJECTIONS: dict[str, Callable[[Row], Fields]] = {
 }
 
 
-def project(change: RowChange) -> Iterator[Mutation]:
+def project(change: RowChange) -> list[Mutation]:
     """The mutations of one row change. Raises UnprojectableRow."""
-    before = _document(change.table, change.before)
-    after = _document(change.table, change.after)
+    table, plan = change.table, PLANS[change.table]
+    before, after = plan.document(change.before), plan.document(change.after)
+    mutations: list[Mutation] = []
     if before and (not after or before[0] != after[0]):
-        yield Remove(change.table, *before)
+        mutations.append(Remove(table, *before))
     if after:
-        yield Put(change.table, *after)
-    for counter in COUNTERS:
-        if counter.table == change.table:
-            yield from _counted(counter, change)
-    for listing in LISTINGS:
-        if listing.collection == change.table:
-            yield from _listed(listing, before, after)
+        mutations.append(Put(table, *after, before is None))
+    for counter in plan.counters:
+        _count(mutations, counter, change.before, change.after)
+    for listing in plan.listings:
+        _list(mutations, listing, before, after)
+    return mutations
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with the rows of one table, looked up once."""
+
+    table: str
+    primary_key: tuple[str, ...]
+    project: Callable[[Row], Fields]
+    counters: tuple[Counter, ...]
+    listings: tuple[Listing, ...]
+
+    def document(self, row: Row | None) -> tuple[DocumentId, Fields] | None:
+        """Raises UnprojectableRow."""
+        if row is None:
+            return None
+        try:
+            return _id(self.primary_key, row), self.project(row)
+        except (KeyError, TypeError) as error:
+            key = {column: row.get(column) for column in self.primary_key}
+            raise UnprojectableRow(f"row {key} of table {self.table} cannot be projected: {error!r}") from error
+
+
+PLANS = {
+    name: Plan(
+        name,
+        TABLES[name].primary_key,
+        projection,
+        tuple(counter for counter in COUNTERS if counter.table == name),
+        tuple(listing for listing in LISTINGS if listing.collection == name),
+    )
+    for name, projection in PROJECTIONS.items()
+}
 
 
 def hashtags(body: str) -> list[str]:
@@ -99,8 +132,7 @@ def hashtags(body: str) -> list[str]:
 
 def document_id(table: str, row: Row) -> DocumentId:
     """The row's primary key: the number itself, or the numbers of a pair joined by a colon."""
-    key = [row[column] for column in TABLES[table].primary_key]
-    return key[0] if len(key) == 1 else ":".join(map(str, key))
+    return _id(TABLES[table].primary_key, row)
 
 
 def primary_key(table: str, id: DocumentId) -> tuple[int, ...] | None:
@@ -112,40 +144,48 @@ def primary_key(table: str, id: DocumentId) -> tuple[int, ...] | None:
     return key if key and document_id(table, dict(zip(columns, key, strict=True))) == id else None
 
 
-def _document(table: str, row: Row | None) -> tuple[DocumentId, Fields] | None:
-    if row is None:
-        return None
-    try:
-        return document_id(table, row), PROJECTIONS[table](row)
-    except (KeyError, TypeError) as error:
-        key = {column: row.get(column) for column in TABLES[table].primary_key}
-        raise UnprojectableRow(f"row {key} of table {table} cannot be projected: {error!r}") from error
+def _id(primary_key: tuple[str, ...], row: Row) -> DocumentId:
+    first, *others = primary_key
+    id: DocumentId = row[first]
+    return ":".join([str(id), *(str(row[column]) for column in others)]) if others else id
 
 
-def _counted(counter: Counter, change: RowChange) -> Iterator[Increment]:
-    old, new = (row[counter.by] if row is not None else None for row in (change.before, change.after))
+def _count(mutations: list[Mutation], counter: Counter, before: Row | None, after: Row | None) -> None:
+    old = before[counter.by] if before is not None else None
+    new = after[counter.by] if after is not None else None
     if old == new:
         return
     if old is not None:
-        yield Increment(counter.collection, old, counter.field, -1)
+        mutations.append(Increment(counter.collection, old, counter.field, -1))
     if new is not None:
-        yield Increment(counter.collection, new, counter.field, +1)
+        mutations.append(Increment(counter.collection, new, counter.field, +1))
 
 
-def _listed(
-    listing: Listing, before: tuple[DocumentId, Fields] | None, after: tuple[DocumentId, Fields] | None
-) -> Iterator[Invalidate]:
+def _list(
+    mutations: list[Mutation],
+    listing: Listing,
+    before: tuple[DocumentId, Fields] | None,
+    after: tuple[DocumentId, Fields] | None,
+) -> None:
+    if before is None and after is not None:
+        mutations.append(Invalidate(listing.key(_field(after, listing.by))))
+        return
     old, new = (_place(listing, document) for document in (before, after))
     if old != new:
-        yield from (Invalidate(listing.key(place[0])) for place in (old, new) if place is not None)
+        mutations += (Invalidate(listing.key(place[0])) for place in (old, new) if place is not None)
 
 
 def _place(listing: Listing, document: tuple[DocumentId, Fields] | None) -> tuple[Any, ...] | None:
     """What decides whether and where a document stands in the list: its parent, its order, the item it names."""
     if document is None:
         return None
-    fields = {"_id": document[0], **document[1]}
-    return (fields[listing.by], *(fields[name] for name, _ in listing.order), fields[listing.item_id])
+    names = (listing.by, *(name for name, _ in listing.order), listing.item_id)
+    return tuple(_field(document, name) for name in names)
+
+
+def _field(document: tuple[DocumentId, Fields], name: str) -> Any:
+    id, fields = document
+    return id if name == "_id" else fields[name]
 
 
 def _times(row: Row, *names: str) -> dict[str, str]:

@@ -57,7 +57,7 @@ class Repairs:
                 self._count("done" if mutations else "void", request.name)
                 batch.fold(mutations)
                 if mutations:
-                    batch.keys.update(dict.fromkeys(_keys(request, mutations)))
+                    batch.fold(map(Invalidate, sorted(request.touched_by)))
         return batch if batch.keys else None
 
     def _is_foreign(self, request: RepairRequest) -> bool:
@@ -87,12 +87,6 @@ class Repairs:
     def _count(self, outcome: str, name: str) -> None:
         self.metrics.repairs.labels(outcome).inc()
         log.info("repair", outcome=outcome, name=name)
-
-
-def _keys(request: RepairRequest, mutations: Sequence[Mutation]) -> list[str]:
-    """All cache keys that say something of what is repaired."""
-    lists = {one.key for one in mutations if isinstance(one, Invalidate)}
-    return sorted(lists | request.touched_by)
 
 
 def _stored(requests: Sequence[RepairRequest], view: View) -> dict[str, Any]:

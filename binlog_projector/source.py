@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import ssl
 import threading
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pymysql
@@ -33,7 +32,6 @@ else:
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 10  # a server that is silent for so long in spite of its heartbeats is gone
-QUEUE_TRANSACTIONS = 8_000
 PURGED, LOCK_WAIT_TIMEOUT = 1236, 1205
 IDENTITY = uuid.UUID("6f2b7b53-51f1-4f58-8a0f-3a3a3f7e5d10")
 
@@ -113,20 +111,30 @@ class MySqlSource:
             yield Snapshot(reader, executed, query_value(locker, "SELECT @@server_uuid"))
 
 
+class Receiver(Protocol):
+    """Who takes what a stream delivers, in the stream's own thread."""
+
+    def add(self, transaction: Transaction) -> None:
+        """The next transaction; returns once there is room for another one."""
+
+    def fail(self, error: Exception) -> None:
+        """The stream has ended, and why."""
+
+
 class Stream:
-    """Whole transactions from the binlog, read by a thread into a bounded queue."""
+    """Whole transactions from the binlog, read and handed on by a thread."""
 
     def __init__(self, source: MySqlSource, applied: GtidSet) -> None:
         self.source = source
         dump = partial(connect_reader, pymysql.connect, source.settings, source.server_id, source.uuid, applied)
         self.reader = TransactionReader(Packets(dump), SCHEMA, TABLES)
         self.transactions = iter(self.reader)
-        self.queue: queue.Queue[Transaction | Exception] = queue.Queue(QUEUE_TRANSACTIONS)
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._read, name="source", daemon=True)
+        self.thread: threading.Thread | None = None
         self.pending: Transaction | None = None
         self.anchor: Anchor | None = None
-        self.heard = time.monotonic()
+        self.listening = False
+        self.heard = 0.0
 
     def verify(self, anchor: Anchor | None) -> None:
         """Read until the source has said something. Raises PositionLost."""
@@ -145,54 +153,48 @@ class Stream:
             )
         self.anchor = found
 
-    def start(self) -> None:
+    def start(self, receiver: Receiver) -> None:
+        """Deliver until `close`, or until the stream breaks."""
+        self.thread = threading.Thread(target=self._read, args=(receiver,), name="source", daemon=True)
         self.thread.start()
 
     def silent_seconds(self) -> float:
-        """Since the source said something, if only a heartbeat; time in which nobody listened does not count."""
-        return time.monotonic() - self.heard
-
-    def get(self, timeout: float) -> Transaction | None:
-        """The next transaction, or None after `timeout` seconds. Raises SourceUnavailable and what stops the stream."""
-        try:
-            item = self.queue.get(timeout=timeout) if timeout > 0 else self.queue.get_nowait()
-        except queue.Empty:
-            return None
-        if isinstance(item, Exception):
-            raise item
-        return item
+        """For how long we have listened and heard nothing, not even a heartbeat."""
+        return time.monotonic() - self.heard if self.listening else 0.0
 
     def close(self) -> None:
         """The thread closes its connection at the next heartbeat: closing it under a blocked read would wait too."""
         self.stopping.set()
-        if not self.thread.is_alive():
+        if self.thread is None or not self.thread.is_alive():
             self.reader.close()
 
-    def _read(self) -> None:
+    def _read(self, receiver: Receiver) -> None:
         try:
-            while not self.stopping.is_set():
-                transaction = self.pending or self._next()
-                self.pending = None
+            if self.pending is not None:
+                receiver.add(self.pending)
+            for transaction in self._transactions():
+                if self.stopping.is_set():
+                    return
                 if transaction is not None:
-                    self._put(transaction)
-        except Exception as error:  # noqa: BLE001 - handed to whoever reads the queue
-            self._put(error)
+                    receiver.add(transaction)
+        except Exception as error:  # noqa: BLE001 - handed to whoever receives
+            receiver.fail(error)
         finally:
             self.reader.close()
 
-    def _put(self, item: Transaction | Exception) -> None:
-        while not self.stopping.is_set():
-            with contextlib.suppress(queue.Full):
-                self.queue.put(item, timeout=0.2)
-                return
-            self.heard = time.monotonic()
-
     def _next(self) -> Transaction | None:
         """The next transaction, or None at a heartbeat."""
+        return next(self._transactions())
+
+    def _transactions(self) -> Iterator[Transaction | None]:
+        """Transactions, and None at heartbeats, for ever."""
         with unavailable("the binlog stream broke"):
-            transaction = next(self.transactions)
-        self.heard = time.monotonic()
-        return transaction
+            self.heard, self.listening = time.monotonic(), True
+            for transaction in self.transactions:
+                self.listening = False
+                yield transaction
+                self.heard, self.listening = time.monotonic(), True
+        raise SourceUnavailable("the source ended the binlog stream (it shuts down, or another reader has our id)")
 
 
 def _check_history(connection: Connection, applied: GtidSet) -> GtidSet:

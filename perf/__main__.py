@@ -17,7 +17,10 @@ from perf.compare.options import more_options
 from perf.compare.report import summary
 from perf.compare.run import compare
 from perf.decode import decode
+from perf.lag import lag
+from perf.project import project
 from perf.read import read
+from perf.snapshot import snapshot
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,21 @@ COMMANDS = {
         decode,
         "rows per second out of the binlog, next to mysql-replication",
         {"transactions": (200_000, "in the binlog, one row each"), "seed": SEED},
+    ),
+    "project": Command(
+        project,
+        "rows per second into MongoDB and Redis, next to plain bulk writes",
+        {"transactions": (200_000, "in the binlog, one row each"), "seed": SEED},
+    ),
+    "lag": Command(
+        lag,
+        "from the commit in MySQL to an answer of the reader",
+        {"seconds": (60, "of load"), "rate": (500, "transactions per second"), "seed": SEED},
+    ),
+    "snapshot": Command(
+        snapshot,
+        "rows per second of the first fill",
+        {"rows": (200_000, "in MySQL"), "seed": SEED},
     ),
     "compare": Command(
         compare,

@@ -25,6 +25,18 @@ def load_posts(url: str, posts: int, seed: int) -> None:
             cursor.executemany("INSERT INTO posts (id, author_id, body) VALUES (%s, %s, %s)", rows)
 
 
+def load_replies(url: str, posts: int, comments: int, likes: int, seed: int) -> None:
+    """Comments and likes of `posts` posts that are there already."""
+    chance = random.Random(seed)
+    with pymysql.connect(**mysql_arguments(url), autocommit=True) as connection, connection.cursor() as cursor:
+        for chunk in _chunks(comments):
+            rows = [(id, chance.randint(1, posts), chance.randint(1, USERS), sentence(chance, 12)) for id in chunk]
+            cursor.executemany("INSERT INTO comments (id, post_id, author_id, body) VALUES (%s, %s, %s, %s)", rows)
+        for chunk in _chunks(likes):
+            pairs = [((id * 7919) % posts + 1, id // posts % USERS + 1) for id in chunk]
+            cursor.executemany("INSERT INTO likes (post_id, user_id) VALUES (%s, %s)", pairs)
+
+
 def body(chance: random.Random) -> str:
     """About 250 characters with a hashtag."""
     return sentence(chance, 42)

@@ -89,6 +89,11 @@ class Lane:
 def write_single_rows(url: str, transactions: int, seed: int) -> None:
     """`transactions` rows, each in a transaction of its own, by USERS people who come first, in one transaction."""
     load_posts(url, 0, seed)
+    add_single_rows(url, transactions, seed)
+
+
+def add_single_rows(url: str, transactions: int, seed: int) -> None:
+    """The same by people who are there already."""
     _write(url, transactions, seed, Lane.single_row)
 
 

@@ -88,6 +88,26 @@ class GtidSet:
 EMPTY = GtidSet({})
 
 
+class GrowingGtidSet:
+    """A set that GTIDs are added to one by one; cheap as long as most of them follow the one before."""
+
+    def __init__(self, start: GtidSet) -> None:
+        self.settled = start
+        self.source = ""
+        self.first = self.last = 0
+
+    def add(self, gtid: Gtid) -> None:
+        if gtid.number == self.last + 1 and gtid.source == self.source:
+            self.last = gtid.number
+            return
+        self.settled = self.current()
+        self.source, self.first, self.last = gtid.source, gtid.number, gtid.number
+
+    def current(self) -> GtidSet:
+        """All that was added so far."""
+        return self.settled | GtidSet({self.source: ((self.first, self.last),)}) if self.source else self.settled
+
+
 @lru_cache(maxsize=256)
 def _parse(text: str) -> GtidSet:
     found: dict[str, tuple[Interval, ...]] = {}

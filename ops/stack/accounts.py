@@ -28,7 +28,7 @@ MONGODB_PROJECTOR_ACTIONS = (
 )
 MONGODB_ROLES: Mapping[str, str] = {"projector": ROLE_OF_PROJECTOR, "reader": "read"}
 REDIS_CONNECTION = ("ping", "hello", "client|setinfo", "client|setname", "client|id")
-REDIS_SCRIPTS = ("eval", "evalsha", "script|load", "script|exists")
+REDIS_SCRIPTS = ("eval", "eval_ro", "evalsha", "script|load", "script|exists")
 REDIS_RULES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "projector": (
         ("~tidemark:*",),

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 
 from pymongo import monitoring
 
@@ -42,9 +43,11 @@ class CommitListener(monitoring.CommandListener):
         """The product's business."""
 
 
-def send_when_reached(stage: CacheStage, watermark: Watermark, following: Checkpoint, values: dict[str, bytes]) -> None:
-    reached("before_apply" if any(values.values()) else "before_tick")
-    send(stage, watermark, following, values)
+def send_when_reached(
+    stage: CacheStage, watermark: Watermark, following: Checkpoint, values: Mapping[str, bytes], others: Sequence[str]
+) -> None:
+    reached("before_apply" if values else "before_tick")
+    send(stage, watermark, following, values, others)
 
 
 send = CacheStage._send

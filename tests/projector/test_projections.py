@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
 from datetime import datetime
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from binlog_projector.batch import MAX_KEYS, Batch, Batcher, DocumentChange, keys_of
+from binlog_projector.batch import Batch
+from binlog_projector.batcher import MAX_KEYS, MAX_ROWS, WAITING_BYTES, Batcher
 from binlog_projector.changes import Position, RowChange, Transaction
 from binlog_projector.errors import SourceUnavailable, UnprojectableRow
 from binlog_projector.mutations import Increment, Invalidate, Put
 from binlog_projector.projections import COUNTERS, PROJECTIONS, hashtags, project
 from reader.read_model import COLLECTIONS
+from tests.harness import wait_until
 from tidemark.gtid import EMPTY, Gtid
 from writer.schema import TABLES
 
@@ -65,7 +68,7 @@ def test_a_new_post_counts_for_its_author_and_enters_the_list() -> None:
 def test_an_edit_touches_the_document_only() -> None:
     found = mutations("posts", post(), post(body="#new"))
     assert [type(mutation) for mutation in found] == [Put]
-    assert keys_of(found) == {"post:1"}  # type: ignore[arg-type]
+    assert folded(RowChange("posts", post(), post(body="#new"))).keys == ("post:1",)
 
 
 def test_a_changed_primary_key_moves_the_row_and_leaves_the_counters() -> None:
@@ -99,7 +102,7 @@ def test_a_like_and_its_unlike_add_up_to_nothing() -> None:
     batch = folded(RowChange("likes", None, like(1, 9)), RowChange("likes", like(1, 9), None))
     assert batch.documents["posts"][1].increments == {"like_count": 0}
     removed = batch.documents["likes"]["1:9"]
-    assert removed == DocumentChange(remove=removed.remove)
+    assert (removed.put, removed.remove is not None, removed.increments) == (None, True, {})
 
 
 def test_deleted_and_made_again_is_there() -> None:
@@ -122,48 +125,66 @@ def test_hashtags_are_words_once_each() -> None:
     assert hashtags("no tags # here") == []
 
 
-class Waiting:
-    """A queue that holds what it was given, then raises."""
-
-    def __init__(self, transactions: Iterable[Transaction], error: Exception | None = None) -> None:
-        self.items: list[Transaction | Exception] = [*transactions, *([error] if error else [])]
-
-    def get(self, timeout: float) -> Transaction | None:
-        if not self.items:
-            return None
-        item = self.items.pop(0)
-        if isinstance(item, Exception):
-            raise item
-        return item
-
-
 def transaction(number: int, *changes: RowChange) -> Transaction:
-    return Transaction(Gtid(SOURCE, number), number, number, changes, Position("binlog.1", number))
+    return Transaction(Gtid(SOURCE, number), number, number, changes, Position("binlog.1", number), size=100)
+
+
+def new_posts(number: int, count: int) -> Transaction:
+    """Each with an author of its own: three keys."""
+    ids = range(number * MAX_KEYS, number * MAX_KEYS + count)
+    return transaction(number, *(RowChange("posts", None, post(id, author=id)) for id in ids))
+
+
+def batches(*transactions: Transaction) -> list[Batch]:
+    """What waits once all of them have come."""
+    batcher = Batcher(EMPTY, project)
+    for each in transactions:
+        batcher.add(each)
+    found = []
+    while (batch := batcher.take(0)) is not None:
+        found.append(batch)
+    return found
 
 
 def test_waiting_transactions_become_one_batch() -> None:
     likes = [transaction(n, RowChange("likes", None, like(1, n))) for n in range(1, 101)]
-    batch = Batcher(Waiting([*likes, transaction(101)]), project).next(EMPTY, 0)
-    assert batch is not None
+    (batch,) = batches(*likes, transaction(101))
     assert batch.documents["posts"][1].increments == {"like_count": 100}
     assert (batch.transactions, batch.rows, str(batch.gtid_set)) == (101, 100, f"{SOURCE}:1-101")
-    assert list(batch.keys) == ["post:1", "post:1:likes"]
+    assert batch.keys == ("post:1", "post:1:likes")
     assert batch.anchor is not None and batch.anchor.gtid.number == 101
 
 
-def test_a_batch_never_has_too_many_keys_unless_one_transaction_has() -> None:
-    wide = transaction(1, *(RowChange("posts", None, post(n, author=n)) for n in range(1, 600)))
-    narrow = transaction(2, *(RowChange("posts", None, post(n, author=n)) for n in range(1000, 1100)))
-    huge = transaction(3, *(RowChange("posts", None, post(n, author=n)) for n in range(2000, 3000)))
-    batcher = Batcher(Waiting([wide, narrow, huge]), project)
-    sizes = []
-    while (batch := batcher.next(EMPTY, 0)) is not None:
-        sizes.append(len(batch.keys))
-    assert sizes == [1797, 300, 3000] and sizes[0] <= MAX_KEYS
+def test_a_batch_never_has_too_many_keys_or_rows_unless_one_transaction_has() -> None:
+    third = MAX_KEYS // 9
+    found = batches(new_posts(1, third), new_posts(2, third), new_posts(3, third), new_posts(4, MAX_ROWS + 1))
+    assert [batch.transactions for batch in found] == [3, 1]
+    assert len(found[0].keys) <= MAX_KEYS and found[1].rows > MAX_ROWS
+    assert [str(batch.gtid_set) for batch in found] == [f"{SOURCE}:1-3", f"{SOURCE}:1-4"]
+
+
+def test_the_source_waits_while_too_much_waits_and_goes_on_when_some_was_taken() -> None:
+    batcher = Batcher(EMPTY, project)
+    added: list[int] = []
+
+    def stream() -> None:
+        for number in range(1, 5):
+            batcher.add(structs.replace(transaction(number), size=WAITING_BYTES // 2))
+            added.append(number)
+
+    thread = threading.Thread(target=stream)
+    thread.start()
+    wait_until(lambda: len(added) == 1 and len(batcher.waiting) == 2, "the source to wait")
+    taken = [batcher.take(10) for _ in range(4)]
+    thread.join()
+    assert [batch and batch.transactions for batch in taken] == [1, 1, 1, 1]
+    assert added == [1, 2, 3, 4] and batcher.size == 0
 
 
 def test_what_came_before_an_error_is_applied_first() -> None:
-    batcher = Batcher(Waiting([transaction(1)], SourceUnavailable("gone")), project)
-    assert batcher.next(EMPTY, 0) is not None
+    batcher = Batcher(EMPTY, project)
+    batcher.add(transaction(1))
+    batcher.fail(SourceUnavailable("gone"))
+    assert batcher.take(0) is not None
     with pytest.raises(SourceUnavailable):
-        batcher.next(EMPTY, 0)
+        batcher.take(0)

@@ -15,8 +15,9 @@ from binlog_projector.changes import Anchor, Transaction
 from binlog_projector.errors import PositionLost, SourceBehind, Stop
 from binlog_projector.source import Connection, MySqlSource, query_value
 from ops.stack import Stack
-from tests.harness import admin_connection, create_tables, rows, run_sql, wait_until
+from tests.harness import admin_connection, create_tables, rows, run_sql
 from tests.projector.reading import executed, our_images
+from tests.received import Received
 from tidemark.gtid import EMPTY, Gtid, GtidSet
 from writer.schema import USERS, Table
 
@@ -37,15 +38,13 @@ def source(stack: Stack) -> MySqlSource:
 
 
 @contextlib.contextmanager
-def streaming(source: MySqlSource, applied: GtidSet) -> Iterator[Callable[[], Transaction]]:
-    stream = source.stream(applied, None)
-    stream.start()
-
-    def next_transaction() -> Transaction:
-        return wait_until(lambda: stream.get(0.1), "a transaction")
-
-    with contextlib.closing(stream):
-        yield next_transaction
+def streaming(
+    source: MySqlSource, applied: GtidSet, anchor: Anchor | None = None
+) -> Iterator[Callable[[], Transaction]]:
+    received = Received()
+    with contextlib.closing(source.stream(applied, anchor)) as stream:
+        stream.start(received)
+        yield received.next
 
 
 def test_a_transaction_comes_whole_with_both_images_and_its_times(connection: Connection, source: MySqlSource) -> None:
@@ -159,11 +158,10 @@ def test_the_anchor_is_delivered_again_and_not_projected_twice(connection: Conne
     with streaming(source, executed(connection)) as next_transaction:
         run_sql(connection, USER.format("second"))
         last = next_transaction()
-    stream = source.stream(executed(connection), Anchor(last.gtid, last.original_commit_us))
-    with contextlib.closing(stream):
-        stream.start()
+    anchor = Anchor(last.gtid, last.original_commit_us)
+    with streaming(source, executed(connection), anchor) as next_transaction:
         run_sql(connection, USER.format("third"))
-        found = wait_until(lambda: stream.get(0.1), "a transaction")
+        found = next_transaction()
     assert found.changes[0].after and found.changes[0].after["handle"] == "third"
 
 
@@ -275,8 +273,9 @@ def test_trace_21_a_stream_that_is_left_unread_during_a_long_copy_is_not_lost(
         with contextlib.closing(stream):
             run_sql(connection, *["INSERT INTO other (body) VALUES (REPEAT('x', 4000000))"] * 16, USER.format("last"))
             time.sleep(3)  # the copy: nothing can be waited for, as it is the time that must not matter
-            stream.start()
-            found = [wait_until(lambda: stream.get(0.1), "a transaction") for _ in range(17)]
+            received = Received()
+            stream.start(received)
+            found = [received.next() for _ in range(17)]
     finally:
         run_sql(connection, "SET GLOBAL net_write_timeout = DEFAULT")
     assert found[-1].changes[0].after and found[-1].changes[0].after["handle"] == "last"

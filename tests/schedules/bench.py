@@ -14,8 +14,8 @@ from pymongo import AsyncMongoClient
 from binlog_projector import cache as projector_cache
 from binlog_projector import document_store as projector_documents
 from binlog_projector.control_store import ControlStore
-from binlog_projector.document_store import JournalEntry
 from binlog_projector.metrics import ProjectorMetrics
+from binlog_projector.position import JournalEntry
 from ops.stack import Stack
 from reader.metrics import ReaderMetrics
 from reader.read_model import WATERMARK_KEY, Entity

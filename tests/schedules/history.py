@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from binlog_projector.batch import Batch, keys_of
+from binlog_projector.batch import Batch
 from binlog_projector.changes import Position, Row, RowChange, Transaction
 from binlog_projector.mutations import DocumentId
 from binlog_projector.projections import COUNTERS, PROJECTIONS, document_id, project
@@ -35,8 +35,7 @@ def entity_content(entity: Entity, document: Document) -> bytes:
 def batch_of(gtid_set: GtidSet, transactions: Iterable[Transaction]) -> Batch:
     batch = Batch(gtid_set)
     for transaction in transactions:
-        mutations = [mutation for change in transaction.changes for mutation in project(change)]
-        batch.add(transaction, mutations, sorted(keys_of(mutations)))
+        batch.add(transaction, [mutation for change in transaction.changes for mutation in project(change)])
     return batch
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import redis
 
-from binlog_projector.document_store import JournalEntry
+from binlog_projector.position import JournalEntry
 from reader.parts import Part
 from reader.read_model import WATERMARK_KEY, Checkpoint, Entry, Watermark, cache_key, decode
 from tests.schedules.history import START, Content, History, content_of, last_number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import time
@@ -16,6 +17,7 @@ from binlog_projector.source import Connection, MySqlSource, query_value
 from ops.stack import Stack
 from tests.harness import Process, admin_connection, wait_until_caught_up
 from tests.oracle import actual_documents, assert_cache_is_true, expected_documents
+from tests.received import Received
 from tests.torture.answers import IDS, PATHS, Asking, Records
 from tests.torture.faults import ALONE, FAULTS
 from tests.torture.history import Clock, History
@@ -143,16 +145,13 @@ def read_binlog(stack: Stack, connection: Connection) -> Iterator[Transaction]:
     """Every transaction that MySQL has, from the first one on."""
     executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
     source = MySqlSource(stack.mysql.admin_url, READING_SERVER_ID)
-    stream, read = source.stream(EMPTY, None), EMPTY
-    stream.start()
-    try:
+    received, read = Received(), EMPTY
+    with contextlib.closing(source.stream(EMPTY, None)) as stream:
+        stream.start(received)
         while not read >= executed:
-            transaction = stream.get(10)
-            assert transaction is not None, f"the binlog ends before {executed - read}"
+            transaction = received.next()
             read = read.with_gtid(transaction.gtid)
             yield transaction
-    finally:
-        stream.close()
 
 
 def _judge(history: History, records: Records, outcome: Outcome) -> None:

@@ -1,0 +1,20 @@
+"""Waiting between attempts."""
+
+from __future__ import annotations
+
+import random
+
+
+class Backoff:
+    """Waits that double from 0.1 s to 5 s, with jitter, until something succeeds."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.failures = 0
+
+    def next_seconds(self) -> float:
+        self.failures += 1
+        return float(min(5.0, 0.1 * 2 ** min(self.failures - 1, 10)) * self.chance.uniform(0.5, 1.0))
+
+    def reset(self) -> None:
+        self.failures = 0

@@ -1,0 +1,144 @@
+"""`python -m perf lag`: how long after its commit in MySQL a reader shows a transaction, under a steady load."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pymysql
+
+from binlog_projector.changes import Transaction
+from binlog_projector.source import MySqlSource
+from ops.stack.progress import say
+from ops.stack.urls import mysql_arguments
+from ops.system import System
+from perf.dataset import USERS, load_posts
+from perf.projecting import wait_until_caught_up
+from tidemark.gtid import GtidSet
+
+POSTS = 2_000
+MARKED = 1  # the post whose body says which transaction it is of
+MARK_EVERY = 5  # transactions; the others are likes of other posts
+WARM_UP_SECONDS = 2.0
+SERVER_ID = 7399
+BODY = re.compile(rb'"body":"mark (\d+)"')
+
+
+def lag(seconds: float, rate: int, seed: int) -> dict[str, Any]:
+    """Raises StackError, RuntimeError."""
+    with System(os.environ) as system:
+        url = system.stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
+        load_posts(url, POSTS, seed)
+        wait_until_caught_up(system.stack)
+        source = MySqlSource(system.stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], SERVER_ID)
+        with source.session() as connection:
+            before = source.clock(connection).executed
+        written, shown = _run(system, url, seconds, rate)
+        committed = _commit_times(source, before, written)
+    waits = sorted(1e3 * (shown[mark] - committed[mark]) for mark in shown if mark in committed)
+    return {
+        "p50_ms": round(waits[len(waits) // 2], 2),
+        "p99_ms": round(waits[len(waits) * 99 // 100], 2),
+        "transactions_per_s": round(written / seconds),
+        "samples": len(waits),
+    }
+
+
+def _run(system: System, url: str, seconds: float, rate: int) -> tuple[int, dict[int, float]]:
+    """How many transactions were written, and when each mark was seen first."""
+    say(f"{rate} transactions per second for {seconds:.0f} s")
+    done = threading.Event()
+    writer = _Writer(url, rate, done)
+    thread = threading.Thread(target=writer.run)
+    thread.start()
+    try:
+        shown = _watch(system, time.monotonic() + seconds)
+    finally:
+        done.set()
+        thread.join()
+    return writer.count, shown
+
+
+class _Writer:
+    """Transactions of one row at a steady rate, on one connection."""
+
+    def __init__(self, url: str, rate: int, done: threading.Event) -> None:
+        self.url = url
+        self.rate = rate
+        self.done = done
+        self.count = 0
+
+    def run(self) -> None:
+        with pymysql.connect(**mysql_arguments(self.url), autocommit=True) as connection, connection.cursor() as cursor:
+            begun = time.monotonic()
+            while not self.done.is_set():
+                cursor.execute(*self._statement(self.count))
+                self.count += 1
+                self.done.wait(max(0.0, begun + self.count / self.rate - time.monotonic()))
+
+    def _statement(self, number: int) -> tuple[str, tuple[object, ...]]:
+        if number % MARK_EVERY == 0:
+            return "UPDATE posts SET body = %s WHERE id = %s", (f"mark {number}", MARKED)
+        post, user = MARKED + 1 + number % (POSTS - 1), number // POSTS % USERS + 1
+        return "INSERT INTO likes (post_id, user_id) VALUES (%s, %s)", (post, user)
+
+
+def _watch(system: System, until: float) -> dict[int, float]:
+    """Ask for the marked post again and again: mark -> when an answer first showed it, or a later one."""
+    shown: dict[int, float] = {}
+    last, warm = -MARK_EVERY, time.monotonic() + WARM_UP_SECONDS
+    with _connection(system) as connection:
+        headers = {"authorization": f"Bearer {system.token('perf-1')}"}
+        while time.monotonic() < until:
+            connection.request("GET", f"/post/{MARKED}", headers=headers)
+            found = BODY.search(connection.getresponse().read())
+            now, mark = time.time(), int(found[1]) if found else last
+            if time.monotonic() > warm:
+                shown |= dict.fromkeys(range(last + MARK_EVERY, mark + 1, MARK_EVERY), now)
+            last = mark
+    return shown
+
+
+@contextlib.contextmanager
+def _connection(system: System) -> Iterator[http.client.HTTPConnection]:
+    address = urlsplit(system.url("reader"))
+    with contextlib.closing(http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)) as connection:
+        yield connection
+
+
+class _Commits:
+    """Receives the binlog once more: mark -> when MySQL committed it (seconds since 1970)."""
+
+    def __init__(self) -> None:
+        self.times: dict[int, float] = {}
+        self.count = 0
+        self.failed: Exception | None = None
+
+    def add(self, transaction: Transaction) -> None:
+        self.count += 1
+        for change in transaction.changes:
+            if change.table == "posts" and change.after is not None:
+                self.times[int(change.after["body"].split()[1])] = transaction.immediate_commit_us / 1e6
+
+    def fail(self, error: Exception) -> None:
+        self.failed = error
+
+
+def _commit_times(source: MySqlSource, after: GtidSet, transactions: int) -> dict[int, float]:
+    say("reading the commit times from the binlog")
+    commits = _Commits()
+    with contextlib.closing(source.stream(after, None)) as stream:
+        stream.start(commits)
+        deadline = time.monotonic() + 120
+        while commits.count < transactions:
+            if commits.failed or time.monotonic() > deadline:
+                raise RuntimeError(f"read {commits.count} of {transactions} transactions: {commits.failed}")
+            time.sleep(0.05)
+    return commits.times
