@@ -18,6 +18,7 @@ from perf.compare.report import summary
 from perf.compare.run import compare
 from perf.decode import decode
 from perf.lag import lag
+from perf.performance import all_of_projector
 from perf.project import project
 from perf.read import read
 from perf.snapshot import snapshot
@@ -63,6 +64,16 @@ COMMANDS = {
         snapshot,
         "rows per second of the first fill",
         {"rows": (200_000, "in MySQL"), "seed": SEED},
+    ),
+    "all": Command(
+        all_of_projector,
+        "decode, project, lag and snapshot, and their table in docs/performance.md",
+        {
+            "transactions": (200_000, "in the binlog, or rows to copy"),
+            "seconds": (60, "of load"),
+            "rate": (500, "transactions per second"),
+            "seed": SEED,
+        },
     ),
     "compare": Command(
         compare,

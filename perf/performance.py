@@ -1,0 +1,54 @@
+"""`python -m perf all`: the projector's benchmarks one after the other, and their table in docs/performance.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ops.system import ROOT
+from perf.compare.machine import machine
+from perf.decode import decode
+from perf.lag import lag
+from perf.project import project
+from perf.snapshot import snapshot
+
+PAGE = ROOT / "docs" / "performance.md"
+PLACE = re.compile(r"(<!-- python -m perf all -->\n).*?(<!-- end -->)", re.DOTALL)
+Results = Mapping[str, Mapping[str, Any]]
+
+
+def all_of_projector(transactions: int, seconds: float, rate: int, seed: int) -> dict[str, Any]:
+    """Run them and write the page. Raises StackError, RuntimeError."""
+    found = {
+        "decode": decode(transactions, seed),
+        "project": project(transactions, seed),
+        "lag": lag(seconds, rate, seed),
+        "snapshot": snapshot(transactions, seed),
+    }
+    fill(PAGE, found, machine())
+    return found
+
+
+def fill(page: Path, found: Results, conditions: Mapping[str, str]) -> None:
+    """Put the table of results, and under which conditions they were measured, into its place on the page."""
+    section = f"{_table(found)}\n\n{_sentence(conditions)}\n"
+    page.write_text(PLACE.sub(lambda place: f"{place[1]}{section}{place[2]}", page.read_text()))
+
+
+def _table(found: Results) -> str:
+    rows = [
+        f"| `perf {command}` | `{name}` | {_text(value)} |"
+        for command, figures in found.items()
+        for name, value in figures.items()
+    ]
+    return "\n".join(["| command | figure | value |", "| --- | --- | ---: |", *rows])
+
+
+def _text(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _sentence(conditions: Mapping[str, str]) -> str:
+    return "Measured on " + "; ".join(f"{name}: {value}" for name, value in conditions.items()) + "."

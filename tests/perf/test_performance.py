@@ -1,0 +1,54 @@
+"""The projector's benchmarks check what they measured, and their table goes to its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+
+from perf.dataset import load_posts
+from perf.performance import PAGE, fill
+from perf.projecting import backlog_stack, counters_are_exact, projecting
+from perf.workload import add_single_rows
+from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID
+
+
+def test_counters_are_exact_only_if_every_one_of_them_is() -> None:
+    with backlog_stack() as stack, MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
+        url = stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
+        load_posts(url, 0, 7)
+        with projecting(stack) as running:
+            running.wait_until_caught_up()
+            add_single_rows(url, 500, 7)
+            running.wait_until_caught_up()
+        assert counters_are_exact(stack)
+        database = client["tidemark"]
+        serving = database[CONTROL].find_one({"_id": SERVING_ID})
+        assert serving is not None
+        posts, likes = (database[COLLECTIONS[name].in_build(serving["build"])] for name in ("posts", "likes"))
+        posts.update_one({"_id": 1}, {"$inc": {"like_count": 1}})
+        assert not counters_are_exact(stack)
+        posts.update_one({"_id": 1}, {"$inc": {"like_count": -1}})
+        assert counters_are_exact(stack)
+        likes.delete_one({})
+        assert not counters_are_exact(stack)
+
+
+def test_the_table_goes_to_its_place_and_nothing_else_of_the_page_changes(tmp_path: Path) -> None:
+    page = tmp_path / PAGE.name
+    page.write_text("before\n<!-- python -m perf all -->\nold\n<!-- end -->\nafter\n")
+    fill(page, {"project": {"ours_rows_per_s": 12345, "counters_exact": True}}, {"processor": "2 cores"})
+    assert page.read_text().splitlines() == [
+        "before",
+        "<!-- python -m perf all -->",
+        "| command | figure | value |",
+        "| --- | --- | ---: |",
+        "| `perf project` | `ours_rows_per_s` | 12,345 |",
+        "| `perf project` | `counters_exact` | True |",
+        "",
+        "Measured on processor: 2 cores.",
+        "<!-- end -->",
+        "after",
+    ]
+    assert PAGE.read_text().count("<!-- python -m perf all -->") == 1
