@@ -159,6 +159,11 @@ class DocumentStore:
             entries.append(JournalEntry(checkpoint, tuple(document["keys"])))
         return entries
 
+    def journal_size(self) -> int:
+        """How many batches the journal has, as MongoDB keeps count of it."""
+        with store_errors("the journal's size"):
+            return self.database[JOURNAL.in_build(self.build)].estimated_document_count()
+
     def batch_id(self, seq: int) -> str | None:
         """Under which id batch `seq` of this history was committed, if the journal still knows."""
         with store_errors("the journal"):

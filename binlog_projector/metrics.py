@@ -64,6 +64,8 @@ class ProjectorMetrics:
             "For how long MySQL keeps its binlog; 0: for ever",
             registry=registry,
         )
+        self.waiting = Gauge("tidemark_projector_waiting_bytes", "What waits for a stage", ["stage"], registry=registry)
+        self.journal = Gauge("tidemark_projector_journal_batches", "Batches in the journal", registry=registry)
         self.leader = Gauge("tidemark_projector_leader", "1 while this projector holds the lease", registry=registry)
         self.seq = Gauge("tidemark_projector_seq", "Last batch by stage", ["stage"], registry=registry)
         self._as_of_seconds = clock()

@@ -116,6 +116,8 @@ class Projector:
             contextlib.closing(batcher),
             CacheThread(stage, self.health, Backoff(self.chance)) as cache,
         ):
+            self.health.metrics.waiting.labels("mongodb").set_function(lambda: batcher.size)
+            self.health.metrics.waiting.labels("redis").set_function(lambda: cache.size)
             stream.start(batcher)
             steps = Steps(batcher, documents, cache, freshness, self.health)
             while not self.stopping.is_set():

@@ -58,6 +58,7 @@ class Steps:
         if as_of > self.documents.position.checkpoint.as_of and time.monotonic() >= self.mongodb_tick:
             with self.health.working("mongodb"):
                 self.documents.tick(as_of)
+                self.health.metrics.journal.set(self.documents.journal_size())
             self.mongodb_tick = time.monotonic() + MONGODB_TICK_SECONDS
         if as_of > self.ticked:
             self.cache.tick(self.documents.position.checkpoint.at(as_of))
