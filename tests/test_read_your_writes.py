@@ -93,7 +93,7 @@ def test_browsers_get_a_cookie_that_scripts_cannot_read(services: Services) -> N
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith(f"{COOKIE}={token_of(answer)};")
     assert {"HttpOnly", "Secure", "Path=/", "Max-Age=60", "SameSite=lax"} <= set(cookie.split("; "))
-    read = services.read("/post/1", headers={"cookie": f"{COOKIE}={token_of(answer)}"})
+    read = services.read("/post/1", headers={"cookie": f"{COOKIE}={token_of(answer)}", "prefer": "wait=2"})
     assert read.json()["body"] == "with a cookie"
     refused = services.read("/post/1", headers={"cookie": f"{COOKIE}=forged"})
     assert refused.status_code == 400

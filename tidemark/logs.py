@@ -18,6 +18,7 @@ def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] 
     """Send structlog's and the standard library's events of this process to `stream`; keep warnings in `troubles`."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _named(service),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         *([_keep(troubles)] if troubles is not None else []),
@@ -33,7 +34,6 @@ def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] 
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(service=service)
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render, final],
@@ -42,6 +42,16 @@ def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] 
     handler.setFormatter(formatter)
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
+
+
+def _named(service: str) -> Processor:
+    """In every thread: their contexts begin empty."""
+
+    def name(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["service"] = service
+        return event
+
+    return name
 
 
 def _keep(troubles: deque[Event]) -> Processor:
