@@ -81,8 +81,8 @@ class Stack:
 
         Raises ServerFailed, PortTaken, ProgramMissing, DownloadFailed; StackError when a stack is up in the folder.
         """
-        own = [server.identity for server in self.servers.values()]
-        if any(process not in own for process in StackState.read(self.directory).processes()):
+        own = {server.identity for server in self.servers.values()}
+        if {*StackState.read(self.directory).processes(), *launched_below(self.directory)} - own:
             raise StackError(f"a stack is up in {self.directory}: stop it first (python -m ops.stack down --dir ...)")
         with ExitStack() as undo:
             undo.callback(self.stop)

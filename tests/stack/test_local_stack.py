@@ -12,7 +12,6 @@ from redis import Redis
 
 from ops.stack import NotOurs, PortTaken, Stack, StackError
 from ops.stack.process import ProcessIdentity
-from ops.stack.state import StackState
 from ops.stack.urls import mysql_arguments
 from tests.stack.test_process import eventually
 
@@ -98,7 +97,16 @@ def test_a_folder_in_which_a_stack_is_up_is_not_taken_over(shared_stack: Stack) 
     with pytest.raises(StackError, match=f"a stack is up in {shared_stack.directory}"):
         Stack(shared_stack.directory).start()
     assert all(server.is_running() for server in shared_stack.servers.values())
-    assert len(StackState.read(shared_stack.directory).processes()) == 3
+
+
+def test_a_folder_whose_servers_were_all_started_again_is_not_taken_over(tmp_path: Path) -> None:
+    with Stack(tmp_path) as stack:
+        for server in stack.servers.values():
+            server.kill()
+            server.start()
+        with pytest.raises(StackError, match=f"a stack is up in {tmp_path}"):
+            Stack(tmp_path).start()
+        assert all(server.is_running() for server in stack.servers.values())
 
 
 def test_a_server_given_by_url_cannot_be_disturbed(shared_stack: Stack, tmp_path: Path) -> None:
