@@ -11,10 +11,11 @@ from perf.compare.aims import aims
 from perf.compare.charts import Point, Span, bars, legend, lines, number_text, over_time, percentile_lines
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 860px; margin: 2em auto; padding: 0 1em }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1000px; margin: 2em auto; padding: 0 1em }
 h1 { margin-bottom: 0 } h2 { margin-top: 2em; border-bottom: 1px solid #ddd } h3 { margin: 1.4em 0 0.2em }
 svg { width: 100%; height: auto } figure { margin: 0 } figcaption, .note { color: #555; font-size: 13px }
-table { border-collapse: collapse; font-size: 13px; margin: 0.5em 0 } td, th { padding: 3px 9px; text-align: right }
+table { border-collapse: collapse; font-size: 13px; margin: 0.5em 0 }
+table { display: block; overflow-x: auto } td, th { padding: 3px 9px; text-align: right }
 th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
 tr:nth-child(even) td { background: #f6f6f6 } .text td, .text th { text-align: left }
 .legend { margin: 0; font-size: 13px } .key { margin-right: 1.2em }
@@ -51,6 +52,7 @@ UNDER_WRITES = {
     "hit_ratio": "hit ratio",
     "checks": "reads checked",
     "stale": "stale",
+    "refused": "503",
     "left": "posts checked after",
     "left_stale": "left stale",
 }
@@ -162,8 +164,9 @@ def _tables(found: Mapping[str, Any]) -> Iterable[str]:
     yield _lanes_table({lane: figures["under_writes"] for lane, figures in lanes.items()}, UNDER_WRITES)
     yield (
         "<p class=note>Stale: a read that began after a write was acknowledged and did not show it. Tidemark's reads "
-        "carry the Consistency-Token of that write; the other lanes have nothing like it. Left stale: posts that were "
-        "still wrong one second after the last write, asked for without a token. SELECTs include the writes' own.</p>"
+        "carry the Consistency-Token of that write; the other lanes have nothing like it. 503: such a read was told "
+        "that the write is not there yet, and to ask again. Left stale: posts that were still wrong one second after "
+        "the last write, asked for without a token. SELECTs include the writes' own.</p>"
     )
     yield "<h3>Tidemark divided by each lane</h3>"
     ratios: Mapping[str, Mapping[str, Any]] = found["ratios"]

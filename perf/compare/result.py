@@ -84,7 +84,8 @@ def under_load(measured: Sequence[Measured]) -> Figures:
 def _stale(under: Sequence[Measured]) -> Figures:
     written = [each.written for each in under if each.written]
     seconds = sum(each.seconds for each in written)
-    counts = {name: sum(getattr(each, name) for each in written) for name in ("checks", "stale", "left", "left_stale")}
+    names = ("checks", "stale", "refused", "left", "left_stale")
+    counts = {name: sum(getattr(each, name) for each in written) for name in names}
     return {"writes_per_s": round(sum(each.writes for each in written) / max(0.001, seconds), 1), **counts}
 
 

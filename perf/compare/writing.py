@@ -41,12 +41,16 @@ class Book:
 
 @dataclass
 class Written:
-    """What became of it. `left_stale`: posts still wrong a second after the last write; their checks are `left`."""
+    """What became of it. `refused`: checks answered by 503, not yet, because the projector was too far behind.
+
+    `left_stale`: posts still wrong a second after the last write; their checks are `left`.
+    """
 
     writes: int = 0
     seconds: float = 0.0
     checks: int = 0
     stale: int = 0
+    refused: int = 0
     left: int = 0
     left_stale: int = 0
 
@@ -119,7 +123,7 @@ class _Writer:
     def look_again(self) -> None:
         for post in self._tokens:
             self.found.left += 1
-            self.found.left_stale += self._shown(post, {}) != self._book.likes[post]
+            self.found.left_stale += self._likes(post, *self._ask(post, {})) != self._book.likes[post]
 
     def _toggle(self, post: int, user: int) -> None:
         like = (post, user)
@@ -136,16 +140,22 @@ class _Writer:
 
     def _check(self, post: int) -> None:
         token, at = self._tokens.get(post, ("", 0.0))
-        recent = token and time.monotonic() - at < TOKEN_SECONDS
+        headers = {CONSISTENCY_TOKEN: token} if token and time.monotonic() - at < TOKEN_SECONDS else {}
+        status, body = self._ask(post, headers)
         self.found.checks += 1
-        self.found.stale += self._shown(post, {CONSISTENCY_TOKEN: token} if recent else {}) != self._book.likes[post]
+        if headers and status == 503:
+            self.found.refused += 1
+            return
+        self.found.stale += self._likes(post, status, body) != self._book.likes[post]
 
-    def _shown(self, post: int, headers: dict[str, str]) -> int:
+    def _ask(self, post: int, headers: dict[str, str]) -> tuple[int, bytes]:
         self._reads.request("GET", f"/post/{post}", headers={**self._reader, **headers})
         answer = self._reads.getresponse()
-        body = answer.read()
-        if answer.status != 200:
-            raise LoadFailed(f"{self._lane.name}: GET /post/{post} was answered {answer.status}")
+        return answer.status, answer.read()
+
+    def _likes(self, post: int, status: int, body: bytes) -> int:
+        if status != 200:
+            raise LoadFailed(f"{self._lane.name}: GET /post/{post} was answered {status}")
         likes: int = json.loads(body)["like_count"]
         return likes
 
