@@ -8,7 +8,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,9 +25,13 @@ from perf.dataset import USERS, load_posts
 from perf.projecting import wait_until_caught_up
 from tidemark.gtid import GtidSet
 
+Statement = tuple[str, tuple[object, ...]]
+
 POSTS = 2_000
 MARKED = 1  # the post whose body says which transaction it is of
 MARK_EVERY = 5  # transactions; the others are likes of other posts
+LIKING = 15  # connections; one more writes the marks, so that these are in order
+LOOK_SECONDS = 0.001  # between two questions: asking without a pause would take a core from what is measured
 WARM_UP_SECONDS = 2.0
 SERVER_ID = 7399
 BODY = re.compile(rb'"body":"mark (\d+)"')
@@ -55,45 +61,56 @@ def _run(system: System, url: str, seconds: float, rate: int) -> tuple[int, dict
     """How many transactions were written, and when each mark was seen first."""
     say(f"{rate} transactions per second for {seconds:.0f} s")
     done = threading.Event()
-    writer = _Writer(url, rate, done)
-    thread = threading.Thread(target=writer.run)
-    thread.start()
-    try:
-        shown = _watch(system, time.monotonic() + seconds)
-    finally:
-        done.set()
-        thread.join()
-    return writer.count, shown
+    lanes = [_Lane(url, rate / MARK_EVERY, _mark, done)]
+    lanes += [_Lane(url, rate * (1 - 1 / MARK_EVERY) / LIKING, _likes_of(lane), done) for lane in range(LIKING)]
+    with ThreadPoolExecutor(len(lanes)) as threads:
+        written = [threads.submit(lane.run) for lane in lanes]
+        try:
+            shown = _watch(system, time.monotonic() + seconds)
+        finally:
+            done.set()
+        return sum(lane.result() for lane in written), shown
 
 
-class _Writer:
-    """Transactions of one row at a steady rate, on one connection."""
+def _mark(number: int) -> Statement:
+    return "UPDATE posts SET body = %s WHERE id = %s", (f"mark {number}", MARKED)
 
-    def __init__(self, url: str, rate: int, done: threading.Event) -> None:
-        self.url = url
-        self.rate = rate
-        self.done = done
-        self.count = 0
 
-    def run(self) -> None:
+def _likes_of(lane: int) -> Callable[[int], Statement]:
+    """Each lane has its own likes; none is of the marked post."""
+
+    def like(number: int) -> Statement:
+        user, post = divmod(number * LIKING + lane, POSTS - 1)
+        return "INSERT INTO likes (post_id, user_id) VALUES (%s, %s)", (MARKED + 1 + post, user % USERS + 1)
+
+    return like
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """Transactions of one row at a steady rate, on one connection: one alone waits for the disk at each commit."""
+
+    url: str
+    rate: float
+    statement: Callable[[int], Statement]
+    done: threading.Event
+
+    def run(self) -> int:
+        """How many were committed until it was done."""
+        count = 0
         with pymysql.connect(**mysql_arguments(self.url), autocommit=True) as connection, connection.cursor() as cursor:
             begun = time.monotonic()
             while not self.done.is_set():
-                cursor.execute(*self._statement(self.count))
-                self.count += 1
-                self.done.wait(max(0.0, begun + self.count / self.rate - time.monotonic()))
-
-    def _statement(self, number: int) -> tuple[str, tuple[object, ...]]:
-        if number % MARK_EVERY == 0:
-            return "UPDATE posts SET body = %s WHERE id = %s", (f"mark {number}", MARKED)
-        post, user = MARKED + 1 + number % (POSTS - 1), number // POSTS % USERS + 1
-        return "INSERT INTO likes (post_id, user_id) VALUES (%s, %s)", (post, user)
+                cursor.execute(*self.statement(count))
+                count += 1
+                self.done.wait(max(0.0, begun + count / self.rate - time.monotonic()))
+        return count
 
 
 def _watch(system: System, until: float) -> dict[int, float]:
     """Ask for the marked post again and again: mark -> when an answer first showed it, or a later one."""
     shown: dict[int, float] = {}
-    last, warm = -MARK_EVERY, time.monotonic() + WARM_UP_SECONDS
+    last, warm = -1, time.monotonic() + WARM_UP_SECONDS
     with _connection(system) as connection:
         headers = {"authorization": f"Bearer {system.token('perf-1')}"}
         while time.monotonic() < until:
@@ -101,8 +118,9 @@ def _watch(system: System, until: float) -> dict[int, float]:
             found = BODY.search(connection.getresponse().read())
             now, mark = time.time(), int(found[1]) if found else last
             if time.monotonic() > warm:
-                shown |= dict.fromkeys(range(last + MARK_EVERY, mark + 1, MARK_EVERY), now)
+                shown |= dict.fromkeys(range(last + 1, mark + 1), now)
             last = mark
+            time.sleep(LOOK_SECONDS)
     return shown
 
 
