@@ -18,6 +18,7 @@ from perf.compare.report import summary
 from perf.compare.run import compare
 from perf.decode import decode
 from perf.lag import lag
+from perf.peers.run import peers
 from perf.performance import all_of_projector
 from perf.project import project
 from perf.read import read
@@ -64,6 +65,11 @@ COMMANDS = {
         snapshot,
         "rows per second of the first fill",
         {"rows": (200_000, "in MySQL"), "seed": SEED},
+    ),
+    "peers": Command(
+        peers,
+        "the same backlogs through Debezium's embedded engine (needs a JDK)",
+        {"rows": (200_000, "in each backlog; half as many updates"), "seed": SEED},
     ),
     "all": Command(
         all_of_projector,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pymysql
@@ -16,8 +17,8 @@ from binlog_projector.packets import Packets, connect_reader
 from binlog_projector.source import connection_settings, query_value
 from ops.stack import Stack
 from ops.stack.progress import say
-from perf.dataset import USERS
-from perf.workload import NOT_DURABLE, write_single_rows
+from perf.dataset import load_posts
+from perf.workload import NOT_DURABLE, add_single_rows
 from tidemark.gtid import GtidSet
 from writer.migrate import migrate
 from writer.schema import SCHEMA, TABLES
@@ -29,7 +30,7 @@ SERVER_ID, UUID = 7332, "5d1c1f0e-0000-4000-8000-000000000001"
 class Backlog:
     """So many rows are in the binlog behind `start`."""
 
-    settings: dict[str, Any]
+    url: str
     start: GtidSet
     rows: int
 
@@ -39,11 +40,16 @@ def decode(transactions: int, seed: int) -> dict[str, Any]:
     with Stack(mysql_options=NOT_DURABLE) as stack:
         urls = stack.environment()
         migrate(urls["TIDEMARK_MIGRATOR_MYSQL_URL"])
-        settings = connection_settings(urls["TIDEMARK_PROJECTOR_MYSQL_URL"])
-        with pymysql.connect(**settings) as connection:
-            start = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
-        write_single_rows(urls["TIDEMARK_WRITER_MYSQL_URL"], transactions, seed)
-        return measure(Backlog(settings, start, transactions + USERS))
+        url = urls["TIDEMARK_PROJECTOR_MYSQL_URL"]
+        load_posts(urls["TIDEMARK_WRITER_MYSQL_URL"], 0, seed)
+        start = executed(url)
+        add_single_rows(urls["TIDEMARK_WRITER_MYSQL_URL"], transactions, seed)
+        return measure(Backlog(url, start, transactions))
+
+
+def executed(url: str) -> GtidSet:
+    with pymysql.connect(**connection_settings(url)) as connection:
+        return GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
 
 
 def measure(backlog: Backlog) -> dict[str, Any]:
@@ -63,8 +69,7 @@ def measure(backlog: Backlog) -> dict[str, Any]:
 
 def our_loop(backlog: Backlog) -> int:
     """The projector's reader, as its source thread runs it."""
-    reader = TransactionReader(Packets(lambda: _dump(backlog)), SCHEMA, TABLES)
-    rows = 0
+    reader, rows = reader_of(backlog), 0
     while rows < backlog.rows:
         rows += sum(len(transaction.changes) for transaction in reader.read())
     reader.close()
@@ -89,13 +94,14 @@ def packet_loop(backlog: Backlog) -> int:
     return backlog.rows
 
 
-def _dump(backlog: Backlog) -> Any:
-    return connect_reader(pymysql.connect, dict(backlog.settings), SERVER_ID, UUID, backlog.start)
+def reader_of(backlog: Backlog) -> TransactionReader:
+    dump = partial(connect_reader, pymysql.connect, connection_settings(backlog.url), SERVER_ID, UUID, backlog.start)
+    return TransactionReader(Packets(dump), SCHEMA, TABLES)
 
 
 def _library(backlog: Backlog, **options: Any) -> Any:
     return BinLogStreamReader(
-        connection_settings=dict(backlog.settings),
+        connection_settings=connection_settings(backlog.url),
         server_id=SERVER_ID,
         auto_position=str(backlog.start),
         enable_logging=False,

@@ -13,7 +13,7 @@ from pymysql.constants.CLIENT import MULTI_STATEMENTS
 
 from ops.stack.progress import say
 from ops.stack.urls import mysql_arguments
-from perf.dataset import USERS, body, load_posts, sentence
+from perf.dataset import USERS, body, sentence
 
 LANES = 2  # connections; each has its own posts, so that no statement waits for another lane
 STATEMENTS = 250  # sent in one packet
@@ -86,25 +86,18 @@ class Lane:
         return self.chance.randint(1, USERS)
 
 
-def write_single_rows(url: str, transactions: int, seed: int) -> None:
-    """`transactions` rows, each in a transaction of its own, by USERS people who come first, in one transaction."""
-    load_posts(url, 0, seed)
-    add_single_rows(url, transactions, seed)
-
-
 def add_single_rows(url: str, transactions: int, seed: int) -> None:
-    """The same by people who are there already."""
+    """`transactions` rows, each in a transaction of its own, by people who are there already."""
     _write(url, transactions, seed, Lane.single_row)
 
 
-def write_many_rows(url: str, transactions: int, seed: int) -> None:
-    """`transactions` of ROWS_AT_ONCE rows each, by USERS people who come first, in one transaction."""
-    load_posts(url, 0, seed)
+def add_many_rows(url: str, transactions: int, seed: int) -> None:
+    """`transactions` of ROWS_AT_ONCE posts each, by people who are there already."""
     _write(url, transactions, seed, Lane.many_rows)
 
 
-def write_updates(url: str, transactions: int, seed: int, posts: int) -> None:
-    """`transactions` that update one row each of the first `posts` posts, which must be there (`load_posts`)."""
+def add_updates(url: str, transactions: int, seed: int, posts: int) -> None:
+    """`transactions` that update one row each of the first `posts` posts, which are there already."""
     _write(url, transactions, seed, partial(Lane.updates, posts=posts))
 
 

@@ -1,0 +1,1 @@
+"""The same backlog through other change-data-capture programs."""

@@ -1,0 +1,82 @@
+"""`python -m perf peers`: the same backlogs through Debezium's embedded engine and through ours, in one run."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ops.stack import Stack
+from ops.stack.progress import say
+from perf.dataset import load_posts
+from perf.decode import executed
+from perf.peers.debezium import Debezium
+from perf.peers.usage import Usage, used_by
+from perf.projecting import backlog_stack, projecting
+from perf.workload import ROWS_AT_ONCE, add_many_rows, add_single_rows, add_updates
+from perf.wrk import cpu_seconds
+
+POSTS = 20_000  # that are updated
+Fill = Callable[[str, int, int], None]  # URL, rows, seed
+
+
+def peers(rows: int, seed: int) -> dict[str, Any]:
+    """Raises StackError, RuntimeError."""
+    return {
+        **_compare("", add_single_rows, rows, seed),
+        **_compare("many_rows_", _many_rows, rows, seed),
+        **_compare("updates_", _updates, rows // 2, seed),
+    }
+
+
+def _many_rows(url: str, rows: int, seed: int) -> None:
+    add_many_rows(url, rows // ROWS_AT_ONCE, seed)
+
+
+def _updates(url: str, rows: int, seed: int) -> None:
+    add_updates(url, rows, seed, POSTS)
+
+
+def _compare(prefix: str, fill: Fill, rows: int, seed: int) -> dict[str, dict[str, float]]:
+    """Both are told where the binlog ends, then the backlog is written, then each reads it twice."""
+    say(f"{prefix}{rows} rows")
+    with backlog_stack() as stack, tempfile.TemporaryDirectory() as folder:
+        url = stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
+        load_posts(url, POSTS if fill is _updates else 0, seed)
+        with projecting(stack) as before:
+            before.wait_until_caught_up()
+        debezium = Debezium(stack, Path(folder))
+        debezium.prime()
+        start = executed(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"])
+        fill(url, rows, seed)
+        return {
+            f"{prefix}debezium": _figures("debezium", debezium.count(rows), debezium.into_mongodb(rows)),
+            f"{prefix}ours": _figures("ours", _count(stack, str(start), rows), _project(stack, rows)),
+        }
+
+
+def _count(stack: Stack, start: str, rows: int) -> Usage:
+    url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"]
+    return used_by([sys.executable, "-m", "perf.peers.ours", start, str(rows)], {"PEER_MYSQL_URL": url})
+
+
+def _project(stack: Stack, rows: int) -> Usage:
+    """Into MongoDB and Redis, with counters, journal, checkpoint and cache."""
+    with projecting(stack) as running:
+        done = running.wait_until_caught_up()
+        cpu_s = cpu_seconds(running.child.identity.pid)
+        return Usage(rows, done - running.logged("streaming"), round(cpu_s, 1), running.peak_rss_mib)
+
+
+def _figures(who: str, decoded: Usage, projected: Usage) -> dict[str, float]:
+    say(f"{who}: decodes {decoded.rows_per_s:,} rows/s, into MongoDB {projected.rows_per_s:,} rows/s")
+    return {
+        "decode_rows_per_s": decoded.rows_per_s,
+        "decode_cpu_s": decoded.cpu_s,
+        "decode_peak_rss_mib": decoded.peak_rss_mib,
+        "project_rows_per_s": projected.rows_per_s,
+        "cpu_s": projected.cpu_s,
+        "peak_rss_mib": projected.peak_rss_mib,
+    }

@@ -1,0 +1,36 @@
+"""`python -m perf decode` and `peers` measure what they say: every lane finds every row of the backlog."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from perf.__main__ import main
+from perf.peers.usage import used_by
+
+
+def test_decode_reads_the_whole_backlog_in_every_lane(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["decode", "--json", "--transactions", "900", "--seed", "3"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found.keys() == {"ours_rows_per_s", "library_rows_per_s", "packets_rows_per_s", "ours_to_library", "rows"}
+    assert found["rows"] == 900 and all(found.values())
+
+
+def test_a_process_is_measured_whole_and_its_failure_is_told() -> None:
+    work = "import time; m = 'x' * 50_000_000\nwhile time.process_time() < 0.3: pass"
+    busy = f'{work}\nprint(\'{{"rows": 5, "seconds": 2}}\')'
+    usage = used_by(["python3", "-c", busy], {})
+    assert (usage.rows_per_s, usage.cpu_s >= 0.3, 50 < usage.peak_rss_mib < 500) == (2, True, True)
+    with pytest.raises(RuntimeError, match=r"status 1.*no such thing"):
+        used_by(["python3", "-c", "import sys; sys.exit('no such thing')"], {})
+
+
+@pytest.mark.long
+def test_peers_read_the_same_backlogs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Needs a JDK; the first time it downloads Debezium, 200 MB."""
+    assert main(["peers", "--json", "--rows", "2000"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    names = {f"{backlog}{who}" for backlog in ("", "many_rows_", "updates_") for who in ("ours", "debezium")}
+    assert found.keys() == names
+    assert all(all(figures.values()) for figures in found.values()), found
