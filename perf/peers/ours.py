@@ -12,11 +12,10 @@ from tidemark.gtid import GtidSet
 
 
 def main(url: str, start: str, rows: int) -> None:
-    reader, found, first = reader_of(Backlog(url, GtidSet.parse(start), rows)), 0, 0.0
+    reader, found, began = reader_of(Backlog(url, GtidSet.parse(start), rows)), 0, time.perf_counter()
     while found < rows:
         found += sum(len(transaction.changes) for transaction in reader.read())
-        first = first or time.perf_counter()
-    print(json.dumps({"rows": found, "seconds": time.perf_counter() - first}))
+    print(json.dumps({"rows": found, "seconds": time.perf_counter() - began}))
     reader.close()
 
 
