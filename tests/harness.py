@@ -69,12 +69,13 @@ class Process:
     """One process of ours; its log is shown when it fails, and must not hold secrets."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.environment = dict(environment)
         self.expected_status = 0
         self.tells_everybody = "ops.run" in arguments  # prints a token, for whoever started it
         self.log = Path(tempfile.mkstemp(prefix="tidemark-", suffix=".log")[1])
         with self.log.open("w") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, *arguments], env=dict(environment), cwd=ROOT, stdout=output, stderr=output
+                [sys.executable, *arguments], env=self.environment, cwd=ROOT, stdout=output, stderr=output
             )
 
     def stop(self) -> int:
@@ -92,6 +93,9 @@ class Process:
     def tail(self) -> str:
         return "\n".join(self.log.read_text().splitlines()[-25:])
 
+    def assert_no_secrets_in_log(self) -> None:
+        assert self.tells_everybody or not (found := leaks(self.log.read_text(), self.environment)), found
+
 
 @contextlib.contextmanager
 def process(environment: Mapping[str, str], *arguments: str) -> Iterator[Process]:
@@ -102,7 +106,7 @@ def process(environment: Mapping[str, str], *arguments: str) -> Iterator[Process
         if started.popen.poll() is None:
             assert started.stop() == 0, started.tail()
         assert started.popen.poll() in (started.expected_status, -signal.SIGKILL), started.tail()
-        assert started.tells_everybody or not (found := leaks(started.log.read_text(), environment)), found
+        started.assert_no_secrets_in_log()
     except BaseException:
         print(started.tail(), file=sys.stderr)
         raise

@@ -47,7 +47,8 @@ def kill_projector(system: System, chance: random.Random) -> str:
     system.assert_projectors_run()
     system.projectors[at].kill()
     time.sleep(chance.uniform(0.1, 3))
-    system.projectors[at].log.unlink(missing_ok=True)
+    system.projectors[at].assert_no_secrets_in_log()
+    system.projectors[at].log.unlink()
     system.start_projector(at)
     return "projector"
 

@@ -125,4 +125,6 @@ def _environment(stack: Stack, links: dict[str, Switch]) -> dict[str, str]:
 def _stop(system: System) -> None:
     for projecting in system.projectors:
         projecting.kill()
-        projecting.log.unlink(missing_ok=True)
+    for projecting in system.projectors:
+        projecting.assert_no_secrets_in_log()
+        projecting.log.unlink()
