@@ -10,10 +10,15 @@ from urllib.parse import urlsplit
 import pymysql
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 
 from ops.stack import Stack
 from tests.secrecy import leaks
+
+# A busy machine is no defect, and no run depends on the one before.
+settings.register_profile("tidemark", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tidemark")
 
 AUTH = {
     "TIDEMARK_AUTH_ALGORITHM": "HS256",

@@ -41,8 +41,6 @@ def services_and_sql(shared_stack: Stack) -> Iterable[tuple[Stack, Services, Con
 @seed(20261123)
 @settings(
     max_examples=6,
-    deadline=None,
-    database=None,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )

@@ -21,7 +21,7 @@ from tests.authorizer.gateway import STAGE, token_event
 from tests.authorizer.jwks_server import nobody_listens
 
 GOOD = good_token()
-FUZZ = settings(max_examples=100, deadline=None, database=None)
+FUZZ = settings(max_examples=100)
 JSON = st.recursive(
     st.none()
     | st.booleans()

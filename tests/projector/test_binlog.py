@@ -77,7 +77,7 @@ def test_pieces_may_end_anywhere(sent: bytes) -> None:
     whole = list(drain(replay(sent)))
     assert [len(transaction.changes) for transaction in whole] == [1, 2, 2, 1, 0]
 
-    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=30, suppress_health_check=list(HealthCheck))
     @given(st.integers(1, 400))
     def check(piece: int) -> None:
         assert list(drain(replay(sent, piece))) == whole

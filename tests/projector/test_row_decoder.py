@@ -130,7 +130,7 @@ def test_every_value_is_the_one_that_select_gives(stack: Stack, null: str) -> No
     with admin_connection(stack) as connection:
         create_wide(connection, null)
 
-        @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+        @settings(max_examples=12, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
         @given(st.lists(values, min_size=2, max_size=6))
         def check(batch: list[tuple[Any, ...]]) -> None:
             start = executed(connection)

@@ -37,7 +37,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["$gt", "$where", "_id"]), inner),
     max_leaves=5,
 )
-QUICKLY = settings(max_examples=60, deadline=None, database=None, suppress_health_check=[*HealthCheck])
+QUICKLY = settings(max_examples=60, suppress_health_check=[*HealthCheck])
 
 
 @pytest.fixture(scope="module")

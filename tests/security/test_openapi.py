@@ -22,7 +22,7 @@ from tests.services import Services, running_services
 
 WRITER = schemathesis.openapi.from_dict(writer.openapi.document())
 READER = schemathesis.openapi.from_dict(reader.openapi.document())
-FEW = settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
+FEW = settings(max_examples=12, derandomize=True, suppress_health_check=[*HealthCheck])
 OPAQUE: list[Any] = [positive_data_acceptance]  # no schema says which cursors, tokens and keys there are
 
 
