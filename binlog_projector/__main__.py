@@ -9,8 +9,10 @@ import os
 import random
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -19,13 +21,17 @@ from binlog_projector import audit_command, cache, document_store
 from binlog_projector.checks import check_source
 from binlog_projector.console import console_routes
 from binlog_projector.control_store import ControlStore
+from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import ProjectorError, Stop
 from binlog_projector.failover import Servers
 from binlog_projector.findings import Finding
 from binlog_projector.health import Health
-from binlog_projector.lease import is_gone
+from binlog_projector.housekeeping import Housekeeping
+from binlog_projector.lease import Standby, is_gone
+from binlog_projector.lease_store import BUILDING
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.projector import Projector
+from binlog_projector.rebuild import Rebuild
 from binlog_projector.settings import AuditSettings, ProjectorSettings
 from binlog_projector.source import query_row
 from binlog_projector.vital_signs import VitalSigns
@@ -39,41 +45,74 @@ SWITCH_SECONDS = 0.0005  # the default of 5 ms would hold up every answer of Mon
 log = structlog.get_logger()
 
 
-def run(settings: ProjectorSettings, as_json: bool) -> int:
+def run(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     """Project until SIGTERM or SIGINT; then finish the batch under way. Exit status 1: an operator has to act."""
     log_settings(effective(settings))
     sys.setswitchinterval(SWITCH_SECONDS)
-    with _projector(settings) as projector:
-        health = projector.health
+    with _opened(settings) as opened:
+        projector, health = opened.projector(settings, options.rebuild_if_lost), opened.health
         signs = VitalSigns(health, settings.console_admin_urls, TROUBLES)
         admin = admin_app(health.metrics.registry, health.ready, console_routes(signs))
         with AdminThread(admin, settings.admin_bind), signs:
             return _run_until_stopped(projector)
 
 
-def rebuild(settings: ProjectorSettings, as_json: bool) -> int:
-    """Make the read model anew from a snapshot; readers are served from the old one until it is complete."""
-    with _projector(settings) as projector:
-        build = projector.rebuild()
+def rebuild(settings: ProjectorSettings, options: argparse.Namespace) -> int:
+    """Make the read model anew from MySQL and switch to it; projectors go on, readers use the old one meanwhile."""
+    with _opened(settings) as opened:
+        build = opened.rebuild(settings).run(Standby(opened.control.lease, asks=True).leadership(opened.stopping))
     if build is None:
+        print("interrupted: nothing has changed", file=sys.stderr)
         return 1
-    _print({"build": build}, as_json, [f"build {build} serves; start the projector to go on from it"])
+    _print({"build": build}, options.json, [f"build {build} serves"])
     return 0
 
 
+@dataclass(frozen=True)
+class Opened:
+    """Clients of all three stores, and what tells us to stop."""
+
+    servers: Servers
+    control: ControlStore
+    building: ControlStore
+    cache_client: cache.Client
+    health: Health = field(default_factory=lambda: Health(ProjectorMetrics()))
+    chance: random.Random = field(default_factory=random.Random)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def open_cache(self, documents: DocumentStore) -> cache.CacheStage:
+        return cache.CacheStage(self.cache_client, documents, self.health.metrics, self.chance)
+
+    def projector(self, settings: ProjectorSettings, rebuild_if_lost: bool) -> Projector:
+        return Projector(
+            self.servers,
+            self.control,
+            self.open_cache,
+            Housekeeping(self.building, settings.former_build_minutes * 60),
+            self.health,
+            self.chance,
+            self.stopping,
+            self.rebuild(settings) if rebuild_if_lost else None,
+        )
+
+    def rebuild(self, settings: ProjectorSettings) -> Rebuild:
+        """With an id of its own among MySQL's replicas: a projector may be connected."""
+        servers = Servers.of(settings.mysql_url, settings.server_id + 1, settings.retention_hours)
+        return Rebuild(servers, self.control, self.building, self.open_cache, self.chance, self.stopping)
+
+
 @contextlib.contextmanager
-def _projector(settings: ProjectorSettings) -> Iterator[Projector]:
+def _opened(settings: ProjectorSettings) -> Iterator[Opened]:
     with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
-        projector = Projector(
+        opened = Opened(
             _servers(settings),
             ControlStore(client, settings.journal_hours),
+            ControlStore(client, settings.journal_hours, BUILDING),
             cache_client,
-            Health(ProjectorMetrics()),
-            random.Random(),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: projector.stopping.set())
-        yield projector
+            signal.signal(number, lambda *_: opened.stopping.set())
+        yield opened
 
 
 def _servers(settings: ProjectorSettings) -> Servers:
@@ -90,16 +129,16 @@ def _run_until_stopped(projector: Projector) -> int:
     return 0
 
 
-def status(settings: ProjectorSettings, as_json: bool) -> int:
+def status(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     """Where each stage is; exit status 1 if nobody leads."""
     with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
         found = _status(settings, ControlStore(client, settings.journal_hours), cache_client)
-    _print(found, as_json, [f"{name:18} {value}" for name, value in found.items()])
+    _print(found, options.json, [f"{name:18} {value}" for name, value in found.items()])
     return 0 if found["leader"] else 1
 
 
 def _status(settings: ProjectorSettings, control: ControlStore, cache_client: cache.Client) -> dict[str, Any]:
-    lease, position = control.lease(), control.position()
+    lease, position = control.lease.read(), control.position()
     watermark = cache.read_watermark(cache_client)
     with contextlib.closing(_servers(settings).connect()) as connection:
         executed = GtidSet.parse(query_row(connection, "SELECT @@global.gtid_executed")[0])
@@ -120,14 +159,14 @@ def _status(settings: ProjectorSettings, control: ControlStore, cache_client: ca
     }
 
 
-def check(settings: ProjectorSettings, as_json: bool) -> int:
+def check(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     """Every start check; exit status 1 if one failed."""
     sources = _servers(settings).sources
     checks = [each for source in sources for each in check_source(source, settings.retention_hours)]
     with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
         checks += [document_store.check_replica_set(client), cache.check_eviction(cache_client)]
     ok = all(one.ok for one in checks)
-    _print({"ok": ok, "checks": [one.as_json() for one in checks]}, as_json, [_line(one) for one in checks])
+    _print({"ok": ok, "checks": [one.as_json() for one in checks]}, options.json, [_line(one) for one in checks])
     return 0 if ok else 1
 
 
@@ -149,13 +188,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=(command.__doc__ or "").split(";")[0])
         added.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+        if command is run:
+            added.add_argument(
+                "--rebuild-if-lost",
+                action="store_true",
+                help="make the read model anew when MySQL cannot continue from its position, without asking",
+            )
     audit_command.add_to(commands)
     options = parser.parse_args(arguments)
     configure("projector", troubles=TROUBLES)
     try:
         if options.command == "audit":
             return audit_command.run(load(AuditSettings, os.environ), options)
-        return COMMANDS[options.command](load(ProjectorSettings, os.environ), options.json)
+        return COMMANDS[options.command](load(ProjectorSettings, os.environ), options)
     except (SettingError, ProjectorError, AddressUnavailable) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

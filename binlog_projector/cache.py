@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import redis
@@ -268,3 +268,6 @@ class CacheStage:
         self.watermark = None
         self.metrics.errors.labels("cache").inc()
         log.warning("cache unavailable", error=str(error))
+
+
+OpenCache = Callable[[DocumentStore], CacheStage]

@@ -1,91 +1,74 @@
-"""MongoDB's control collection: who leads (the lease), which builds exist, and opening one of them for writing."""
+"""MongoDB's control collection: which builds exist, which one serves, and opening one of them for writing."""
 
 from __future__ import annotations
 
-import contextlib
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pymongo import IndexModel, MongoClient, ReturnDocument
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import OperationFailure
 
 from binlog_projector.batch import Batch
-from binlog_projector.document_store import BsonDocument, DocumentStore, allocate, store_errors
-from binlog_projector.errors import StandDown
+from binlog_projector.document_store import (
+    DROPPED,
+    SNAPSHOT,
+    STREAMING,
+    BsonDocument,
+    DocumentStore,
+    allocate,
+    store_errors,
+)
+from binlog_projector.errors import NotEnoughDisk, StandDown
+from binlog_projector.lease_store import LEADING, LeaseStore
 from binlog_projector.position import Position
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, checkpoint_id
 
 NAMESPACE_EXISTS = 48
+NOBODY = 2**62  # an epoch that no leader reaches
 LONG_AGO = "1970-01-01T00:00:00.000000Z"
 
 
 @dataclass(frozen=True)
-class LeaseRecord:
-    """The lease as stored. `epoch` changes only at a takeover, `renewals` while the holder lives."""
+class Needs:
+    """What one more build takes: as much disk as the one that serves, and as much time per row as that one took."""
 
-    epoch: int
-    renewals: int
-    holder: Mapping[str, Any]
-    released: bool
+    rows: int
+    seconds: float
+    disk_bytes: int
+    free_bytes: int  # on MongoDB's disk
+
+    def demand(self) -> None:
+        """Raises NotEnoughDisk."""
+        if self.free_bytes < self.disk_bytes:
+            raise NotEnoughDisk(
+                f"a second build needs about {self.disk_bytes >> 20} MiB of MongoDB's disk, "
+                f"and {self.free_bytes >> 20} MiB are left: make room"
+            )
 
 
 class ControlStore:
     """Reads and compare-and-sets of the control collection. Raises StoreUnavailable."""
 
-    def __init__(self, client: MongoClient[BsonDocument], journal_hours: int) -> None:
+    def __init__(self, client: MongoClient[BsonDocument], journal_hours: int, lease: str = LEADING) -> None:
         self.client = client
         self.journal_hours = journal_hours
+        self.lease = LeaseStore(client, lease)  # builds are written in its session
         self.database = client.get_default_database("tidemark")
         self.control = self.database[CONTROL]
-        self.session = client.start_session()
-
-    def lease(self) -> LeaseRecord | None:
-        with store_errors("the lease"):
-            document = self.control.find_one({"_id": "lease"})
-        if document is None:
-            return None
-        return LeaseRecord(document["epoch"], document["renewals"], document["holder"], document["released"])
-
-    def take_lease(self, seen: LeaseRecord | None, holder: Mapping[str, Any]) -> int | None:
-        """The new epoch, or None if the lease is no longer as `seen`.
-
-        First the old holder's session is killed: its open transaction would hold the checkpoint for up to 90 s.
-        """
-        self.session = self.client.start_session()
-        taken = {"holder": dict(holder), "session": self.session.session_id["id"], "renewals": 0, "released": False}
-        with store_errors("the lease"):
-            if seen is None:
-                return self._first_lease(taken)
-            self._kill_session()
-            document = self.control.find_one_and_update(
-                {"_id": "lease", "epoch": seen.epoch, "renewals": seen.renewals},
-                {"$set": {**taken, "epoch": seen.epoch + 1}},
-                return_document=ReturnDocument.AFTER,
-            )
-            return document["epoch"] if document else None
-
-    def renew_lease(self, epoch: int) -> bool:
-        with store_errors("the lease"):
-            renewed = self.control.update_one({"_id": "lease", "epoch": epoch}, {"$inc": {"renewals": 1}})
-        return bool(renewed.matched_count)
-
-    def release_lease(self, epoch: int) -> None:
-        with store_errors("the lease"):
-            self.control.update_one({"_id": "lease", "epoch": epoch}, {"$set": {"released": True}})
 
     def open_serving(self, epoch: int) -> DocumentStore | None:
         """The build that serves, fenced for `epoch`; None if there is none yet. Raises StandDown."""
         with store_errors("the serving build"):
             serving = self.control.find_one({"_id": SERVING_ID})
-        return self._open(serving["build"], epoch) if serving else None
+        return self.open_build(serving["build"], epoch) if serving else None
 
     def create_build(self, epoch: int) -> DocumentStore:
-        """A new, empty build; what earlier attempts left unfinished is dropped."""
+        """A new, empty build; what earlier attempts left unfinished is dropped.
+
+        While it is filled beside one that serves its `epoch` is 0: whoever leads may claim it.
+        """
+        self.drop_unfinished()
         with store_errors("a new build"):
-            for document in list(self.control.find({"state": "snapshot"})):
-                self._drop(document["build"])
             former = self.position()
             seq = former.checkpoint.seq if former else 0  # it goes on: no version means two things
             build = allocate(self.control, "build")
@@ -98,18 +81,57 @@ class ControlStore:
                 "gtid_set": "",
             }
             self.control.insert_one(
-                {"_id": checkpoint_id(build), **checkpoint, "epoch": epoch, "last": None, "state": "snapshot"}
+                {"_id": checkpoint_id(build), **checkpoint, "epoch": epoch, "last": None, "state": SNAPSHOT}
             )
-        return self._open(build, epoch)
+        return self.open_build(build, epoch)
 
-    def drop_former(self, serving: int) -> list[int]:
-        """Drop the builds before the one that served until `serving` took over; readers may still be in that one."""
-        with store_errors("former builds"):
-            builds = sorted(document["build"] for document in self.control.find({"state": "streaming"}))
-            former = [build for build in builds if build < serving][:-1]
-            for build in former:
-                self._drop(build)
-        return former
+    def unfinished(self) -> list[int]:
+        """Builds that have never served: one may be under way, what else there is was left behind."""
+        return self._builds({"state": {"$in": [SNAPSHOT, DROPPED]}})
+
+    def drop_unfinished(self, *builds: int) -> list[int]:
+        """Those among `builds`, or all; for the holder of the lease under which builds are made."""
+        unfinished = [build for build in self.unfinished() if build in builds or not builds]
+        return [build for build in unfinished if self._drop(build, {"state": {"$ne": STREAMING}})]
+
+    def drop_retired(self, grace_seconds: float) -> list[int]:
+        """Drop the builds that ceased to serve so long ago, by MongoDB's clock: nobody is in them any more."""
+        age = {"$subtract": ["$$NOW", "$retired_at"]}
+        retired = {"retired_at": {"$exists": True}}
+        builds = self._builds({**retired, "$expr": {"$gte": [age, grace_seconds * 1000]}})
+        return [build for build in builds if self._drop(build, retired)]
+
+    def _builds(self, query: BsonDocument) -> list[int]:
+        with store_errors("the builds"):
+            return sorted(document["build"] for document in self.control.find({"build": {"$exists": True}, **query}))
+
+    def _drop(self, build: int, condition: BsonDocument) -> bool:
+        """Only under `condition`, which a switch to this build ends. First it is fenced: who still writes to it stands
+        down. Its checkpoint goes last, so that what was interrupted is found again."""
+        with store_errors("dropping a build"):
+            claimed = {"$set": {"state": DROPPED, "epoch": NOBODY}}
+            if not self.control.update_one({"_id": checkpoint_id(build), **condition}, claimed).matched_count:
+                return False
+            for collection in (*COLLECTIONS.values(), JOURNAL):
+                self.database.drop_collection(collection.in_build(build))
+            self.control.delete_one({"_id": checkpoint_id(build)})
+        return True
+
+    def needs(self, build: int) -> Needs:
+        """What another build beside `build` will need."""
+        with store_errors("the size of the read model"):
+            names = [collection.in_build(build) for collection in COLLECTIONS.values()]
+            sizes = [self.database.command("collStats", name) for name in names]
+            disk = self.database.command("dbStats")
+            copied = (self.control.find_one({"_id": checkpoint_id(build)}) or {}).get("copied")
+        rows = sum(size["count"] for size in sizes)
+        rate = copied["seconds"] / max(1, copied["rows"]) if copied else 0.0
+        return Needs(
+            rows,
+            rows * rate,
+            sum(size["storageSize"] + size["totalIndexSize"] for size in sizes),
+            int(disk["fsTotalSize"] - disk["fsUsedSize"]),
+        )
 
     def position(self) -> Position | None:
         """Where the serving build is, for `status`: read, not fenced."""
@@ -123,7 +145,7 @@ class ControlStore:
             serving = self.control.find_one({"_id": SERVING_ID})
         return serving["epoch"] if serving else None
 
-    def _open(self, build: int, epoch: int) -> DocumentStore:
+    def open_build(self, build: int, epoch: int) -> DocumentStore:
         """Claim the checkpoint for this lease epoch: from here on no older leader can commit.
 
         A new leader begins with an empty batch: Redis then refuses what an older one still has in hand, ticks too.
@@ -137,21 +159,10 @@ class ControlStore:
         if document is None:
             raise StandDown(f"the checkpoint of build {build} is gone or belongs to a newer leader")
         position = replace(Position.decode(document), epoch=epoch)
-        documents = DocumentStore(self.client, self.session, position)
+        documents = DocumentStore(self.client, self.lease.session, position)
         if document["epoch"] != epoch:
             documents.commit(Batch(position.gtid_set), position.checkpoint.as_of)
         return documents
-
-    def _first_lease(self, taken: Mapping[str, Any]) -> int | None:
-        with contextlib.suppress(DuplicateKeyError):
-            self.control.insert_one({"_id": "lease", **taken, "epoch": 1})
-            return 1
-        return None
-
-    def _kill_session(self) -> None:
-        document = self.control.find_one({"_id": "lease"})
-        if document is not None:
-            self.database.command({"killSessions": [{"id": document["session"]}]})
 
     def _create_collections(self, build: int) -> None:
         for collection in COLLECTIONS.values():
@@ -169,8 +180,3 @@ class ControlStore:
         except OperationFailure as error:
             if error.code != NAMESPACE_EXISTS:
                 raise
-
-    def _drop(self, build: int) -> None:
-        self.control.delete_one({"_id": checkpoint_id(build)})
-        for collection in (*COLLECTIONS.values(), JOURNAL):
-            self.database.drop_collection(collection.in_build(build))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -33,6 +33,7 @@ BsonDocument = dict[str, Any]
 TRANSACTION_ATTEMPTS = 5
 WRITES_PER_COMMAND = 4_000  # of at most 8 KiB each: a message may have 48 MB
 DUPLICATE_KEY = 11000
+SNAPSHOT, STREAMING, DROPPED = "snapshot", "streaming", "dropped"  # states of a build; it serves when it is streaming
 TRANSIENT, UNKNOWN = "TransientTransactionError", "UnknownTransactionCommitResult"
 
 
@@ -96,15 +97,31 @@ class DocumentStore:
         following = self._following("", self.position.checkpoint.as_of)
         self._transact(following, None, partial(self._write_documents, batch, following.seq))
 
-    def finish_snapshot(self, gtid_set: GtidSet, as_of: str, anchor: Anchor | None) -> None:
-        """The build is complete as of `gtid_set`: it serves from now on, with an empty cache."""
+    def finish_snapshot(
+        self, gtid_set: GtidSet, as_of: str, anchor: Anchor | None, copied: Mapping[str, float]
+    ) -> None:
+        """The build is complete as of `gtid_set`; `copied`: how many `rows` in how many `seconds`."""
         following = self._following(str(gtid_set), as_of)
+        self._transact(following, anchor, lambda *, insert: None, copied=dict(copied))
+
+    def serve(self, former: Position | None, as_of: str) -> None:
+        """This build serves from now on, with an empty cache, and `former` is over: one transaction.
+
+        Its number goes on behind both of theirs: no version means two things. Raises StandDown if `former` is not where
+        its leader has left it: then this is not the leader.
+        """
+        mine, ended = self.position.checkpoint, former.checkpoint if former else None
+        following = replace(
+            self._following(mine.gtid_set, as_of), seq=1 + max(mine.seq, ended.seq if ended else mine.seq)
+        )
 
         def write(*, insert: bool) -> None:
+            if former is not None:
+                self._retire(former)
             self._write_journal(JournalEntry(following, ()))
             self._allocate_cache_epoch()
 
-        self._transact(following, anchor, write, state="streaming")
+        self._transact(following, self.position.anchor, write, state=STREAMING)
 
     def new_cache_epoch(self) -> Serving:
         """Name a cache that nobody has ever filled; only the lease holder of the serving build can."""
@@ -173,15 +190,15 @@ class DocumentStore:
     def _following(self, gtid_set: str, as_of: str) -> Checkpoint:
         return Checkpoint(self.build, self.position.checkpoint.seq + 1, secrets.token_hex(8), as_of, gtid_set)
 
+    def _retire(self, former: Position) -> None:
+        """Claimed under our own epoch and unchanged since: nobody has committed to it, and nobody else can."""
+        retired = {"$currentDate": {"retired_at": True}}
+        if not self.database[CONTROL].update_one(_exactly(former), retired, session=self.session).matched_count:
+            raise StandDown(f"another projector writes build {former.checkpoint.build}: it has taken over")
+
     def _mine(self) -> BsonDocument:
         """The compare of the compare-and-set: it fails for an old leader, and after a commit that was not ours."""
-        checkpoint = self.position.checkpoint
-        return {
-            "_id": checkpoint_id(self.build),
-            "epoch": self.position.epoch,
-            "seq": checkpoint.seq,
-            "batch_id": checkpoint.batch_id,
-        }
+        return _exactly(self.position)
 
     def _transact(self, following: Checkpoint, anchor: Anchor | None, write: Write, **state: Any) -> None:
         """Run `write` and move the checkpoint to `following` in one transaction."""
@@ -281,6 +298,12 @@ class DocumentStore:
 
     def _collection(self, name: str) -> MongoCollection[BsonDocument]:
         return self.database[COLLECTIONS[name].in_build(self.build)]
+
+
+def _exactly(position: Position) -> BsonDocument:
+    checkpoint = position.checkpoint
+    names = {"epoch": position.epoch, "seq": checkpoint.seq, "batch_id": checkpoint.batch_id}
+    return {"_id": checkpoint_id(checkpoint.build), **names}
 
 
 def allocate(control: MongoCollection[BsonDocument], name: str, session: ClientSession | None = None) -> int:

@@ -59,6 +59,14 @@ class PositionLost(Stop):
     """The source cannot continue from the checkpoint: its history is purged, lost or forked; rebuild."""
 
 
+class NotEnoughDisk(Stop):
+    """A second build beside the one that serves would fill MongoDB's disk."""
+
+
+class NothingServes(Stop):
+    """There is nothing to rebuild: `run` makes the first build."""
+
+
 class UnsupportedEvent(Stop):
     """The binlog holds something that cannot be projected truthfully."""
 

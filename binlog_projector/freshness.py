@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -14,6 +14,7 @@ from tidemark.gtid import GtidSet
 
 INTERVAL_SECONDS = 0.1
 MAX_PENDING = 600
+CAUGHT_UP = timedelta(seconds=2)
 log = structlog.get_logger()
 
 
@@ -24,10 +25,12 @@ class Freshness:
         self.latest = as_of
         self.pending: deque[Clock] = deque()
         self.lock = threading.Lock()
+        self.observed = False
         self.demoted: SourceDemoted | None = None
 
     def observe(self, clock: Clock) -> None:
         with self.lock:
+            self.observed = True
             if self.pending and self.pending[-1].executed == clock.executed:
                 self.pending.pop()
             elif len(self.pending) >= MAX_PENDING:
@@ -43,6 +46,13 @@ class Freshness:
                 self.latest = max(self.latest, timestamp(self.pending.popleft().now))
         return self.latest
 
+    def is_caught_up(self, applied: GtidSet) -> bool:
+        """Whether little of what MySQL had committed when it was asked last is missing."""
+        self.as_of(applied)
+        with self.lock:
+            waited = self.pending[-1].now - self.pending[0].now if self.pending else timedelta(0)
+            return self.observed and waited < CAUGHT_UP
+
 
 class ClockThread:
     """Reads MySQL's clock ten times a second on a connection of its own."""
@@ -54,6 +64,7 @@ class ClockThread:
         self.thread = threading.Thread(target=self._run, name="clock", daemon=True)
 
     def __enter__(self) -> ClockThread:
+        self.freshness.demoted = None  # that was another server
         self.thread.start()
         return self
 

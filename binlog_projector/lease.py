@@ -7,14 +7,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from binlog_projector.control_store import ControlStore, LeaseRecord
 from binlog_projector.errors import StoreUnavailable
+from binlog_projector.lease_store import LeaseRecord, LeaseStore
 
 RENEW_SECONDS = 1.5
 DEAD_AFTER_SECONDS = 6.0
@@ -22,38 +23,60 @@ LOOK_SECONDS = 0.25
 log = structlog.get_logger()
 
 
-class Standby:
-    """Waits for the lease, judging the holder by its renewals and our own monotonic clock only."""
+@dataclass(frozen=True)
+class Lease:
+    """A lease that is ours, as long as it is renewed; `wanted` once somebody asks for it."""
 
-    def __init__(self, control: ControlStore, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.control = control
+    epoch: int
+    wanted: threading.Event
+
+
+class Standby:
+    """Waits for a lease, judging the holder by its renewals and our own monotonic clock only.
+
+    One that `asks` has the holder release it; the other standbys leave it to that one then.
+    """
+
+    def __init__(
+        self, store: LeaseStore, *, asks: bool = False, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.store = store
+        self.asks = asks
         self.monotonic = monotonic
+        self.me = identity(os.getpid())
         self.seen: LeaseRecord | None = None
         self.since = 0.0
 
     @contextlib.contextmanager
-    def leadership(self, stopping: threading.Event) -> Iterator[int | None]:
-        """The epoch once the lease is ours (None if we were stopped first); renewed until the end, then released."""
+    def leadership(self, *stopping: threading.Event) -> Iterator[Lease | None]:
+        """The lease once it is ours (None if we were stopped first); renewed until the end, then released."""
         epoch = self._wait(stopping)
         if epoch is None:
             yield None
             return
-        log.info("lease taken", epoch=epoch)
-        with _renewed(self.control, epoch):
-            yield epoch
+        log.info("lease taken", lease=self.store.name, epoch=epoch)
+        with _renewed(self.store, Lease(epoch, threading.Event())) as lease:
+            yield lease
 
-    def _wait(self, stopping: threading.Event) -> int | None:
-        while not stopping.is_set():
-            record = self.control.lease()
+    def _wait(self, stopping: Sequence[threading.Event]) -> int | None:
+        record = None
+        while not any(event.is_set() for event in stopping):
+            record = self.store.read()
             if record is None or self._is_free(record):
-                epoch = self.control.take_lease(record, identity(os.getpid()))
+                epoch = self.store.take(record, self.me)
                 if epoch is not None:
                     return epoch
-            stopping.wait(LOOK_SECONDS)
+            elif self.asks and record.wanted_by != self.me:
+                self.store.ask(record.epoch, self.me)
+            stopping[0].wait(LOOK_SECONDS)
+        if self.asks and record is not None:
+            self.store.ask(record.epoch, None)
         return None
 
     def _is_free(self, record: LeaseRecord) -> bool:
-        if record.released or is_gone(record.holder):
+        asker = record.wanted_by
+        reserved = asker is not None and asker != self.me and not is_gone(asker)
+        if (record.released and not reserved) or is_gone(record.holder):
             return True
         if record != self.seen:
             self.seen, self.since = record, self.monotonic()
@@ -62,27 +85,30 @@ class Standby:
 
 
 @contextlib.contextmanager
-def _renewed(control: ControlStore, epoch: int) -> Iterator[None]:
+def _renewed(store: LeaseStore, lease: Lease) -> Iterator[Lease]:
     done = threading.Event()
 
     def renew() -> None:
         while not done.wait(RENEW_SECONDS):
             try:
-                if not control.renew_lease(epoch):
-                    log.warning("lease lost", epoch=epoch)
+                record = store.renew(lease.epoch)
+                if record is None:
+                    log.warning("lease lost", lease=store.name, epoch=lease.epoch)
                     return
+                if record.wanted_by is not None:
+                    lease.wanted.set()
             except StoreUnavailable as error:
                 log.warning("lease not renewed", error=str(error))
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        yield lease
     finally:
         done.set()
         thread.join(timeout=5)
         with contextlib.suppress(StoreUnavailable):
-            control.release_lease(epoch)
+            store.release(lease.epoch)
 
 
 def identity(pid: int) -> dict[str, Any]:

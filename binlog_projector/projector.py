@@ -15,16 +15,18 @@ import structlog
 
 from binlog_projector.backoff import Backoff
 from binlog_projector.batcher import Batcher
-from binlog_projector.cache import CacheStage, Client
+from binlog_projector.cache import OpenCache
 from binlog_projector.cache_thread import CacheThread
 from binlog_projector.control_store import ControlStore
 from binlog_projector.document_store import DocumentStore
-from binlog_projector.errors import CacheUnavailable, Retry, StandDown
+from binlog_projector.errors import PositionLost, Retry, StandDown
 from binlog_projector.failover import Servers
 from binlog_projector.freshness import ClockThread, Freshness
 from binlog_projector.health import Health
-from binlog_projector.lease import Standby
+from binlog_projector.housekeeping import Housekeeping
+from binlog_projector.lease import Lease, Standby
 from binlog_projector.projections import project
+from binlog_projector.rebuild import Rebuild
 from binlog_projector.snapshot import take_snapshot
 from binlog_projector.source import Stream
 from binlog_projector.steps import Steps
@@ -39,25 +41,30 @@ class Projector:
         self,
         servers: Servers,
         control: ControlStore,
-        cache_client: Client,
+        open_cache: OpenCache,
+        housekeeping: Housekeeping,
         health: Health,
         chance: random.Random,
+        stopping: threading.Event,
+        rebuild_if_lost: Rebuild | None = None,
     ) -> None:
         self.servers = servers
         self.control = control
-        self.cache_client = cache_client
+        self.open_cache = open_cache
+        self.housekeeping = housekeeping
         self.health = health
         self.chance = chance
         self.backoff = Backoff(chance)
-        self.stopping = threading.Event()
+        self.stopping = stopping
+        self.rebuild_if_lost = rebuild_if_lost
 
     def run(self) -> None:
         """Until `stopping` is set. Raises Stop when an operator has to act."""
         while not self.stopping.is_set():
             try:
-                with Standby(self.control).leadership(self.stopping) as epoch:
-                    if epoch is not None:
-                        self._lead(epoch)
+                with Standby(self.control.lease).leadership(self.stopping) as lease:
+                    if lease is not None:
+                        self._lead(lease)
             except Retry as error:
                 self._pause(error)
             except StandDown as error:
@@ -65,33 +72,28 @@ class Projector:
             finally:
                 self.health.led(None)
 
-    def rebuild(self) -> int | None:
-        """Make a new build from a new snapshot and let it serve; returns its number, None if it was stopped first.
-
-        It needs the lease, so it waits for a running projector to stop. Readers are served from the old build until the
-        new one is complete. Raises Stop, Retry and StandDown; then nothing has changed for readers.
-        """
-        log.info("waiting for the lease; a running projector has to be stopped")
-        with Standby(self.control).leadership(self.stopping) as epoch:
-            if epoch is None:
-                return None
-            source = self.servers.usable()
-            self.control.open_serving(epoch)  # claims the old build: a paused leader of it could switch back else
-            documents, stream = take_snapshot(source, self.control, epoch)
-            stream.close()
-            with contextlib.suppress(CacheUnavailable):  # then the next start does it
-                CacheStage(self.cache_client, documents, self.health.metrics, self.chance).catch_up()
-            log.info("former builds dropped", builds=self.control.drop_former(documents.build))
-            return documents.build
-
-    def _lead(self, epoch: int) -> None:
-        self.health.led(epoch)
-        while not self.stopping.is_set():
+    def _lead(self, lease: Lease) -> None:
+        """Until we are told to stop, or somebody asks for the lease."""
+        self.health.led(lease.epoch)
+        while self._goes_on(lease):
             try:
-                with self._opened(epoch) as (documents, stream):
-                    self._project(documents, stream)
+                with self._opened(lease.epoch) as (documents, stream):
+                    self._project(documents, stream, lease)
+            except PositionLost as error:
+                self._rebuild(error, lease)
             except Retry as error:
                 self._pause(error)
+
+    def _goes_on(self, lease: Lease) -> bool:
+        return not (self.stopping.is_set() or lease.wanted.is_set())
+
+    def _rebuild(self, error: PositionLost, lease: Lease) -> None:
+        """Unattended, while we lead: nobody else can project either."""
+        if self.rebuild_if_lost is None:
+            raise error
+        log.error("rebuilding", kind=type(error).__name__, reason=str(error))
+        self.health.part("source", f"rebuilding: {error}")
+        self.rebuild_if_lost.run(contextlib.nullcontext(lease), lease.wanted)
 
     @contextlib.contextmanager
     def _opened(self, epoch: int) -> Iterator[tuple[DocumentStore, Stream]]:
@@ -99,28 +101,29 @@ class Projector:
         documents = self.control.open_serving(epoch)
         if documents is None:
             documents, stream = take_snapshot(self.servers.usable(), self.control, epoch)
+            documents.serve(None, documents.position.checkpoint.as_of)
         else:
             stream = self.servers.stream(documents.position.gtid_set, documents.position.anchor)
         self.health.metrics.binlog_expire.set(self.servers.retention_seconds)
         with contextlib.closing(stream):
             yield documents, stream
 
-    def _project(self, documents: DocumentStore, stream: Stream) -> None:
-        stage = CacheStage(self.cache_client, documents, self.health.metrics, self.chance)
+    def _project(self, documents: DocumentStore, stream: Stream, lease: Lease) -> None:
         freshness = Freshness(documents.position.checkpoint.as_of)
         log.info("streaming", build=documents.build, gtid_set=documents.position.checkpoint.gtid_set)
         batcher = Batcher(documents.position.gtid_set, project)
         with (
+            self.housekeeping.running(),
             ClockThread(stream.source, freshness),
             self.health.watched("source", stream.silent_seconds),
             contextlib.closing(batcher),
-            CacheThread(stage, self.health, Backoff(self.chance)) as cache,
+            CacheThread(self.open_cache(documents), self.health, Backoff(self.chance)) as cache,
         ):
             self.health.metrics.waiting.labels("mongodb").set_function(lambda: batcher.size)
             self.health.metrics.waiting.labels("redis").set_function(lambda: cache.size)
             stream.start(batcher)
             steps = Steps(batcher, documents, cache, freshness, self.health)
-            while not self.stopping.is_set():
+            while self._goes_on(lease):
                 steps.step()
                 self.backoff.reset()
 

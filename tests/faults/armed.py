@@ -1,4 +1,6 @@
-"""A projector that kills or pauses itself: `python -m tests.faults.armed run`, AT=point:SIGNAL, armed by SIGUSR1.
+"""A projector that kills or pauses itself: `python -m tests.faults.armed run`, AT=point:SIGNAL.
+
+It is armed by SIGUSR1, or from the start if ARMED is set.
 
 It says that it runs on another machine, so that a standby cannot see whether its process is alive.
 """
@@ -16,10 +18,14 @@ from pymongo import monitoring
 
 from binlog_projector.__main__ import main
 from binlog_projector.cache import CacheStage
+from binlog_projector.document_store import DocumentStore
+from binlog_projector.position import Position
 from reader.read_model import Checkpoint, Watermark
 
 POINT, NAME = os.environ["AT"].split(":")
 armed = threading.Event()
+if "ARMED" in os.environ:
+    armed.set()
 
 
 def reached(point: str) -> None:
@@ -50,6 +56,13 @@ def send_when_reached(
     send(stage, watermark, following, values, others)
 
 
+def serve_when_reached(documents: DocumentStore, former: Position | None, as_of: str) -> None:
+    reached("before_switch")
+    serve(documents, former, as_of)
+
+
+serve = DocumentStore.serve
+setattr(DocumentStore, "serve", serve_when_reached)  # noqa: B010
 send = CacheStage._send
 setattr(CacheStage, "_send", send_when_reached)  # noqa: B010 - mypy refuses a plain assignment to a method
 setattr(socket, "gethostname", lambda: "another-machine")  # noqa: B010

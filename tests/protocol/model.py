@@ -14,7 +14,7 @@ from tests.protocol.catching_up import allocate, decide, go_on, set_watermark
 from tests.protocol.checker import Outcome, Step, System, explore
 from tests.protocol.faults import FAULTS, settle
 from tests.protocol.naming import canonical
-from tests.protocol.projector import begin, learn, switch
+from tests.protocol.projector import begin, catch_up, learn, switch
 from tests.protocol.promises import broken_at, broken_by
 from tests.protocol.readers import READER_STEPS
 from tests.protocol.rules import FAILOVER, RESTORE, Rules, Scenario
@@ -22,6 +22,7 @@ from tests.protocol.setting import Setting
 from tests.protocol.state import (
     ALLOCATED,
     BROKEN,
+    CAUGHT_UP,
     COMMITTING,
     DOWN,
     FOUND,
@@ -54,7 +55,8 @@ PROJECTOR_STEPS = {
     PROBED: read_back,
     READ_BACK: apply,
     HALF_APPLIED: apply_other_half,
-    SNAPSHOT: switch,
+    SNAPSHOT: catch_up,
+    CAUGHT_UP: switch,
     OUTRUN: switch,
 }
 

@@ -111,6 +111,7 @@ MUTATIONS = (
         NEW_BUILD,
         NEVER_UNDONE,
     ),
+    Mutation("a switch to what lacks something", ("new_build_contains_former",), NEW_BUILD, NEVER_BACK),
     Mutation("a switch by who has lost the lease", ("switch_claims_former_build",), NEW_BUILD, NEVER_UNDONE),
     # APPLY
     Mutation("bytes that a majority may not keep", ("read_back_by_majority", *KEEPING), ROLLED_BACK, COVERS),

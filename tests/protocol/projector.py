@@ -7,6 +7,7 @@ from tests.protocol.naming import batches_of, epochs_of, marks_of, unused
 from tests.protocol.rules import REBUILD, TAKEOVER
 from tests.protocol.setting import Setting
 from tests.protocol.state import (
+    CAUGHT_UP,
     COMMITTING,
     DOWN,
     IDLE,
@@ -38,7 +39,7 @@ def begin(setting: Setting, state: State, who: int) -> Moves:
     build = state.builds[state.serving.build]
     leader = state.projectors[build.fence].phase
     paused = who > build.fence
-    if leader in (DOWN, SNAPSHOT) or (paused and TAKEOVER in setting.scenario.faults):
+    if leader in (DOWN, CAUGHT_UP) or (paused and TAKEOVER in setting.scenario.faults):
         nobody_is_up = all(projector.phase == DOWN for projector in state.projectors)
         if build.local is None:
             yield Step(f"{NAMES[who]} claims", claimed(state, who), owed=nobody_is_up)
@@ -50,22 +51,36 @@ def claimed(state: State, who: int) -> State:
     """A write, so that what is not majority-committed is settled first; an older leader of this build is fenced."""
     number = state.serving.build
     kept = state.projectors[who].mark  # None, unless the position is kept outside Redis
-    others = tuple(mine._replace(phase=OUTRUN) if mine.phase == SNAPSHOT else mine for mine in state.projectors)
+    others = tuple(mine._replace(phase=OUTRUN) if mine.phase == CAUGHT_UP else mine for mine in state.projectors)
     state = with_projector(state._replace(projectors=others), who, Projector(IDLE, position(state, number), kept))
     return with_build(state, number, state.builds[number]._replace(fence=who))
 
 
 def snapshots(setting: Setting, state: State, who: int) -> Moves:
-    """A new build is filled with what MySQL has: at least all that the old one has."""
+    """A new build is filled with what MySQL has, while the old one goes on."""
     former = state.builds[0]
-    if setting.rules.rebuild_claims_former_build:
-        if former.local is not None:
-            return
-        state = with_build(state, 0, former._replace(fence=who))
     id = unused(batches_of(state, marks_of(state)))
     for upto in range(upto_of(former.history, len(former.history)), setting.transactions + 1):
         begun = Projector(SNAPSHOT, Position(1, 0, 0, 0), batch=Batch(id, upto))
         yield Step(f"{NAMES[who]} takes a snapshot of {upto}", with_projector(state, who, begun))
+
+
+def catch_up(setting: Setting, state: State, who: int) -> Moves:
+    """With the lease, which the leader has handed over or lost: the former build is claimed, so that it stands still,
+    and the stream brings the new one to at least there."""
+    mine, former = state.projectors[who], state.builds[0]
+    if mine.batch is None:
+        return
+    if setting.rules.rebuild_claims_former_build:
+        if former.local is not None:
+            return
+        state = with_build(state, 0, former._replace(fence=who))
+    least = mine.batch.upto
+    if setting.rules.new_build_contains_former:
+        least = max(least, upto_of(former.history, len(former.history)))
+    for upto in range(least, setting.transactions + 1):
+        caught_up = mine._replace(phase=CAUGHT_UP, batch=mine.batch._replace(upto=upto))
+        yield Step(f"{NAMES[who]} catches up to {upto}", with_projector(state, who, caught_up), True)
 
 
 def switch(setting: Setting, state: State, who: int) -> Moves:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.protocol.rules import REBUILD, RESTORE
+from tests.protocol.rules import RESTORE
 from tests.protocol.setting import Setting
 from tests.protocol.state import LEASE, Answer, Mark, Move, Redis, State, Tag, batch_of, upto_of
 
 COVERS = "an entry under a watermark is at least as new as the last transaction that touched its key"
-NEVER_BACK = "a cached version goes back only through absence; the watermark with a failover, a restore or a rebuild"
+NEVER_BACK = "a cached version goes back only through absence; the watermark with a failover or a restore"
 WITHIN_CHECKPOINT = "the watermark never passes MongoDB's checkpoint"
 BOUND = "an answer covers its claimed bound"
 ONE_CONTENT = "an ETag names one content"
@@ -68,7 +68,7 @@ def goes_back(setting: Setting, before: Redis, after: Redis) -> bool:
     if before.mark is None or after.mark is None:
         return False
     if before.mark.epoch != after.mark.epoch:
-        return after.mark.upto < before.mark.upto and not setting.scenario.faults & {RESTORE, REBUILD}
+        return after.mark.upto < before.mark.upto and not setting.scenario.faults & {RESTORE}
     if after.mark.seq < before.mark.seq:
         return True
     epoch = after.mark.epoch

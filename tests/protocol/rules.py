@@ -24,6 +24,7 @@ class Rules:
     commit_by_majority: bool = True
     filtered_through_mongodb: bool = True
     rebuild_claims_former_build: bool = True
+    new_build_contains_former: bool = True
     switch_claims_former_build: bool = True
     # APPLY
     read_back_by_majority: bool = True
@@ -64,7 +65,7 @@ JOURNAL_GAP = "journal gap"
 RESTORE = "restore"  # of MongoDB from a backup, once
 CRASH = "crash"  # of a projector
 TAKEOVER = "takeover"  # by a second projector, while the first is only paused, once
-REBUILD = "rebuild"  # by a second projector, while the first is only paused, once
+REBUILD = "rebuild"  # by a second projector, while the first goes on or is paused, once
 
 
 @dataclass(frozen=True)

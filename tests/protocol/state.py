@@ -86,7 +86,8 @@ PROBED: Final = 6
 READ_BACK: Final = 7
 HALF_APPLIED: Final = 8
 SNAPSHOT: Final = 9
-OUTRUN: Final = 10  # with a snapshot, and another projector has the lease by now
+CAUGHT_UP: Final = 10  # a new build, and nobody projects into the former one
+OUTRUN: Final = 11  # with a new build, and another projector has the lease by now
 
 
 class Position(NamedTuple):

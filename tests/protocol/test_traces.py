@@ -107,6 +107,7 @@ def test_trace_7_a_paused_leader_brings_the_old_build_back() -> None:
         "A looks",
         "A cannot go on from the watermark",
         "B takes a snapshot of 3",
+        "B catches up to 3",
         "B lets the new build serve",
         "A allocates an epoch",
     )
@@ -118,6 +119,7 @@ def test_trace_7_a_rebuild_that_has_lost_the_lease_leaves_the_leader_on_a_build_
         two_projectors(CRASH, REBUILD),
         ALL_EQUAL,
         "B takes a snapshot of 2",
+        "B catches up to 2",
         "A is fenced",
         "A claims",  # B was paused for longer than a lease lives
         *LOOKS,

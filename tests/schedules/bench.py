@@ -50,7 +50,8 @@ class Bench:
         self.checks: Counter[str] = Counter()
         self.lease_epoch = 1
         store = self._control.create_build(self.lease_epoch)
-        store.finish_snapshot(GtidSet.parse(""), as_of(0), None)
+        store.finish_snapshot(GtidSet.parse(""), as_of(0), None, {})
+        store.serve(None, as_of(0))
         self.position = store.position
         self.cache_epoch = store.serving().epoch
 
@@ -68,7 +69,7 @@ class Bench:
 
     def store(self, committed: list[JournalEntry]) -> ProjectorStore:
         """The build as its last leader left it; commits are noted in `committed`."""
-        return ProjectorStore(self._mongodb, self._control.session, self.position, committed)
+        return ProjectorStore(self._mongodb, self._control.lease.session, self.position, committed)
 
     def take_over(self, committed: list[JournalEntry]) -> ProjectorStore:
         """The build as it is now, fenced for a new leader. All leaders share a session: none waits inside a commit."""
