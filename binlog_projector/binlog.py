@@ -14,7 +14,7 @@ from functools import partial
 from binlog_projector.changes import Position, RowChange, Transaction
 from binlog_projector.errors import CorruptEvent, UnprojectableRow, UnsupportedEvent
 from binlog_projector.packets import Packets
-from binlog_projector.row_decoder import RowDecoder
+from binlog_projector.row_decoder import DELETE, INSERT, UPDATE, Images, RowDecoder
 from binlog_projector.statements import hidden_change, keyword_of, simplified
 from binlog_projector.table_map import schema_and_table
 from tidemark.gtid import Gtid
@@ -44,10 +44,8 @@ GTID_BODY = struct.Struct("<x16sQB16xQ")  # UUID, number, whether times follow, 
 QUERY_BODY = struct.Struct("<8xB2xH")  # lengths of the schema and of the status variables
 ROWS_BODY = struct.Struct("<6s2xH")  # table id, length of what follows before the number of columns
 HAS_TIMES = 2
-UPDATE = "it cannot be projected truthfully; look whether a newer projector knows it"
+NEWER = "it cannot be projected truthfully; look whether a newer projector knows it"
 SEVEN_BYTES, ORIGINAL_FOLLOWS = (1 << 55) - 1, 1 << 55
-
-Rows = Callable[[RowDecoder, bytes, int, int], list[RowChange]]
 
 
 class TransactionReader:
@@ -72,9 +70,9 @@ class TransactionReader:
             GTID: self._gtid,
             QUERY: self._query,
             TABLE_MAP: self._table_map,
-            WRITE_ROWS: partial(self._rows, RowDecoder.inserted),
-            UPDATE_ROWS: partial(self._rows, RowDecoder.updated),
-            DELETE_ROWS: partial(self._rows, RowDecoder.deleted),
+            WRITE_ROWS: partial(self._rows, INSERT),
+            UPDATE_ROWS: partial(self._rows, UPDATE),
+            DELETE_ROWS: partial(self._rows, DELETE),
             XID: self._end,
             ROTATE: self._rotate,
             FORMAT_DESCRIPTION: self._format,
@@ -161,14 +159,14 @@ class TransactionReader:
         watched = self.tables.get(table) if schema == self.schema else None
         return RowDecoder(watched, definition) if watched else None
 
-    def _rows(self, rows: Rows, event: bytes) -> None:
+    def _rows(self, images: Images, event: bytes) -> None:
         if not self.begun:
             raise UnsupportedEvent("rows came outside a transaction; run `rebuild`")
         table_id, extra = ROWS_BODY.unpack_from(event, BODY)
         decoder = self._mapped(table_id)
         if decoder is not None:
             at = BODY + ROWS_BODY.size - 2 + extra  # `extra` counts its own two bytes too
-            self.changes += rows(decoder, event, at, len(event) + CHECKSUM)
+            self.changes += decoder.changes(images, event, at, len(event) + CHECKSUM)
             self.size += len(event)
 
     def _mapped(self, table_id: bytes) -> RowDecoder | None:
@@ -205,7 +203,7 @@ class TransactionReader:
 
     def _unsupported(self, kind: int) -> str:
         name = EVENT_NAMES.get(kind, "unknown")
-        return f"event of type {kind} ({name}): {REMEDIES.get(kind, UPDATE)}, then run `rebuild`"
+        return f"event of type {kind} ({name}): {REMEDIES.get(kind, NEWER)}, then run `rebuild`"
 
     def _located(self, error: Exception) -> Exception:
         if not isinstance(error, UnsupportedEvent | UnprojectableRow | CorruptEvent):

@@ -1,4 +1,8 @@
-"""What the source says happened: whole transactions of row changes."""
+"""What the source says happened: whole transactions of row changes.
+
+These values cannot refer back to themselves, so Python's garbage collector need not look at them (`gc=False`); looking
+at the many thousands that wait took a tenth of the time of reading them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from tidemark.gtid import Gtid
 Row = Mapping[str, Any]  # column -> value as PyMySQL gives it
 
 
-class RowChange(msgspec.Struct, frozen=True):
+class RowChange(msgspec.Struct, frozen=True, gc=False):
     """An insert (no `before`), a delete (no `after`) or an update of one row."""
 
     table: str
@@ -20,7 +24,7 @@ class RowChange(msgspec.Struct, frozen=True):
     after: Row | None
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """Where an event ends in the source's binlog: for people and messages only, GTIDs are what counts."""
 
     file: str
@@ -30,7 +34,7 @@ class Position(msgspec.Struct, frozen=True):
         return f"{self.file}:{self.offset}"
 
 
-class Transaction(msgspec.Struct, frozen=True):
+class Transaction(msgspec.Struct, frozen=True, gc=False):
     """Everything one GTID changed in watched tables, in order; DDL and filtered transactions have no changes.
 
     `original_commit_us` is when its first server committed it (microseconds since 1970, MySQL's clock): with the GTID
@@ -45,7 +49,7 @@ class Transaction(msgspec.Struct, frozen=True):
     size: int = 0  # bytes of the binlog
 
 
-class Anchor(msgspec.Struct, frozen=True):
+class Anchor(msgspec.Struct, frozen=True, gc=False):
     """The last applied transaction; a source that delivers another one under its GTID has another history."""
 
     gtid: Gtid

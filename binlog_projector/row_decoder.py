@@ -4,15 +4,12 @@ A row image is a bitmap of NULLs and then the columns one behind the other. The 
 pass: columns of fixed size that cannot be NULL are unpacked together, columns that nobody uses are skipped. For
 `likes (post_id, user_id, created_at)` it is
 
-    def images(data, at, end):
-        rows = []
-        while at < end:
-            at += 1
-            c0, c1, c2, = unpack0(data, at)
-            at += 24
-            c2 = convert2(c2)
-            rows.append({name0: c0, name1: c1, name2: c2})
-        return rows, at
+    def image(data, at):
+        at += 1
+        c0, c1, c2, = unpack0(data, at)
+        at += 24
+        c2 = convert2(c2)
+        return {name0: c0, name1: c1, name2: c2}, at
 
 Names of tables and columns never become source text: they are values to which the source refers by number.
 """
@@ -30,7 +27,9 @@ from binlog_projector.errors import UnprojectableRow, UnsupportedEvent
 from binlog_projector.table_map import Column, columns_of
 from writer.schema import Table
 
-Images = Callable[[bytes, int, int], tuple[list[Row], int]]
+Image = Callable[[bytes, int], tuple[Row, int]]  # the row that begins at, and where it ends
+Images = tuple[bool, bool]
+INSERT, DELETE, UPDATE = (False, True), (True, False), (True, True)  # whether there are images of before and of after
 LENGTHS = {1: "data[at]", 2: "u16(data, at)[0]", 3: "u24(data, at)", 4: "u32(data, at)[0]"}
 READERS: dict[str, Callable[[bytes, int], Any]] = {
     "u16": struct.Struct("<H").unpack_from,
@@ -40,17 +39,14 @@ READERS: dict[str, Callable[[bytes, int], Any]] = {
 
 
 class RowDecoder:
-    """The rows of one watched table in one of its definitions.
-
-    Its methods take the body of a rows event: all of `data` from `at`, where the number of columns stands, to `end`.
-    """
+    """The rows of one watched table in one of its definitions."""
 
     def __init__(self, table: Table, definition: bytes) -> None:
         """Raises UnsupportedEvent if a column in use is not there, or is of a type that is not decoded."""
         self.table = table.name
         try:
             columns = columns_of(definition)
-            self.images = generate(columns, frozenset(table.columns))
+            self.image = generate(columns, frozenset(table.columns))
         except UnsupportedEvent as error:
             raise UnsupportedEvent(f"table {self.table}: {error}") from error
         self.columns = len(columns)
@@ -58,29 +54,30 @@ class RowDecoder:
         self.bitmap_size = (self.columns + 7) // 8
         self.complete: set[bytes] = set()  # bitmaps of present columns that have all of them
 
-    def inserted(self, data: bytes, at: int, end: int) -> list[RowChange]:
-        return [RowChange(self.table, None, after) for after in self._rows(data, at, end, 1)]
+    def changes(self, images: Images, data: bytes, at: int, end: int) -> list[RowChange]:
+        """All rows of an event: `data` from `at`, where the number of columns stands, to `end`.
 
-    def deleted(self, data: bytes, at: int, end: int) -> list[RowChange]:
-        return [RowChange(self.table, before, None) for before in self._rows(data, at, end, 1)]
-
-    def updated(self, data: bytes, at: int, end: int) -> list[RowChange]:
-        images = iter(self._rows(data, at, end, 2))
-        return [RowChange(self.table, before, after) for before, after in zip(images, images, strict=True)]
-
-    def _rows(self, data: bytes, at: int, end: int, bitmaps: int) -> list[Row]:
-        """Raises UnsupportedEvent, UnprojectableRow."""
-        at += self.count_size
-        present, at = data[at : at + bitmaps * self.bitmap_size], at + bitmaps * self.bitmap_size
-        if present not in self.complete:
-            self._demand_complete(present)
+        Raises UnsupportedEvent, UnprojectableRow.
+        """
+        image, found = self.image, []
+        has_before, has_after = images
+        rows_at = at + self.count_size + self.bitmap_size * (has_before + has_after)
+        if data[at + self.count_size : rows_at] not in self.complete:
+            self._demand_complete(data[at + self.count_size : rows_at])
+        at = rows_at
         try:
-            rows, at = self.images(data, at, end)
+            while at < end:
+                before = after = None
+                if has_before:
+                    before, at = image(data, at)
+                if has_after:
+                    after, at = image(data, at)
+                found.append(RowChange(self.table, before, after))
         except (ValueError, LookupError, struct.error) as error:
             raise UnprojectableRow(f"a row of table {self.table} cannot be decoded: {error!r}") from error
         if at != end:
             raise UnprojectableRow(f"rows of table {self.table} end {at - end} bytes behind their event")
-        return rows
+        return found
 
     def _demand_complete(self, bitmaps: bytes) -> None:
         """binlog_row_image can be changed per session, and a column that was left out would look like NULL."""
@@ -94,8 +91,8 @@ class RowDecoder:
         self.complete.add(bitmaps)
 
 
-def generate(columns: Sequence[Column], wanted: frozenset[str]) -> Images:
-    """A function that returns all row images of `data` from `at` to `end`, and where it came to."""
+def generate(columns: Sequence[Column], wanted: frozenset[str]) -> Image:
+    """A function that returns the row image of `data` that begins at `at`, and where it ends."""
     missing = wanted - {column.name for column in columns}
     if missing:
         raise UnsupportedEvent(
@@ -104,8 +101,8 @@ def generate(columns: Sequence[Column], wanted: frozenset[str]) -> Images:
         )
     source = _Source(columns, wanted)
     exec("\n".join(source.lines()), source.names)
-    images: Images = source.names["images"]
-    return images
+    image: Image = source.names["image"]
+    return image
 
 
 class _Source:
@@ -126,14 +123,11 @@ class _Source:
         runs = [list(run) for _, run in groupby(range(len(self.columns)), self._run_of)]
         items = ", ".join(f"name{index}: c{index}" for index, used in enumerate(self.used) if used)
         return [
-            "def images(data, at, end):",
-            " rows = []",
-            " while at < end:",
-            *([f"  nulls = int.from_bytes(data[at:at + {bitmap}], 'little')"] if self._nullable() else []),
-            f"  at += {bitmap}",
-            *(f"  {line}" for run in runs for line in self._run(run)),
-            f"  rows.append({{{items}}})",
-            " return rows, at",
+            "def image(data, at):",
+            *([f" nulls = int.from_bytes(data[at:at + {bitmap}], 'little')"] if self._nullable() else []),
+            f" at += {bitmap}",
+            *(f" {line}" for run in runs for line in self._run(run)),
+            f" return {{{items}}}, at",
         ]
 
     def _nullable(self) -> bool:

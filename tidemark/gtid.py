@@ -6,12 +6,13 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+
+import msgspec
 
 Interval = tuple[int, int]  # first and last number, both included
 
 
-class Gtid(NamedTuple):
+class Gtid(msgspec.Struct, frozen=True, gc=False):
     """One transaction: the source's UUID (lower case; with ":tag" if it has one) and its number."""
 
     source: str
