@@ -40,6 +40,7 @@ def our_images(stack: Stack, start: GtidSet, table: Table, transactions: int) ->
     while len(found) < transactions:
         found += reader.read()
     reader.close()
+    assert len(found) == transactions
     return [(change.before, change.after) for transaction in found for change in transaction.changes]
 
 

@@ -82,12 +82,13 @@ def selected(connection: Connection) -> list[Row]:
 
 
 def insert(connection: Connection, values: list[tuple[Any, ...]]) -> None:
+    """In one statement; `executemany` makes one only if all that it inserts are parameters."""
     names = ", ".join(WIDE.columns)
-    places = ", ".join(["%s"] * len(WIDE.columns))
     others = {f"s{number}": value for number, value in zip(range(0, len(PROJECTED), 5), SKIPPED.values(), strict=False)}
-    statement = f"INSERT INTO wide ({names}, {', '.join(others)}) VALUES ({places}, {', '.join(others.values())})"
+    row = f"({', '.join(['%s'] * len(WIDE.columns))}, {', '.join(others.values())})"
+    statement = f"INSERT INTO wide ({names}, {', '.join(others)}) VALUES {', '.join([row] * len(values))}"
     with connection.cursor() as cursor:
-        cursor.executemany(statement, [(id, *row) for id, row in enumerate(values, 1)])
+        cursor.execute(statement, [value for id, each in enumerate(values, 1) for value in (id, *each)])
 
 
 def assert_known_fault(type: str, ours: Any, theirs: Any) -> None:
