@@ -15,9 +15,10 @@ import structlog
 from binlog_projector.audit_report import Report
 from binlog_projector.audit_samples import Samples
 from binlog_projector.audit_settling import REPAIR_ROUNDS, Settling, Suspect
-from binlog_projector.audit_source import Key, SourceView, documents_of
+from binlog_projector.audit_source import SourceView, documents_of
 from binlog_projector.freshness import timestamp
 from binlog_projector.mutations import DocumentId
+from binlog_projector.table_rows import Key
 from binlog_projector.truth import difference
 from reader.read_model import COLLECTIONS
 from writer.schema import TABLES

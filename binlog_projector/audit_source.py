@@ -9,11 +9,10 @@ from binlog_projector.changes import Row
 from binlog_projector.mutations import DocumentId
 from binlog_projector.projections import COUNTERS, PROJECTIONS, Counter, document_id, primary_key
 from binlog_projector.source import Connection, query_rows
+from binlog_projector.table_rows import Key, beyond, names
 from binlog_projector.truth import Truth
 from reader.read_model import COLLECTIONS, Listing
 from writer.schema import TABLES, Table
-
-Key = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,11 @@ class SourceView:
         """Up to `limit` rows in the order of the primary key: the key's columns, and those that counters count by."""
         counted = [one.by for one in COUNTERS if one.table == table.name]
         columns = list(dict.fromkeys([*table.primary_key, *counted]))
-        condition, arguments = _beyond(table.primary_key, last)
+        condition, arguments = beyond(table.primary_key, last)
         found = query_rows(
             self.connection,
-            f"SELECT {_names(columns)} FROM `{table.name}` WHERE {condition} "  # noqa: S608 - our own schema
-            f"ORDER BY {_names(table.primary_key)} LIMIT {limit}",
+            f"SELECT {names(columns)} FROM `{table.name}` WHERE {condition} "  # noqa: S608 - our own schema
+            f"ORDER BY {names(table.primary_key)} LIMIT {limit}",
             arguments,
         )
         return [dict(zip(columns, row, strict=True)) for row in found]
@@ -67,8 +66,8 @@ class SourceView:
             return []
         found = query_rows(
             self.connection,
-            f"SELECT {_names(table.columns)} FROM `{name}` "  # noqa: S608 - our own schema
-            f"WHERE ({_names(table.primary_key)}) IN ({_places(keys)})",
+            f"SELECT {names(table.columns)} FROM `{name}` "  # noqa: S608 - our own schema
+            f"WHERE ({names(table.primary_key)}) IN ({_places(keys)})",
             [part for key in keys for part in key],
         )
         return [dict(zip(table.columns, row, strict=True)) for row in found]
@@ -95,22 +94,6 @@ def documents_of(table: Table, rows: Iterable[Row]) -> dict[str, set[DocumentId]
             if counter.table == table.name:
                 wanted[counter.collection].add(row[counter.by])
     return wanted
-
-
-def _beyond(columns: Sequence[str], last: Key | None) -> tuple[str, list[int]]:
-    """The condition for rows behind `last`: an index is used for OR of ranges, not for a comparison of tuples."""
-    if last is None:
-        return "TRUE", []
-    terms: list[str] = []
-    arguments: list[int] = []
-    for at, column in enumerate(columns):
-        terms.append("(" + " AND ".join([*(f"`{name}` = %s" for name in columns[:at]), f"`{column}` > %s"]) + ")")
-        arguments += last[: at + 1]
-    return f"({' OR '.join(terms)})", arguments
-
-
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(f"`{column}`" for column in columns)
 
 
 def _places(keys: Sequence[Key]) -> str:

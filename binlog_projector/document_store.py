@@ -92,10 +92,15 @@ class DocumentStore:
         self._transact(following, batch.anchor or self.position.anchor, write)
         return entry
 
-    def commit_rows(self, batch: Batch) -> None:
-        """Commit one chunk of a snapshot: documents and counters; nobody reads this build yet."""
+    def commit_rows(self, name: str, documents: list[BsonDocument]) -> None:
+        """Commit one chunk of a snapshot: complete new documents of one collection; nobody reads this build yet."""
         following = self._following("", self.position.checkpoint.as_of)
-        self._transact(following, None, partial(self._write_documents, batch, following.seq))
+        versioned = [{**document, "v": following.seq} for document in documents]
+
+        def write(*, insert: bool) -> None:
+            self._run("insert", COLLECTIONS[name].in_build(self.build), versioned)
+
+        self._transact(following, None, write)
 
     def finish_snapshot(
         self, gtid_set: GtidSet, as_of: str, anchor: Anchor | None, copied: Mapping[str, float]

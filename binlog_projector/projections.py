@@ -79,7 +79,8 @@ PROJECTIONS: dict[str, Callable[[Row], Fields]] = {
 def project(change: RowChange) -> list[Mutation]:
     """The mutations of one row change. Raises UnprojectableRow."""
     table, plan = change.table, PLANS[change.table]
-    before, after = plan.document(change.before), plan.document(change.after)
+    before = plan.document(change.before) if change.before is not None else None
+    after = plan.document(change.after) if change.after is not None else None
     mutations: list[Mutation] = []
     if before and (not after or before[0] != after[0]):
         mutations.append(Remove(table, *before))
@@ -102,10 +103,8 @@ class Plan:
     counters: tuple[Counter, ...]
     listings: tuple[Listing, ...]
 
-    def document(self, row: Row | None) -> tuple[DocumentId, Fields] | None:
+    def document(self, row: Row) -> tuple[DocumentId, Fields]:
         """Raises UnprojectableRow."""
-        if row is None:
-            return None
         try:
             return _id(self.primary_key, row), self.project(row)
         except (KeyError, TypeError) as error:

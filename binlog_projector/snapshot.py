@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
-
 import structlog
 
-from binlog_projector.batch import Batch
-from binlog_projector.changes import Anchor, Row, RowChange
+from binlog_projector.changes import Anchor
 from binlog_projector.control_store import ControlStore
+from binlog_projector.copying import Copying
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.freshness import timestamp
-from binlog_projector.projections import project
-from binlog_projector.source import MySqlSource, Snapshot, Stream
-from tidemark.gtid import EMPTY
-from writer.schema import TABLES, Table
+from binlog_projector.progress import Progress
+from binlog_projector.source import MySqlSource, Stream
+from writer.schema import TABLES
 
-CHUNK_ROWS = 2_000
-SAY_SECONDS = 1.0
 log = structlog.get_logger()
 
 
@@ -33,13 +28,12 @@ def take_snapshot(
         begun = source.clock(connection)
     documents = control.create_build(epoch)
     progress = Progress(expected_rows)
-    with source.consistent_snapshot() as snapshot:
+    with source.consistent_snapshot(len(TABLES)) as snapshot:
         log.info("snapshot begins", build=documents.build, gtid_set=str(snapshot.executed))
         gtid = snapshot.anchor_gtid
         stream = source.stream(snapshot.executed, Anchor(gtid, 0) if gtid else None)
         try:
-            for table in TABLES.values():
-                _copy(snapshot, table, documents, progress)
+            Copying(snapshot, documents, progress).run()
             copied = {"rows": progress.rows, "seconds": progress.seconds()}
             documents.finish_snapshot(snapshot.executed, timestamp(begun.now), stream.anchor, copied)
         except BaseException:
@@ -47,41 +41,3 @@ def take_snapshot(
             raise
     log.info("snapshot done", build=documents.build, **copied)
     return documents, stream
-
-
-class Progress:
-    """How much has been copied, said now and then."""
-
-    def __init__(self, expected_rows: int) -> None:
-        self.expected_rows = expected_rows
-        self.rows = 0
-        self.began = self.said = time.monotonic()
-
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
-
-    def copied(self, table: str, rows: int) -> None:
-        self.rows += rows
-        if time.monotonic() - self.said >= SAY_SECONDS:
-            self.said = time.monotonic()
-            log.info("snapshot", table=table, rows=self.rows, **self._outlook())
-
-    def _outlook(self) -> dict[str, int]:
-        """Nothing where nothing is expected."""
-        if self.rows >= self.expected_rows:
-            return {}
-        left = self.seconds() * (self.expected_rows - self.rows) / self.rows
-        return {"percent": 100 * self.rows // self.expected_rows, "seconds_left": round(left)}
-
-
-def _copy(snapshot: Snapshot, table: Table, documents: DocumentStore, progress: Progress) -> None:
-    for rows in snapshot.rows(table, CHUNK_ROWS):
-        documents.commit_rows(_chunk(table, rows))
-        progress.copied(table.name, len(rows))
-
-
-def _chunk(table: Table, rows: list[Row]) -> Batch:
-    batch = Batch(EMPTY)
-    for row in rows:
-        batch.fold(project(RowChange(table.name, None, row)))
-    return batch

@@ -62,13 +62,18 @@ def read_tables(connection: Connection) -> dict[str, list[Row]]:
 def actual_documents(stack: Stack) -> Documents:
     """Every document of the serving build, without its version."""
     with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
-        database = client["tidemark"]
-        serving = database["control"].find_one({"_id": "serving"})
-        assert serving is not None
+        serving = client["tidemark"]["control"].find_one({"_id": "serving"})
+    assert serving is not None
+    return documents_of_build(stack, serving["build"])
+
+
+def documents_of_build(stack: Stack, build: int) -> Documents:
+    """Every document of a build, without its version."""
+    with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
         return {
             name: {
                 document["_id"]: {field: value for field, value in document.items() if field != "v"}
-                for document in database[collection.in_build(serving["build"])].find()
+                for document in client["tidemark"][collection.in_build(build)].find()
             }
             for name, collection in COLLECTIONS.items()
         }

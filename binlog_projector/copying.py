@@ -1,0 +1,66 @@
+"""Copying a consistent snapshot into a new build: all tables at once, each document complete when it is inserted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from binlog_projector.document_store import BsonDocument, DocumentStore
+from binlog_projector.progress import Progress
+from binlog_projector.projections import COUNTERS, PLANS, Counter
+from binlog_projector.source import Connection, Snapshot
+from binlog_projector.table_rows import orphans, rows
+from writer.schema import TABLES, Table
+
+CHUNK_ROWS = 2_000
+
+
+class Copying:
+    """While MongoDB takes a chunk of one table, chunks of the others are read and made into documents."""
+
+    def __init__(self, snapshot: Snapshot, documents: DocumentStore, progress: Progress) -> None:
+        self.snapshot = snapshot
+        self.documents = documents
+        self.progress = progress
+        self.committing = threading.Lock()
+        self.failed = threading.Event()
+
+    def run(self) -> None:
+        """Raises SourceUnavailable, StoreUnavailable, StandDown and UnprojectableRow; the build is void then."""
+        with ThreadPoolExecutor(len(TABLES), "snapshot") as threads:
+            tables = zip(TABLES.values(), self.snapshot.connections, strict=True)
+            for copied in [threads.submit(self._copy, table, connection) for table, connection in tables]:
+                copied.result()
+
+    def _copy(self, table: Table, connection: Connection) -> None:
+        try:
+            for chunk in complete_documents(table, connection):
+                if self.failed.is_set():
+                    return
+                with self.committing:
+                    self.documents.commit_rows(table.name, chunk)
+                    self.progress.copied(table.name, len(chunk))
+        except BaseException:
+            self.failed.set()
+            raise
+
+
+def complete_documents(table: Table, connection: Connection) -> Iterator[list[BsonDocument]]:
+    """In chunks: a document for each row, then a stub for each id that is counted and has no row."""
+    counters = [counter for counter in COUNTERS if counter.collection == table.name]
+    for chunk in rows(connection, table, counters, CHUNK_ROWS):
+        yield [_document(table, counters, values) for values in chunk]
+    for chunk in orphans(connection, table, counters, CHUNK_ROWS):
+        yield [{"_id": id, **_counts(counters, counts)} for id, *counts in chunk]
+
+
+def _document(table: Table, counters: Sequence[Counter], values: Sequence[Any]) -> BsonDocument:
+    width = len(table.columns)
+    id, fields = PLANS[table.name].document(dict(zip(table.columns, values[:width], strict=True)))
+    return {"_id": id, **fields, **_counts(counters, values[width:])}
+
+
+def _counts(counters: Sequence[Counter], counts: Sequence[int]) -> dict[str, int]:
+    return {counter.field: count for counter, count in zip(counters, counts, strict=True)}

@@ -1,0 +1,127 @@
+"""The first copy of all tables: what it leaves behind, whatever happens to the rows meanwhile."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import chain
+
+import pytest
+
+from binlog_projector import document_store, table_rows
+from binlog_projector.control_store import ControlStore
+from binlog_projector.copying import CHUNK_ROWS, Copying
+from binlog_projector.errors import SourceUnavailable, UnprojectableRow
+from binlog_projector.progress import Progress
+from binlog_projector.projections import COUNTERS
+from binlog_projector.snapshot import take_snapshot
+from binlog_projector.source import Connection, MySqlSource, query_value
+from ops.stack import Stack
+from tests.harness import admin_connection, create_tables, rows, run_sql, wait_until
+from tests.oracle import documents_of_build, expected_documents
+from tests.traffic import seed_rows, write_traffic
+from writer.schema import LIKES, POSTS, TABLES
+
+MANY = 8 * CHUNK_ROWS
+
+
+@pytest.fixture
+def connection(stack: Stack) -> Iterator[Connection]:
+    with admin_connection(stack) as connection:
+        create_tables(connection)
+        seed_rows(connection)
+        write_traffic(connection, random.Random(1), 100)
+        yield connection
+
+
+@pytest.fixture
+def source(stack: Stack) -> MySqlSource:
+    return MySqlSource(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], 7331)
+
+
+@pytest.fixture
+def control(stack: Stack) -> Iterator[ControlStore]:
+    with document_store.connect(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
+        yield ControlStore(client, journal_hours=24)
+
+
+def make_orphans(connection: Connection) -> None:
+    """Ids that are counted and have no row: some by two counters, some that had a row before."""
+    run_sql(
+        connection,
+        "SET foreign_key_checks = 0",
+        "INSERT INTO likes (post_id, user_id) VALUES (998, 1), (999, 1), (999, 2)",
+        "INSERT INTO comments (post_id, author_id, body) VALUES (999, 3, 'c'), (1000, 998, 'c')",
+        "INSERT INTO follows (follower_id, followee_id) VALUES (998, 999), (1, 998)",
+        "DELETE FROM users WHERE id = 2",
+        "SET foreign_key_checks = 1",
+    )
+
+
+def test_a_snapshot_leaves_the_documents_that_the_stream_would_have_left(
+    stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore
+) -> None:
+    make_orphans(connection)
+    documents, stream = take_snapshot(source, control, epoch=1)
+    stream.close()
+    expected = expected_documents(connection)
+    assert expected["posts"][999] == {"_id": 999, "like_count": 2, "comment_count": 1}
+    assert documents_of_build(stack, documents.build) == expected
+
+
+def test_rows_that_change_during_the_copy_are_copied_as_they_were(
+    stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore
+) -> None:
+    expected, documents = expected_documents(connection), control.create_build(1)
+    with source.consistent_snapshot(len(TABLES)) as snapshot:
+        write_traffic(connection, random.Random(2), 100)
+        make_orphans(connection)
+        Copying(snapshot, documents, Progress(0)).run()
+    assert documents_of_build(stack, documents.build) == expected != expected_documents(connection)
+
+
+def test_chunks_hold_every_row_and_every_orphan_once_and_in_order(connection: Connection) -> None:
+    make_orphans(connection)
+    likes = rows(connection, "SELECT post_id, user_id, created_at FROM likes ORDER BY post_id, user_id")
+    counters = [counter for counter in COUNTERS if counter.collection == "posts"]
+    for size in (1, 7, len(likes), 1000):
+        chunks = list(table_rows.rows(connection, LIKES, (), size))
+        assert list(chain(*chunks)) == likes
+        assert {len(chunk) for chunk in chunks[:-1]} <= {size}
+        orphans = chain(*table_rows.orphans(connection, POSTS, counters, size))
+        assert list(orphans) == [(998, 1, 0), (999, 2, 1), (1000, 0, 1)]
+
+
+def test_a_row_that_cannot_be_copied_stops_all_tables_and_the_next_attempt_is_complete(
+    stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore
+) -> None:
+    run_sql(
+        connection,
+        f"SET cte_max_recursion_depth = {MANY}, sql_mode = ''",
+        "INSERT INTO posts (author_id, body) WITH RECURSIVE n AS "
+        f"(SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < {MANY}) SELECT 1, 'p' FROM n",
+        "REPLACE INTO likes (post_id, user_id, created_at) VALUES (1, 1, '0000-00-00')",
+    )
+    with pytest.raises(UnprojectableRow, match="'post_id': 1, 'user_id': 1} of table likes"):
+        take_snapshot(source, control, epoch=1)
+    assert len(documents_of_build(stack, 1)["posts"]) < MANY, "the rest was not copied"
+    wait_until(lambda: sessions(connection) == 0, "MySQL to be left alone")
+    run_sql(connection, "DELETE FROM likes WHERE post_id = 1 AND user_id = 1")
+    documents, stream = take_snapshot(source, control, epoch=1)
+    stream.close()
+    assert documents_of_build(stack, documents.build) == expected_documents(connection)
+
+
+def test_a_connection_that_is_lost_during_the_copy_voids_it(
+    connection: Connection, source: MySqlSource, control: ControlStore
+) -> None:
+    documents = control.create_build(1)
+    with pytest.raises(SourceUnavailable), source.consistent_snapshot(len(TABLES)) as snapshot:
+        run_sql(connection, f"KILL {query_value(snapshot.connections[3], 'SELECT CONNECTION_ID()')}")
+        Copying(snapshot, documents, Progress(0)).run()
+    wait_until(lambda: sessions(connection) == 0, "the other sessions to end")
+
+
+def sessions(connection: Connection) -> int:
+    """How many of the projector's there are."""
+    return len(rows(connection, "SELECT 1 FROM information_schema.PROCESSLIST WHERE USER LIKE '%projector%'"))
