@@ -19,7 +19,7 @@ from ops.stack import MySqlServer, Stack
 from reader.read_model import Watermark
 from tests.conftest import service_environment
 from tests.faults.mysql_pair import WRITABLE, admin_of, promote, received, replica_of, wait_until_replicated
-from tests.faults.system import running_system, standing_in, stopped
+from tests.faults.system import reader, running_system, standing_in, stopped
 from tests.faults.witness import Witness
 from tests.harness import (
     Process,
@@ -67,9 +67,9 @@ def test_the_replica_of_a_primary_that_was_killed_under_load_is_followed_once_it
                 replace(system, connection=connection).assert_all_is_well()
 
 
-@pytest.mark.parametrize("fault", ["lost", "errant"])
+@pytest.mark.parametrize(("fault", "remedy"), [("lost", "rebuild"), ("errant", "run --rebuild-if-lost")])
 def test_a_replica_without_our_history_is_refused_and_a_rebuild_is_the_remedy(
-    stack: Stack, tmp_path: Path, fault: str
+    stack: Stack, tmp_path: Path, fault: str, remedy: str
 ) -> None:
     """Trace 6: the replica did not receive what was applied. Trace 5: it has a transaction of its own from before."""
     with replica_of(stack, tmp_path) as second, admin_connection(stack) as connection:
@@ -95,7 +95,7 @@ def test_a_replica_without_our_history_is_refused_and_a_rebuild_is_the_remedy(
         assert {"lost": "lacks", "errant": "another history"}[fault] in stopped["reason"]
         assert lineage(stack) == served, "nothing of it was applied"
         with standing_in(stack, "mysql", second), admin_connection(stack) as connection:
-            assert_rebuild_mends(stack, connection, environment)
+            assert_mends(remedy, stack, connection, environment)
 
 
 @pytest.mark.long
@@ -168,13 +168,20 @@ def spoil(replica: Connection, fault: str) -> None:
         )
 
 
-def assert_rebuild_mends(stack: Stack, connection: Connection, environment: dict[str, str]) -> None:
-    with process(environment, "-m", "binlog_projector", "rebuild") as rebuilding:
-        assert rebuilding.popen.wait(timeout=60) == 0
-    with projector(environment):
-        write_traffic(connection, random.Random(7), 20)
-        wait_until_caught_up(stack, connection)
-        assert_everything_is_equal(stack, connection)
+def assert_mends(remedy: str, stack: Stack, connection: Connection, environment: dict[str, str]) -> None:
+    """Readers have an answer all the time, and none is older than its bound."""
+    command, *options = remedy.split()
+    with reader(environment) as reading, Witness(stack, reading) as witness:
+        if command == "rebuild":
+            with process(environment, "-m", "tests.faults.impatient", command) as rebuilding:
+                assert rebuilding.popen.wait(timeout=60) == 0
+        with process(environment, "-m", "tests.faults.impatient", "run", *options):
+            witness.wait_until_fresh(connection)
+            write_traffic(connection, random.Random(7), 20)
+            witness.stop()
+            assert not witness.unanswered
+            wait_until_caught_up(stack, connection)
+            assert_everything_is_equal(stack, connection)
 
 
 def with_hosts(environment: dict[str, str], first: MySqlServer, second: MySqlServer) -> dict[str, str]:

@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from pymongo import MongoClient
 
-from binlog_projector.control_store import Needs
-from binlog_projector.errors import NotEnoughDisk
 from binlog_projector.source import Connection
 from ops.stack import Stack
+from reader.read_model import cache_key
 from tests.conftest import service_environment
-from tests.faults.system import running_system
+from tests.faults.hammer import Hammer
+from tests.faults.system import PATHS, running_system
 from tests.faults.test_leaders import state
-from tests.faults.witness import Witness
+from tests.faults.witness import Witness, clock
 from tests.harness import (
     Process,
-    admin_connection,
-    assert_everything_is_equal,
-    create_tables,
     process,
     projector,
     rows,
     run_sql,
     wait_until,
     wait_until_caught_up,
-    watermark,
 )
-from tests.reader_fills import fill_cache
-from tests.traffic import seed_rows
+from tests.oracle import actual_documents
 
 COPYING = {"ARMED": "", "AT": "inside_transaction:SIGSTOP"}
 SWITCHING = {"ARMED": "", "AT": "before_switch:SIGSTOP"}
+MEANWHILE = (  # every answer is another one after it
+    "UPDATE posts SET body = CONCAT(body, ' later')",
+    "UPDATE users SET display_name = 'Later'",
+    "INSERT INTO comments (post_id, author_id, body) SELECT id, author_id, 'later' FROM posts",
+    "INSERT INTO follows (follower_id, followee_id) SELECT id % 20 + 1, id FROM users",
+)
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def test_trace_7_a_rebuild_under_load_leaves_readers_on_the_old_build_until_it_s
     stack: Stack, environment: dict[str, str]
 ) -> None:
     """While it copies, the old build goes on. No standby takes the lease that the leader releases for it. Numbers go
-    on, and the old build is dropped by the one who leads."""
+    on, the old build is dropped by the one who leads, and nobody looks at its cache entries."""
     with (
         running_system(stack, environment) as system,
         Witness(stack, system.reading) as witness,
@@ -60,29 +63,39 @@ def test_trace_7_a_rebuild_under_load_leaves_readers_on_the_old_build_until_it_s
             assert (serving(stack), builds(stack)) == (1, [1, 2])
             running.popen.send_signal(signal.SIGCONT)
             assert running.popen.wait(timeout=60) == 0
-            assert {"rows", "seconds", "disk_mib", "free_disk_mib"} <= event(running, "rebuilding needs").keys()
+            assert_needs_come_first(stack, running)
             taken = [each["epoch"] for each in running.events() if each.get("lease") == "lease"]
             assert taken == [2], "nobody came between"
         witness.wait_until_fresh(system.connection)
         after = system.watermark()
         assert (after.build, after.seq > before.seq, after.epoch != before.epoch) == (2, True, True)
         wait_until(lambda: builds(stack) == [2], "the old build to be dropped")
+        spoil_entries(stack, before.epoch)
         witness.stop()
         system.assert_all_is_well()
 
 
-def test_a_rebuild_that_is_interrupted_or_killed_has_changed_nothing(stack: Stack, environment: dict[str, str]) -> None:
+def test_a_rebuild_that_is_interrupted_or_killed_has_changed_nothing_and_the_next_one_succeeds(
+    stack: Stack, environment: dict[str, str]
+) -> None:
     """It dies inside a transaction, which would hold up whoever drops what it has left behind."""
     with running_system(stack, environment) as system:
-        wait_until_caught_up(stack, system.connection)
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        before = system.catch_up_and_fill()
+        with process(environment, "-m", "tests.faults.full_disk", "rebuild") as refused:
+            assert refused.popen.wait(timeout=20) == 2
+            refused.expected_status = 2
+            assert "NotEnoughDisk" in refused.tail() and "make room" in refused.tail()
+        for number in (signal.SIGKILL, signal.SIGINT):
             with rebuilding(environment, COPYING, status=1) as running:
                 wait_until(lambda: state(running) == "T", "the copy to pause")
                 running.popen.send_signal(number)
                 running.popen.send_signal(signal.SIGCONT)
                 running.popen.wait(timeout=20)
             wait_until(lambda: builds(stack) == [1], "the unfinished build to be dropped")
-            assert serving(stack) == 1
+            assert (serving(stack), system.watermark().epoch) == (1, before.epoch)
+        with process(environment, "-m", "binlog_projector", "rebuild") as again:
+            assert again.popen.wait(timeout=30) == 0
+        wait_until(lambda: builds(stack) == [serving(stack)], "all other builds to be dropped")
         system.assert_all_is_well()
 
 
@@ -103,30 +116,33 @@ def test_a_rebuild_that_is_paused_before_it_switches_and_loses_the_lease_does_no
         system.assert_all_is_well()
 
 
-def test_a_purged_binlog_is_rebuilt_unattended_if_that_was_asked_for(stack: Stack, environment: dict[str, str]) -> None:
-    with admin_connection(stack) as connection:
-        create_tables(connection)
-        seed_rows(connection)
-        with projector(environment):
-            wait_until_caught_up(stack, connection)
-            fill_cache(stack)
-        run_sql(connection, "UPDATE posts SET body = 'meanwhile'")
-        purge(connection)
-        with projector(environment) as stopping:
-            assert stopping.popen.wait(timeout=20) == 1
-            stopping.expected_status = 1
-        with process(environment, "-m", "binlog_projector", "run", "--rebuild-if-lost") as running:
-            wait_until_caught_up(stack, connection)
-            assert_everything_is_equal(stack, connection)
-            assert "purged" in event(running, "rebuilding")["reason"]
-        found = watermark(stack)
-        assert found is not None and found.build == 2
-
-
-def test_a_rebuild_that_would_fill_the_disk_is_refused() -> None:
-    Needs(rows=1, seconds=1.0, disk_bytes=5 << 20, free_bytes=5 << 20).demand()
-    with pytest.raises(NotEnoughDisk, match=r"about 6 MiB .* 5 MiB are left"):
-        Needs(rows=1, seconds=1.0, disk_bytes=6 << 20, free_bytes=5 << 20).demand()
+def test_a_purged_binlog_is_rebuilt_unattended_while_readers_have_all_of_the_old_build_or_all_of_the_new(
+    stack: Stack,
+) -> None:
+    """If that was asked for; else it stops. The old build is kept for a while."""
+    environment = service_environment(stack)
+    with running_system(stack, environment) as system:
+        system.catch_up_and_fill()
+        assert system.projecting.stop() == 0
+        with Hammer(system.reading) as hammer:
+            before = hammer.wait_for_a_round()
+            run_sql(system.connection, *MEANWHILE)
+            written = clock(system.connection)
+            purge(system.connection)
+            with projector(environment) as stopping:
+                assert stopping.popen.wait(timeout=20) == 1
+                stopping.expected_status = 1
+            with process(environment, "-m", "binlog_projector", "run", "--rebuild-if-lost") as running:
+                wait_until_caught_up(stack, system.connection)
+                after = hammer.wait_for_a_round()
+                hammer.stop()
+                assert "purged" in event(running, "rebuilding")["reason"]
+                during = event(running, "snapshot begins")["timestamp"], event(running, "switched")["timestamp"]
+                system.assert_all_is_well()
+        assert all(before[path] != after[path] for path in PATHS)
+        hammer.assert_old_then_new(before, after, written)
+        assert hammer.answers_between(*during), "nobody read while it was made"
+        assert (serving(stack), builds(stack)) == (2, [1, 2])
 
 
 @contextlib.contextmanager
@@ -134,6 +150,25 @@ def rebuilding(environment: dict[str, str], armed: dict[str, str], status: int =
     with process({**environment, **armed}, "-m", "tests.faults.armed", "rebuild", "--json") as running:
         running.expected_status = status
         yield running
+
+
+def assert_needs_come_first(stack: Stack, running: Process) -> None:
+    """What it needs, and what there is, is said before anything is done."""
+    events = [each.get("event") for each in running.events()]
+    assert events.index("rebuilding needs") < events.index("snapshot begins")
+    needs = event(running, "rebuilding needs")
+    assert needs["rows"] >= sum(len(table) for table in actual_documents(stack).values()) // 2
+    assert needs["free_disk_mib"] == pytest.approx(shutil.disk_usage(stack.mongodb.data).free >> 20, rel=0.2)
+    assert {"seconds", "disk_mib"} <= needs.keys()
+
+
+def spoil_entries(stack: Stack, epoch: str) -> None:
+    """Whoever still looks at entries of that epoch is in for a surprise."""
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        old = list(cache.scan_iter(f"{cache_key(epoch, '')}*", count=1000))
+        assert old, "the old build had entries"
+        for key in old:
+            cache.set(key, b"spoilt")
 
 
 def event(running: Process, name: str) -> dict[str, Any]:
