@@ -153,6 +153,7 @@ def _status(settings: ProjectorSettings, control: ControlStore, cache_client: ca
         "gtid_set": checkpoint.gtid_set if checkpoint else None,
         "caught_up": checkpoint is not None and GtidSet.parse(checkpoint.gtid_set) >= executed,
         "missing": str(executed - GtidSet.parse(checkpoint.gtid_set)) if checkpoint else str(executed),
+        "rows_of": position.rows_of if position else {},
         "cache_epoch": watermark.epoch if watermark else None,
         "cache_seq": watermark.seq if watermark else None,
         "cache_as_of": watermark.as_of if watermark else None,

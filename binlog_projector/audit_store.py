@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 from pymongo import DESCENDING, MongoClient, UpdateOne
@@ -17,11 +18,13 @@ from binlog_projector.errors import ReadModelMissing
 from binlog_projector.mutations import DocumentId
 from binlog_projector.truth import Truth, touched_by
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, Checkpoint, checkpoint_id
-from tidemark.gtid import GtidSet
+from tidemark.gtid import Gtid, GtidSet
 
 REPAIRS = "repairs"
 MAX_ENTRIES = 20_000  # of the journal, looked through for what happened since
 MAX_RECENT = 2_000  # the same where the stream has to wait for it
+MAX_KEYS = 1_000_000  # that are remembered of them
+REACHED = {"gtid_set": True, "partials": True}
 
 
 @dataclass(frozen=True)
@@ -77,28 +80,38 @@ class View:
     def touched_since(self, gtid_set: GtidSet, max_entries: int = MAX_ENTRIES) -> Touched:
         """By batches that hold anything which is not in `gtid_set`."""
         journal = self.database[JOURNAL.in_build(self.checkpoint.build)]
-        entries = journal.find(
-            {"_id": {"$lte": self.checkpoint.seq}}, {"gtid_set": True, "keys": True}, session=self.session
-        )
+        entries = journal.find({"_id": {"$lte": self.checkpoint.seq}}, {**REACHED, "keys": True}, session=self.session)
         keys: set[str] = set()
         for entry in entries.sort("_id", DESCENDING).limit(max_entries):
-            if gtid_set >= GtidSet.parse(entry["gtid_set"]):
+            if gtid_set >= _reached(entry):
                 return Touched(frozenset(keys))
             keys.update(entry["keys"])
+            if len(keys) > MAX_KEYS:
+                break
         return Touched(None)
 
     def repaired_since(self, seq: int) -> Touched:
-        """By batches after `seq` that hold no transaction: repairs, and parts of one that is too large for a batch."""
+        """By batches after `seq` that hold nothing of any transaction: repairs."""
         journal = self.database[JOURNAL.in_build(self.checkpoint.build)]
-        entries = list(journal.find({"_id": {"$gte": seq}}, session=self.session).sort("_id", 1).limit(MAX_RECENT))
+        entries = list(
+            journal.find({"_id": {"$gte": seq}}, REACHED, session=self.session).sort("_id", 1).limit(MAX_RECENT)
+        )
         if [entry["_id"] for entry in entries] != list(range(seq, self.checkpoint.seq + 1)):
             return Touched(None)
-        pairs = itertools.pairwise(entries)
-        repairs = (entry["keys"] for former, entry in pairs if former["gtid_set"] == entry["gtid_set"])
-        return Touched(frozenset(key for keys in repairs for key in keys))
+        repairs = [
+            entry["_id"] for former, entry in itertools.pairwise(entries) if {**former, "_id": entry["_id"]} == entry
+        ]
+        found = journal.find({"_id": {"$in": repairs}}, {"keys": True}, session=self.session)
+        return Touched(frozenset(key for entry in found for key in entry["keys"]))
 
     def _collection(self, name: str) -> Any:
         return self.database[COLLECTIONS[name].in_build(self.checkpoint.build)]
+
+
+def _reached(entry: Mapping[str, Any]) -> GtidSet:
+    """All of which anything is in the documents after a batch: also what is there in part only."""
+    begun = (Gtid.parse(partial["gtid"]) for partial in entry.get("partials", ()))
+    return reduce(GtidSet.with_gtid, begun, GtidSet.parse(entry["gtid_set"]))
 
 
 class AuditStore:

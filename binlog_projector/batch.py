@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 
-from binlog_projector.changes import Anchor, Transaction
+from binlog_projector.changes import Anchor, Partial, Transaction
 from binlog_projector.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put
 from reader.read_model import ENTITIES
 from tidemark.gtid import GrowingGtidSet, GtidSet
@@ -38,7 +38,7 @@ class DocumentChange:
 
 
 class Batch:
-    """Whole transactions, merged."""
+    """Transactions, merged; the first and the last may be there in part only."""
 
     def __init__(self, start: GtidSet) -> None:
         self.documents: dict[str, dict[DocumentId, DocumentChange]] = {}
@@ -46,12 +46,13 @@ class Batch:
         self.transactions = 0
         self.rows = 0
         self.size = 0  # bytes of the binlog
-        self.last: Transaction | None = None
+        self.last: Transaction | None = None  # that is whole now
+        self.partial: Partial | None = None  # how far the last one has come that was not whole when it was added
         self.gtids = GrowingGtidSet(start)
 
     @property
     def gtid_set(self) -> GtidSet:
-        """Everything applied once this batch is."""
+        """Everything applied once this batch is: whole transactions only."""
         return self.gtids.current()
 
     @property
@@ -74,12 +75,15 @@ class Batch:
         return tuple(dict.fromkeys((*entities, *self.invalidated)))
 
     def add(self, transaction: Transaction, mutations: Iterable[Mutation]) -> None:
-        self.gtids.add(transaction.gtid)
-        self.transactions += 1
         self.rows += len(transaction.changes)
         self.size += transaction.size
-        self.last = transaction
         self.fold(mutations)
+        if transaction.partial is not None:
+            self.partial = transaction.partial
+            return
+        self.gtids.add(transaction.gtid)
+        self.transactions += 1
+        self.last = transaction
 
     def fold(self, mutations: Iterable[Mutation]) -> None:
         """Apply mutations in order; increments add up."""

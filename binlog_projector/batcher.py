@@ -14,22 +14,22 @@ from binlog_projector.batch import Batch
 from binlog_projector.changes import RowChange, Transaction
 from binlog_projector.errors import UnprojectableRow
 from binlog_projector.mutations import Mutation
+from binlog_projector.parts import MAX_BYTES, MAX_ROWS, extent
 from tidemark.gtid import GtidSet
 
-MAX_ROWS = 4_000  # in one MongoDB transaction
 MAX_KEYS = 10_000  # in one APPLY; most of them are not cached, and those cost Redis next to nothing
-MAX_BYTES = 4 * 1024 * 1024  # of binlog in one batch
 WAITING_BYTES = 2 * MAX_BYTES
+WAITING_ROWS = 4 * MAX_ROWS  # short rows are many for their bytes, and each takes memory of its own
 
 
 class Batcher:
-    """Transactions go in one by one, batches come out. A transaction is never split, and may be a large batch alone."""
+    """Transactions, or parts of one, go in one by one, batches come out."""
 
     def __init__(self, start: GtidSet, project: Callable[[RowChange], Iterable[Mutation]]) -> None:
         self.project = project
         self.gtid_set = start
         self.waiting: deque[Batch] = deque()
-        self.size = 0  # of all that waits
+        self.size = self.rows = 0  # of all that waits
         self.failed: Exception | None = None
         self.closed = False
         self.changed = threading.Condition()
@@ -42,9 +42,10 @@ class Batcher:
                 return
             self._fitting(transaction, len(mutations)).add(transaction, mutations)
             self.size += transaction.size
+            self.rows += len(transaction.changes)
             if len(self.waiting) == 1:
                 self.changed.notify_all()
-            self.changed.wait_for(lambda: self.size < WAITING_BYTES or self.closed)
+            self.changed.wait_for(lambda: self._has_room() or self.closed)
 
     def fail(self, error: Exception) -> None:
         """The stream has ended: what waits is still taken, then `take` raises this."""
@@ -59,6 +60,7 @@ class Batcher:
             if self.waiting:
                 batch = self.waiting.popleft()
                 self.size -= batch.size
+                self.rows -= batch.rows
                 self.gtid_set = batch.gtid_set
                 self.changed.notify_all()
                 return batch
@@ -72,24 +74,27 @@ class Batcher:
             self.closed = True
             self.changed.notify_all()
 
+    def _has_room(self) -> bool:
+        return self.size < WAITING_BYTES and self.rows < WAITING_ROWS
+
     def _mutations(self, transaction: Transaction) -> list[Mutation]:
         try:
             return [mutation for change in transaction.changes for mutation in self.project(change)]
         except UnprojectableRow as error:
             where = f"in transaction {transaction.gtid} at {transaction.position}"
-            raise UnprojectableRow(f"{error} ({where}; nothing of it was applied)") from error
+            raise UnprojectableRow(f"{error} ({where}; {extent(transaction.rows_before)})") from error
 
     def _fitting(self, transaction: Transaction, keys: int) -> Batch:
         """The last batch if it has room, else a new one."""
         last = self.waiting[-1] if self.waiting else None
-        if last is not None and _has_room(last, transaction, keys):
+        if last is not None and _fits(last, transaction, keys):
             return last
         following = Batch(last.gtid_set if last is not None else self.gtid_set)
         self.waiting.append(following)
         return following
 
 
-def _has_room(batch: Batch, transaction: Transaction, keys: int) -> bool:
+def _fits(batch: Batch, transaction: Transaction, keys: int) -> bool:
     return (
         batch.rows + len(transaction.changes) <= MAX_ROWS
         and batch.key_count + keys <= MAX_KEYS

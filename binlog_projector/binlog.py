@@ -1,4 +1,4 @@
-"""From binlog events to whole transactions; anything that is not understood stops, nothing is skipped.
+"""From binlog events to transactions; anything that is not understood stops, nothing is skipped.
 
 The layout of events is documented in MySQL's source (mysql::binlog::event): an event is 19 bytes of header, its body,
 and four bytes of checksum.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
-from binlog_projector.changes import Position, RowChange, Transaction
+from binlog_projector.changes import Partial, Position, RowChange, Transaction
 from binlog_projector.errors import CorruptEvent, UnprojectableRow, UnsupportedEvent
 from binlog_projector.packets import Packets
+from binlog_projector.parts import Parts, are_too_many, extent
 from binlog_projector.row_decoder import DELETE, INSERT, UPDATE, Images, RowDecoder
 from binlog_projector.statements import hidden_change, keyword_of, simplified
 from binlog_projector.table_map import schema_and_table
@@ -49,9 +50,11 @@ SEVEN_BYTES, ORIGINAL_FOLLOWS = (1 << 55) - 1, 1 << 55
 
 
 class TransactionReader:
-    """Assembles whole transactions of `tables` in `schema`."""
+    """Assembles transactions of `tables` in `schema`, those that are too large in parts, without what was `applied`."""
 
-    def __init__(self, packets: Packets, schema: str, tables: Mapping[str, Table]) -> None:
+    def __init__(
+        self, packets: Packets, schema: str, tables: Mapping[str, Table], applied: Iterable[Partial] = ()
+    ) -> None:
         self.packets = packets
         self.schema = schema
         self.tables = tables
@@ -60,6 +63,7 @@ class TransactionReader:
         self.begun = False
         self.changes: list[RowChange] = []
         self.size = 0
+        self.parts = Parts(tables, applied)
         self.finished: list[Transaction] = []
         self.file, self.offset = "", 0
         self.sources: dict[bytes, str] = {}  # UUIDs as text
@@ -168,6 +172,8 @@ class TransactionReader:
             at = BODY + ROWS_BODY.size - 2 + extra  # `extra` counts its own two bytes too
             self.changes += decoder.changes(images, event, at, len(event) + CHECKSUM)
             self.size += len(event)
+            if are_too_many(len(self.changes), self.size):
+                self._hand_on(whole=False)
 
     def _mapped(self, table_id: bytes) -> RowDecoder | None:
         try:
@@ -194,12 +200,20 @@ class TransactionReader:
         pass
 
     def _end(self, event: bytes) -> None:
+        self._hand_on(whole=True)
+        self.gtid, self.begun = None, False
+        self.mapped.clear()
+
+    def _hand_on(self, *, whole: bool) -> None:
         if self.gtid is None:
             raise UnsupportedEvent("a transaction has no GTID; set gtid_mode=ON, then run `rebuild`")
-        position = Position(self.file, self.offset)
-        self.finished.append(Transaction(self.gtid, *self.commit_us, tuple(self.changes), position, self.size))
-        self.gtid, self.begun, self.changes, self.size = None, False, [], 0
-        self.mapped.clear()
+        changes, before, partial = self.parts.next(self.gtid, self.commit_us[0], self.changes, whole=whole)
+        if whole or changes:
+            at = Position(self.file, self.offset)
+            self.finished.append(
+                Transaction(self.gtid, *self.commit_us, tuple(changes), at, self.size, before, partial)
+            )
+        self.changes, self.size = [], 0
 
     def _unsupported(self, kind: int) -> str:
         name = EVENT_NAMES.get(kind, "unknown")
@@ -209,4 +223,4 @@ class TransactionReader:
         if not isinstance(error, UnsupportedEvent | UnprojectableRow | CorruptEvent):
             return error
         where = f"in transaction {self.gtid or '(none)'} at {self.file}:{self.offset}"
-        return type(error)(f"{error} ({where}; nothing of it was applied)")
+        return type(error)(f"{error} ({where}; {extent(self.parts.rows_of(self.gtid))})")

@@ -1,4 +1,4 @@
-"""What the source says happened: whole transactions of row changes.
+"""What the source says happened: transactions of row changes.
 
 These values cannot refer back to themselves, so Python's garbage collector need not look at them (`gc=False`); looking
 at the many thousands that wait took a tenth of the time of reading them.
@@ -34,8 +34,20 @@ class Position(msgspec.Struct, frozen=True, gc=False):
         return f"{self.file}:{self.offset}"
 
 
+class Partial(msgspec.Struct, frozen=True, gc=False):
+    """The first `rows` row changes of a transaction, as far as it was read or applied; `crc` is that of their keys."""
+
+    gtid: Gtid
+    original_commit_us: int
+    rows: int
+    crc: int
+
+
 class Transaction(msgspec.Struct, frozen=True, gc=False):
     """Everything one GTID changed in watched tables, in order; DDL and filtered transactions have no changes.
+
+    One with too many changes for a batch comes in parts, behind `rows_before` that came before; all but the last one
+    have `partial`, which is how far they go.
 
     `original_commit_us` is when its first server committed it (microseconds since 1970, MySQL's clock): with the GTID
     it identifies the transaction. `immediate_commit_us` is when the tailed server did.
@@ -47,6 +59,8 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     changes: tuple[RowChange, ...]
     position: Position
     size: int = 0  # bytes of the binlog
+    rows_before: int = 0
+    partial: Partial | None = None
 
 
 class Anchor(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -20,11 +20,11 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from binlog_projector.batch import Batch
-from binlog_projector.changes import Anchor
+from binlog_projector.changes import Anchor, Partial
 from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
 from binlog_projector.findings import Finding
 from binlog_projector.mutations import DocumentId
-from binlog_projector.position import JournalEntry, Position
+from binlog_projector.position import JournalEntry, Position, encode_partials
 from binlog_projector.writes import FIELD_OF, Writes, chunks, writes_of
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, Checkpoint, Serving, checkpoint_id
 from tidemark.gtid import GtidSet
@@ -83,13 +83,14 @@ class DocumentStore:
     def commit(self, batch: Batch, as_of: str) -> JournalEntry:
         """Commit the batch and return what the cache has to know of it."""
         following = self._following(str(batch.gtid_set), as_of)
-        entry = JournalEntry(following, batch.keys)
+        partials = self.position.partials_at(batch.gtid_set, batch.partial)
+        entry = JournalEntry(following, batch.keys, partials)
 
         def write(*, insert: bool) -> None:
             self._write_documents(batch, following.seq, insert=insert)
             self._write_journal(entry)
 
-        self._transact(following, batch.anchor or self.position.anchor, write)
+        self._transact(following, batch.anchor or self.position.anchor, write, partials)
         return entry
 
     def commit_rows(self, name: str, documents: list[BsonDocument]) -> None:
@@ -205,16 +206,25 @@ class DocumentStore:
         """The compare of the compare-and-set: it fails for an old leader, and after a commit that was not ours."""
         return _exactly(self.position)
 
-    def _transact(self, following: Checkpoint, anchor: Anchor | None, write: Write, **state: Any) -> None:
-        """Run `write` and move the checkpoint to `following` in one transaction."""
+    def _transact(
+        self,
+        following: Checkpoint,
+        anchor: Anchor | None,
+        write: Write,
+        partials: Sequence[Partial] | None = None,
+        **state: Any,
+    ) -> None:
+        """Run `write` and move the checkpoint to `following` in one transaction; `partials`: None leaves them alone."""
+        partials = self.position.partials if partials is None else tuple(partials)
         fields = {
             **{name: getattr(following, name) for name in ("seq", "batch_id", "as_of", "gtid_set")},
             "last": {"gtid": str(anchor.gtid), "original_commit_us": anchor.original_commit_us} if anchor else None,
+            "partials": encode_partials(partials),
             **state,
         }
         with self.transacting:
             self._attempts(following, fields, write)
-            self.position = Position(following, self.position.epoch, anchor)
+            self.position = Position(following, self.position.epoch, anchor, partials)
 
     def _attempts(self, following: Checkpoint, fields: BsonDocument, write: Write) -> None:
         """Until it is done; learn the truth when in doubt. A new row may meet a stub of its id: then upsert."""
@@ -286,6 +296,7 @@ class DocumentStore:
                 "batch_id": checkpoint.batch_id,
                 "as_of": checkpoint.as_of,
                 "gtid_set": checkpoint.gtid_set,
+                "partials": encode_partials(entry.partials),
                 "keys": list(entry.keys),
                 "written_at": datetime.now(UTC),
             },

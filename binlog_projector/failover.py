@@ -9,12 +9,11 @@ from typing import TypeVar
 
 import structlog
 
-from binlog_projector.changes import Anchor
 from binlog_projector.checks import check_source, demand, retention_seconds
 from binlog_projector.errors import PositionLost, ProjectorError, Retry, SourceBehind, SourceUnavailable, Stop
+from binlog_projector.position import Position
 from binlog_projector.settings import server_urls
 from binlog_projector.source import Connection, MySqlSource, Stream
-from tidemark.gtid import GtidSet
 
 PATIENCE_SECONDS = 30.0
 T = TypeVar("T")
@@ -47,13 +46,14 @@ class Servers:
         """A server to take a snapshot of. Raises SourceUnavailable and Stop."""
         return self._first(lambda source: source)
 
-    def stream(self, applied: GtidSet, anchor: Anchor | None) -> Stream:
-        """The stream right behind `applied`. Raises SourceUnavailable, SourceBehind and Stop.
+    def stream(self, position: Position) -> Stream:
+        """The stream right behind `position`. Raises SourceUnavailable, SourceBehind and Stop.
 
         What is wrong with each server is in the message. As long as one of them may come back, catch up or be promoted
         there is hope, but not for ever once another one has answered that it cannot continue.
         """
-        return self._first(lambda source: source.stream(applied, anchor))
+        applied, anchor, partials = position.gtid_set, position.anchor, position.partials
+        return self._first(lambda source: source.stream(applied, anchor, partials))
 
     def _first(self, use: Callable[[MySqlSource], T]) -> T:
         refusals: list[ProjectorError] = []

@@ -31,6 +31,11 @@ class ProjectorMetrics:
             "tidemark_projector_transactions_total", "Transactions committed to MongoDB", registry=registry
         )
         self.rows = Counter("tidemark_projector_rows_total", "Row changes committed to MongoDB", registry=registry)
+        self.partial_rows = Gauge(
+            "tidemark_projector_partial_rows",
+            "Row changes applied of a transaction that is not whole yet",
+            registry=registry,
+        )
         self.batch_transactions = Histogram(
             "tidemark_projector_batch_transactions", "Transactions per batch", buckets=SIZES, registry=registry
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
-from binlog_projector.changes import Anchor
+from msgspec import structs
+
+from binlog_projector.changes import Anchor, Partial
 from reader.read_model import Checkpoint
 from tidemark.gtid import Gtid, GtidSet
 
@@ -18,6 +21,7 @@ class Position:
     checkpoint: Checkpoint
     epoch: int  # of the lease under which it was committed
     anchor: Anchor | None
+    partials: tuple[Partial, ...] = ()  # what is in the documents of transactions that are not in its GTID set
 
     @property
     def gtid_set(self) -> GtidSet:
@@ -27,12 +31,39 @@ class Position:
     def decode(cls, document: Mapping[str, Any]) -> Position:
         last = document["last"]
         anchor = Anchor(Gtid.parse(last["gtid"]), last["original_commit_us"]) if last else None
-        return cls(Checkpoint.decode(document), document["epoch"], anchor)
+        return cls(Checkpoint.decode(document), document["epoch"], anchor, _partials(document.get("partials", ())))
+
+    def partials_at(self, gtid_set: GtidSet, come: Partial | None) -> tuple[Partial, ...]:
+        """What is still partial once `come` and all of `gtid_set` are applied, too."""
+        known = {partial.gtid: partial for partial in (*self.partials, come) if partial}
+        return tuple(partial for gtid, partial in known.items() if gtid not in gtid_set)
+
+    @property
+    def reached(self) -> GtidSet:
+        """All transactions of which anything is in the documents."""
+        return reduce(GtidSet.with_gtid, (partial.gtid for partial in self.partials), self.gtid_set)
+
+    @property
+    def rows_of(self) -> dict[str, int]:
+        """How many rows are applied of each transaction that is not whole yet."""
+        return {str(partial.gtid): partial.rows for partial in self.partials}
 
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """What a committed batch means for the cache: the keys that it made out of date."""
+    """What a committed batch means for the cache: the keys that it made out of date.
+
+    `partials`: what is in the documents although its checkpoint does not contain it.
+    """
 
     checkpoint: Checkpoint
     keys: tuple[str, ...]
+    partials: tuple[Partial, ...] = ()
+
+
+def encode_partials(partials: Iterable[Partial]) -> list[dict[str, Any]]:
+    return [{**structs.asdict(partial), "gtid": str(partial.gtid)} for partial in partials]
+
+
+def _partials(documents: Iterable[Mapping[str, Any]]) -> tuple[Partial, ...]:
+    return tuple(Partial(**{**document, "gtid": Gtid.parse(document["gtid"])}) for document in documents)

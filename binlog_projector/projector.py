@@ -103,7 +103,7 @@ class Projector:
             documents, stream = take_snapshot(self.servers.usable(), self.control, epoch)
             documents.serve(None, documents.position.checkpoint.as_of)
         else:
-            stream = self.servers.stream(documents.position.gtid_set, documents.position.anchor)
+            stream = self.servers.stream(documents.position)
         self.health.metrics.binlog_expire.set(self.servers.retention_seconds)
         with contextlib.closing(stream):
             yield documents, stream

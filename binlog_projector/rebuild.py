@@ -102,7 +102,7 @@ class Rebuild:
         """Nobody projects into the former build any more: once the new one contains all of it, it serves."""
         former = self._persistently(lambda: self.control.open_serving(epoch))
         lost = self._persistently(lambda: self._lost(former.position)) if former else None
-        if former is None or lost is None or not self._follow(build, lambda at: at >= former.position.gtid_set - lost):
+        if former is None or lost is None or not self._follow(build, lambda at: at >= former.position.reached - lost):
             return None
         documents = self.control.open_build(build, epoch)
         as_of = self.freshness.as_of(documents.position.gtid_set)
@@ -115,7 +115,7 @@ class Rebuild:
     def _lost(self, former: Position) -> GtidSet:
         """What was applied and is in MySQL no more. A server that is only behind gets some time."""
         deadline = time.monotonic() + failover.PATIENCE_SECONDS
-        while lost := former.gtid_set - self._executed():
+        while lost := former.reached - self._executed():
             if time.monotonic() > deadline or self._is_stopped():
                 log.warning("MySQL has lost transactions that readers have seen", gtid_set=str(lost))
                 break
@@ -134,9 +134,7 @@ class Rebuild:
         def follow() -> bool:
             documents = self.building.open_build(build, 0)
             at = documents.position
-            return self._project(
-                documents, streams.pop() if streams else self.servers.stream(at.gtid_set, at.anchor), is_enough
-            )
+            return self._project(documents, streams.pop() if streams else self.servers.stream(at), is_enough)
 
         return bool(self._persistently(follow))
 

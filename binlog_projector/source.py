@@ -7,10 +7,10 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -20,7 +20,7 @@ from pymysql.converters import conversions
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from binlog_projector.binlog import TransactionReader
-from binlog_projector.changes import Anchor, Transaction
+from binlog_projector.changes import Anchor, Partial, Transaction
 from binlog_projector.errors import PositionLost, SourceBehind, SourceDemoted, SourceUnavailable
 from binlog_projector.packets import Packets, connect_reader
 from tidemark.gtid import Gtid, GtidSet
@@ -74,17 +74,18 @@ class MySqlSource:
         with self.session() as connection:
             self.clock(connection)
 
-    def stream(self, applied: GtidSet, anchor: Anchor | None) -> Stream:
+    def stream(self, applied: GtidSet, anchor: Anchor | None, partials: Sequence[Partial] = ()) -> Stream:
         """Connect and verify that the source continues the history of `applied`; reading begins with `start`.
 
-        Asks again for the anchor, the last applied transaction: the first one delivered must be that very one.
-        Raises PositionLost if it is not, or if the source has purged what comes next.
+        Asks again for the anchor, the last applied transaction: the first one delivered must be that very one. Of what
+        was applied in part the rest is delivered. Raises PositionLost if the anchor is another one, or if the source
+        has purged what comes next.
         """
         with self.session() as connection:
-            purged = _check_history(connection, applied)
+            purged = _check_history(connection, applied, partials)
         if anchor is not None and anchor.gtid in purged:
             anchor = None
-        stream = Stream(self, applied.without_gtid(anchor.gtid) if anchor else applied)
+        stream = Stream(self, applied.without_gtid(anchor.gtid) if anchor else applied, partials)
         try:
             stream.verify(anchor)
         except BaseException:
@@ -131,12 +132,12 @@ class Receiver(Protocol):
 
 
 class Stream:
-    """Whole transactions from the binlog, read and handed on by a thread."""
+    """Transactions from the binlog, read and handed on by a thread."""
 
-    def __init__(self, source: MySqlSource, applied: GtidSet) -> None:
+    def __init__(self, source: MySqlSource, applied: GtidSet, partials: Iterable[Partial]) -> None:
         self.source = source
         dump = partial(connect_reader, pymysql.connect, source.settings, source.server_id, source.uuid, applied)
-        self.reader = TransactionReader(Packets(dump), SCHEMA, TABLES)
+        self.reader = TransactionReader(Packets(dump), SCHEMA, TABLES, partials)
         self.transactions = iter(self.reader)
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
@@ -184,12 +185,16 @@ class Stream:
             for transaction in self._transactions():
                 if self.stopping.is_set():
                     return
-                if transaction is not None:
+                if transaction is not None and not self._is_anchor(transaction):
                     receiver.add(transaction)
         except Exception as error:  # noqa: BLE001 - handed to whoever receives
             receiver.fail(error)
         finally:
             self.reader.close()
+
+    def _is_anchor(self, transaction: Transaction) -> bool:
+        """Another part of it: the first one was enough to know it by."""
+        return self.anchor is not None and transaction.gtid == self.anchor.gtid
 
     def _next(self) -> Transaction | None:
         """The next transaction, or None at a heartbeat."""
@@ -206,11 +211,12 @@ class Stream:
         raise SourceUnavailable("the source ended the binlog stream (it shuts down, or another reader has our id)")
 
 
-def _check_history(connection: Connection, applied: GtidSet) -> GtidSet:
+def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[Partial]) -> GtidSet:
     """What the source has purged, if all of it was applied and all that was applied is in the source."""
     executed, purged = map(GtidSet.parse, query_row(connection, "SELECT @@global.gtid_executed, @@global.gtid_purged"))
-    if not executed >= applied:
-        raise SourceBehind(f"the source lacks {applied - executed}, which was applied")
+    begun = reduce(GtidSet.with_gtid, (partial.gtid for partial in partials), applied)
+    if not executed >= begun:
+        raise SourceBehind(f"the source lacks {begun - executed}, which was applied")
     if not applied >= purged:
         raise PositionLost(
             f"the source has purged {purged - applied}, which was not applied; "

@@ -43,8 +43,11 @@ class Steps:
         if batch is not None:
             with self.health.stage("mongodb"):
                 entry = self.documents.commit(batch, self.freshness.as_of(batch.gtid_set))
-            log.info("batch", seq=entry.checkpoint.seq, gtids=str(batch.gtid_set - before), rows=batch.rows)
+            rows_of = self.documents.position.rows_of
+            progress = {"rows_of": rows_of} if rows_of else {}
+            log.info("batch", seq=entry.checkpoint.seq, gtids=str(batch.gtid_set - before), rows=batch.rows, **progress)
             self.health.committed(batch)
+            self.health.metrics.partial_rows.set(sum(rows_of.values()))
             self.cache.apply(Committed(entry, batch.last.immediate_commit_us if batch.last else None))
         self.cache.check()
         self._tick()

@@ -19,11 +19,11 @@ WRITABLE = ("SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF")
 
 
 @contextlib.contextmanager
-def replica_of(stack: Stack, folder: Path) -> Iterator[MySqlServer]:
+def replica_of(stack: Stack, folder: Path, *options: str) -> Iterator[MySqlServer]:
     """It has the services' accounts, other names for its binlog files, and other table ids. The first one runs again in
     the end."""
     primary = stack.mysql
-    replica = MySqlServer(folder, options=("--log-bin=second",), password=stack.mysql.password)
+    replica = MySqlServer(folder, options=("--log-bin=second", *options), password=stack.mysql.password)
     replica.start()
     try:
         create_accounts("mysql", replica.admin_url, stack.state.passwords["mysql"])

@@ -10,10 +10,11 @@ import pytest
 from msgspec import structs
 
 from binlog_projector.batch import Batch
-from binlog_projector.batcher import MAX_KEYS, MAX_ROWS, WAITING_BYTES, Batcher
+from binlog_projector.batcher import MAX_KEYS, WAITING_BYTES, Batcher
 from binlog_projector.changes import Position, RowChange, Transaction
 from binlog_projector.errors import SourceUnavailable, UnprojectableRow
 from binlog_projector.mutations import Increment, Invalidate, Put
+from binlog_projector.parts import MAX_ROWS
 from binlog_projector.projections import COUNTERS, PROJECTIONS, hashtags, project
 from reader.read_model import COLLECTIONS
 from tests.harness import wait_until

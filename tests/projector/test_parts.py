@@ -1,0 +1,205 @@
+"""A transaction that is too large for a batch comes in parts; what was applied of it is not delivered again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+from msgspec import structs
+
+from binlog_projector import document_store, parts
+from binlog_projector.audit_store import View
+from binlog_projector.batch import Batch
+from binlog_projector.batcher import Batcher
+from binlog_projector.changes import Anchor, Partial, RowChange, Transaction
+from binlog_projector.control_store import ControlStore
+from binlog_projector.document_store import DocumentStore
+from binlog_projector.errors import PositionLost, SourceBehind, UnprojectableRow, UnsupportedEvent
+from binlog_projector.mutations import Mutation
+from binlog_projector.projections import project
+from binlog_projector.source import Connection, MySqlSource
+from ops.stack import Stack
+from tests.harness import admin_connection, create_tables, run_sql
+from tests.projector.reading import executed
+from tests.received import Received
+from tests.traffic import seed_rows
+from tidemark.gtid import Gtid, GtidSet
+
+ROWS = 30
+LATER = 5  # rows of the transaction after it
+
+
+@pytest.fixture
+def source(stack: Stack) -> MySqlSource:
+    return MySqlSource(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], 7332)
+
+
+@pytest.fixture
+def connection(stack: Stack) -> Iterator[Connection]:
+    with admin_connection(stack) as connection:
+        create_tables(connection)
+        seed_rows(connection)
+        yield connection
+
+
+@pytest.fixture
+def before(connection: Connection) -> GtidSet:
+    """What was committed before one transaction of `ROWS` rows and a smaller one."""
+    before = executed(connection)
+    comment = "INSERT INTO comments (post_id, author_id, body) VALUES (1, 1, 'c')"
+    likes = [f"INSERT INTO likes (post_id, user_id) VALUES ({n}, 1), ({n}, 2)" for n in range(1, ROWS // 3)]
+    run_sql(connection, "BEGIN", *likes, "UPDATE posts SET body = '' WHERE id < 12", comment, "COMMIT")
+    run_sql(connection, f"UPDATE users SET bio = 'b' WHERE id <= {LATER}")
+    return before
+
+
+def delivered(
+    source: MySqlSource, applied: GtidSet, partials: Sequence[Partial] = (), anchor: Anchor | None = None
+) -> Iterator[Transaction]:
+    received = Received()
+    with contextlib.closing(source.stream(applied, anchor, partials)) as stream:
+        stream.start(received)
+        while True:
+            yield received.next()
+
+
+def until_whole(delivered: Iterable[Transaction]) -> list[Transaction]:
+    """The parts of one transaction, with the last one."""
+    found = []
+    for each in delivered:
+        found.append(each)
+        if each.partial is None:
+            break
+    return found
+
+
+def rows_of(parts: Iterable[Transaction]) -> list[RowChange]:
+    return [change for part in parts for change in part.changes]
+
+
+def in_parts(source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch, rows: int) -> list[Transaction]:
+    monkeypatch.setattr(parts, "MAX_ROWS", rows)
+    return until_whole(delivered(source, before))
+
+
+def test_trace_14_a_restart_anywhere_in_a_transaction_goes_on_with_the_very_next_row(
+    source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if parts have another size by then."""
+    (whole,) = until_whole(delivered(source, before))
+    found = in_parts(source, before, monkeypatch, 3)
+    assert len(found) > 5 and rows_of(found) == [*whole.changes] and len(whole.changes) == ROWS
+    assert {part.gtid for part in found} == {whole.gtid}
+    for number, part in enumerate(found[:-1], start=1):
+        assert part.partial is not None and part.partial.rows == len(rows_of(found[:number]))
+        monkeypatch.setattr(parts, "MAX_ROWS", number)
+        rest = until_whole(delivered(source, before, [part.partial]))
+        assert rows_of(rest) == rows_of(found[number:])
+        assert rest[0].rows_before == part.partial.rows and rest[-1].gtid == whole.gtid
+
+
+def test_trace_14_what_follows_is_whole_again(
+    source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind an anchor that comes in parts, too."""
+    anchor = in_parts(source, before, monkeypatch, LATER)[-1]
+    applied = before.with_gtid(anchor.gtid)
+    (next_one,) = until_whole(delivered(source, applied, anchor=Anchor(anchor.gtid, anchor.original_commit_us)))
+    assert len(next_one.changes) == LATER and next_one.rows_before == 0
+
+
+def test_trace_14_other_rows_under_the_same_gtid_are_another_history(
+    source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied = in_parts(source, before, monkeypatch, 6)[1].partial
+    assert applied is not None
+    for other in ({"crc": 1}, {"original_commit_us": 1}, {"rows": ROWS + 1}):
+        with pytest.raises(PositionLost, match=r"rows were applied, .* another history.*rebuild"):
+            next(delivered(source, before, [structs.replace(applied, **other)]))
+
+
+def test_trace_14_a_source_that_lacks_what_was_applied_in_part_is_behind(source: MySqlSource, before: GtidSet) -> None:
+    """It was promoted before it had received that transaction: what was applied of it will never become whole."""
+    lost = Partial(Gtid("aaaaaaaa-0000-0000-0000-000000000001", 5), 1, 1, 1)
+    with pytest.raises(SourceBehind, match="lacks aaaaaaaa-0000-0000-0000-000000000001:5"):
+        source.stream(before, None, [lost])
+
+
+def test_trace_14_a_statement_among_the_parts_stops_and_says_how_much_was_applied(
+    source: MySqlSource, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "MAX_ROWS", 2)
+    start = executed(connection)
+    like = "INSERT INTO likes (post_id, user_id) VALUES ({0}, 1), ({0}, 2)"
+    run_sql(connection, "SET binlog_row_image = MINIMAL", "BEGIN", *map(like.format, range(1, 5)))
+    run_sql(connection, "UPDATE users SET bio = 'x'", "COMMIT", "SET binlog_row_image = FULL")
+    stream = delivered(source, start)
+    assert [next(stream).rows_before for _ in range(2)] == [0, 4]
+    with pytest.raises(UnsupportedEvent, match=r"partial row image.*its first 8 rows were applied\)$"):
+        next(stream)
+
+
+def test_trace_14_a_row_that_cannot_be_projected_stops_and_a_mended_projector_goes_on_there(
+    source: MySqlSource, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "MAX_ROWS", 4)
+    start = executed(connection)
+    like = "INSERT INTO likes (post_id, user_id, created_at) VALUES ({0}, 1, '{1}-01-01'), ({0}, 2, NOW())"
+    years = [*["2026"] * 10, "0000", *["2026"] * 10]
+    statements = [like.format(post, year) for post, year in enumerate(years, start=1)]
+    run_sql(connection, "SET sql_mode = 'ALLOW_INVALID_DATES'", "BEGIN", *statements, "COMMIT")
+    first = Batcher(start, project)
+    with pytest.raises(UnprojectableRow, match=r"its first 18 rows were applied\)$"):
+        for part in delivered(source, start):
+            first.add(part)
+    applied = first.take(0)
+    assert applied is not None and applied.partial is not None and applied.gtid_set == start
+
+    def mended(change: RowChange) -> Iterable[Mutation]:
+        return [] if isinstance((change.after or {})["created_at"], str) else project(change)
+
+    second = Batcher(start, mended)
+    for part in until_whole(delivered(source, start, [applied.partial])):
+        second.add(part)
+    rest = second.take(0)
+    assert rest is not None and rest.gtid_set == executed(connection)
+    assert (applied.rows, rest.rows, len(rest.documents["likes"])) == (18, 24, 23)
+
+
+@pytest.fixture
+def documents(stack: Stack) -> Iterator[DocumentStore]:
+    with document_store.connect(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
+        yield ControlStore(client, 1).create_build(1)
+
+
+def test_trace_14_a_checkpoint_contains_a_transaction_only_when_it_is_whole(
+    documents: DocumentStore, source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the journal tells an audit what the parts before have touched."""
+    documents.commit(Batch(before), "2026")
+    *begun, last = in_parts(source, before, monkeypatch, 8)
+    for part in begun:
+        documents.commit(batch_of(documents, part), "2026")
+        documents.commit(Batch(documents.position.gtid_set), "2026")  # as of a new leader
+        assert documents.position.gtid_set == before and documents.position.partials == (part.partial,)
+        assert touched_since(documents, before) >= {"post:1", "post:1:likes"}
+        assert touched_since(documents, before.with_gtid(last.gtid)) == set()
+    assert view(documents).repaired_since(1).keys == frozenset()
+    documents.commit(batch_of(documents, last), "2026")
+    assert documents.position.gtid_set == before.with_gtid(last.gtid) and documents.position.partials == ()
+    assert touched_since(documents, before) >= {"post:1", "post:1:comments"}
+
+
+def batch_of(documents: DocumentStore, part: Transaction) -> Batch:
+    batch = Batch(documents.position.gtid_set)
+    batch.add(part, [mutation for change in part.changes for mutation in project(change)])
+    return batch
+
+
+def view(documents: DocumentStore) -> View:
+    return View(documents.database, None, documents.position.checkpoint)
+
+
+def touched_since(documents: DocumentStore, gtid_set: GtidSet) -> set[str]:
+    return set(view(documents).touched_since(gtid_set).keys or ())
