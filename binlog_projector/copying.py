@@ -41,7 +41,7 @@ class Copying:
                     return
                 with self.committing:
                     self.documents.commit_rows(table.name, chunk)
-                    self.progress.copied(table.name, len(chunk))
+                    self.progress.copied(len(chunk))
         except BaseException:
             self.failed.set()
             raise

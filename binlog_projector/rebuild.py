@@ -63,11 +63,11 @@ class Rebuild:
         `leadership` is entered for the switch only. Raises Stop, StandDown and Retry; then nothing has changed either.
         """
         self.stopping = (*self.stopping[:1], *stopping)
-        expected_rows = self._room()
+        self._demand_room()
         with Standby(self.building.lease).leadership(*self.stopping) as mine:
             if mine is None:
                 return None
-            documents, stream = take_snapshot(self.servers.usable(), self.building, 0, expected_rows)
+            documents, stream = take_snapshot(self.servers.usable(), self.building, 0)
             build, self.freshness = documents.build, Freshness(documents.position.checkpoint.as_of)
             try:
                 return self._finish(build, stream, leadership)
@@ -75,8 +75,8 @@ class Rebuild:
                 with contextlib.suppress(StoreUnavailable):  # then the leader does it
                     self.building.drop_unfinished(build)
 
-    def _room(self) -> int:
-        """Say what it takes, before anything is done; how many rows there are. Raises NotEnoughDisk, NothingServes."""
+    def _demand_room(self) -> None:
+        """Say what it takes, before anything is done. Raises NotEnoughDisk, NothingServes."""
         former = self.control.position()
         if former is None:
             raise NothingServes("no build serves yet: `python -m binlog_projector run` makes the first one")
@@ -89,7 +89,6 @@ class Rebuild:
             free_disk_mib=needs.free_bytes >> 20,
         )
         needs.demand()
-        return needs.rows
 
     def _finish(self, build: int, stream: Stream, leadership: AbstractContextManager[Lease | None]) -> int | None:
         if not self._follow(build, self.freshness.is_caught_up, stream):

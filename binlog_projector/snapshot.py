@@ -11,14 +11,13 @@ from binlog_projector.document_store import DocumentStore
 from binlog_projector.freshness import timestamp
 from binlog_projector.progress import Progress
 from binlog_projector.source import MySqlSource, Stream
+from binlog_projector.table_rows import estimated_rows
 from writer.schema import TABLES
 
 log = structlog.get_logger()
 
 
-def take_snapshot(
-    source: MySqlSource, control: ControlStore, epoch: int, expected_rows: int = 0
-) -> tuple[DocumentStore, Stream]:
+def take_snapshot(source: MySqlSource, control: ControlStore, epoch: int) -> tuple[DocumentStore, Stream]:
     """Fill a new build, which does not serve yet.
 
     The stream is opened before copying, so that its files are not purged. Raises SourceUnavailable, StoreUnavailable
@@ -27,13 +26,13 @@ def take_snapshot(
     with source.session() as connection:
         begun = source.clock(connection)
     documents = control.create_build(epoch)
-    progress = Progress(expected_rows)
     with source.consistent_snapshot(len(TABLES)) as snapshot:
         log.info("snapshot begins", build=documents.build, gtid_set=str(snapshot.executed))
         gtid = snapshot.anchor_gtid
         stream = source.stream(snapshot.executed, Anchor(gtid, 0) if gtid else None)
         try:
-            Copying(snapshot, documents, progress).run()
+            with Progress(estimated_rows(snapshot.connection, TABLES)) as progress:
+                Copying(snapshot, documents, progress).run()
             copied = {"rows": progress.rows, "seconds": progress.seconds()}
             documents.finish_snapshot(snapshot.executed, timestamp(begun.now), stream.anchor, copied)
         except BaseException:

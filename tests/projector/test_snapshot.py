@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import random
+import select
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import chain
 
 import pytest
+import structlog.testing
 
 from binlog_projector import document_store, table_rows
 from binlog_projector.control_store import ControlStore
@@ -17,7 +23,16 @@ from binlog_projector.projections import COUNTERS
 from binlog_projector.snapshot import take_snapshot
 from binlog_projector.source import Connection, MySqlSource, query_value
 from ops.stack import Stack
-from tests.harness import admin_connection, create_tables, rows, run_sql, wait_until
+from tests.harness import (
+    ROOT,
+    admin_connection,
+    create_tables,
+    free_port,
+    projector_environment,
+    rows,
+    run_sql,
+    wait_until,
+)
 from tests.oracle import documents_of_build, expected_documents
 from tests.traffic import seed_rows, write_traffic
 from writer.schema import LIKES, POSTS, TABLES
@@ -120,6 +135,41 @@ def test_a_connection_that_is_lost_during_the_copy_voids_it(
         run_sql(connection, f"KILL {query_value(snapshot.connections[3], 'SELECT CONNECTION_ID()')}")
         Copying(snapshot, documents, Progress(0)).run()
     wait_until(lambda: sessions(connection) == 0, "the other sessions to end")
+
+
+def test_on_a_terminal_a_bar_says_how_far_the_copy_is(stack: Stack, connection: Connection) -> None:
+    copied = sum(len(rows(connection, f"SELECT 1 FROM {table}")) for table in TABLES)
+    run_sql(connection, f"ANALYZE TABLE {', '.join(TABLES)}")
+    shown, terminal = pty.openpty()
+    bind = f"127.0.0.1:{free_port()}"
+    environment = {
+        **projector_environment(stack),
+        "TIDEMARK_PROJECTOR_ADMIN_BIND": bind,
+        "TERM": "xterm",
+        "COLUMNS": "90",
+    }
+    command = [sys.executable, "-m", "binlog_projector", "run"]
+    with (
+        os.fdopen(shown, "rb", buffering=0) as screen,
+        subprocess.Popen(command, env=environment, cwd=ROOT, stderr=terminal) as projector,
+    ):
+        text = ""
+        try:
+            while "streaming" not in text:
+                assert select.select([screen], [], [], 30)[0], text
+                text += screen.read(1000).decode()
+        finally:
+            os.close(terminal)
+            projector.terminate()
+    assert f"{copied} of about {copied} rows" in text
+
+
+def test_a_log_says_how_far_the_copy_is_once_in_a_second() -> None:
+    seconds = iter([0.0, 0.5, 2.0, 2.0, 2.0, 2.5])
+    with structlog.testing.capture_logs() as lines, Progress(100, lambda: next(seconds)) as progress:
+        for rows in (10, 10, 5):
+            progress.copied(rows)
+    assert lines == [{"event": "snapshot", "log_level": "info", "rows": 20, "percent": 20, "seconds_left": 8}]
 
 
 def sessions(connection: Connection) -> int:
