@@ -16,6 +16,7 @@ from binlog_projector.audit_settling import Settling
 from binlog_projector.audit_source import SourceView
 from binlog_projector.audit_store import RepairRequest, Touched
 from binlog_projector.cache import Client, cache_errors, read_watermark
+from binlog_projector.consistent_snapshot import consistent_snapshot
 from binlog_projector.errors import CacheUnavailable
 from binlog_projector.freshness import timestamp
 from binlog_projector.truth import STALE
@@ -113,7 +114,7 @@ class Samples:
         return self.stale
 
     def _read_source(self, keys: Iterable[str]) -> Sample:
-        with self.settling.source.consistent_snapshot() as snapshot:
+        with consistent_snapshot(self.settling.source) as snapshot:
             expected = expectations(keys, SourceView(snapshot.connection))
         with self.settling.source.session() as connection:
             return Sample(expected, snapshot.executed, timestamp(self.settling.source.clock(connection).now))

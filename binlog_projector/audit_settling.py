@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from binlog_projector.audit_report import Difference
 from binlog_projector.audit_source import SourceView
 from binlog_projector.audit_store import AuditStore, RepairQueue, RepairRequest, View
+from binlog_projector.consistent_snapshot import consistent_snapshot
 from binlog_projector.errors import ProjectorBehind
 from binlog_projector.mutations import DocumentId
 from binlog_projector.source import MySqlSource
@@ -125,7 +126,7 @@ class Settling:
 
     def _confirm(self, suspects: Sequence[Suspect]) -> tuple[list[Settled], list[Suspect]]:
         """MySQL as of exactly one GTID set; MongoDB when it contains that; what was not touched in between counts."""
-        with self.source.consistent_snapshot() as snapshot:
+        with consistent_snapshot(self.source) as snapshot:
             truths = truths_of(suspects, SourceView(snapshot.connection))
         settled, touched = [], []
         with self.view_containing(snapshot.executed) as view:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from binlog_projector.consistent_snapshot import Snapshot
 from binlog_projector.document_store import BsonDocument, DocumentStore
 from binlog_projector.progress import Progress
 from binlog_projector.projections import COUNTERS, PLANS, Counter
-from binlog_projector.source import Connection, Snapshot
+from binlog_projector.source import Connection
 from binlog_projector.table_rows import orphans, rows
 from writer.schema import TABLES, Table
 

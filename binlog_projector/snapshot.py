@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from binlog_projector.changes import Anchor
+from binlog_projector.consistent_snapshot import consistent_snapshot
 from binlog_projector.control_store import ControlStore
 from binlog_projector.copying import Copying
 from binlog_projector.document_store import DocumentStore
@@ -26,7 +27,7 @@ def take_snapshot(source: MySqlSource, control: ControlStore, epoch: int) -> tup
     with source.session() as connection:
         begun = source.clock(connection)
     documents = control.create_build(epoch)
-    with source.consistent_snapshot(len(TABLES)) as snapshot:
+    with consistent_snapshot(source, len(TABLES)) as snapshot:
         log.info("snapshot begins", build=documents.build, gtid_set=str(snapshot.executed))
         gtid = snapshot.anchor_gtid
         stream = source.stream(snapshot.executed, Anchor(gtid, 0) if gtid else None)

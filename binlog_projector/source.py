@@ -1,4 +1,4 @@
-"""Connections to MySQL: the stream of transactions, its clock, consistent snapshots, and what `check` asks."""
+"""Connections to MySQL: the stream of transactions, its clock, and what `check` asks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pymysql
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from binlog_projector.binlog import TransactionReader
 from binlog_projector.changes import Anchor, Partial, Transaction
 from binlog_projector.errors import PositionLost, SourceBehind, SourceDemoted, SourceUnavailable
 from binlog_projector.packets import Packets, connect_reader
-from tidemark.gtid import Gtid, GtidSet
+from tidemark.gtid import GtidSet
 from writer.schema import SCHEMA, TABLES
 
 if TYPE_CHECKING:
@@ -33,8 +32,7 @@ else:
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 10  # a server that is silent for so long in spite of its heartbeats is gone
-SNAPSHOT_TIMEOUT_SECONDS = 600  # counting and looking for orphans in a large table may find nothing to say for long
-PURGED, LOCK_WAIT_TIMEOUT = 1236, 1205
+PURGED = 1236
 IDENTITY = uuid.UUID("6f2b7b53-51f1-4f58-8a0f-3a3a3f7e5d10")
 
 
@@ -105,20 +103,6 @@ class MySqlSource:
         if read_only and self.must_be_writable:
             raise SourceDemoted("the server is read-only: a replica, until it is promoted")
         return Clock(now.replace(tzinfo=UTC), GtidSet.parse(executed))
-
-    @contextlib.contextmanager
-    def consistent_snapshot(self, connections: int = 1) -> Iterator[Snapshot]:
-        """All tables as of one GTID set: transactions begin while a lock holds writers off for milliseconds.
-
-        All `connections` see the same, so that several tables can be read at once.
-        """
-        with contextlib.ExitStack() as sessions:
-            options = {"read_timeout": SNAPSHOT_TIMEOUT_SECONDS}
-            readers = [sessions.enter_context(self.session(**options)) for _ in range(connections)]
-            with self.session() as locker:
-                executed = _begin_snapshot(locker, readers)
-                server_uuid = query_value(locker, "SELECT @@server_uuid")
-            yield Snapshot(readers, executed, server_uuid)
 
 
 class Receiver(Protocol):
@@ -223,45 +207,6 @@ def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[
             "run `python -m binlog_projector rebuild` (readers are served meanwhile)"
         )
     return purged
-
-
-@dataclass
-class Snapshot:
-    """One consistent view: `executed` is exactly what it contains."""
-
-    connections: Sequence[Connection]
-    executed: GtidSet
-    server_uuid: str
-
-    @property
-    def connection(self) -> Connection:
-        """Where one is enough."""
-        return self.connections[0]
-
-    @property
-    def anchor_gtid(self) -> Gtid | None:
-        """A transaction of the view that the tailed server committed last, if it committed any itself."""
-        return self.executed.last_of(self.server_uuid)
-
-
-@retry(
-    retry=retry_if_exception(lambda error: getattr(error, "args", (0,))[0] == LOCK_WAIT_TIMEOUT),
-    wait=wait_random_exponential(multiplier=0.2, max=5),
-    stop=stop_after_attempt(60),
-    reraise=True,
-)
-def _begin_snapshot(locker: Connection, readers: Sequence[Connection]) -> GtidSet:
-    """Comparing gtid_executed before and after instead would be wrong: rows become visible before their GTID does."""
-    names = ", ".join(f"`{table.name}` READ" for table in TABLES.values())
-    execute(locker, "SET SESSION lock_wait_timeout = 2, wait_timeout = 10")  # so long a lock lasts if we are paused
-    execute(locker, f"LOCK TABLES {names}")
-    try:
-        for reader in readers:
-            execute(reader, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            execute(reader, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-        return GtidSet.parse(query_value(locker, "SELECT @@global.gtid_executed"))
-    finally:
-        execute(locker, "UNLOCK TABLES")
 
 
 def connection_settings(url: str) -> dict[str, Any]:

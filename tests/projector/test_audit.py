@@ -24,6 +24,7 @@ from binlog_projector.audit_source import SourceView
 from binlog_projector.audit_store import RepairQueue, RepairRequest
 from binlog_projector.batch import ENTITY_OF, Batch
 from binlog_projector.changes import RowChange
+from binlog_projector.consistent_snapshot import consistent_snapshot
 from binlog_projector.projections import document_id, project
 from binlog_projector.source import Connection, MySqlSource
 from binlog_projector.truth import touched_by
@@ -76,7 +77,7 @@ class System:
         source = MySqlSource(self.stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], 4711)
         mark = watermark(self.stack)
         assert mark is not None
-        with source.consistent_snapshot() as snapshot:
+        with consistent_snapshot(source) as snapshot:
             truth = SourceView(snapshot.connection).truths(collection, [id])[id]
         return RepairRequest(mark.build, str(snapshot.executed), truth)
 

@@ -15,6 +15,7 @@ import pytest
 import structlog.testing
 
 from binlog_projector import document_store, table_rows
+from binlog_projector.consistent_snapshot import consistent_snapshot
 from binlog_projector.control_store import ControlStore
 from binlog_projector.copying import CHUNK_ROWS, Copying
 from binlog_projector.errors import SourceUnavailable, UnprojectableRow
@@ -88,7 +89,7 @@ def test_rows_that_change_during_the_copy_are_copied_as_they_were(
     stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore
 ) -> None:
     expected, documents = expected_documents(connection), control.create_build(1)
-    with source.consistent_snapshot(len(TABLES)) as snapshot:
+    with consistent_snapshot(source, len(TABLES)) as snapshot:
         write_traffic(connection, random.Random(2), 100)
         make_orphans(connection)
         Copying(snapshot, documents, Progress(0)).run()
@@ -131,7 +132,7 @@ def test_a_connection_that_is_lost_during_the_copy_voids_it(
     connection: Connection, source: MySqlSource, control: ControlStore
 ) -> None:
     documents = control.create_build(1)
-    with pytest.raises(SourceUnavailable), source.consistent_snapshot(len(TABLES)) as snapshot:
+    with pytest.raises(SourceUnavailable), consistent_snapshot(source, len(TABLES)) as snapshot:
         run_sql(connection, f"KILL {query_value(snapshot.connections[3], 'SELECT CONNECTION_ID()')}")
         Copying(snapshot, documents, Progress(0)).run()
     wait_until(lambda: sessions(connection) == 0, "the other sessions to end")

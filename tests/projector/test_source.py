@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from binlog_projector.changes import Anchor, Transaction
+from binlog_projector.consistent_snapshot import consistent_snapshot
 from binlog_projector.errors import PositionLost, SourceBehind, Stop
 from binlog_projector.source import Connection, MySqlSource, query_value
 from ops.stack import Stack
@@ -236,7 +237,7 @@ def test_trace_4_a_snapshot_holds_exactly_its_gtid_set(
     thread.start()
     try:
         for _ in range(30):
-            with source.consistent_snapshot(3) as snapshot:
+            with consistent_snapshot(source, 3) as snapshot:
                 users = {query_value(one, "SELECT COUNT(*) FROM users") for one in snapshot.connections}
             assert users == {1 + size(snapshot.executed - start)}, "every connection sees the set, and nothing else"
     finally:
@@ -256,7 +257,7 @@ def test_trace_4_an_idle_writer_transaction_only_delays_the_snapshot(
         run_sql(idle, "BEGIN", USER.format("open"))
         timer = threading.Timer(2.5, lambda: run_sql(idle, "COMMIT"))
         timer.start()
-        with source.consistent_snapshot() as snapshot:
+        with consistent_snapshot(source) as snapshot:
             users = rows(snapshot.connection, "SELECT handle FROM users ORDER BY id")
         timer.join()
     assert users == [("first",), ("open",)]
