@@ -59,7 +59,7 @@ class TransactionReader:
         self.schema = schema
         self.tables = tables
         self.gtid: Gtid | None = None
-        self.commit_us = (0, 0)
+        self.original_us = self.immediate_us = 0
         self.begun = False
         self.changes: list[RowChange] = []
         self.size = 0
@@ -123,10 +123,9 @@ class TransactionReader:
         source, number, times, immediate = GTID_BODY.unpack_from(event, BODY)
         if times != HAS_TIMES:
             raise UnsupportedEvent("a GTID event has no commit timestamps; MySQL 8.0 or newer is needed")
-        original = immediate
+        self.immediate_us = self.original_us = immediate & SEVEN_BYTES
         if immediate & ORIGINAL_FOLLOWS:
-            original = int.from_bytes(event[BODY + GTID_BODY.size - 1 :][:7], "little")
-        self.commit_us = original & SEVEN_BYTES, immediate & SEVEN_BYTES
+            self.original_us = int.from_bytes(event[BODY + GTID_BODY.size - 1 :][:7], "little") & SEVEN_BYTES
         self.gtid = Gtid(self.sources.get(source) or self._source(source), number)
 
     def _source(self, raw: bytes) -> str:
@@ -207,12 +206,10 @@ class TransactionReader:
     def _hand_on(self, *, whole: bool) -> None:
         if self.gtid is None:
             raise UnsupportedEvent("a transaction has no GTID; set gtid_mode=ON, then run `rebuild`")
-        changes, before, partial = self.parts.next(self.gtid, self.commit_us[0], self.changes, whole=whole)
+        changes, before, partial = self.parts.next(self.gtid, self.original_us, self.changes, whole=whole)
         if whole or changes:
-            at = Position(self.file, self.offset)
-            self.finished.append(
-                Transaction(self.gtid, *self.commit_us, tuple(changes), at, self.size, before, partial)
-            )
+            times, at = (self.original_us, self.immediate_us), Position(self.file, self.offset)
+            self.finished.append(Transaction(self.gtid, *times, tuple(changes), at, self.size, before, partial))
         self.changes, self.size = [], 0
 
     def _unsupported(self, kind: int) -> str:

@@ -19,9 +19,11 @@ from tidemark.gtid import GtidSet
 HEARTBEAT_SECONDS = 1
 PIECE = 1 << 18
 LENGTH_SIZE, STATUS_SIZE = 4, 1  # in front of an event: three bytes of length and a sequence number, then OK
+EVENT_AT = LENGTH_SIZE + STATUS_SIZE
 LONGEST = 0xFFFFFF  # a packet of this length goes on in the next one
 OK, ERROR = 0, 0xFF
 HEADER = struct.Struct("<IB4xB8xI2x")  # length, status, event type, end position
+HEADER_SIZE = HEADER.size
 DAMAGED = (
     "the binlog is damaged, or was on its way; look at the file with `mysqlbinlog --verify-binlog-checksum`: if it is "
     "sound, start the projector again, else run `rebuild`"
@@ -76,13 +78,14 @@ class Packets:
 
     def _events(self, data: bytes) -> Iterator[Event]:
         at, size = 0, len(data)
-        while at + HEADER.size <= size:
+        last = size - HEADER_SIZE
+        while at <= last:
             length, status, kind, position = HEADER.unpack_from(data, at)
             length &= LONGEST
             end = at + LENGTH_SIZE + length
             if status or end > size:
                 break
-            event = data[at + LENGTH_SIZE + STATUS_SIZE : end]
+            event = data[at + EVENT_AT : end]
             if length == LONGEST:
                 event, end = _joined(data, at)
                 if not event:
