@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from binlog_projector.errors import UnsupportedEvent
@@ -180,18 +181,24 @@ def _date(column: Column) -> Layout:
     return Fixed("3s", convert)
 
 
-def _fraction(column: Column) -> tuple[int, int]:
+def _fraction(digits: int) -> tuple[int, int]:
     """How many bytes the fraction of a second takes, and how many microseconds its unit has."""
-    size = (column.metadata[0] + 1) // 2
+    size = (digits + 1) // 2
     return size, 10 ** (6 - 2 * size)
 
 
 def _datetime(column: Column) -> Layout:
-    """A sign bit, 17 bits of year * 13 + month, 5 of day, 5 of hour, 6 of minute, 6 of second, then the fraction."""
     digits = column.metadata[0]
-    size, unit = _fraction(column)
+    return Fixed(f"{5 + _fraction(digits)[0]}s", _datetime_of(digits))
+
+
+@lru_cache
+def _datetime_of(digits: int) -> Convert:
+    """A sign bit, 17 bits of year * 13 + month, 5 of day, 5 of hour, 6 of minute, 6 of second, then the fraction."""
+    size, unit = _fraction(digits)
     shift, mask = 8 * size, (1 << 8 * size) - 1
 
+    @lru_cache(maxsize=8)  # the times of a row, and of all rows of one statement, are mostly the same
     def convert(raw: bytes) -> datetime | str:
         packed = int.from_bytes(raw, "big")
         whole = packed >> shift
@@ -202,11 +209,11 @@ def _datetime(column: Column) -> Layout:
         except ValueError:
             return _datetime_text(fields, digits)
 
-    return Fixed(f"{5 + size}s", convert)
+    return convert
 
 
 def _timestamp(column: Column) -> Layout:
-    size, unit = _fraction(column)
+    size, unit = _fraction(column.metadata[0])
     zero = _datetime_text((0,) * 7, column.metadata[0])
 
     def convert(raw: bytes) -> datetime | str:
@@ -226,7 +233,7 @@ def _datetime_text(fields: tuple[int, ...], digits: int) -> str:
 
 def _time(column: Column) -> Layout:
     """A signed number with an offset: 10 bits of hour, 6 of minute, 6 of second, then the fraction."""
-    size, unit = _fraction(column)
+    size, unit = _fraction(column.metadata[0])
     offset, shift, mask = 0x800000 << 8 * size, 8 * size, (1 << 8 * size) - 1
 
     def convert(raw: bytes) -> timedelta:
