@@ -46,9 +46,9 @@ class Parts:
 
         Raises PositionLost if the source delivers other rows than those that were applied.
         """
-        applied = self.applied.get(gtid)
-        if whole and applied is None and self.come is None:
+        if whole and self.come is None and not self.applied:
             return rows, 0, None
+        applied = self.applied.get(gtid)
         come = self.come or Partial(gtid, original_commit_us, 0, 0)
         known = max(0, applied.rows - come.rows) if applied else 0
         if applied and known:
