@@ -29,12 +29,18 @@ class DocumentChange:
 
     def row(self, put: Fields | None, remove: Fields | None, *, new: bool) -> None:
         """The later one of two changes of a row wins; whether it was there before, the first one knows."""
-        if self.put is None and self.remove is None:
+        if not self.is_of_row:
             self.new = new
         self.put, self.remove = put, remove
 
     def add(self, counter: str, by: int) -> None:
-        self.increments[counter] = self.increments.get(counter, 0) + by
+        total = self.increments.pop(counter, 0) + by
+        if total:
+            self.increments[counter] = total
+
+    @property
+    def is_of_row(self) -> bool:
+        return self.put is not None or self.remove is not None
 
 
 class Batch:

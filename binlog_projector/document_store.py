@@ -25,13 +25,12 @@ from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
 from binlog_projector.findings import Finding
 from binlog_projector.mutations import DocumentId
 from binlog_projector.position import JournalEntry, Position, encode_partials
-from binlog_projector.writes import FIELD_OF, Writes, chunks, writes_of
+from binlog_projector.writes import FIELD_OF, Write, document_count, writes_of
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, Checkpoint, Serving, checkpoint_id
 from tidemark.gtid import GtidSet
 
 BsonDocument = dict[str, Any]
 TRANSACTION_ATTEMPTS = 5
-WRITES_PER_COMMAND = 4_000  # of at most 8 KiB each: a message may have 48 MB
 DUPLICATE_KEY = 11000
 SNAPSHOT, STREAMING, DROPPED = "snapshot", "streaming", "dropped"  # states of a build; it serves when it is streaming
 TRANSIENT, UNKNOWN = "TransientTransactionError", "UnknownTransactionCommitResult"
@@ -61,10 +60,14 @@ def check_replica_set(client: MongoClient[BsonDocument]) -> Finding:
     return Finding("mongodb replica set", bool(name), name or "none", "a replica set", remedy)
 
 
-class Write(Protocol):
-    """What a transaction writes beside the checkpoint; with `insert`, new rows are inserted, else upserted."""
+class StubMet(PyMongoError):
+    """A new row met a document of its id, or a change met none."""
 
-    def __call__(self, *, insert: bool) -> None: ...
+
+class Writing(Protocol):
+    """What a transaction writes beside the checkpoint; without `upsert` it may raise StubMet."""
+
+    def __call__(self, *, upsert: bool) -> None: ...
 
 
 class DocumentStore:
@@ -86,8 +89,8 @@ class DocumentStore:
         partials = self.position.partials_at(batch.gtid_set, batch.partial)
         entry = JournalEntry(following, batch.keys, partials)
 
-        def write(*, insert: bool) -> None:
-            self._write_documents(batch, following.seq, insert=insert)
+        def write(*, upsert: bool) -> None:
+            self._write_documents(batch, following.seq, upsert=upsert)
             self._write_journal(entry)
 
         self._transact(following, batch.anchor or self.position.anchor, write, partials)
@@ -98,7 +101,7 @@ class DocumentStore:
         following = self._following("", self.position.checkpoint.as_of)
         versioned = [{**document, "v": following.seq} for document in documents]
 
-        def write(*, insert: bool) -> None:
+        def write(*, upsert: bool) -> None:
             self._run("insert", COLLECTIONS[name].in_build(self.build), versioned)
 
         self._transact(following, None, write)
@@ -108,7 +111,7 @@ class DocumentStore:
     ) -> None:
         """The build is complete as of `gtid_set`; `copied`: how many `rows` in how many `seconds`."""
         following = self._following(str(gtid_set), as_of)
-        self._transact(following, anchor, lambda *, insert: None, copied=dict(copied))
+        self._transact(following, anchor, lambda *, upsert: None, copied=dict(copied))
 
     def serve(self, former: Position | None, as_of: str) -> None:
         """This build serves from now on, with an empty cache, and `former` is over: one transaction.
@@ -121,7 +124,7 @@ class DocumentStore:
             self._following(mine.gtid_set, as_of), seq=1 + max(mine.seq, ended.seq if ended else mine.seq)
         )
 
-        def write(*, insert: bool) -> None:
+        def write(*, upsert: bool) -> None:
             if former is not None:
                 self._retire(former)
             self._write_journal(JournalEntry(following, ()))
@@ -210,7 +213,7 @@ class DocumentStore:
         self,
         following: Checkpoint,
         anchor: Anchor | None,
-        write: Write,
+        write: Writing,
         partials: Sequence[Partial] | None = None,
         **state: Any,
     ) -> None:
@@ -226,19 +229,19 @@ class DocumentStore:
             self._attempts(following, fields, write)
             self.position = Position(following, self.position.epoch, anchor, partials)
 
-    def _attempts(self, following: Checkpoint, fields: BsonDocument, write: Write) -> None:
-        """Until it is done; learn the truth when in doubt. A new row may meet a stub of its id: then upsert."""
-        insert = True
+    def _attempts(self, following: Checkpoint, fields: BsonDocument, write: Writing) -> None:
+        """Until it is done; learn the truth when in doubt. When a stub is met, all is upserted."""
+        upsert = False
         for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
             try:
-                return self._attempt(fields, partial(write, insert=insert))
+                return self._attempt(fields, partial(write, upsert=upsert))
             except PyMongoError as error:
                 if error.has_error_label(UNKNOWN):
                     return self._settle(following, error)
-                stub_met = insert and isinstance(error, DuplicateKeyError)
+                stub_met = not upsert and isinstance(error, StubMet | DuplicateKeyError)
                 if attempt == TRANSACTION_ATTEMPTS or not (stub_met or error.has_error_label(TRANSIENT)):
                     raise StoreUnavailable(f"MongoDB refused batch {following.seq}: {error}") from error
-                insert = insert and not stub_met
+                upsert = upsert or stub_met
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, fields: BsonDocument, write: Callable[[], None]) -> None:
@@ -273,20 +276,20 @@ class DocumentStore:
             raise StandDown(f"the checkpoint of build {self.build} is gone")
         return Position.decode(document)
 
-    def _write_documents(self, batch: Batch, version: int, *, insert: bool) -> None:
+    def _write_documents(self, batch: Batch, version: int, *, upsert: bool) -> None:
         for name, changes in batch.documents.items():
-            for command, writes in writes_of(name, changes, version, insert=insert).items():
-                for some in chunks(writes, WRITES_PER_COMMAND):
-                    self._run(command, COLLECTIONS[name].in_build(self.build), some)
+            for command, writes in writes_of(name, changes, version, upsert=upsert):
+                self._run(command, COLLECTIONS[name].in_build(self.build), writes)
 
-    def _run(self, command: str, collection: str, writes: Writes) -> None:
+    def _run(self, command: str, collection: str, writes: Sequence[Write]) -> None:
         """One write command as it is: PyMongo's bulk writes check and copy each document again, and that costs more
-        than encoding it. Raises DuplicateKeyError and OperationFailure, which end the transaction."""
+        than encoding it. Raises StubMet and OperationFailure, which end the transaction."""
         request = {command: collection, FIELD_OF[command]: writes, "ordered": False}
-        if errors := self.database.command(request, session=self.session).get("writeErrors"):
-            first = errors[0]
-            kind = DuplicateKeyError if first["code"] == DUPLICATE_KEY else OperationFailure
-            raise kind(first["errmsg"], first["code"])
+        reply = self.database.command(request, session=self.session)
+        for error in reply.get("writeErrors", ()):
+            raise StubMet(error["errmsg"]) if error["code"] == DUPLICATE_KEY else OperationFailure(error["errmsg"])
+        if command == "update" and reply["n"] < sum(map(document_count, writes)):
+            raise StubMet(f"only {reply['n']} of the documents to be updated are in {collection}")
 
     def _write_journal(self, entry: JournalEntry) -> None:
         checkpoint = entry.checkpoint
