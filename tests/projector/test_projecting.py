@@ -206,6 +206,11 @@ def test_what_needs_an_operator_says_so_and_a_rebuild_is_the_remedy(stack: Stack
         running.expected_status = 1
     assert (stopped["event"], stopped["kind"]) == ("stopped", "UnsupportedEvent")
     assert "follows" in stopped["reason"] and "rebuild" in stopped["reason"]
+    with process(environment, "-m", "binlog_projector", "status", "--json") as asking:
+        asking.expected_status = 1
+        assert asking.popen.wait(timeout=20) == 1
+        missing = asking.events()[-1]["missing"]
+    assert f"(in transaction {missing} at binlog." in stopped["reason"], "all before it is applied, and nothing of it"
     before = watermark(stack)
     write_traffic(connection, random.Random(11), 20)
     with process(environment, "-m", "binlog_projector", "rebuild", "--json") as rebuilding:
