@@ -9,6 +9,7 @@ from typing import Any
 
 from binlog_projector.consistent_snapshot import Snapshot
 from binlog_projector.document_store import BsonDocument, DocumentStore
+from binlog_projector.errors import ToldToStop
 from binlog_projector.progress import Progress
 from binlog_projector.projections import COUNTERS, PLANS, Counter
 from binlog_projector.source import Connection
@@ -21,15 +22,19 @@ CHUNK_ROWS = 2_000
 class Copying:
     """While MongoDB takes a chunk of one table, chunks of the others are read and made into documents."""
 
-    def __init__(self, snapshot: Snapshot, documents: DocumentStore, progress: Progress) -> None:
+    def __init__(
+        self, snapshot: Snapshot, documents: DocumentStore, progress: Progress, *stopping: threading.Event
+    ) -> None:
         self.snapshot = snapshot
         self.documents = documents
         self.progress = progress
+        self.stopping = stopping
         self.committing = threading.Lock()
         self.failed = threading.Event()
 
     def run(self) -> None:
-        """Raises SourceUnavailable, StoreUnavailable, StandDown and UnprojectableRow; the build is void then."""
+        """Raises SourceUnavailable, StoreUnavailable, StandDown, ToldToStop and UnprojectableRow; the build is void
+        then."""
         with ThreadPoolExecutor(len(TABLES), "snapshot") as threads:
             tables = zip(TABLES.values(), self.snapshot.connections, strict=True)
             for copied in [threads.submit(self._copy, table, connection) for table, connection in tables]:
@@ -38,9 +43,11 @@ class Copying:
     def _copy(self, table: Table, connection: Connection) -> None:
         try:
             for chunk in complete_documents(table, connection):
-                if self.failed.is_set():
-                    return
                 with self.committing:
+                    if self.failed.is_set():
+                        return
+                    if any(event.is_set() for event in self.stopping):
+                        raise ToldToStop("told to stop before the copy was complete")
                     self.documents.commit_rows(table.name, chunk)
                     self.progress.copied(len(chunk))
         except BaseException:

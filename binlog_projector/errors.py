@@ -47,6 +47,10 @@ class StandDown(ProjectorError):
     """Another projector has taken over, or serves another build: stop writing, stand by."""
 
 
+class ToldToStop(StandDown):
+    """In the middle of something that is void now: whoever leads next begins it again."""
+
+
 class Stop(ProjectorError):
     """An operator has to act; the position stays resumable."""
 

@@ -77,7 +77,7 @@ class Projector:
         self.health.led(lease.epoch)
         while self._goes_on(lease):
             try:
-                with self._opened(lease.epoch) as (documents, stream):
+                with self._opened(lease) as (documents, stream):
                     self._project(documents, stream, lease)
             except PositionLost as error:
                 self._rebuild(error, lease)
@@ -96,11 +96,12 @@ class Projector:
         self.rebuild_if_lost.run(contextlib.nullcontext(lease), lease.wanted)
 
     @contextlib.contextmanager
-    def _opened(self, epoch: int) -> Iterator[tuple[DocumentStore, Stream]]:
+    def _opened(self, lease: Lease) -> Iterator[tuple[DocumentStore, Stream]]:
         """The serving build and the stream right behind it; the first time, a snapshot makes both."""
-        documents = self.control.open_serving(epoch)
+        documents = self.control.open_serving(lease.epoch)
         if documents is None:
-            documents, stream = take_snapshot(self.servers.usable(), self.control, epoch)
+            source = self.servers.usable()
+            documents, stream = take_snapshot(source, self.control, lease.epoch, self.stopping, lease.wanted)
             documents.serve(None, documents.position.checkpoint.as_of)
         else:
             stream = self.servers.stream(documents.position)

@@ -22,7 +22,7 @@ from binlog_projector.batcher import Batcher
 from binlog_projector.cache import OpenCache
 from binlog_projector.control_store import LONG_AGO, ControlStore
 from binlog_projector.document_store import DocumentStore
-from binlog_projector.errors import CacheUnavailable, NothingServes, Retry, StoreUnavailable
+from binlog_projector.errors import CacheUnavailable, NothingServes, Retry, StoreUnavailable, ToldToStop
 from binlog_projector.failover import Servers
 from binlog_projector.freshness import INTERVAL_SECONDS, ClockThread, Freshness
 from binlog_projector.lease import Lease, Standby
@@ -67,13 +67,11 @@ class Rebuild:
         with Standby(self.building.lease).leadership(*self.stopping) as mine:
             if mine is None:
                 return None
-            documents, stream = take_snapshot(self.servers.usable(), self.building, 0)
-            build, self.freshness = documents.build, Freshness(documents.position.checkpoint.as_of)
-            try:
-                return self._finish(build, stream, leadership)
-            finally:
-                with contextlib.suppress(StoreUnavailable):  # then the leader does it
-                    self.building.drop_unfinished(build)
+            with contextlib.suppress(ToldToStop):
+                documents, stream = take_snapshot(self.servers.usable(), self.building, 0, *self.stopping)
+                self.freshness = Freshness(documents.position.checkpoint.as_of)
+                return self._finish(documents.build, stream, leadership)
+        return None
 
     def _demand_room(self) -> None:
         """Say what it takes, before anything is done. Raises NotEnoughDisk, NothingServes."""
@@ -91,11 +89,15 @@ class Rebuild:
         needs.demand()
 
     def _finish(self, build: int, stream: Stream, leadership: AbstractContextManager[Lease | None]) -> int | None:
-        if not self._follow(build, self.freshness.is_caught_up, stream):
-            return None
-        log.info("caught up, asking for the lease", build=build)
-        with leadership as lease:
-            return self._switch(build, lease.epoch) if lease is not None else None
+        try:
+            if not self._follow(build, self.freshness.is_caught_up, stream):
+                return None
+            log.info("caught up, asking for the lease", build=build)
+            with leadership as lease:
+                return self._switch(build, lease.epoch) if lease is not None else None
+        finally:
+            with contextlib.suppress(StoreUnavailable):  # then the leader does it
+                self.building.drop_unfinished(build)
 
     def _switch(self, build: int, epoch: int) -> int | None:
         """Nobody projects into the former build any more: once the new one contains all of it, it serves."""

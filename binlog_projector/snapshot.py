@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 import structlog
 
 from binlog_projector.changes import Anchor
@@ -9,6 +12,7 @@ from binlog_projector.consistent_snapshot import consistent_snapshot
 from binlog_projector.control_store import ControlStore
 from binlog_projector.copying import Copying
 from binlog_projector.document_store import DocumentStore
+from binlog_projector.errors import StoreUnavailable
 from binlog_projector.freshness import timestamp
 from binlog_projector.progress import Progress
 from binlog_projector.source import MySqlSource, Stream
@@ -18,11 +22,13 @@ from writer.schema import TABLES
 log = structlog.get_logger()
 
 
-def take_snapshot(source: MySqlSource, control: ControlStore, epoch: int) -> tuple[DocumentStore, Stream]:
+def take_snapshot(
+    source: MySqlSource, control: ControlStore, epoch: int, *stopping: threading.Event
+) -> tuple[DocumentStore, Stream]:
     """Fill a new build, which does not serve yet.
 
-    The stream is opened before copying, so that its files are not purged. Raises SourceUnavailable, StoreUnavailable
-    and StandDown; then the build is void and the next attempt makes another.
+    The stream is opened before copying, so that its files are not purged. Raises SourceUnavailable, StoreUnavailable,
+    StandDown and ToldToStop; then the build is void, and dropped if that can be done.
     """
     with source.session() as connection:
         begun = source.clock(connection)
@@ -33,11 +39,13 @@ def take_snapshot(source: MySqlSource, control: ControlStore, epoch: int) -> tup
         stream = source.stream(snapshot.executed, Anchor(gtid, 0) if gtid else None)
         try:
             with Progress(estimated_rows(snapshot.connection, TABLES)) as progress:
-                Copying(snapshot, documents, progress).run()
+                Copying(snapshot, documents, progress, *stopping).run()
             copied = {"rows": progress.rows, "seconds": progress.seconds()}
             documents.finish_snapshot(snapshot.executed, timestamp(begun.now), stream.anchor, copied)
         except BaseException:
             stream.close()
+            with contextlib.suppress(StoreUnavailable):  # then the next attempt does it
+                control.drop_unfinished(documents.build)
             raise
     log.info("snapshot done", build=documents.build, **copied)
     return documents, stream

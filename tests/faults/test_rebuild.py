@@ -91,6 +91,7 @@ def test_a_rebuild_that_is_interrupted_or_killed_has_changed_nothing_and_the_nex
                 running.popen.send_signal(number)
                 running.popen.send_signal(signal.SIGCONT)
                 running.popen.wait(timeout=20)
+                assert "snapshot done" not in [each["event"] for each in running.events()]
             wait_until(lambda: builds(stack) == [1], "the unfinished build to be dropped")
             assert (serving(stack), system.watermark().epoch) == (1, before.epoch)
         with process(environment, "-m", "binlog_projector", "rebuild") as again:
