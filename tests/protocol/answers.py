@@ -16,9 +16,18 @@ TRUE_BOUND = "as-of is no later than what every part contains"
 OWN_WRITE = "an answer to a token contains the token's write"
 NO_FALSE_REFUSAL = "a true token is never called invalid"
 ONE_BODY = "an ETag names one body"
-WRITES = 2
 PARTS = 2
 SEQ_AHEAD = 1  # batches and transactions are counted differently
+
+
+class Bounds(NamedTuple):
+    """How many writes there are, and of how many rows each, which may reach MongoDB in parts."""
+
+    writes: int
+    rows: int
+
+
+WHOLE, IN_PARTS = Bounds(2, 1), Bounds(1, 2)
 
 
 @dataclass(frozen=True)
@@ -31,14 +40,16 @@ class AnswerRules:
     token_against_gtids: bool = True  # False: against the version, a seq
     joiner_checks_token: bool = True
     unknown_token_waits: bool = True
+    gtid_with_last_part: bool = True
     tag_of_every_part: bool = True
 
 
 class Proof(NamedTuple):
-    """Up to which transaction, and which was MySQL's last at its as-of."""
+    """Up to which transaction, which was MySQL's last at its as-of; and, though it does not say so, up to which row."""
 
     upto: int
     as_of: int
+    rows: int
 
 
 class Part(NamedTuple):
@@ -56,7 +67,7 @@ class Client(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a client gets: a body (a version of each part), or that its token is invalid."""
+    """What a client gets: a body (the rows up to each part), or that its token is invalid."""
 
     need: int
     as_of: int
@@ -73,8 +84,8 @@ class World(NamedTuple):
     head: int = 0
     clock: int = 0
     latest: int = 0
-    checkpoint: Proof = Proof(0, 0)
-    watermark: Proof = Proof(0, 0)
+    checkpoint: Proof = Proof(0, 0, 0)
+    watermark: Proof = Proof(0, 0, 0)
     flight: Proof | None = None
     client: Client | None = None
     kept: Told | None = None
@@ -83,31 +94,33 @@ class World(NamedTuple):
 Steps = Iterator[Step[World, Told]]
 
 
-def verify_answers(rules: AnswerRules) -> Outcome:
-    return explore(answers(rules))
+def verify_answers(rules: AnswerRules, bounds: Bounds = WHOLE) -> Outcome:
+    return explore(answers(rules, bounds))
 
 
-def answers(rules: AnswerRules) -> System[World, Told]:
-    return System(World(), partial(steps, rules), lambda world: world, broken_by, lambda world: None)
+def answers(rules: AnswerRules, bounds: Bounds = WHOLE) -> System[World, Told]:
+    broken = partial(broken_by, bounds.rows)
+    return System(World(), partial(steps, rules, bounds), lambda world: world, broken, lambda world: None)
 
 
-def steps(rules: AnswerRules, world: World) -> Steps:
-    yield from projecting(rules, world)
+def steps(rules: AnswerRules, bounds: Bounds, world: World) -> Steps:
+    yield from projecting(rules, bounds, world)
     yield from requesting(rules, world)
 
 
-def projecting(rules: AnswerRules, world: World) -> Steps:
+def projecting(rules: AnswerRules, bounds: Bounds, world: World) -> Steps:
     """A write, a look at MySQL's clock, a batch in MongoDB, the same in the cache, and ticks of both."""
-    if world.head < WRITES:
+    if world.head < bounds.writes:
         yield Step("a write", world._replace(head=world.head + 1))
     yield Step("MySQL's clock is read", world._replace(clock=world.head))
-    for upto in range(world.checkpoint.upto + 1, world.head + 1):
+    for rows in range(world.checkpoint.rows + 1, bounds.rows * world.head + 1):
+        upto = (rows if rules.gtid_with_last_part else rows + bounds.rows - 1) // bounds.rows
         latest = fresh(rules, world, upto)
-        yield Step(f"MongoDB has {upto}", world._replace(checkpoint=Proof(upto, latest), latest=latest))
+        yield Step(f"MongoDB has {rows}", world._replace(checkpoint=Proof(upto, latest, rows), latest=latest))
     yield Step("the cache has it", world._replace(watermark=world.checkpoint))
-    ticked = Proof(world.checkpoint.upto, fresh(rules, world, world.checkpoint.upto))
+    ticked = world.checkpoint._replace(as_of=fresh(rules, world, world.checkpoint.upto))
     yield Step("the checkpoint ticks", world._replace(checkpoint=ticked, latest=ticked.as_of))
-    if world.watermark.upto == world.checkpoint.upto:
+    if world.watermark.rows == world.checkpoint.rows:
         yield Step("the watermark ticks", world._replace(watermark=ticked, latest=ticked.as_of))
 
 
@@ -153,7 +166,7 @@ def answered(rules: AnswerRules, world: World, client: Client) -> Steps:
     if not is_met(rules, client):
         yield Step("not yet consistent", over)
         return
-    body = tuple(part.proof.upto for part in client.parts)
+    body = tuple(part.proof.rows for part in client.parts)
     as_ofs = [part.proof.as_of for part in client.parts]
     as_of = min(as_ofs) if rules.bound_of_oldest_part else max(as_ofs)
     told = Told(client.need, as_of, body, body if rules.tag_of_every_part else body[:1])
@@ -170,15 +183,16 @@ def is_met(rules: AnswerRules, client: Client) -> bool:
     return all(proof.upto + ahead >= client.need for proof in proofs)
 
 
-def broken_by(world: World, step: Step[World, Told]) -> str | None:
+def broken_by(rows: int, world: World, step: Step[World, Told]) -> str | None:
+    """The promise that a step breaks; `rows`: of each write."""
     told = step.answer
     if told is None:
         return None
     if told is REFUSED:
         return NO_FALSE_REFUSAL
-    if min(told.body) < told.as_of:
+    if min(told.body) < rows * told.as_of:
         return TRUE_BOUND
-    if min(told.body) < told.need:
+    if min(told.body) < rows * told.need:
         return OWN_WRITE
     same_tag = world.kept is not None and world.kept.tag == told.tag
     return ONE_BODY if same_tag and world.kept is not None and world.kept.body != told.body else None

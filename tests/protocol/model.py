@@ -1,8 +1,8 @@
 """The cache protocol as a system of atomic steps: projectors, readers and faults, each at any moment.
 
 MySQL's transactions all exist from the start: a batch takes any number of those that are left, so nothing is lost by
-it. Ids are random in the protocol; here they are the least numbers not in use. Not in the model: as-of times and
-tokens (see `answers`), Redis Cluster.
+it. Ids are random in the protocol; here they are the least numbers not in use. To the cache, a part of a transaction is
+what a transaction is. Not in the model: as-of times and tokens (see `answers`), Redis Cluster.
 """
 
 from __future__ import annotations

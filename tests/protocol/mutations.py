@@ -145,5 +145,6 @@ ANSWER_MUTATIONS = {
     "token_against_gtids": OWN_WRITE,
     "joiner_checks_token": OWN_WRITE,
     "unknown_token_waits": NO_FALSE_REFUSAL,
+    "gtid_with_last_part": OWN_WRITE,
     "tag_of_every_part": ONE_BODY,
 }

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from tests.protocol.answers import AnswerRules, verify_answers
+from tests.protocol.answers import IN_PARTS, WHOLE, AnswerRules, verify_answers
 from tests.protocol.checker import Outcome
 from tests.protocol.model import verify
 from tests.protocol.mutations import ANSWER_MUTATIONS, LONG_SCENARIOS, MUTATIONS, SCENARIOS, Mutation
@@ -74,10 +74,12 @@ def test_every_rule_is_broken_by_a_mutation() -> None:
 
 def test_every_answer_keeps_the_promises() -> None:
     check("answers of two parts", verify_answers(AnswerRules()))
+    check("answers while a transaction comes in parts", verify_answers(AnswerRules(), IN_PARTS))
 
 
 @pytest.mark.parametrize(("rule", "broken"), ANSWER_MUTATIONS.items())
 def test_without_a_rule_an_answer_breaks_a_promise(rule: str, broken: str) -> None:
-    outcome = verify_answers(replace(AnswerRules(), **{rule: False}))
+    rules = replace(AnswerRules(), **{rule: False})
+    outcome = verify_answers(rules, IN_PARTS if rule == "gtid_with_last_part" else WHOLE)
     assert outcome.finding is not None, f"{outcome.states:,} states, and nothing broke"
     assert outcome.finding.invariant == broken, outcome.finding.trace

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.protocol.answers import NO_FALSE_REFUSAL, ONE_BODY, OWN_WRITE, TRUE_BOUND, AnswerRules, answers
+from tests.protocol.answers import (
+    IN_PARTS,
+    NO_FALSE_REFUSAL,
+    ONE_BODY,
+    OWN_WRITE,
+    TRUE_BOUND,
+    WHOLE,
+    AnswerRules,
+    Bounds,
+    answers,
+)
 from tests.protocol.checker import follow
 from tests.protocol.model import system
 from tests.protocol.promises import (
@@ -56,11 +66,11 @@ def assert_broken_without(rules: list[str], scenario: Scenario, broken: str, *sc
     assert follow(system(PROTOCOL, scenario), script) is None
 
 
-def assert_answer_broken_without(rule: str, broken: str, *script: str) -> None:
-    finding = follow(answers(replace(AnswerRules(), **{rule: False})), script)
+def assert_answer_broken_without(rule: str, broken: str, *script: str, bounds: Bounds = WHOLE) -> None:
+    finding = follow(answers(replace(AnswerRules(), **{rule: False}), bounds), script)
     assert finding is not None, "nothing broke"
     assert (finding.invariant, len(finding.trace)) == (broken, len(script))
-    assert follow(answers(AnswerRules()), script) is None
+    assert follow(answers(AnswerRules(), bounds), script) is None
 
 
 def test_trace_1_a_fill_from_a_batch_that_is_rolled_back_and_re_formed_under_the_same_seq() -> None:
@@ -298,6 +308,20 @@ def test_trace_17_an_absence_is_stored_with_the_version_of_a_later_checkpoint() 
         "A probes",
         "A reads back 2",
         "A applies",
+    )
+
+
+def test_trace_14_a_part_of_a_transaction_is_taken_for_all_of_it() -> None:
+    assert_answer_broken_without(
+        "gtid_with_last_part",
+        OWN_WRITE,
+        "a write",
+        "MongoDB has 1",
+        "a request that needs 1",
+        "a part from MongoDB",
+        "a part from MongoDB",
+        "an answer",
+        bounds=IN_PARTS,
     )
 
 

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from msgspec import structs
 from pymongo import AsyncMongoClient
 
 from binlog_projector.cache import CacheStage
 from binlog_projector.changes import Transaction
 from binlog_projector.errors import CacheUnavailable, StandDown
+from binlog_projector.parts import Parts
 from reader.cache import Cache
 from reader.document_store import DocumentStore
 from reader.parts import Wanted
@@ -25,6 +27,7 @@ from tests.schedules.projector_stores import ProjectorStore
 from tests.schedules.promises import Promises, as_of
 from tests.schedules.reader_stores import ReaderClient
 from tests.schedules.scheduler import ACTOR, Scheduler, Worker
+from writer.schema import TABLES
 
 READS = 64
 IDLE_TURNS = 1
@@ -95,7 +98,7 @@ class Projector:
 
     def work(self, stream: Iterable[Transaction]) -> None:
         """Until the stream has ended and a few turns more, or until another one leads."""
-        left = [one for one in stream if one.gtid not in self.store.position.gtid_set]
+        left = [part for one in stream if one.gtid not in self.store.position.gtid_set for part in self._parts(one)]
         try:
             for batch in self._batches(left):
                 self._commit(batch)
@@ -114,6 +117,16 @@ class Projector:
                 return
             self._follow()
 
+    def _parts(self, transaction: Transaction) -> Iterator[Transaction]:
+        """As a stream delivers it to which two changes are too many for one batch."""
+        parts = Parts(TABLES, self.store.position.partials)
+        first, last = transaction.changes[:1], transaction.changes[1:]
+        for changes in (first, last) if last else (first,):
+            whole = changes is not first or not last
+            left, before, partial = parts.next(transaction.gtid, 0, changes, whole=whole)
+            if left or whole:
+                yield structs.replace(transaction, changes=tuple(left), rows_before=before, partial=partial)
+
     def _batches(self, left: Sequence[Transaction]) -> Iterator[Sequence[Transaction]]:
         while left:
             self._scheduler.sleep(ACTOR.get())
@@ -122,8 +135,8 @@ class Projector:
             left = left[size:]
 
     def _commit(self, transactions: Sequence[Transaction]) -> None:
-        number = transactions[-1].gtid.number
-        entry = self.store.commit(batch_of(self.store.position.gtid_set, transactions), as_of(number))
+        batch = batch_of(self.store.position.gtid_set, transactions)
+        entry = self.store.commit(batch, as_of(last_number(str(batch.gtid_set))))
         self.stage.apply(entry)
         if self._chance.random() < 0.3:
             self._tick()

@@ -76,7 +76,8 @@ class Bench:
         self.lease_epoch += 1
         opened = self._control.open_serving(self.lease_epoch)
         assert opened is not None
-        committed.append(JournalEntry(opened.position.checkpoint, ()))  # the empty batch that a leader begins with
+        began_with = JournalEntry(opened.position.checkpoint, (), opened.position.partials)  # an empty batch
+        committed.append(began_with)
         return ProjectorStore(self._mongodb, opened.session, opened.position, committed)
 
     def empty_cache(self, scripts: Sequence[Any]) -> None:

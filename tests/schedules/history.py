@@ -42,7 +42,7 @@ def batch_of(gtid_set: GtidSet, transactions: Iterable[Transaction]) -> Batch:
 class History:
     """One post, its author and comments: `opening` makes the rows to begin with, `changes` follow, a transaction each.
 
-    `states[n]` maps each watched key to its content after n of them.
+    `states[2 * n]` maps each watched key to its content after n of them, the one behind it after one change more.
     """
 
     def __init__(self, id: int, chance: random.Random) -> None:
@@ -57,7 +57,6 @@ class History:
         self.changes: list[tuple[RowChange, ...]] = []
         for _ in range(chance.choice((2, 2, 3, 4))):
             self.changes.append(self._transaction())
-            self.states.append(self._state())
 
     def transactions(self, after: int) -> list[Transaction]:
         """As a stream that follows transaction number `after`."""
@@ -73,7 +72,12 @@ class History:
         kinds = [self._toggle_comment] * 3 + [self._toggle_like, self._toggle_post, self._rename]
         if self.id in self._tables["posts"]:
             kinds += [self._edit_post] * 3
-        return tuple(kind() for kind in self._chance.choices(kinds, k=self._chance.choice((1, 1, 1, 2))))
+        first, *others = self._chance.choices(kinds, k=self._chance.choice((1, 1, 1, 2)))
+        changes = [first()]
+        self.states.append(self._state())
+        changes += [kind() for kind in others]
+        self.states.append(self._state())
+        return tuple(changes)
 
     def _edit_post(self) -> RowChange:
         times = self._times() if self.id not in self._tables["posts"] else {"updated_at": self._now()}

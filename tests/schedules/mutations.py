@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+from binlog_projector.batch import Batch
 from binlog_projector.cache import APPLY, CacheStage
 from binlog_projector.document_store import DocumentStore as ProjectorDocuments
 from binlog_projector.position import JournalEntry
@@ -23,6 +24,7 @@ from tests.schedules.faults import (
     TAKEN_OVER,
     WATERMARK_LOST,
 )
+from tidemark.gtid import GtidSet
 
 
 def with_other(script: str, code: str, instead: str) -> str:
@@ -77,6 +79,11 @@ class SkipsReplay(CacheStage):
         self._send(self.watermark, self.documents.position.checkpoint, {}, ())
 
 
+def with_begun(batch: Batch) -> GtidSet:
+    """Calls a transaction applied when its first part is."""
+    return batch.gtids.current().with_gtid(batch.partial.gtid) if batch.partial else batch.gtids.current()
+
+
 @dataclass(frozen=True)
 class Mutation:
     """A changed product, the faults that bring the change out (none: it shows without), and how soon it is found."""
@@ -119,6 +126,14 @@ MUTATIONS = {
     ),
     "absent keys are not applied": Mutation(Product(stage=SkipsAbsentKeys), (DEPOSED,), within=1_000),
     "the journal is not replayed": Mutation(Product(stage=SkipsReplay), (FAILED_OVER, CRASHED)),
+    "the checkpoint of a part contains its transaction": Mutation(
+        Product(patches={"binlog_projector.batch.Batch.gtid_set": property(with_begun)}), within=400
+    ),
+    "a transaction that was begun begins again": Mutation(
+        Product(patches={"binlog_projector.position._partials": lambda documents: ()}),
+        (TAKEN_OVER, CRASHED),
+        within=800,
+    ),
     "an epoch is used again": Mutation(
         Product(patches={"binlog_projector.document_store.DocumentStore.new_cache_epoch": ProjectorDocuments.serving}),
         (WATERMARK_LOST,),

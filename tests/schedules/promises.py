@@ -38,7 +38,7 @@ class Promises:
         self._cache = cache
         self._history = history
         self._first = last_number(start.gtid_set)
-        self._start = start
+        self._start = JournalEntry(start, ())
         self._keys = [one.key for one in history.wanted]
         self._entities = {one.key for one in history.wanted[:2]}
         self._epoch = epoch
@@ -71,8 +71,7 @@ class Promises:
     def answered(self, parts: Mapping[str, Part]) -> None:
         """Everything that is promised of an answer."""
         for key, part in parts.items():
-            self._committed_state(part.proof)
-            floor = max(last_number(part.proof.gtid_set), number_at(part.proof.as_of)) - self._first
+            floor = max(self._committed_state(part.proof), 2 * (number_at(part.proof.as_of) - self._first))
             proof = f"answered with the proof of {part.proof.seq} ({part.origin.name})"
             self._compare("parts of answers", proof, key, part.entry, floor)
             if part.entry.present and key in self._entities:
@@ -101,25 +100,30 @@ class Promises:
         return watermark, dict(zip(self._keys, values, strict=True))
 
     def _committed_state(self, mark: Watermark) -> int:
-        """How many transactions are in the batch that `mark` names, which must be one that MongoDB has."""
-        for known in (self._start, *(entry.checkpoint for entry in self.committed)):
+        """The state after the batch that `mark` names, which must be one that MongoDB has."""
+        for entry in (self._start, *self.committed):
+            known = entry.checkpoint
             if (mark.build, mark.seq, mark.batch_id, mark.gtid_set) == (
                 known.build,
                 known.seq,
                 known.batch_id,
                 known.gtid_set,
             ):
-                return last_number(known.gtid_set) - self._first
+                return self._state_after(entry)
         raise BrokenPromise(f"MongoDB has no batch {mark.lineage}{mark.gtid_set}")
+
+    def _state_after(self, entry: JournalEntry) -> int:
+        """Its place among the history's states: a part of a transaction lies between two."""
+        return 2 * (last_number(entry.checkpoint.gtid_set) - self._first) + len(entry.partials)
 
     def _compare(self, kind: str, what: str, key: str, entry: Entry, floor: int) -> None:
         self.checks[kind] += 1
-        states = [0, *(last_number(one.checkpoint.gtid_set) - self._first for one in self.committed)]
+        states = [0, *map(self._state_after, self.committed)]
         content = content_of(entry)
         allowed = [state for state in states if state >= floor]
         if not any(self._history.states[state][key] == content for state in allowed):
             known = [number for number, state in enumerate(self._history.states) if state[key] == content]
             raise BrokenPromise(
-                f"{key}, {what}: version {entry.version} is of transactions {known}, promised was one of {allowed}; "
+                f"{key}, {what}: version {entry.version} is of states {known}, promised was one of {allowed}; "
                 f"{content!r}"
             )
