@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from binlog_projector import audit_command, cache, document_store
+from binlog_projector import audit_command, cache, mongodb
 from binlog_projector.checks import check_source
 from binlog_projector.console import console_routes
 from binlog_projector.control_store import ControlStore
@@ -103,7 +103,7 @@ class Opened:
 
 @contextlib.contextmanager
 def _opened(settings: ProjectorSettings) -> Iterator[Opened]:
-    with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
+    with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
         opened = Opened(
             _servers(settings),
             ControlStore(client, settings.journal_hours),
@@ -131,7 +131,7 @@ def _run_until_stopped(projector: Projector) -> int:
 
 def status(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     """Where each stage is; exit status 1 if nobody leads."""
-    with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
+    with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
         found = _status(settings, ControlStore(client, settings.journal_hours), cache_client)
     _print(found, options.json, [f"{name:18} {value}" for name, value in found.items()])
     return 0 if found["leader"] else 1
@@ -164,8 +164,8 @@ def check(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     """Every start check; exit status 1 if one failed."""
     sources = _servers(settings).sources
     checks = [each for source in sources for each in check_source(source, settings.retention_hours)]
-    with document_store.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
-        checks += [document_store.check_replica_set(client), cache.check_eviction(cache_client)]
+    with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
+        checks += [mongodb.check_replica_set(client), cache.check_eviction(cache_client)]
     ok = all(one.ok for one in checks)
     _print({"ok": ok, "checks": [one.as_json() for one in checks]}, options.json, [_line(one) for one in checks])
     return 0 if ok else 1

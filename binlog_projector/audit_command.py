@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from binlog_projector import cache, document_store
+from binlog_projector import cache, mongodb
 from binlog_projector.audit import Audit, Pace
 from binlog_projector.audit_samples import ReaderClient, Samples
 from binlog_projector.audit_settling import Settling
@@ -78,7 +78,7 @@ def _run_continuously(audit: Audit, settings: AuditSettings) -> int:
 @contextlib.contextmanager
 def _audit(settings: AuditSettings, options: argparse.Namespace, stopping: threading.Event) -> Iterator[Audit]:
     with contextlib.ExitStack() as open_clients:
-        client = open_clients.enter_context(document_store.connect(settings.mongodb_url))
+        client = open_clients.enter_context(mongodb.connect(settings.mongodb_url))
         cache_client = open_clients.enter_context(cache.connect(settings.redis_url))
         reader = None
         if settings.reader_url:

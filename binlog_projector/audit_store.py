@@ -13,8 +13,8 @@ from pymongo import DESCENDING, MongoClient, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from binlog_projector.document_store import BsonDocument, store_errors
 from binlog_projector.errors import ReadModelMissing
+from binlog_projector.mongodb import BsonDocument, store_errors
 from binlog_projector.mutations import DocumentId
 from binlog_projector.truth import Truth, touched_by
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, Checkpoint, checkpoint_id

@@ -9,17 +9,10 @@ from pymongo import IndexModel, MongoClient, ReturnDocument
 from pymongo.errors import OperationFailure
 
 from binlog_projector.batch import Batch
-from binlog_projector.document_store import (
-    DROPPED,
-    SNAPSHOT,
-    STREAMING,
-    BsonDocument,
-    DocumentStore,
-    allocate,
-    store_errors,
-)
+from binlog_projector.document_store import DROPPED, SNAPSHOT, STREAMING, DocumentStore
 from binlog_projector.errors import NotEnoughDisk, StandDown
 from binlog_projector.lease_store import LEADING, LeaseStore
+from binlog_projector.mongodb import BsonDocument, allocate, store_errors
 from binlog_projector.position import Position
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, checkpoint_id
 

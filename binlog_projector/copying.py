@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from binlog_projector.consistent_snapshot import Snapshot
-from binlog_projector.document_store import BsonDocument, DocumentStore
+from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import ToldToStop
+from binlog_projector.mongodb import BsonDocument
 from binlog_projector.progress import Progress
 from binlog_projector.projections import COUNTERS, PLANS, Counter
 from binlog_projector.source import Connection

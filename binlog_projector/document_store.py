@@ -5,59 +5,34 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
-from pymongo import ASCENDING, MongoClient, ReturnDocument
+from pymongo import ASCENDING, MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
-from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from binlog_projector.batch import Batch
 from binlog_projector.changes import Anchor, Partial
 from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
-from binlog_projector.findings import Finding
+from binlog_projector.mongodb import BsonDocument, allocate, store_errors
 from binlog_projector.mutations import DocumentId
 from binlog_projector.position import JournalEntry, Position, encode_partials
 from binlog_projector.writes import FIELD_OF, Write, document_count, writes_of
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, Checkpoint, Serving, checkpoint_id
 from tidemark.gtid import GtidSet
 
-BsonDocument = dict[str, Any]
 TRANSACTION_ATTEMPTS = 5
 DUPLICATE_KEY = 11000
 SNAPSHOT, STREAMING, DROPPED = "snapshot", "streaming", "dropped"  # states of a build; it serves when it is streaming
 TRANSIENT, UNKNOWN = "TransientTransactionError", "UnknownTransactionCommitResult"
-
-
-def connect(url: str) -> MongoClient[BsonDocument]:
-    """A client that fails within seconds; j is left at its default: asking for it waits for a 100 ms timer."""
-    return MongoClient(
-        url,
-        w="majority",
-        readConcernLevel="majority",
-        readPreference="primary",
-        serverSelectionTimeoutMS=3_000,
-        heartbeatFrequencyMS=2_000,  # a silent server is noticed after this and the connect timeout
-        connectTimeoutMS=3_000,
-        socketTimeoutMS=12_000,
-        retryWrites=True,
-        appname="tidemark-projector",
-    )
-
-
-def check_replica_set(client: MongoClient[BsonDocument]) -> Finding:
-    """Transactions need a replica set; one node is enough."""
-    with store_errors("its topology"):
-        name = client.admin.command("hello").get("setName", "")
-    remedy = "start mongod with --replSet and run rs.initiate()"
-    return Finding("mongodb replica set", bool(name), name or "none", "a replica set", remedy)
 
 
 class StubMet(PyMongoError):
@@ -323,21 +298,3 @@ def _exactly(position: Position) -> BsonDocument:
     checkpoint = position.checkpoint
     names = {"epoch": position.epoch, "seq": checkpoint.seq, "batch_id": checkpoint.batch_id}
     return {"_id": checkpoint_id(checkpoint.build), **names}
-
-
-def allocate(control: MongoCollection[BsonDocument], name: str, session: ClientSession | None = None) -> int:
-    """The next number of its kind: MongoDB is the only place where builds and cache epochs are numbered."""
-    document = control.find_one_and_update(
-        {"_id": "allocations"}, {"$inc": {name: 1}}, upsert=True, return_document=ReturnDocument.AFTER, session=session
-    )
-    assert document is not None
-    return int(document[name])
-
-
-@contextlib.contextmanager
-def store_errors(what: str) -> Iterator[None]:
-    """Turn PyMongo's errors into StoreUnavailable."""
-    try:
-        yield
-    except (ConnectionFailure, OperationFailure) as error:
-        raise StoreUnavailable(f"MongoDB does not give {what}: {error}") from error

@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import MongoClient, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from binlog_projector.document_store import BsonDocument, store_errors
+from binlog_projector.mongodb import BsonDocument, store_errors
 from reader.read_model import CONTROL
 
 LEADING, BUILDING = "lease", "rebuild"

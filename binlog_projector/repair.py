@@ -17,8 +17,9 @@ import structlog
 
 from binlog_projector.audit_store import MAX_RECENT, RepairQueue, RepairRequest, View
 from binlog_projector.batch import Batch
-from binlog_projector.document_store import DocumentStore, store_errors
+from binlog_projector.document_store import DocumentStore
 from binlog_projector.metrics import ProjectorMetrics
+from binlog_projector.mongodb import store_errors
 from binlog_projector.mutations import Invalidate, Mutation
 from binlog_projector.truth import are_counted, mend, recount
 from tidemark.gtid import GtidSet

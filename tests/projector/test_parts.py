@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pytest
 from msgspec import structs
 
-from binlog_projector import document_store, parts
+from binlog_projector import mongodb, parts
 from binlog_projector.audit_store import View
 from binlog_projector.batch import Batch
 from binlog_projector.batcher import Batcher
@@ -169,7 +169,7 @@ def test_trace_14_a_row_that_cannot_be_projected_stops_and_a_mended_projector_go
 
 @pytest.fixture
 def documents(stack: Stack) -> Iterator[DocumentStore]:
-    with document_store.connect(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
+    with mongodb.connect(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
         yield ControlStore(client, 1).create_build(1)
 
 

@@ -14,7 +14,7 @@ from itertools import chain
 import pytest
 import structlog.testing
 
-from binlog_projector import document_store, table_rows
+from binlog_projector import mongodb, table_rows
 from binlog_projector.consistent_snapshot import consistent_snapshot
 from binlog_projector.control_store import ControlStore
 from binlog_projector.copying import CHUNK_ROWS, Copying
@@ -57,7 +57,7 @@ def source(stack: Stack) -> MySqlSource:
 
 @pytest.fixture
 def control(stack: Stack) -> Iterator[ControlStore]:
-    with document_store.connect(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
+    with mongodb.connect(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
         yield ControlStore(client, journal_hours=24)
 
 

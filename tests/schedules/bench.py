@@ -12,7 +12,7 @@ import redis
 from pymongo import AsyncMongoClient
 
 from binlog_projector import cache as projector_cache
-from binlog_projector import document_store as projector_documents
+from binlog_projector import mongodb
 from binlog_projector.control_store import ControlStore
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.position import JournalEntry
@@ -44,7 +44,7 @@ class Bench:
         self.admin_redis = redis.Redis.from_url(stack.redis.admin_url)
         self.projector_redis = projector_cache.connect(environment["TIDEMARK_PROJECTOR_REDIS_URL"])
         self.projector_redis.connection_pool.connection_class = ProjectorConnection
-        self._mongodb = projector_documents.connect(environment["TIDEMARK_PROJECTOR_MONGODB_URL"])
+        self._mongodb = mongodb.connect(environment["TIDEMARK_PROJECTOR_MONGODB_URL"])
         self._control = ControlStore(self._mongodb, journal_hours=24)
         self._next_id = FIRST_ID
         self.checks: Counter[str] = Counter()

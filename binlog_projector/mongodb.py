@@ -1,0 +1,59 @@
+"""What all share who use MongoDB: how to connect, its errors in our words, and numbers that are given out once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from pymongo import MongoClient, ReturnDocument
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.errors import ConnectionFailure, OperationFailure
+
+from binlog_projector.errors import StoreUnavailable
+from binlog_projector.findings import Finding
+
+BsonDocument = dict[str, Any]
+
+
+def connect(url: str) -> MongoClient[BsonDocument]:
+    """A client that fails within seconds; j is left at its default: asking for it waits for a 100 ms timer."""
+    return MongoClient(
+        url,
+        w="majority",
+        readConcernLevel="majority",
+        readPreference="primary",
+        serverSelectionTimeoutMS=3_000,
+        heartbeatFrequencyMS=2_000,  # a silent server is noticed after this and the connect timeout
+        connectTimeoutMS=3_000,
+        socketTimeoutMS=12_000,
+        retryWrites=True,
+        appname="tidemark-projector",
+    )
+
+
+def check_replica_set(client: MongoClient[BsonDocument]) -> Finding:
+    """Transactions need a replica set; one node is enough."""
+    with store_errors("its topology"):
+        name = client.admin.command("hello").get("setName", "")
+    remedy = "start mongod with --replSet and run rs.initiate()"
+    return Finding("mongodb replica set", bool(name), name or "none", "a replica set", remedy)
+
+
+def allocate(control: Collection[BsonDocument], name: str, session: ClientSession | None = None) -> int:
+    """The next number of its kind: MongoDB is the only place where builds and cache epochs are numbered."""
+    document = control.find_one_and_update(
+        {"_id": "allocations"}, {"$inc": {name: 1}}, upsert=True, return_document=ReturnDocument.AFTER, session=session
+    )
+    assert document is not None
+    return int(document[name])
+
+
+@contextlib.contextmanager
+def store_errors(what: str) -> Iterator[None]:
+    """Turn PyMongo's errors into StoreUnavailable."""
+    try:
+        yield
+    except (ConnectionFailure, OperationFailure) as error:
+        raise StoreUnavailable(f"MongoDB does not give {what}: {error}") from error
