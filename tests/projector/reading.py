@@ -55,12 +55,12 @@ def library_images(stack: Stack, start: GtidSet, table: Table) -> list[Images]:
         enable_logging=False,
     )
     try:
-        return [images for event in stream for images in _images(event, table.columns)]
+        return [images for event in stream for images in images_of(event, table.columns)]
     finally:
         stream.close()
 
 
-def _images(event: Any, columns: Sequence[str]) -> Iterator[Images]:
+def images_of(event: Any, columns: Sequence[str]) -> Iterator[Images]:
     for row in event.rows:
         before = row["values"] if isinstance(event, DeleteRowsEvent) else row.get("before_values")
         after = row["values"] if isinstance(event, WriteRowsEvent) else row.get("after_values")
@@ -106,10 +106,10 @@ class Recorder:
         self.connection.close()
 
 
-def record(stack: Stack, start: GtidSet, transactions: int) -> bytes:
+def record(stack: Stack, start: GtidSet, transactions: int, tables: Mapping[str, Table] = TABLES) -> bytes:
     """The packets up to the end of the next `transactions`."""
     recorder = Recorder(dump(stack, start)())
-    reader = TransactionReader(Packets(lambda: recorder), SCHEMA, TABLES)
+    reader = TransactionReader(Packets(lambda: recorder), SCHEMA, tables)
     found = 0
     while found < transactions:
         found += len(reader.read())
@@ -117,8 +117,18 @@ def record(stack: Stack, start: GtidSet, transactions: int) -> bytes:
     return recorder.recorded
 
 
-def replay(sent: bytes, piece: int = 1 << 18) -> TransactionReader:
-    return TransactionReader(Packets(lambda: Raw(sent, piece)), SCHEMA, TABLES)
+def replay(sent: bytes, piece: int = 1 << 18, tables: Mapping[str, Table] = TABLES) -> TransactionReader:
+    return TransactionReader(Packets(lambda: Raw(sent, piece)), SCHEMA, tables)
+
+
+def split(sent: bytes) -> list[bytes]:
+    """The packets, each with its head."""
+    packets, at = [], 0
+    while at < len(sent):
+        end = at + 4 + int.from_bytes(sent[at : at + 3], "little")
+        packets.append(sent[at:end])
+        at = end
+    return packets
 
 
 def event(kind: int, body: bytes, end: int = 0) -> bytes:

@@ -16,7 +16,7 @@ from binlog_projector.errors import CorruptEvent, ProjectorError, SourceUnavaila
 from ops.stack import Stack
 from tests.conftest import empty_stores
 from tests.harness import admin_connection, create_tables, run_sql
-from tests.projector.reading import checked, event, executed, packet, record, replay
+from tests.projector.reading import checked, event, executed, packet, record, replay, split
 
 GTID, QUERY, XID, TABLE_MAP, WRITE_ROWS = 33, 2, 16, 19, 30
 USER = "INSERT INTO users (subject, handle, display_name) VALUES ('{0}', '{0}', 'é😀')"
@@ -34,15 +34,6 @@ def sent(shared_stack: Stack) -> bytes:
         run_sql(connection, f"{USER.format('two')}, ('three', 'three', '')", "UPDATE users SET bio = 'b' WHERE id < 3")
         run_sql(connection, "DELETE FROM users WHERE id = 3", "CREATE TABLE other (id INT)")
     return record(shared_stack, start, 5)
-
-
-def split(sent: bytes) -> Packets:
-    packets, at = [], 0
-    while at < len(sent):
-        end = at + 4 + int.from_bytes(sent[at : at + 3], "little")
-        packets.append(sent[at:end])
-        at = end
-    return packets
 
 
 def kinds(packets: Packets) -> list[int]:
@@ -156,6 +147,19 @@ def test_a_wrong_checksum_stops_and_a_right_one_goes_on_from_there(sent: bytes) 
     assert "CRC32" in str(error) and "mysqlbinlog" in str(error) and "in transaction" in str(error)
     again = before(packets, GTID, 2)
     assert len(list(drain(replay(b"".join([*packets[:2], *packets[again:]]))))) == 4
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_no_flipped_bit_gets_through(sent: bytes, data: st.DataObject) -> None:
+    """Anywhere in any event: in its header, its body, or its checksum."""
+    packets = split(sent)
+    nth = data.draw(st.integers(0, len(packets) - 1))
+    bit = data.draw(st.integers(5 * 8, len(packets[nth]) * 8 - 1))
+    flipped = bytearray(packets[nth])
+    flipped[bit // 8] ^= 1 << bit % 8
+    _, error = stopped([*packets[:nth], bytes(flipped), *packets[nth + 1 :]])
+    assert isinstance(error, CorruptEvent)
 
 
 def test_rows_without_their_definition_stop(sent: bytes) -> None:

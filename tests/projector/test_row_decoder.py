@@ -6,89 +6,18 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from binlog_projector.changes import Row
+from binlog_projector.binlog import BODY, DEFINITION, TABLE_MAP
 from binlog_projector.column_types import CHARACTER_SETS, DATA_TYPES, UTF8_COLLATIONS
 from binlog_projector.errors import UnsupportedEvent
-from binlog_projector.source import Connection
 from ops.stack import Stack
 from tests.harness import admin_connection, rows, run_sql
-from tests.projector.reading import Images, executed, library_images, our_images
+from tests.projector.reading import Images, executed, library_images, our_images, record, replay, split
+from tests.projector.recording import RECORDED, as_text, edges, library_images_of, recorded
+from tests.projector.wide_table import PROJECTED, SKIPPED, TYPE_OF, WIDE, create, write
 from writer.schema import Table
-
-WHOLE = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-ASCII = st.text(st.characters(max_codepoint=127, exclude_characters="\0"), max_size=12)
-DATES = st.dates().map(str) | st.sampled_from(["0000-00-00", "2024-00-10", "2024-02-00", "0000-02-03", "9999-12-31"])
-CLOCKS = st.times().map(str)
-MOMENTS = st.tuples(DATES, CLOCKS).map(" ".join)
-SINCE_1970 = st.datetimes(datetime(1970, 1, 1, 0, 0, 1), datetime(2038, 1, 19, 3, 14, 7)).map(str) | st.just(
-    "0000-00-00 00:00:00"
-)
-SPANS = st.tuples(st.sampled_from(["", "-"]), st.integers(0, 838), CLOCKS).map(lambda t: f"{t[0]}{t[1]:02d}{t[2][2:]}")
-PROJECTED: dict[str, st.SearchStrategy[Any]] = {
-    **{name: st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for name, bits in WHOLE.items()},
-    **{f"{name} UNSIGNED": st.integers(0, 2**bits - 1) for name, bits in WHOLE.items()},
-    "DECIMAL(10,2)": st.decimals(-99_999_999, 99_999_999, places=2),
-    "DECIMAL(65,30)": st.decimals(-(10**34), 10**34, places=30),
-    "DECIMAL(20,0)": st.integers(-(10**20) + 1, 10**20 - 1),
-    "DECIMAL(9,9)": st.decimals("-0.999999999", "0.999999999", places=9),
-    "FLOAT": st.floats(-(2.0**99), 2.0**99, width=32),
-    "DOUBLE": st.floats(allow_nan=False, allow_infinity=False),
-    "YEAR": st.integers(1901, 2155) | st.just(0),
-    "BIT(9)": st.integers(0, 511),
-    "DATE": DATES,
-    **{f"TIME({digits})": SPANS for digits in (0, 1, 3, 6)},
-    **{f"DATETIME({digits})": MOMENTS for digits in (0, 2, 4, 5, 6)},
-    **{f"TIMESTAMP({digits})": SINCE_1970 for digits in (0, 3, 6)},
-    **{f"{name} CHARACTER SET utf8mb4": TEXT for name in ("CHAR(20)", "CHAR(200)", "VARCHAR(40)", "VARCHAR(90)")},
-    **{name: TEXT for name in ("TINYTEXT", "TEXT", "MEDIUMTEXT", "LONGTEXT")},
-    "VARCHAR(20) CHARACTER SET ascii": ASCII,
-    "CHAR(20) CHARACTER SET utf8mb3": ASCII,
-    "BINARY(6)": st.binary(max_size=6),
-    "VARBINARY(300)": st.binary(max_size=40),
-    **{name: st.binary(max_size=40) for name in ("TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB")},
-    "ENUM('','red','grün') CHARACTER SET utf8mb4": st.sampled_from(["red", "grün", ""]),
-}
-SKIPPED = {
-    "JSON": """'{"a": [1, 2.5, "x"]}'""",
-    "SET('a','b')": "'a,b'",
-    "POINT": "ST_GeomFromText('POINT(1 2)')",
-    "VARCHAR(20) CHARACTER SET latin1": "'é'",
-    "INT GENERATED ALWAYS AS (7) STORED": "DEFAULT",
-    "INT GENERATED ALWAYS AS (8) VIRTUAL": "DEFAULT",
-}
-WIDE = Table("wide", ("id", *(f"c{number}" for number in range(len(PROJECTED)))), ("id",))
-TYPE_OF = dict(zip(WIDE.columns[1:], PROJECTED, strict=True))
-
-
-def create_wide(connection: Connection, null: str) -> None:
-    """A column that is skipped stands before every fifth one that is decoded."""
-    skipped = iter(SKIPPED)
-    columns = ["id BIGINT UNSIGNED PRIMARY KEY"]
-    for number, type in enumerate(PROJECTED):
-        if number % 5 == 0 and (extra := next(skipped, None)):
-            columns.append(f"s{number} {extra}")
-        columns.append(f"c{number} {type} {null}")
-    run_sql(connection, f"CREATE TABLE wide ({', '.join(columns)}, INDEX ((c0 + 1)))")
-    run_sql(connection, "SET sql_mode = ''")
-
-
-def selected(connection: Connection) -> list[Row]:
-    found = rows(connection, f"SELECT {', '.join(WIDE.columns)} FROM wide ORDER BY id")
-    return [dict(zip(WIDE.columns, row, strict=True)) for row in found]
-
-
-def insert(connection: Connection, values: list[tuple[Any, ...]]) -> None:
-    """In one statement; `executemany` makes one only if all that it inserts are parameters."""
-    names = ", ".join(WIDE.columns)
-    others = {f"s{number}": value for number, value in zip(range(0, len(PROJECTED), 5), SKIPPED.values(), strict=False)}
-    row = f"({', '.join(['%s'] * len(WIDE.columns))}, {', '.join(others.values())})"
-    statement = f"INSERT INTO wide ({names}, {', '.join(others)}) VALUES {', '.join([row] * len(values))}"
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [value for id, each in enumerate(values, 1) for value in (id, *each)])
 
 
 def assert_known_fault(type: str, ours: Any, theirs: Any) -> None:
@@ -114,6 +43,15 @@ def assert_known_fault(type: str, ours: Any, theirs: Any) -> None:
             raise AssertionError(f"{type}: {ours!r} is not {theirs!r}")
 
 
+def all_images(inserted: list[Any], moved: list[Any]) -> list[tuple[Any, Any]]:
+    """Of inserting rows, of the update that turned them round, and of deleting them."""
+    return [
+        *((None, row) for row in inserted),
+        *zip(inserted, reversed(moved), strict=True),
+        *((row, None) for row in moved),
+    ]
+
+
 def assert_library_agrees(ours: list[Images], theirs: list[Images]) -> None:
     assert len(ours) == len(theirs)
     for mine, other in zip(ours, theirs, strict=True):
@@ -124,28 +62,36 @@ def assert_library_agrees(ours: list[Images], theirs: list[Images]) -> None:
                     assert_known_fault(TYPE_OF[name], value, their_row[name])
 
 
-@pytest.mark.parametrize("null", ["NULL", "NOT NULL"])
+@pytest.mark.parametrize("null", RECORDED)
 def test_every_value_is_the_one_that_select_gives(stack: Stack, null: str) -> None:
-    """Several rows per event; updates turn the rows round, so that both images hold different values."""
+    """At the edges and at random; several rows per event; updates whose two images hold different values."""
     values = st.tuples(*(st.none() | each if null == "NULL" else each for each in PROJECTED.values()))
     with admin_connection(stack) as connection:
-        create_wide(connection, null)
+        create(connection, null)
 
-        @settings(max_examples=12, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+        @settings(max_examples=12, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
         @given(st.lists(values, min_size=2, max_size=6))
+        @example(edges(null))
         def check(batch: list[tuple[Any, ...]]) -> None:
             start = executed(connection)
-            insert(connection, batch)
-            inserted = selected(connection)
-            run_sql(connection, f"UPDATE wide SET id = {len(batch) + 1} - id + 1000 ORDER BY id")
-            moved = selected(connection)
-            run_sql(connection, "DELETE FROM wide ORDER BY id")
+            inserted, moved = write(connection, batch)
             ours = our_images(stack, start, WIDE, 3)
-            updates = [(row, {**row, "id": len(batch) + 1 - row["id"] + 1000}) for row in inserted]
-            assert ours == [*((None, row) for row in inserted), *updates, *((row, None) for row in moved)]
+            assert ours == all_images(inserted, moved)
             assert_library_agrees(ours, library_images(stack, start, WIDE))
 
         check()
+
+
+@pytest.mark.parametrize("null", RECORDED)
+def test_recorded_events_are_read_as_they_were_written(null: str) -> None:
+    """Packets of MySQL 9.7 and what its SELECT gave, both on file: no server is needed."""
+    sent, selected = recorded(null)
+    reader = replay(sent, tables={WIDE.name: WIDE})
+    ours = [(each.before, each.after) for transaction in reader.read() for each in transaction.changes]
+    assert [(as_text(before), as_text(after)) for before, after in ours] == all_images(
+        selected["inserted"], selected["moved"]
+    )
+    assert_library_agrees(ours, list(library_images_of(sent)))
 
 
 @pytest.mark.parametrize(
@@ -212,6 +158,7 @@ def test_collations_are_known_by_their_character_set(stack: Stack) -> None:
 
 
 def test_more_columns_than_fit_into_one_byte(stack: Stack) -> None:
+    """300: their number takes three bytes, the bitmaps of what is there and of what is NULL take 38."""
     names = tuple(f"c{number}" for number in range(300))
     table = Table("many", names, ("c0",))
     with admin_connection(stack) as connection:
@@ -219,17 +166,33 @@ def test_more_columns_than_fit_into_one_byte(stack: Stack) -> None:
         run_sql(connection, f"CREATE TABLE many ({columns}, PRIMARY KEY (c0))")
         start = executed(connection)
         run_sql(connection, f"INSERT INTO many VALUES ({', '.join(str(2**32 - 1 - n) for n in range(300))})")
-        run_sql(connection, "UPDATE many SET c299 = NULL")
+        run_sql(connection, f"UPDATE many SET {', '.join(f'{name} = NULL' for name in names[1::3])}")
     row = {name: 2**32 - 1 - number for number, name in enumerate(names)}
-    assert our_images(stack, start, table, 2) == [(None, row), (row, {**row, "c299": None})]
+    assert our_images(stack, start, table, 2) == [(None, row), (row, {**row, **dict.fromkeys(names[1::3])})]
 
 
-def test_names_are_values_and_never_source_text(stack: Stack) -> None:
-    """A column whose name would be code, if it were pasted into the generated function."""
-    evil = "x': __import__('os').abort(), 'y"
-    table = Table("narrow", ("id", evil), ("id",))
+@pytest.mark.parametrize("evil", ["x': __import__('os').abort(), 'y", 'a"\n import os\n os.abort()', "\\', {c0}, 列"])
+def test_names_are_values_and_never_source_text(stack: Stack, evil: str) -> None:
+    """Tables and columns whose name would be code, if it were pasted into the generated function."""
+    table = Table(evil, ("id", evil), ("id",))
     with admin_connection(stack) as connection:
-        run_sql(connection, f"CREATE TABLE narrow (id INT PRIMARY KEY, `{evil}` DATE)")
+        run_sql(connection, f"CREATE TABLE `{evil}` (id INT PRIMARY KEY, `{evil}` DATE, `{evil}2` JSON)")
         start = executed(connection)
-        run_sql(connection, "INSERT INTO narrow VALUES (1, '2026-01-02')")
+        run_sql(connection, f"INSERT INTO `{evil}` VALUES (1, '2026-01-02', '{{}}')")
     assert our_images(stack, start, table, 1) == [(None, {"id": 1, evil: date(2026, 1, 2)})]
+
+
+def test_a_decoder_is_made_once_for_each_definition(stack: Stack) -> None:
+    """Whatever the id of the table is; and a changed table is read by its new definition at once."""
+    table = Table("narrow", ("id", "c"), ("id",))
+    with admin_connection(stack) as connection:
+        run_sql(connection, "CREATE TABLE narrow (id INT PRIMARY KEY, c INT)")
+        start = executed(connection)
+        run_sql(connection, "INSERT INTO narrow VALUES (1, 1)", "FLUSH TABLES", "INSERT INTO narrow VALUES (2, 2)")
+        run_sql(connection, "ALTER TABLE narrow MODIFY c VARCHAR(9) FIRST", "INSERT INTO narrow VALUES ('drei', 3)")
+    sent = record(stack, start, 5, {"narrow": table})  # with FLUSH and ALTER
+    reader = replay(sent, tables={"narrow": table})
+    found = [change.after for each in reader.read() for change in each.changes]
+    assert found == [{"id": 1, "c": 1}, {"id": 2, "c": 2}, {"id": 3, "c": "drei"}]
+    ids = {each[5 + BODY : 5 + DEFINITION] for each in split(sent) if each[9] == TABLE_MAP}
+    assert (len(ids), len(reader.decoders)) == (3, 2)
