@@ -6,7 +6,6 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any
 
 from pymongo import DESCENDING, MongoClient, UpdateOne
@@ -16,9 +15,10 @@ from pymongo.database import Database
 from binlog_projector.errors import ReadModelMissing
 from binlog_projector.mongodb import BsonDocument, store_errors
 from binlog_projector.mutations import DocumentId
+from binlog_projector.position import decode_partials, with_begun
 from binlog_projector.truth import Truth, touched_by
 from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, Checkpoint, checkpoint_id
-from tidemark.gtid import Gtid, GtidSet
+from tidemark.gtid import GtidSet
 
 REPAIRS = "repairs"
 MAX_ENTRIES = 20_000  # of the journal, looked through for what happened since
@@ -110,8 +110,7 @@ class View:
 
 def _reached(entry: Mapping[str, Any]) -> GtidSet:
     """All of which anything is in the documents after a batch: also what is there in part only."""
-    begun = (Gtid.parse(partial["gtid"]) for partial in entry.get("partials", ()))
-    return reduce(GtidSet.with_gtid, begun, GtidSet.parse(entry["gtid_set"]))
+    return with_begun(GtidSet.parse(entry["gtid_set"]), decode_partials(entry.get("partials", ())))
 
 
 class AuditStore:

@@ -42,6 +42,8 @@ class Health:
         self.epoch = epoch
         self.metrics.leader.set(self.leads)
         self.parts["lease"] = "ok" if self.leads else "standing by"
+        if not self.leads:
+            self.metrics.partial_rows.set(0)
 
     def part(self, name: str, state: str = "ok") -> None:
         self.parts[name] = state

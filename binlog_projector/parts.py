@@ -55,6 +55,8 @@ class Parts:
             come = self._with(come, rows[:known])
             _demand_same(come, applied, whole=whole)
         self.come = None if whole else self._with(come, rows[known:])
+        if whole:
+            self.applied.pop(gtid, None)
         return rows[known:], come.rows, self.come
 
     def _with(self, come: Partial, rows: Sequence[RowChange]) -> Partial:

@@ -31,7 +31,9 @@ class Position:
     def decode(cls, document: Mapping[str, Any]) -> Position:
         last = document["last"]
         anchor = Anchor(Gtid.parse(last["gtid"]), last["original_commit_us"]) if last else None
-        return cls(Checkpoint.decode(document), document["epoch"], anchor, _partials(document.get("partials", ())))
+        return cls(
+            Checkpoint.decode(document), document["epoch"], anchor, decode_partials(document.get("partials", ()))
+        )
 
     def partials_at(self, gtid_set: GtidSet, come: Partial | None) -> tuple[Partial, ...]:
         """What is still partial once `come` and all of `gtid_set` are applied, too."""
@@ -41,7 +43,7 @@ class Position:
     @property
     def reached(self) -> GtidSet:
         """All transactions of which anything is in the documents."""
-        return reduce(GtidSet.with_gtid, (partial.gtid for partial in self.partials), self.gtid_set)
+        return with_begun(self.gtid_set, self.partials)
 
     @property
     def rows_of(self) -> dict[str, int]:
@@ -65,5 +67,10 @@ def encode_partials(partials: Iterable[Partial]) -> list[dict[str, Any]]:
     return [{**structs.asdict(partial), "gtid": str(partial.gtid)} for partial in partials]
 
 
-def _partials(documents: Iterable[Mapping[str, Any]]) -> tuple[Partial, ...]:
+def decode_partials(documents: Iterable[Mapping[str, Any]]) -> tuple[Partial, ...]:
     return tuple(Partial(**{**document, "gtid": Gtid.parse(document["gtid"])}) for document in documents)
+
+
+def with_begun(gtid_set: GtidSet, partials: Iterable[Partial]) -> GtidSet:
+    """The set, and what is there in part only."""
+    return reduce(GtidSet.with_gtid, (partial.gtid for partial in partials), gtid_set)

@@ -111,7 +111,8 @@ class Projector:
 
     def _project(self, documents: DocumentStore, stream: Stream, lease: Lease) -> None:
         freshness = Freshness(documents.position.checkpoint.as_of)
-        log.info("streaming", build=documents.build, gtid_set=documents.position.checkpoint.gtid_set)
+        at = documents.position
+        log.info("streaming", build=documents.build, gtid_set=at.checkpoint.gtid_set, rows_of=at.rows_of)
         batcher = Batcher(documents.position.gtid_set, project)
         with (
             self.housekeeping.running(),

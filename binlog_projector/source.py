@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial, reduce
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -22,6 +22,7 @@ from binlog_projector.binlog import TransactionReader
 from binlog_projector.changes import Anchor, Partial, Transaction
 from binlog_projector.errors import PositionLost, SourceBehind, SourceDemoted, SourceUnavailable
 from binlog_projector.packets import Packets, connect_reader
+from binlog_projector.position import with_begun
 from tidemark.gtid import GtidSet
 from writer.schema import SCHEMA, TABLES
 
@@ -198,7 +199,7 @@ class Stream:
 def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[Partial]) -> GtidSet:
     """What the source has purged, if all of it was applied and all that was applied is in the source."""
     executed, purged = map(GtidSet.parse, query_row(connection, "SELECT @@global.gtid_executed, @@global.gtid_purged"))
-    begun = reduce(GtidSet.with_gtid, (partial.gtid for partial in partials), applied)
+    begun = with_begun(applied, partials)
     if not executed >= begun:
         raise SourceBehind(f"the source lacks {begun - executed}, which was applied")
     if not applied >= purged:

@@ -47,12 +47,12 @@ class Steps:
             progress = {"rows_of": rows_of} if rows_of else {}
             log.info("batch", seq=entry.checkpoint.seq, gtids=str(batch.gtid_set - before), rows=batch.rows, **progress)
             self.health.committed(batch)
-            self.health.metrics.partial_rows.set(sum(rows_of.values()))
             self.cache.apply(Committed(entry, batch.last.immediate_commit_us if batch.last else None))
         self.cache.check()
         self._tick()
         self.health.part("source")
         self.health.part("mongodb")
+        self.health.metrics.partial_rows.set(sum(self.documents.position.rows_of.values()))
         self.health.served(self.documents.position.checkpoint, self.cache.watermark)
 
     def _tick(self) -> None:

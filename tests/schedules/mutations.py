@@ -130,7 +130,7 @@ MUTATIONS = {
         Product(patches={"binlog_projector.batch.Batch.gtid_set": property(with_begun)}), within=400
     ),
     "a transaction that was begun begins again": Mutation(
-        Product(patches={"binlog_projector.position._partials": lambda documents: ()}),
+        Product(patches={"binlog_projector.position.decode_partials": lambda documents: ()}),
         (TAKEN_OVER, CRASHED),
         within=800,
     ),
