@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import pymysql
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 
-from binlog_projector.binlog import TransactionReader
-from binlog_projector.packets import Packets, connect_reader
-from binlog_projector.source import connection_settings, query_value
+from binlog_projector.source import connection_settings
 from ops.stack import Stack
 from ops.stack.progress import say
+from perf.backlog import SERVER_ID, Backlog, executed
 from perf.dataset import load_posts
 from perf.workload import NOT_DURABLE, add_single_rows
-from tidemark.gtid import GtidSet
 from writer.migrate import migrate
 from writer.schema import SCHEMA, TABLES
-
-SERVER_ID, UUID = 7332, "5d1c1f0e-0000-4000-8000-000000000001"
-
-
-@dataclass(frozen=True)
-class Backlog:
-    """So many rows are in the binlog behind `start`."""
-
-    url: str
-    start: GtidSet
-    rows: int
 
 
 def decode(transactions: int, seed: int) -> dict[str, Any]:
@@ -45,11 +29,6 @@ def decode(transactions: int, seed: int) -> dict[str, Any]:
         start = executed(url)
         add_single_rows(urls["TIDEMARK_WRITER_MYSQL_URL"], transactions, seed)
         return measure(Backlog(url, start, transactions))
-
-
-def executed(url: str) -> GtidSet:
-    with pymysql.connect(**connection_settings(url)) as connection:
-        return GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
 
 
 def measure(backlog: Backlog) -> dict[str, Any]:
@@ -68,12 +47,7 @@ def measure(backlog: Backlog) -> dict[str, Any]:
 
 
 def our_loop(backlog: Backlog) -> int:
-    """The projector's reader, as its source thread runs it."""
-    reader, rows = reader_of(backlog), 0
-    while rows < backlog.rows:
-        rows += sum(len(transaction.changes) for transaction in reader.read())
-    reader.close()
-    return rows
+    return backlog.count()
 
 
 def library_loop(backlog: Backlog) -> int:
@@ -92,11 +66,6 @@ def packet_loop(backlog: Backlog) -> int:
         pass
     stream.close()
     return backlog.rows
-
-
-def reader_of(backlog: Backlog) -> TransactionReader:
-    dump = partial(connect_reader, pymysql.connect, connection_settings(backlog.url), SERVER_ID, UUID, backlog.start)
-    return TransactionReader(Packets(dump), SCHEMA, TABLES)
 
 
 def _library(backlog: Backlog, **options: Any) -> Any:

@@ -7,16 +7,14 @@ import os
 import sys
 import time
 
-from perf.decode import Backlog, reader_of
+from perf.backlog import Backlog
 from tidemark.gtid import GtidSet
 
 
 def main(url: str, start: str, rows: int) -> None:
-    reader, found, began = reader_of(Backlog(url, GtidSet.parse(start), rows)), 0, time.perf_counter()
-    while found < rows:
-        found += sum(len(transaction.changes) for transaction in reader.read())
+    began = time.perf_counter()
+    found = Backlog(url, GtidSet.parse(start), rows).count()
     print(json.dumps({"rows": found, "seconds": time.perf_counter() - began}))
-    reader.close()
 
 
 if __name__ == "__main__":

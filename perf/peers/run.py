@@ -10,8 +10,8 @@ from typing import Any
 
 from ops.stack import Stack
 from ops.stack.progress import say
+from perf.backlog import executed
 from perf.dataset import load_posts
-from perf.decode import executed
 from perf.peers.debezium import Debezium
 from perf.peers.usage import Usage, used_by
 from perf.projecting import backlog_stack, projecting
