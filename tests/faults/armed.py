@@ -2,7 +2,7 @@
 
 It is armed by SIGUSR1, or from the start if ARMED is set.
 
-It says that it runs on another machine, so that a standby cannot see whether its process is alive.
+It says that it runs on another machine, so that a standby cannot see whether its process is alive, unless SEEN is set.
 """
 
 from __future__ import annotations
@@ -59,13 +59,15 @@ def send_when_reached(
 def serve_when_reached(documents: DocumentStore, former: Position | None, as_of: str) -> None:
     reached("before_switch")
     serve(documents, former, as_of)
+    reached("after_switch")
 
 
 serve = DocumentStore.serve
 setattr(DocumentStore, "serve", serve_when_reached)  # noqa: B010
 send = CacheStage._send
 setattr(CacheStage, "_send", send_when_reached)  # noqa: B010 - mypy refuses a plain assignment to a method
-setattr(socket, "gethostname", lambda: "another-machine")  # noqa: B010
+if "SEEN" not in os.environ:
+    setattr(socket, "gethostname", lambda: "another-machine")  # noqa: B010
 monitoring.register(CommitListener())
 signal.signal(signal.SIGUSR1, lambda *_: armed.set())
 

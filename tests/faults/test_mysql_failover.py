@@ -81,12 +81,13 @@ def test_a_replica_without_our_history_is_refused_and_a_rebuild_is_the_remedy(
             fill_cache(stack)
             wait_until_replicated(stack, replica)
             spoil(replica, fault)
-            write_traffic(connection, random.Random(6), 20)
-            wait_until_caught_up(stack, connection)
-            if fault == "errant":
-                wait_until_replicated(stack, replica)
-            served = lineage(stack)
-            stack.mysql.kill()
+            with under_load(stack) if fault == "lost" else contextlib.nullcontext():
+                write_traffic(connection, random.Random(6), 20)
+                wait_until_caught_up(stack, connection)
+                if fault == "errant":
+                    wait_until_replicated(stack, replica)
+                stack.mysql.kill()
+            served = wait_until_same(lambda: lineage(stack))
             promote(second)
             assert running.popen.wait(timeout=30) == 1
             running.expected_status = 1

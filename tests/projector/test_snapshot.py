@@ -8,6 +8,7 @@ import random
 import select
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from itertools import chain
 
@@ -18,7 +19,7 @@ from binlog_projector import mongodb, table_rows
 from binlog_projector.consistent_snapshot import consistent_snapshot
 from binlog_projector.control_store import ControlStore
 from binlog_projector.copying import CHUNK_ROWS, Copying
-from binlog_projector.errors import SourceUnavailable, UnprojectableRow
+from binlog_projector.errors import SourceUnavailable, ToldToStop, UnprojectableRow
 from binlog_projector.progress import Progress
 from binlog_projector.projections import COUNTERS
 from binlog_projector.snapshot import take_snapshot
@@ -118,14 +119,29 @@ def test_a_row_that_cannot_be_copied_stops_all_tables_and_the_next_attempt_is_co
         f"(SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < {MANY}) SELECT 1, 'p' FROM n",
         "REPLACE INTO likes (post_id, user_id, created_at) VALUES (1, 1, '0000-00-00')",
     )
-    with pytest.raises(UnprojectableRow, match="'post_id': 1, 'user_id': 1} of table likes"):
-        take_snapshot(source, control, epoch=1)
-    assert len(documents_of_build(stack, 1)["posts"]) < MANY, "the rest was not copied"
+    documents, progress = control.create_build(1), Progress(0)
+    with (
+        pytest.raises(UnprojectableRow, match="'post_id': 1, 'user_id': 1} of table likes"),
+        consistent_snapshot(source, len(TABLES)) as snapshot,
+    ):
+        Copying(snapshot, documents, progress).run()
+    assert progress.rows < MANY, "the rest was not copied"
     wait_until(lambda: sessions(connection) == 0, "MySQL to be left alone")
     run_sql(connection, "DELETE FROM likes WHERE post_id = 1 AND user_id = 1")
     documents, stream = take_snapshot(source, control, epoch=1)
     stream.close()
     assert documents_of_build(stack, documents.build) == expected_documents(connection)
+
+
+def test_a_copy_that_is_told_to_stop_leaves_nothing_behind(
+    connection: Connection, source: MySqlSource, control: ControlStore
+) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    with pytest.raises(ToldToStop, match="before the copy was complete"):
+        take_snapshot(source, control, 1, stopping)
+    assert control.unfinished() == []
+    wait_until(lambda: sessions(connection) == 0, "MySQL to be left alone")
 
 
 def test_a_connection_that_is_lost_during_the_copy_voids_it(
