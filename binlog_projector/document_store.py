@@ -102,7 +102,7 @@ class DocumentStore:
         def write(*, upsert: bool) -> None:
             if former is not None:
                 self._retire(former)
-            self._write_journal(JournalEntry(following, ()))
+            self._write_journal(JournalEntry(following, (), self.position.partials))
             self._allocate_cache_epoch()
 
         self._transact(following, self.position.anchor, write, state=STREAMING)

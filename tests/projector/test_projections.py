@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from binlog_projector.batch import Batch
-from binlog_projector.batcher import MAX_KEYS, WAITING_BYTES, Batcher
+from binlog_projector.batcher import MAX_KEYS, WAITING_BYTES, WAITING_ROWS, Batcher
 from binlog_projector.changes import Position, RowChange, Transaction
 from binlog_projector.errors import SourceUnavailable, UnprojectableRow
 from binlog_projector.mutations import Increment, Invalidate, Put
@@ -164,13 +164,14 @@ def test_a_batch_never_has_too_many_keys_or_rows_unless_one_transaction_has() ->
     assert [str(batch.gtid_set) for batch in found] == [f"{SOURCE}:1-3", f"{SOURCE}:1-4"]
 
 
-def test_the_source_waits_while_too_much_waits_and_goes_on_when_some_was_taken() -> None:
-    batcher = Batcher(EMPTY, project)
+@pytest.mark.parametrize("rows", [0, WAITING_ROWS // 2], ids=["bytes", "rows"])
+def test_the_source_waits_while_too_much_waits_and_goes_on_when_some_was_taken(rows: int) -> None:
+    batcher, unlike = Batcher(EMPTY, project), RowChange("likes", like(1, 1), None)
     added: list[int] = []
 
     def stream() -> None:
         for number in range(1, 5):
-            batcher.add(structs.replace(transaction(number), size=WAITING_BYTES // 2))
+            batcher.add(structs.replace(transaction(number, *[unlike] * rows), size=0 if rows else WAITING_BYTES // 2))
             added.append(number)
 
     thread = threading.Thread(target=stream)
@@ -179,7 +180,7 @@ def test_the_source_waits_while_too_much_waits_and_goes_on_when_some_was_taken()
     taken = [batcher.take(10) for _ in range(4)]
     thread.join()
     assert [batch and batch.transactions for batch in taken] == [1, 1, 1, 1]
-    assert added == [1, 2, 3, 4] and batcher.size == 0
+    assert added == [1, 2, 3, 4] and (batcher.size, batcher.rows) == (0, 0)
 
 
 def test_what_came_before_an_error_is_applied_first() -> None:
