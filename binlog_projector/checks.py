@@ -8,6 +8,7 @@ from typing import Any
 from binlog_projector.column_types import is_decoded
 from binlog_projector.errors import SourceMisconfigured
 from binlog_projector.findings import Finding
+from binlog_projector.projections import COUNTERS
 from binlog_projector.source import Connection, MySqlSource, query_rows, query_value
 from tidemark.gtid import GtidSet
 from writer.schema import SCHEMA, TABLES
@@ -51,6 +52,7 @@ def check_source(source: MySqlSource, retention_hours: int) -> list[Finding]:
             _tagged_gtids(connection),
             *(_table(connection, name) for name in TABLES),
             _cascades(connection),
+            _counted_columns(connection),
         ]
 
 
@@ -162,4 +164,21 @@ def _cascades(connection: Connection) -> Finding:
         found or "RESTRICT",
         "RESTRICT on watched tables",
         "cascades are not in the binlog before MySQL 9.6: make these RESTRICT and delete children yourself",
+    )
+
+
+def _counted_columns(connection: Connection) -> Finding:
+    indexed = query_rows(
+        connection,
+        "SELECT table_name, column_name FROM information_schema.statistics"
+        " WHERE table_schema = %s AND seq_in_index = 1",
+        (SCHEMA,),
+    )
+    found = ", ".join(f"{one.table}.{one.by}" for one in COUNTERS if (one.table, one.by) not in indexed)
+    return Finding(
+        "counted columns",
+        not found,
+        f"no index begins with {found}" if found else "indexed",
+        "an index that begins with each column that a counter counts by",
+        "CREATE INDEX on it: a snapshot counts for each row, and would read the whole table each time",
     )

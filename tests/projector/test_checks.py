@@ -35,6 +35,7 @@ WRONG = {
     "grants": "REVOKE LOCK TABLES ON tidemark.* FROM projector",
     "table tidemark.likes": "ALTER TABLE likes RENAME COLUMN created_at TO liked_at",
     "foreign keys": "ALTER TABLE likes ADD FOREIGN KEY (post_id) REFERENCES posts (id) ON DELETE CASCADE",
+    "counted columns": "ALTER TABLE comments DROP FOREIGN KEY comments_post_fk, DROP INDEX comments_post",
 }
 RIGHT = {
     "binlog_format": "SET GLOBAL binlog_format = 'ROW'",
