@@ -17,6 +17,7 @@ from perf.compare.options import more_options
 from perf.compare.report import summary
 from perf.compare.run import compare
 from perf.decode import decode
+from perf.growth import growth
 from perf.lag import lag
 from perf.peers.run import peers
 from perf.performance import all_of_projector
@@ -78,6 +79,14 @@ COMMANDS = {
             "transactions": (200_000, "in the binlog, or rows to copy"),
             "seconds": (60, "of load"),
             "rate": (500, "transactions per second"),
+            "seed": SEED,
+        },
+    ),
+    "growth": Command(
+        growth,
+        "what decode, project and snapshot cost for so many rows, and their line in docs/performance.md",
+        {
+            "rows": (100_000, "in MySQL; above a million, in steps of 100,000, the snapshot only"),
             "seed": SEED,
         },
     ),

@@ -15,7 +15,6 @@ from perf.project import project
 from perf.snapshot import snapshot
 
 PAGE = ROOT / "docs" / "performance.md"
-PLACE = re.compile(r"(<!-- python -m perf all -->\n).*?(<!-- end -->)", re.DOTALL)
 Results = Mapping[str, Mapping[str, Any]]
 
 
@@ -33,22 +32,35 @@ def all_of_projector(transactions: int, seconds: float, rate: int, seed: int) ->
 
 def fill(page: Path, found: Results, conditions: Mapping[str, str]) -> None:
     """Put the table of results, and under which conditions they were measured, into its place on the page."""
-    section = f"{_table(found)}\n\n{_sentence(conditions)}\n"
-    page.write_text(PLACE.sub(lambda place: f"{place[1]}{section}{place[2]}", page.read_text()))
+    write_place(page, "all", _table(found), conditions)
+
+
+def read_place(page: Path, command: str) -> str:
+    """What stands where `python -m perf COMMAND` writes."""
+    found = _place(command).search(page.read_text())
+    assert found is not None
+    return found[2]
+
+
+def write_place(page: Path, command: str, table: str, conditions: Mapping[str, str]) -> None:
+    measured = "; ".join(f"{name}: {value}" for name, value in conditions.items())
+    section = f"{table}\n\nMeasured on {measured}.\n"
+    page.write_text(_place(command).sub(lambda place: f"{place[1]}{section}{place[3]}", page.read_text()))
+
+
+def text(value: object) -> str:
+    """A figure as the page shows it."""
+    return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _place(command: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- python -m perf {command} -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def _table(found: Results) -> str:
     rows = [
-        f"| `perf {command}` | `{name}` | {_text(value)} |"
+        f"| `perf {command}` | `{name}` | {text(value)} |"
         for command, figures in found.items()
         for name, value in figures.items()
     ]
     return "\n".join(["| command | figure | value |", "| --- | --- | ---: |", *rows])
-
-
-def _text(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-
-
-def _sentence(conditions: Mapping[str, str]) -> str:
-    return "Measured on " + "; ".join(f"{name}: {value}" for name, value in conditions.items()) + "."

@@ -44,7 +44,7 @@ def project(transactions: int, seed: int) -> dict[str, Any]:
             _cache_people(stack, mongodb["tidemark"])
         add_single_rows(url, transactions, seed)
         with projecting(stack) as running:
-            rate, rss = _measure(running, transactions), running.peak_rss_mib
+            rate, rss = measure(running, transactions), running.peak_rss_mib
         return {
             "transactions": transactions,
             "ours_rows_per_s": rate,
@@ -54,7 +54,7 @@ def project(transactions: int, seed: int) -> dict[str, Any]:
         }
 
 
-def _measure(running: Projecting, transactions: int) -> int:
+def measure(running: Projecting, transactions: int) -> int:
     """Rows per second, from the moment that it streams until Redis has the last one."""
     say(f"projecting {transactions} transactions")
     done = running.wait_until_caught_up()

@@ -8,6 +8,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from perf.dataset import load_posts
+from perf.growth import add_line
 from perf.performance import PAGE, fill
 from perf.projecting import backlog_stack, counters_are_exact, projecting
 from perf.workload import add_single_rows
@@ -52,3 +53,21 @@ def test_the_table_goes_to_its_place_and_nothing_else_of_the_page_changes(tmp_pa
         "after",
     ]
     assert PAGE.read_text().count("<!-- python -m perf all -->") == 1
+
+
+def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) -> None:
+    page = tmp_path / PAGE.name
+    page.write_text("before\n<!-- python -m perf growth -->\n<!-- end -->\nafter\n")
+    for rows, rate in ((1_000_000, 1), (100_000, 2), (1_000_000, 3)):
+        add_line(page, {"rows": rows, "snapshot_rows_per_s": rate}, {"processor": "2 cores"})
+    lines = page.read_text().splitlines()
+    assert lines[4:6] == ["| 100,000 |  |  |  | 2 |  |  |", "| 1,000,000 |  |  |  | 3 |  |  |"]
+    assert lines[:2] + lines[6:] == [
+        "before",
+        "<!-- python -m perf growth -->",
+        "",
+        "Measured on processor: 2 cores.",
+        "<!-- end -->",
+        "after",
+    ]
+    assert PAGE.read_text().count("<!-- python -m perf growth -->") == 1

@@ -1,0 +1,100 @@
+"""`python -m perf growth`: what a row costs when there are ten times as many; one line on the page per size."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import redis
+from pymongo import MongoClient
+
+from ops.stack import Stack
+from ops.stack.progress import say
+from perf import project, snapshot
+from perf.backlog import Backlog, executed
+from perf.compare.machine import machine
+from perf.dataset import load_posts, multiply
+from perf.performance import PAGE, read_place, text, write_place
+from perf.projecting import backlog_stack, counters_are_exact, projecting
+from perf.workload import add_single_rows
+
+STREAMED_ROWS = 1_000_000  # to write more transactions of one row takes longer than all that is measured
+PART_ROWS = 100_000  # of what is only copied: written once, then multiplied by MySQL
+FIGURES = (
+    "rows",
+    "decode_rows_per_s",
+    "project_rows_per_s",
+    "project_peak_rss_mib",
+    "snapshot_rows_per_s",
+    "snapshot_peak_rss_mib",
+    "counters_exact",
+)
+LINE = re.compile(r"\| ([\d,]+) \|.*")
+
+
+def growth(rows: int, seed: int) -> dict[str, Any]:
+    """Raises StackError, RuntimeError."""
+    found: dict[str, Any] = {"rows": rows}
+    with backlog_stack() as stack:
+        if rows <= STREAMED_ROWS:
+            found |= _streamed(stack, rows, seed)
+        else:
+            _write(stack, rows, seed)
+        found |= {f"snapshot_{name}": figure for name, figure in snapshot.measure(stack, rows).items()}
+    found["counters_exact"] = all(figure for name, figure in found.items() if name.endswith("counters_exact"))
+    add_line(PAGE, found, machine())
+    return {name: found[name] for name in FIGURES if name in found}
+
+
+def add_line(page: Path, found: Mapping[str, Any], conditions: Mapping[str, str]) -> None:
+    """In the place of an earlier one for as many rows; the lines of other sizes stay."""
+    lines = {match[1]: match[0] for match in LINE.finditer(read_place(page, "growth"))}
+    lines[text(found["rows"])] = _row(text(found.get(name, "")) for name in FIGURES)
+    head = [_row(f"`{name}`" for name in FIGURES), _row("---:" for _ in FIGURES)]
+    ordered = sorted(lines, key=lambda rows: int(rows.replace(",", "")))
+    write_place(page, "growth", "\n".join([*head, *(lines[rows] for rows in ordered)]), conditions)
+
+
+def _streamed(stack: Stack, rows: int, seed: int) -> dict[str, Any]:
+    """Each row in a transaction of its own, decoded and then projected; the read model is gone afterwards."""
+    urls = stack.environment()
+    load_posts(urls["TIDEMARK_WRITER_MYSQL_URL"], 0, seed)
+    with projecting(stack) as before:
+        before.wait_until_caught_up()
+    start = executed(urls["TIDEMARK_PROJECTOR_MYSQL_URL"])
+    add_single_rows(urls["TIDEMARK_WRITER_MYSQL_URL"], rows, seed)
+    began = time.perf_counter()
+    Backlog(urls["TIDEMARK_PROJECTOR_MYSQL_URL"], start, rows).count()
+    decoded = time.perf_counter()
+    with projecting(stack) as running:
+        found = {
+            "decode_rows_per_s": round(rows / (decoded - began)),
+            "project_rows_per_s": project.measure(running, rows),
+            "project_peak_rss_mib": running.peak_rss_mib,
+            "project_counters_exact": counters_are_exact(stack),
+        }
+    _forget(stack)
+    return found
+
+
+def _write(stack: Stack, rows: int, seed: int) -> None:
+    url = stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
+    snapshot.write_rows(url, PART_ROWS, seed)
+    times = rows // PART_ROWS
+    say(f"multiplying them by {times}")
+    multiply(url, round(PART_ROWS * snapshot.SHARE["posts"]), round(PART_ROWS * snapshot.SHARE["comments"]), times)
+
+
+def _forget(stack: Stack) -> None:
+    """Empty MongoDB and Redis: the next projector begins with a snapshot."""
+    with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as mongodb:
+        mongodb.drop_database("tidemark")
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        cache.flushall()
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
