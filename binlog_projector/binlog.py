@@ -97,10 +97,10 @@ class TransactionReader:
         """
         if self.failed is not None:
             raise self.failed
-        self.finished = []
+        self.finished, handlers = [], self.handlers
         try:
             for kind, offset, event in self.packets.read():
-                handle = self.handlers.get(kind)
+                handle = handlers.get(kind)
                 if handle is None:
                     raise UnsupportedEvent(self._unsupported(kind))
                 self.offset = offset or self.offset
