@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 
@@ -14,7 +15,7 @@ from binlog_projector.source import Connection, query_value
 from tests.faults import mysql_pair
 from tests.faults.redis_servers import replica_of
 from tests.faults.system import standing_in, stopped
-from tests.harness import run_sql, wait_until
+from tests.harness import Process, run_sql, wait_until
 from tests.torture.system import LINKS, PROJECTORS, System
 from tidemark.gtid import GtidSet
 
@@ -136,6 +137,19 @@ def fail_over_mysql(system: System, chance: random.Random) -> str:
     return "mysql"
 
 
+def rebuild(system: System, chance: random.Random) -> str:
+    """A new build beside everything else. It is killed on the way at times, and may fail when a store is away."""
+    server_id = {"TIDEMARK_PROJECTOR_SERVER_ID": str(7_331 + PROJECTORS), "TIDEMARK_FORMER_BUILD_MINUTES": "0"}
+    rebuilding = Process(("-m", "binlog_projector", "rebuild"), {**system.environment, **server_id})
+    try:
+        rebuilding.popen.wait(timeout=chance.choice([chance.uniform(1, 6), 200]))
+    except subprocess.TimeoutExpired:
+        rebuilding.kill()
+    rebuilding.assert_no_secrets_in_log()
+    rebuilding.log.unlink()
+    return f"status {rebuilding.popen.returncode}"
+
+
 def _wait_until_executed(copy: Connection, original: Connection) -> None:
     executed = GtidSet.parse(query_value(original, EXECUTED))
     wait_until(lambda: GtidSet.parse(query_value(copy, EXECUTED)) >= executed, "the replica to catch up", 100)
@@ -153,5 +167,6 @@ FAULTS: Mapping[str, Fault] = {
     "old_dump": restore_redis,
     "failover_redis": fail_over_redis,
     "failover_mysql": fail_over_mysql,
+    "rebuild": rebuild,
 }
 ALONE = {"kill", "pause", "old_dump", "failover_redis", "failover_mysql"}  # of these, one at a time
