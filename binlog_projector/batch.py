@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -47,8 +48,9 @@ class Batch:
     """Transactions, merged; the first and the last may be there in part only."""
 
     def __init__(self, start: GtidSet) -> None:
-        self.documents: dict[str, dict[DocumentId, DocumentChange]] = {}
+        self.documents: dict[str, dict[DocumentId, DocumentChange]] = defaultdict(dict)
         self.invalidated: dict[str, None] = {}  # an ordered set
+        self.entities = 0  # documents that are cached under a key of their own
         self.transactions = 0
         self.rows = 0
         self.size = 0  # bytes of the binlog
@@ -67,7 +69,7 @@ class Batch:
 
     @property
     def key_count(self) -> int:
-        return len(self.invalidated) + sum(len(self.documents.get(name, ())) for name in ENTITY_OF)
+        return len(self.invalidated) + self.entities
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -106,8 +108,9 @@ class Batch:
                 change.row(None, mutation.fields, new=False)
 
     def _change(self, collection: str, id: DocumentId) -> DocumentChange:
-        changes = self.documents.setdefault(collection, {})
+        changes = self.documents[collection]
         change = changes.get(id)
         if change is None:
             change = changes[id] = DocumentChange()
+            self.entities += collection in ENTITY_OF
         return change

@@ -45,7 +45,8 @@ class Batcher:
             self.rows += len(transaction.changes)
             if len(self.waiting) == 1:
                 self.changed.notify_all()
-            self.changed.wait_for(lambda: self._has_room() or self.closed)
+            if not self._has_room():
+                self.changed.wait_for(lambda: self._has_room() or self.closed)
 
     def fail(self, error: Exception) -> None:
         """The stream has ended: what waits is still taken, then `take` raises this."""

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from binlog_projector.changes import Row, RowChange
 from binlog_projector.errors import UnprojectableRow
@@ -78,19 +77,35 @@ PROJECTIONS: dict[str, Callable[[Row], Fields]] = {
 
 def project(change: RowChange) -> list[Mutation]:
     """The mutations of one row change. Raises UnprojectableRow."""
-    table, plan = change.table, PLANS[change.table]
-    before = plan.document(change.before) if change.before is not None else None
-    after = plan.document(change.after) if change.after is not None else None
+    table, before, after = change.table, change.before, change.after
+    plan = PLANS[table]
     mutations: list[Mutation] = []
-    if before and (not after or before[0] != after[0]):
-        mutations.append(Remove(table, *before))
-    if after:
-        mutations.append(Put(table, *after, before is None))
+    if before is not None and (after is None or plan.id(before) != plan.id(after)):
+        mutations.append(Remove(table, *plan.document(before)))
+    if after is not None:
+        mutations.append(Put(table, *plan.document(after), before is None))
     for counter in plan.counters:
-        _count(mutations, counter, change.before, change.after)
-    for listing in plan.listings:
-        _list(mutations, listing, before, after)
+        _count(mutations, counter, before, after)
+    for listed in plan.listings:
+        _list(mutations, listed, before, after)
     return mutations
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list that rows of a table stand in. Its `parent` and its `place`, which decide whether and where, are fields of
+    documents, and here columns of the same names."""
+
+    key: Callable[[int], str]
+    parent: str
+    place: tuple[str, ...]
+
+    @classmethod
+    def of(cls, listing: Listing) -> Listed:
+        fields = (listing.by, *(name for name, _ in listing.order), listing.item_id)
+        key = TABLES[listing.collection].primary_key
+        columns = (column for field in fields for column in (key if field == "_id" else (field,)))
+        return cls(listing.key, listing.by, tuple(dict.fromkeys(columns)))
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,10 @@ class Plan:
     primary_key: tuple[str, ...]
     project: Callable[[Row], Fields]
     counters: tuple[Counter, ...]
-    listings: tuple[Listing, ...]
+    listings: tuple[Listed, ...]
+
+    def id(self, row: Row) -> DocumentId:
+        return _id(self.primary_key, row)
 
     def document(self, row: Row) -> tuple[DocumentId, Fields]:
         """Raises UnprojectableRow."""
@@ -118,7 +136,7 @@ PLANS = {
         TABLES[name].primary_key,
         projection,
         tuple(counter for counter in COUNTERS if counter.table == name),
-        tuple(listing for listing in LISTINGS if listing.collection == name),
+        tuple(Listed.of(listing) for listing in LISTINGS if listing.collection == name),
     )
     for name, projection in PROJECTIONS.items()
 }
@@ -144,9 +162,8 @@ def primary_key(table: str, id: DocumentId) -> tuple[int, ...] | None:
 
 
 def _id(primary_key: tuple[str, ...], row: Row) -> DocumentId:
-    first, *others = primary_key
-    id: DocumentId = row[first]
-    return ":".join([str(id), *(str(row[column]) for column in others)]) if others else id
+    id: DocumentId = row[primary_key[0]]
+    return id if len(primary_key) == 1 else ":".join([str(row[column]) for column in primary_key])
 
 
 def _count(mutations: list[Mutation], counter: Counter, before: Row | None, after: Row | None) -> None:
@@ -160,31 +177,11 @@ def _count(mutations: list[Mutation], counter: Counter, before: Row | None, afte
         mutations.append(Increment(counter.collection, new, counter.field, +1))
 
 
-def _list(
-    mutations: list[Mutation],
-    listing: Listing,
-    before: tuple[DocumentId, Fields] | None,
-    after: tuple[DocumentId, Fields] | None,
-) -> None:
-    if before is None and after is not None:
-        mutations.append(Invalidate(listing.key(_field(after, listing.by))))
+def _list(mutations: list[Mutation], listed: Listed, before: Row | None, after: Row | None) -> None:
+    if before is not None and after is not None and all(before[name] == after[name] for name in listed.place):
         return
-    old, new = (_place(listing, document) for document in (before, after))
-    if old != new:
-        mutations += (Invalidate(listing.key(place[0])) for place in (old, new) if place is not None)
-
-
-def _place(listing: Listing, document: tuple[DocumentId, Fields] | None) -> tuple[Any, ...] | None:
-    """What decides whether and where a document stands in the list: its parent, its order, the item it names."""
-    if document is None:
-        return None
-    names = (listing.by, *(name for name, _ in listing.order), listing.item_id)
-    return tuple(_field(document, name) for name in names)
-
-
-def _field(document: tuple[DocumentId, Fields], name: str) -> Any:
-    id, fields = document
-    return id if name == "_id" else fields[name]
+    rows = [row for row in (before, after) if row is not None]
+    mutations += [Invalidate(listed.key(row[listed.parent])) for row in rows]
 
 
 def _times(row: Row, *names: str) -> dict[str, str]:
