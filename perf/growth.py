@@ -26,9 +26,12 @@ PART_ROWS = 100_000  # of what is only copied: written once, then multiplied by 
 FIGURES = (
     "rows",
     "decode_rows_per_s",
+    "decode_cpu_s",
     "project_rows_per_s",
+    "project_cpu_s",
     "project_peak_rss_mib",
     "snapshot_rows_per_s",
+    "snapshot_cpu_s",
     "snapshot_peak_rss_mib",
     "counters_exact",
 )
@@ -66,13 +69,16 @@ def _streamed(stack: Stack, rows: int, seed: int) -> dict[str, Any]:
         before.wait_until_caught_up()
     start = executed(urls["TIDEMARK_PROJECTOR_MYSQL_URL"])
     add_single_rows(urls["TIDEMARK_WRITER_MYSQL_URL"], rows, seed)
-    began = time.perf_counter()
-    Backlog(urls["TIDEMARK_PROJECTOR_MYSQL_URL"], start, rows).count()
-    decoded = time.perf_counter()
+    backlog = Backlog(urls["TIDEMARK_PROJECTOR_MYSQL_URL"], start, rows)
+    began, used = time.perf_counter(), time.process_time()
+    backlog.count()
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - used
     with projecting(stack) as running:
         found = {
-            "decode_rows_per_s": round(rows / (decoded - began)),
+            "decode_rows_per_s": round(rows / seconds),
+            "decode_cpu_s": round(cpu_s, 1),
             "project_rows_per_s": project.measure(running, rows),
+            "project_cpu_s": running.cpu_s,
             "project_peak_rss_mib": running.peak_rss_mib,
             "project_counters_exact": counters_are_exact(stack),
         }

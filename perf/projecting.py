@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -53,6 +54,12 @@ class Projecting:
         lines = self.child.log_path.read_text().splitlines()
         events = [json.loads(line) for line in lines if line.startswith("{")]
         return max(datetime.fromisoformat(one["timestamp"]).timestamp() for one in events if one["event"] == event)
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of the whole process so far. proc_pid_stat(5), utime and stime."""
+        fields = Path(f"/proc/{self.child.identity.pid}/stat").read_text().rpartition(")")[2].split()
+        return round((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), 1)
 
     @property
     def peak_rss_mib(self) -> float:

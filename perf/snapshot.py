@@ -34,6 +34,7 @@ def measure(stack: Stack, rows: int) -> dict[str, Any]:
         seconds = running.logged("snapshot done") - running.logged("snapshot begins")
         return {
             "rows_per_s": round(rows / seconds),
+            "cpu_s": running.cpu_s,
             "peak_rss_mib": running.peak_rss_mib,
             "counters_exact": counters_are_exact(stack),
         }

@@ -61,7 +61,7 @@ def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) ->
     for rows, rate in ((1_000_000, 1), (100_000, 2), (1_000_000, 3)):
         add_line(page, {"rows": rows, "snapshot_rows_per_s": rate}, {"processor": "2 cores"})
     lines = page.read_text().splitlines()
-    assert lines[4:6] == ["| 100,000 |  |  |  | 2 |  |  |", "| 1,000,000 |  |  |  | 3 |  |  |"]
+    assert lines[4:6] == ["| 100,000 |  |  |  |  |  | 2 |  |  |  |", "| 1,000,000 |  |  |  |  |  | 3 |  |  |  |"]
     assert lines[:2] + lines[6:] == [
         "before",
         "<!-- python -m perf growth -->",
