@@ -208,8 +208,10 @@ class TransactionReader:
             raise UnsupportedEvent("a transaction has no GTID; set gtid_mode=ON, then run `rebuild`")
         changes, before, partial = self.parts.next(self.gtid, self.original_us, self.changes, whole=whole)
         if whole or changes:
-            times, at = (self.original_us, self.immediate_us), Position(self.file, self.offset)
-            self.finished.append(Transaction(self.gtid, *times, tuple(changes), at, self.size, before, partial))
+            at, rows = Position(self.file, self.offset), tuple(changes)
+            self.finished.append(
+                Transaction(self.gtid, self.original_us, self.immediate_us, rows, at, self.size, before, partial)
+            )
         self.changes, self.size = [], 0
 
     def _unsupported(self, kind: int) -> str:
