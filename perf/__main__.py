@@ -11,6 +11,7 @@ from typing import Any
 
 from ops.stack import StackError
 from ops.system import interrupt_on_signals
+from perf import stages
 from perf.authorizer import authorizer
 from perf.compare import readme
 from perf.compare.options import more_options
@@ -66,6 +67,12 @@ COMMANDS = {
         snapshot,
         "rows per second of the first fill",
         {"rows": (200_000, "in MySQL"), "seed": SEED},
+    ),
+    "stages": Command(
+        stages.stages,
+        "what each stage of the projector costs per row, and its table in docs/performance.md",
+        {"transactions": (100_000, "in the binlog, one row each"), "seed": SEED},
+        show=stages.table,
     ),
     "peers": Command(
         peers,

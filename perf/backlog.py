@@ -26,12 +26,15 @@ class Backlog:
 
     def count(self) -> int:
         """The rows that the projector's reader finds, as its source thread runs it."""
-        dump = partial(connect_reader, pymysql.connect, connection_settings(self.url), SERVER_ID, UUID, self.start)
-        reader, rows = TransactionReader(Packets(dump), SCHEMA, TABLES), 0
+        reader, rows = self.reader(), 0
         while rows < self.rows:
             rows += sum(len(transaction.changes) for transaction in reader.read())
         reader.close()
         return rows
+
+    def reader(self) -> TransactionReader:
+        dump = partial(connect_reader, pymysql.connect, connection_settings(self.url), SERVER_ID, UUID, self.start)
+        return TransactionReader(Packets(dump), SCHEMA, TABLES)
 
 
 def executed(url: str) -> GtidSet:
