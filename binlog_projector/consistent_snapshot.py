@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import structlog
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from binlog_projector.errors import SourceUnavailable
 from binlog_projector.source import Connection, MySqlSource, execute, query_value
 from tidemark.gtid import Gtid, GtidSet
 from writer.schema import TABLES
 
 TIMEOUT_SECONDS = 600  # counting and looking for orphans in a large table may find nothing to say for long
+SILENT_SECONDS = 5.0  # without a word on a connection that is asked each second, the network or the server is gone
 LOCK_WAIT_TIMEOUT = 1205
+log = structlog.get_logger()
 
 
 @dataclass
@@ -43,7 +50,34 @@ def consistent_snapshot(source: MySqlSource, connections: int = 1) -> Iterator[S
         with source.session() as locker:
             executed = _begin(locker, readers)
             server_uuid = query_value(locker, "SELECT @@server_uuid")
-        yield Snapshot(readers, executed, server_uuid)
+        with _watched(source, readers):
+            yield Snapshot(readers, executed, server_uuid)
+
+
+@contextlib.contextmanager
+def _watched(source: MySqlSource, readers: Sequence[Connection]) -> Iterator[None]:
+    """A long statement is as silent as a dead network: a connection of its own tells one from the other."""
+    done = threading.Event()
+    thread = threading.Thread(target=_watch, args=(source, readers, done), name="snapshot watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=2 * SILENT_SECONDS)
+
+
+def _watch(source: MySqlSource, readers: Sequence[Any], done: threading.Event) -> None:
+    """End the connections of `readers` once the source is silent: who waits for an answer there fails at once."""
+    try:
+        with source.session(read_timeout=SILENT_SECONDS) as connection:
+            while not done.wait(1):
+                query_value(connection, "SELECT 1")
+    except SourceUnavailable as error:
+        log.warning("the source is silent, so its snapshot is void", error=str(error))
+        for reader in readers:
+            with contextlib.suppress(OSError):
+                reader._sock.shutdown(socket.SHUT_RDWR)  # PyMySQL's own close() does not wake up who reads
 
 
 @retry(

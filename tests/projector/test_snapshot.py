@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from itertools import chain
 
@@ -25,6 +26,7 @@ from binlog_projector.projections import COUNTERS
 from binlog_projector.snapshot import take_snapshot
 from binlog_projector.source import Connection, MySqlSource, query_value
 from ops.stack import Stack
+from tests.faults.switch import Switch
 from tests.harness import (
     ROOT,
     admin_connection,
@@ -152,6 +154,22 @@ def test_a_connection_that_is_lost_during_the_copy_voids_it(
         run_sql(connection, f"KILL {query_value(snapshot.connections[3], 'SELECT CONNECTION_ID()')}")
         Copying(snapshot, documents, Progress(0)).run()
     wait_until(lambda: sessions(connection) == 0, "the other sessions to end")
+
+
+def test_a_network_that_falls_silent_during_the_copy_is_noticed_within_fifteen_seconds(
+    stack: Stack, connection: Connection, source: MySqlSource
+) -> None:
+    """Nobody closes the connection, and a statement that takes minutes is as silent as that."""
+    with Switch(stack.mysql.port) as address:
+        url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"].replace(f":{stack.mysql.port}/", f":{address.port}/")
+        with (
+            pytest.raises(SourceUnavailable),
+            consistent_snapshot(MySqlSource(url, 7331), len(TABLES)) as snapshot,
+            address.silent(),
+        ):
+            begun = time.monotonic()
+            query_value(snapshot.connections[1], "SELECT SLEEP(60)")
+        assert time.monotonic() - begun < 15
 
 
 def test_on_a_terminal_a_bar_says_how_far_the_copy_is(stack: Stack, connection: Connection) -> None:
