@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from struct import calcsize
 from typing import Any
 
 from binlog_projector.errors import UnsupportedEvent
@@ -50,6 +51,10 @@ class Fixed:
 
     code: str
     convert: Convert | None = None
+
+    @property
+    def size(self) -> int:
+        return calcsize(f"<{self.code}")
 
 
 @dataclass(frozen=True)

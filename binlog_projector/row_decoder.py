@@ -2,12 +2,20 @@
 
 A row image is a bitmap of NULLs and then the columns one behind the other. The generated function reads them in one
 pass: columns of fixed size that cannot be NULL are unpacked together, columns that nobody uses are skipped. For
-`likes (post_id, user_id, created_at)` it is
+`(id BIGINT NOT NULL, note VARCHAR(500), at DATETIME NOT NULL)` it is
 
     def image(data, at):
+        nulls = int.from_bytes(data[at:at + 1], 'little')
         at += 1
-        c0, c1, c2, = unpack0(data, at)
-        at += 24
+        c0, = unpack0(data, at)
+        at += 8
+        if nulls & 2: c1 = None
+        else:
+            start = at + 2
+            at = start + u16(data, at)[0]
+            c1 = convert1(data[start:at])
+        c2, = unpack2(data, at)
+        at += 5
         c2 = convert2(c2)
         return {name0: c0, name1: c1, name2: c2}, at
 
@@ -99,67 +107,71 @@ def generate(columns: Sequence[Column], wanted: frozenset[str]) -> Image:
             f"its projected column {', '.join(sorted(missing))} is gone; run a projector that does not use it, or "
             "bring it back and run `rebuild`"
         )
-    source = _Source(columns, wanted)
+    source = Source(columns, wanted)
     exec("\n".join(source.lines()), source.names)
     image: Image = source.names["image"]
     return image
 
 
-class _Source:
-    """The lines of the generated function, and the values that they name."""
+class Source:
+    """The lines of the generated function, and the values that they name. Columns are known by their index."""
 
     def __init__(self, columns: Sequence[Column], wanted: frozenset[str]) -> None:
-        self.columns = columns
-        self.used = [column.name in wanted for column in columns]
-        self.layouts = [
-            (decoded_layout_of if used else layout_of)(column) for column, used in zip(columns, self.used, strict=True)
+        self.count = len(columns)
+        self.used = {index for index, column in enumerate(columns) if column.name in wanted}
+        self.nullable = {index for index, column in enumerate(columns) if column.nullable}
+        layouts = [
+            decoded_layout_of(column) if index in self.used else layout_of(column)
+            for index, column in enumerate(columns)
         ]
-        self.names: dict[str, Any] = dict(READERS)
-        for index, layout in enumerate(self.layouts):
-            self.names |= {f"name{index}": columns[index].name, f"convert{index}": layout.convert}
+        self.fixed = {index: layout for index, layout in enumerate(layouts) if isinstance(layout, Fixed)}
+        self.counted = {index: layout for index, layout in enumerate(layouts) if isinstance(layout, Counted)}
+        self.converted = {index for index in self.used if layouts[index].convert}
+        self.names: dict[str, Any] = {
+            **READERS,
+            **{f"name{index}": columns[index].name for index in self.used},
+            **{f"convert{index}": layouts[index].convert for index in self.converted},
+        }
 
     def lines(self) -> list[str]:
-        bitmap = (len(self.columns) + 7) // 8
-        runs = [list(run) for _, run in groupby(range(len(self.columns)), self._run_of)]
-        items = ", ".join(f"name{index}: c{index}" for index, used in enumerate(self.used) if used)
+        bitmap = (self.count + 7) // 8
+        runs = [list(run) for _, run in groupby(range(self.count), self._run_of)]
+        items = ", ".join(f"name{index}: c{index}" for index in sorted(self.used))
         return [
             "def image(data, at):",
-            *([f" nulls = int.from_bytes(data[at:at + {bitmap}], 'little')"] if self._nullable() else []),
+            *([f" nulls = int.from_bytes(data[at:at + {bitmap}], 'little')"] if self.nullable else []),
             f" at += {bitmap}",
             *(f" {line}" for run in runs for line in self._run(run)),
             f" return {{{items}}}, at",
         ]
 
-    def _nullable(self) -> bool:
-        return any(column.nullable for column in self.columns)
-
     def _run_of(self, index: int) -> int:
         """Neighbours with the same number are read together: -1 is any of fixed size that cannot be NULL."""
-        return -1 if isinstance(self.layouts[index], Fixed) and not self.columns[index].nullable else index
+        return -1 if index in self.fixed and index not in self.nullable else index
 
     def _run(self, run: list[int]) -> list[str]:
-        lines = self._counted(run[0]) if isinstance(self.layouts[run[0]], Counted) else self._fixed(run)
-        if not self.columns[run[0]].nullable:
+        first = run[0]
+        lines = self._unpacked(run) if first in self.fixed else self._sliced(first)
+        if first not in self.nullable:
             return lines
-        return [f"if nulls & {1 << run[0]}: c{run[0]} = None", "else:", *(f" {line}" for line in lines)]
+        return [f"if nulls & {1 << first}: c{first} = None", "else:", *(f" {line}" for line in lines)]
 
-    def _fixed(self, run: list[int]) -> list[str]:
-        codes = {index: layout.code for index in run if isinstance(layout := self.layouts[index], Fixed)}
-        sizes = {index: struct.calcsize(f"<{code}") for index, code in codes.items()}
-        used = [index for index in run if self.used[index]]
-        whole = struct.Struct("<" + "".join(codes[i] if self.used[i] else f"{sizes[i]}x" for i in run))
-        self.names[f"unpack{run[0]}"] = whole.unpack_from
+    def _unpacked(self, run: list[int]) -> list[str]:
+        """Columns of fixed size in one step; to that, those that nobody uses are padding."""
+        codes = [self.fixed[index].code if index in self.used else f"{self.fixed[index].size}x" for index in run]
+        unpack = f"unpack{run[0]}"
+        self.names[unpack] = struct.Struct(f"<{''.join(codes)}").unpack_from
+        values = "".join(f"c{index}, " for index in run if index in self.used)
         return [
-            *([f"{', '.join(f'c{index}' for index in used)}, = unpack{run[0]}(data, at)"] if used else []),
-            f"at += {whole.size}",
-            *(f"c{index} = convert{index}(c{index})" for index in used if self.layouts[index].convert),
+            *([f"{values}= {unpack}(data, at)"] if values else []),
+            f"at += {sum(self.fixed[index].size for index in run)}",
+            *(f"c{index} = convert{index}(c{index})" for index in run if index in self.converted),
         ]
 
-    def _counted(self, index: int) -> list[str]:
-        layout = self.layouts[index]
-        assert isinstance(layout, Counted)
-        length = LENGTHS[layout.prefix]
-        if not self.used[index]:
-            return [f"at += {layout.prefix} + {length}"]
-        value = f"convert{index}(data[start:at])" if layout.convert else "data[start:at]"
-        return [f"start = at + {layout.prefix}", f"at = start + {length}", f"c{index} = {value}"]
+    def _sliced(self, index: int) -> list[str]:
+        """A column whose bytes stand behind their number."""
+        prefix = self.counted[index].prefix
+        if index not in self.used:
+            return [f"at += {prefix} + {LENGTHS[prefix]}"]
+        value = f"convert{index}(data[start:at])" if index in self.converted else "data[start:at]"
+        return [f"start = at + {prefix}", f"at = start + {LENGTHS[prefix]}", f"c{index} = {value}"]

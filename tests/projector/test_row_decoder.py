@@ -9,9 +9,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from binlog_projector import row_decoder
 from binlog_projector.binlog import BODY, DEFINITION, TABLE_MAP
 from binlog_projector.column_types import CHARACTER_SETS, DATA_TYPES, UTF8_COLLATIONS
 from binlog_projector.errors import UnsupportedEvent
+from binlog_projector.table_map import DATETIME2, LONGLONG, VARCHAR, Column
 from ops.stack import Stack
 from tests.harness import admin_connection, rows, run_sql
 from tests.projector.reading import Images, executed, library_images, our_images, record, replay, split
@@ -196,3 +198,14 @@ def test_a_decoder_is_made_once_for_each_definition(stack: Stack) -> None:
     assert found == [{"id": 1, "c": 1}, {"id": 2, "c": 2}, {"id": 3, "c": "drei"}]
     ids = {each[5 + BODY : 5 + DEFINITION] for each in split(sent) if each[9] == TABLE_MAP}
     assert (len(ids), len(reader.decoders)) == (3, 2)
+
+
+def test_the_function_that_the_module_shows_is_the_one_that_is_generated() -> None:
+    columns = [
+        Column("id", LONGLONG, b"", nullable=False, unsigned=False, collation=0, labels=()),
+        Column("note", VARCHAR, (2000).to_bytes(2, "little"), nullable=True, unsigned=False, collation=255, labels=()),
+        Column("at", DATETIME2, b"\0", nullable=False, unsigned=False, collation=0, labels=()),
+    ]
+    source = "\n".join(row_decoder.Source(columns, frozenset({"id", "note", "at"})).lines())
+    shown = row_decoder.__doc__ or ""
+    assert source.split() == shown[shown.index("def image") : shown.index("Names of tables")].split()
