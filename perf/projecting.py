@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -24,6 +22,7 @@ from ops.stack.process import stop_processes
 from ops.stack.progress import say
 from ops.stack.urls import mysql_arguments
 from ops.system import Child
+from perf.procfs import cpu_seconds, peak_rss_mib
 from perf.workload import NOT_DURABLE
 from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID, WATERMARK_KEY, Watermark
 from tidemark.gtid import GtidSet
@@ -57,16 +56,12 @@ class Projecting:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time of the whole process so far. proc_pid_stat(5), utime and stime."""
-        fields = Path(f"/proc/{self.child.identity.pid}/stat").read_text().rpartition(")")[2].split()
-        return round((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), 1)
+        """Processor time of the whole process so far."""
+        return round(cpu_seconds(self.child.identity.pid), 1)
 
     @property
     def peak_rss_mib(self) -> float:
-        """proc_pid_status(5), VmHWM."""
-        status = Path(f"/proc/{self.child.identity.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return round(int(line.split()[1]) / 1024, 1)
+        return peak_rss_mib(self.child.identity.pid)
 
 
 @contextlib.contextmanager

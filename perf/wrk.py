@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.stack.programs import wrk
+from perf.procfs import cpu_seconds
 
 SCRIPT = Path(__file__).with_name("load.lua")
 CONNECTIONS = 32
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,6 @@ def run(url: str, pid: int, ids: Path, token: str, seconds: float, *, header: st
     before = cpu_seconds(pid)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return _load(json.loads(done.stdout.strip().splitlines()[-1]), cpu_seconds(pid) - before)
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far: proc_pid_stat(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
 def _load(found: Mapping[str, float], cpu: float) -> Load:

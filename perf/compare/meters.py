@@ -20,7 +20,7 @@ from redis import Redis
 from ops.stack.urls import mysql_arguments
 from ops.system import System
 from perf.compare.contenders import Contender, metrics
-from perf.wrk import cpu_seconds
+from perf.procfs import cpu_seconds
 
 Reading = dict[str, float]
 MYSQL = {"Com_select": "selects", "Innodb_rows_read": "rows"}

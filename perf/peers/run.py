@@ -16,7 +16,6 @@ from perf.peers.debezium import Debezium
 from perf.peers.usage import Usage, used_by
 from perf.projecting import backlog_stack, projecting
 from perf.workload import ROWS_AT_ONCE, add_many_rows, add_single_rows, add_updates
-from perf.wrk import cpu_seconds
 
 POSTS = 20_000  # that are updated
 Fill = Callable[[str, int, int], None]  # URL, rows, seed
@@ -66,8 +65,7 @@ def _project(stack: Stack, rows: int) -> Usage:
     """Into MongoDB and Redis, with counters, journal, checkpoint and cache."""
     with projecting(stack) as running:
         done = running.wait_until_caught_up()
-        cpu_s = cpu_seconds(running.child.identity.pid)
-        return Usage(rows, done - running.logged("streaming"), round(cpu_s, 1), running.peak_rss_mib)
+        return Usage(rows, done - running.logged("streaming"), running.cpu_s, running.peak_rss_mib)
 
 
 def _figures(who: str, decoded: Usage, projected: Usage) -> dict[str, float]:

@@ -6,8 +6,13 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from perf.procfs import peak_rss_mib
+
+LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -26,23 +31,28 @@ class Usage:
 
 def used_by(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
     """Runs it to its end; it prints {"rows": N, "seconds": S} as a line of its own. Raises RuntimeError if it fails."""
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **environment}
-        ) as process,
-    ):
-        assert process.stdout is not None
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env={**os.environ, **environment})
         try:
-            output = process.stdout.read()
+            cpu_s, peak = _watch(process)
         except BaseException:
             process.kill()
             raise
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        errors.seek(0)
         if process.returncode != 0:
-            errors.seek(0)
             raise RuntimeError(f"{command[0]} ended with status {process.returncode}: {errors.read()[-2000:]}")
-    found = json.loads(next(line for line in reversed(output.splitlines()) if line.startswith('{"rows"')))
-    cpu_s = round(used.ru_utime + used.ru_stime, 1)
-    return Usage(found["rows"], found["seconds"], cpu_s, round(used.ru_maxrss / 1024, 1))
+        found = json.loads(next(line for line in output.read().splitlines()[::-1] if line.startswith('{"rows"')))
+    return Usage(found["rows"], found["seconds"], round(cpu_s, 1), peak)
+
+
+def _watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
+    """Processor time and peak memory, once it has ended: its `ru_maxrss` would begin with the memory of its parent."""
+    peak = 0.0
+    while True:
+        pid, status, used = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return used.ru_utime + used.ru_stime, peak
+        peak = max(peak, peak_rss_mib(process.pid))
+        time.sleep(LOOK_SECONDS)
