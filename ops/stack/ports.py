@@ -1,5 +1,6 @@
 """Loopback ports for servers."""
 
+import itertools
 import secrets
 import socket
 from pathlib import Path
@@ -8,6 +9,7 @@ LOOPBACK = "127.0.0.1"
 FIRST_PORT = 10_000
 USUAL_FIRST_EPHEMERAL = 32_768
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+STEPS = itertools.count(secrets.randbelow(USUAL_FIRST_EPHEMERAL))  # each process walks on from a place of its own
 
 
 def is_free(port: int) -> bool:
@@ -24,12 +26,13 @@ def is_free(port: int) -> bool:
 def free_port() -> int:
     """A free port below the range from which the kernel serves outgoing connections.
 
-    So no connection can take the port while its server is being started or restarted.
+    So no connection can take the port while its server is being started or restarted, nor does whoever asks next get
+    the same one before its server listens.
     """
     first_ephemeral = int(EPHEMERAL_RANGE.read_text().split()[0])
     if first_ephemeral <= FIRST_PORT:
         first_ephemeral = USUAL_FIRST_EPHEMERAL
     while True:
-        port = FIRST_PORT + secrets.randbelow(first_ephemeral - FIRST_PORT)
+        port = FIRST_PORT + next(STEPS) % (first_ephemeral - FIRST_PORT)
         if is_free(port):
             return port

@@ -92,7 +92,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(tmp_path: Path) -> None:
 def test_free_ports_are_out_of_reach_of_outgoing_connections() -> None:
     first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     ports = {free_port() for _ in range(20)}
-    assert len(ports) > 15
+    assert len(ports) == 20, "none is given twice"
     assert all(10_000 <= port < first_ephemeral and is_free(port) for port in ports)
 
 
