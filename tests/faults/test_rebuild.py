@@ -136,7 +136,7 @@ def test_a_purged_binlog_is_rebuilt_unattended_while_readers_have_all_of_the_old
             with projector(environment) as stopping:
                 assert stopping.popen.wait(timeout=20) == 1
                 stopping.expected_status = 1
-            with process(environment, "-m", "binlog_projector", "run", "--rebuild-if-lost") as running:
+            with projector(environment, options=["--rebuild-if-lost"]) as running:
                 wait_until_caught_up(stack, system.connection)
                 after = hammer.wait_for_a_round()
                 hammer.stop()
