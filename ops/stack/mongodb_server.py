@@ -76,7 +76,7 @@ class MongoDbServer(Server):
             f"--replSet={REPLICA_SET}",
             f"--keyFile={self.directory / 'key'}",
             "--nounixsocket",
-            "--wiredTigerCacheSizeGB=0.25",
+            "--wiredTigerCacheSizeGB=1",  # of memory at most, and only as much as there is data
             "--oplogSize=512",
             "--setParameter=diagnosticDataCollectionEnabled=false",
             "--setParameter=shutdownTimeoutMillisForSignaledShutdown=100",  # a lone node has no successor to wait for
