@@ -13,6 +13,7 @@ from starlette.requests import cookie_parser
 
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
+from reader.parts import is_of_one_build
 from reader.queries import Answer, Queries
 from reader.read_model import Watermark
 from reader.read_through import ReadThrough
@@ -54,13 +55,13 @@ class Consistency:
 
     async def answer(self, ask: Ask, need: Need | None) -> Answer:
         """Raises Problem 503 if not even MongoDB has what the token names; DocumentsUnavailable."""
-        answer = await ask(self._cached)
+        answer = await self._asked(ask)
         if need is None:
             return answer
         if _is_met(answer, need):
             return self._counted("immediate", answer, need)
         if await self._wait(need):
-            answer = await ask(self._cached)
+            answer = await self._asked(ask)
             if _is_met(answer, need):
                 return self._counted("waited", answer, need)
         answer = await ask(self._uncached)
@@ -75,6 +76,11 @@ class Consistency:
             HEADER,
             {"retry-after": "1"},
         )
+
+    async def _asked(self, ask: Ask) -> Answer:
+        """At a switch the cache may still have parts of the old build, and MongoDB only gives those of the new one."""
+        answer = await ask(self._cached)
+        return answer if is_of_one_build(answer.parts) else await ask(self._uncached)
 
     async def _wait(self, need: Need) -> bool:
         """Until the watermark, or without a cache MongoDB, has all that is needed; False if the time or room is up."""

@@ -79,6 +79,10 @@ def oldest(parts: Sequence[Part]) -> Watermark:
     return found
 
 
+def is_of_one_build(parts: Sequence[Part]) -> bool:
+    return len({part.proof.build for part in parts}) == 1
+
+
 def worst(parts: Sequence[Part]) -> Origin:
     found = parts[0].origin
     for part in parts:

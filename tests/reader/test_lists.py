@@ -244,3 +244,22 @@ def test_a_list_is_as_fresh_as_the_oldest_of_its_items_and_their_authors(api: ht
         world.commit(11, as_of=moment(at))
         assert api.get("/post/5/comments").headers["freshness"].startswith(f'as-of="{moment(at)[:23]}Z"')
         world.clear()
+
+
+@pytest.mark.parametrize("path", ["/post/5", "/user/2/posts"])
+def test_no_answer_mixes_two_builds(api: httpx2.Client, world: World, path: str) -> None:
+    """At a switch the cache still has the old build, and MongoDB serves the new one already."""
+    world.user(2)
+    world.post(5, author_id=2)
+    world.batch(10)
+    for _ in range(2):
+        assert "post 5" in api.get(path).text
+    world.cache.delete("tidemark:e7:user:2")
+    world.begin_build(4, "8")
+    world.user(2, display_name="new")
+    world.post(5, author_id=2, body="new")
+    world.commit(50, as_of=moment(50))
+    answer = api.get(path)
+    assert answer.text.count('"new"') == 2 and "post 5" not in answer.text
+    assert answer.headers["freshness"].startswith(f'as-of="{moment(50)[:23]}Z"')
+    world.clear_build(4)

@@ -59,11 +59,20 @@ class World:
         self.database[CONTROL].delete_many({})
         self.database[JOURNAL.in_build(self.build)].delete_many({})
         for collection in COLLECTIONS.values():
-            documents = self.database[collection.in_build(self.build)]
-            documents.delete_many({})
-            if collection.indexes:
-                documents.create_indexes([IndexModel(list(index)) for index in collection.indexes])
+            self.database[collection.in_build(self.build)].delete_many({})
+        self._create_indexes()
         self.cache.flushall()
+
+    def begin_build(self, build: int, epoch: str) -> None:
+        """What is put and committed from now on is of a build of its own."""
+        self.build, self.epoch = build, epoch
+        self._create_indexes()
+
+    def _create_indexes(self) -> None:
+        for collection in COLLECTIONS.values():
+            if collection.indexes:
+                indexes = [IndexModel(list(index)) for index in collection.indexes]
+                self.database[collection.in_build(self.build)].create_indexes(indexes)
 
     def batch(self, seq: int, batch_id: str = "", as_of: str = "") -> Checkpoint:
         """As after a batch that went through both stages."""
