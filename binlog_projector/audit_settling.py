@@ -132,7 +132,7 @@ class Settling:
         with self.view_containing(snapshot.executed) as view:
             since = view.touched_since(snapshot.executed)
             for truth, stored, kind in _compare(truths, view):
-                if kind and since.any_of(touched_by(truth.collection, truth.id)):
+                if since.any_of(touched_by(truth.collection, truth.id)):  # that can hide a difference, too
                     touched.append((truth.collection, truth.id))
                 elif kind:
                     settled.append(
