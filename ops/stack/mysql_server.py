@@ -17,6 +17,7 @@ from .server import Server
 from .urls import mysql_arguments
 
 ADMIN = "admin"
+SOCKET = "mysqld.sock"
 SMALL = (
     "--innodb-buffer-pool-size=64M",
     "--innodb-log-buffer-size=8M",
@@ -62,6 +63,8 @@ class MySqlServer(Server):
     def prepare(self) -> None:
         """Copy the initialised data folder of the cache; each copy gets a server uuid of its own."""
         super().prepare()
+        # A killed mysqld leaves it, and while any process has its pid, be it a zombie, the next one refuses to start.
+        (self.data / f"{SOCKET}.lock").unlink(missing_ok=True)
         if not self.data.exists():
             template = data_template(self.log_path)
             self.first_sql.touch(mode=0o600)
@@ -76,7 +79,7 @@ class MySqlServer(Server):
             f"--bind-address={LOOPBACK}",
             f"--port={self.port}",
             f"--server-id={self.port}",
-            "--socket=mysqld.sock",
+            f"--socket={SOCKET}",
             "--pid-file=mysqld.pid",
             "--skip-name-resolve",
             "--default-time-zone=+00:00",

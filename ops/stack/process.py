@@ -43,6 +43,14 @@ class ProcessIdentity:
         stat = _stat(self.pid)
         return stat is not None and stat.start_time == self.start_time and not stat.is_over
 
+    def is_paused(self) -> bool:
+        """Whether every thread is stopped: SIGSTOP reaches one after the other."""
+        try:
+            threads = [stat.read_text() for stat in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        except (FileNotFoundError, ProcessLookupError):  # one ended meanwhile
+            return False
+        return self.is_alive() and all(_fields(stat)[0] == "T" for stat in threads)
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal; does nothing when the process is gone or its pid belongs to another."""
         if self.is_alive():
@@ -66,12 +74,17 @@ class _Stat(NamedTuple):
 
 def _stat(pid: int) -> _Stat | None:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = _fields(Path(f"/proc/{pid}/stat").read_text())
     except (FileNotFoundError, ProcessLookupError):
         return None
     state, threads, start_time = fields[0], int(fields[17]), int(fields[19])
     # A killed server's first thread is a zombie at once; the others may hold its sockets a little longer.
     return _Stat(start_time, state in "ZX" and threads <= 1)
+
+
+def _fields(stat: str) -> list[str]:
+    """The fields of proc_pid_stat(5) from the third, the state, on."""
+    return stat.rpartition(")")[2].split()
 
 
 def launch_detached(command: Sequence[str], folder: Path, log_path: Path) -> "subprocess.Popen[bytes]":

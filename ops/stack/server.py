@@ -113,8 +113,10 @@ class Server(ABC):
             kill_process(self.identity)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP, and wait until it has stopped: connections stay open and nothing answers."""
         self._send(signal.SIGSTOP)
+        while self.is_running() and self.identity is not None and not self.identity.is_paused():
+            time.sleep(POLL_SECONDS)
 
     def resume(self) -> None:
         """SIGCONT."""

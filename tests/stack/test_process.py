@@ -52,6 +52,20 @@ def test_a_process_that_ignores_the_request_is_killed_after_the_deadline(
     assert 0.3 <= time.monotonic() - started < 5
 
 
+def test_paused_means_that_every_thread_has_stopped(launched: Callable[[list[str]], ProcessIdentity]) -> None:
+    threads = "import threading, time; [threading.Thread(target=time.sleep, args=(600,)).start() for _ in range(20)]"
+    process = launched([sys.executable, "-c", threads])
+    assert not process.is_paused()
+    assert eventually(lambda: len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 21)
+    process.send(signal.SIGSTOP)
+    assert eventually(process.is_paused)
+    process.send(signal.SIGCONT)
+    assert eventually(lambda: not process.is_paused())
+    process.send(signal.SIGKILL)
+    assert process.wait(10)
+    assert not process.is_paused()
+
+
 def test_a_paused_process_is_stopped_without_force(launched: Callable[[list[str]], ProcessIdentity]) -> None:
     paused = launched(SLEEP)
     paused.send(signal.SIGSTOP)

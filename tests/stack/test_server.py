@@ -1,7 +1,9 @@
 """A single server: it serves, survives, or says clearly why it does not."""
 
+import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +48,17 @@ def ping(server: RedisServer, seconds: float = 2) -> bool:
 
 def test_options_given_win_over_ours(plain_mysql: MySqlServer) -> None:
     assert ask(plain_mysql, "SELECT @@log_bin, @@server_id") == (0, 77)
+
+
+def test_a_killed_mysql_starts_again_although_nobody_has_reaped_it(plain_mysql: MySqlServer) -> None:
+    with subprocess.Popen(["/bin/true"]) as dead:
+        os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+        plain_mysql.kill()
+        lock = plain_mysql.data / "mysqld.sock.lock"
+        assert lock.exists()
+        lock.write_text(f"{dead.pid}\n")
+        plain_mysql.start()
+    assert ask(plain_mysql, "SELECT 1") == (1,)
 
 
 @pytest.mark.parametrize("kind", [MySqlServer, MongoDbServer, RedisServer])
