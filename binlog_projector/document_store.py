@@ -221,8 +221,7 @@ class DocumentStore:
 
     def _attempt(self, fields: BsonDocument, write: Callable[[], None]) -> None:
         with self.session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority")):
-            control = self.database[CONTROL]
-            if not control.update_one(self._mine(), {"$set": fields}, session=self.session).matched_count:
+            if not self._run("update", CONTROL, [{"q": self._mine(), "u": {"$set": fields}}]):
                 self._refuse()
             write()
 
@@ -254,32 +253,33 @@ class DocumentStore:
     def _write_documents(self, batch: Batch, version: int, *, upsert: bool) -> None:
         for name, changes in batch.documents.items():
             for command, writes in writes_of(name, changes, version, upsert=upsert):
-                self._run(command, COLLECTIONS[name].in_build(self.build), writes)
+                collection = COLLECTIONS[name].in_build(self.build)
+                found = self._run(command, collection, writes)
+                if command == "update" and found < sum(map(document_count, writes)):
+                    raise StubMet(f"only {found} of the documents to be updated are in {collection}")
 
-    def _run(self, command: str, collection: str, writes: Sequence[Write]) -> None:
-        """One write command as it is: PyMongo's bulk writes check and copy each document again, and that costs more
-        than encoding it. Raises StubMet and OperationFailure, which end the transaction."""
+    def _run(self, command: str, collection: str, writes: Sequence[Write]) -> int:
+        """One write command as it is; how many documents it found or made. PyMongo's own methods cost twice as much,
+        and its bulk writes check and copy each document again. Raises StubMet and OperationFailure, which end the
+        transaction."""
         request = {command: collection, FIELD_OF[command]: writes, "ordered": False}
         reply = self.database.command(request, session=self.session)
         for error in reply.get("writeErrors", ()):
             raise StubMet(error["errmsg"]) if error["code"] == DUPLICATE_KEY else OperationFailure(error["errmsg"])
-        if command == "update" and reply["n"] < sum(map(document_count, writes)):
-            raise StubMet(f"only {reply['n']} of the documents to be updated are in {collection}")
+        return int(reply["n"])
 
     def _write_journal(self, entry: JournalEntry) -> None:
         checkpoint = entry.checkpoint
-        self.database[JOURNAL.in_build(self.build)].insert_one(
-            {
-                "_id": checkpoint.seq,
-                "batch_id": checkpoint.batch_id,
-                "as_of": checkpoint.as_of,
-                "gtid_set": checkpoint.gtid_set,
-                "partials": encode_partials(entry.partials),
-                "keys": list(entry.keys),
-                "written_at": datetime.now(UTC),
-            },
-            session=self.session,
-        )
+        document = {
+            "_id": checkpoint.seq,
+            "batch_id": checkpoint.batch_id,
+            "as_of": checkpoint.as_of,
+            "gtid_set": checkpoint.gtid_set,
+            "partials": encode_partials(entry.partials),
+            "keys": list(entry.keys),
+            "written_at": datetime.now(UTC),
+        }
+        self._run("insert", JOURNAL.in_build(self.build), [document])
 
     def _allocate_cache_epoch(self) -> Serving:
         """The random part keeps an epoch unique even if MongoDB is restored from a backup and counts again."""

@@ -18,10 +18,10 @@ from perf.compare.options import more_options
 from perf.compare.report import summary
 from perf.compare.run import compare
 from perf.decode import decode
+from perf.everything import everything
 from perf.growth import growth
 from perf.lag import lag
 from perf.peers.run import peers
-from perf.performance import all_of_projector
 from perf.project import project
 from perf.read import read
 from perf.snapshot import snapshot
@@ -76,12 +76,12 @@ COMMANDS = {
     ),
     "peers": Command(
         peers,
-        "the same backlogs through Debezium's embedded engine (needs a JDK)",
+        "the same backlogs through Debezium's embedded engine, and their table (needs a JDK)",
         {"rows": (200_000, "in each backlog; half as many updates"), "seed": SEED},
     ),
     "all": Command(
-        all_of_projector,
-        "decode, project, lag and snapshot, and their table in docs/performance.md",
+        everything,
+        "all of the projector's, and all tables of docs/performance.md (needs a JDK; takes most of an hour)",
         {
             "transactions": (200_000, "in the binlog, or rows to copy"),
             "seconds": (60, "of load"),

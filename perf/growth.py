@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from perf import project, snapshot
 from perf.backlog import Backlog, executed
 from perf.compare.machine import machine
 from perf.dataset import load_posts, multiply
-from perf.performance import PAGE, read_place, text, write_place
+from perf.performance import PAGE, read_place, row, text, write_place
 from perf.projecting import backlog_stack, counters_are_exact, projecting
 from perf.workload import add_single_rows
 
@@ -55,8 +55,8 @@ def growth(rows: int, seed: int) -> dict[str, Any]:
 def add_line(page: Path, found: Mapping[str, Any], conditions: Mapping[str, str]) -> None:
     """In the place of an earlier one for as many rows; the lines of other sizes stay."""
     lines = {match[1]: match[0] for match in LINE.finditer(read_place(page, "growth"))}
-    lines[text(found["rows"])] = _row(text(found.get(name, "")) for name in FIGURES)
-    head = [_row(f"`{name}`" for name in FIGURES), _row("---:" for _ in FIGURES)]
+    lines[text(found["rows"])] = row(text(found.get(name, "")) for name in FIGURES)
+    head = [row(f"`{name}`" for name in FIGURES), row("---:" for _ in FIGURES)]
     ordered = sorted(lines, key=lambda rows: int(rows.replace(",", "")))
     write_place(page, "growth", "\n".join([*head, *(lines[rows] for rows in ordered)]), conditions)
 
@@ -100,7 +100,3 @@ def _forget(stack: Stack) -> None:
         mongodb.drop_database("tidemark")
     with redis.Redis.from_url(stack.redis.admin_url) as cache:
         cache.flushall()
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -1,38 +1,14 @@
-"""`python -m perf all`: the projector's benchmarks one after the other, and their table in docs/performance.md."""
+"""docs/performance.md: each benchmark of the projector has a place there that it writes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from ops.system import ROOT
-from perf.compare.machine import machine
-from perf.decode import decode
-from perf.lag import lag
-from perf.project import project
-from perf.snapshot import snapshot
 
 PAGE = ROOT / "docs" / "performance.md"
-Results = Mapping[str, Mapping[str, Any]]
-
-
-def all_of_projector(transactions: int, seconds: float, rate: int, seed: int) -> dict[str, Any]:
-    """Run them and write the page. Raises StackError, RuntimeError."""
-    found = {
-        "decode": decode(transactions, seed),
-        "project": project(transactions, seed),
-        "lag": lag(seconds, rate, seed),
-        "snapshot": snapshot(transactions, seed),
-    }
-    fill(PAGE, found, machine())
-    return found
-
-
-def fill(page: Path, found: Results, conditions: Mapping[str, str]) -> None:
-    """Put the table of results, and under which conditions they were measured, into its place on the page."""
-    write_place(page, "all", _table(found), conditions)
 
 
 def read_place(page: Path, command: str) -> str:
@@ -48,6 +24,11 @@ def write_place(page: Path, command: str, table: str, conditions: Mapping[str, s
     page.write_text(_place(command).sub(lambda place: f"{place[1]}{section}{place[3]}", page.read_text()))
 
 
+def row(cells: Iterable[str]) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
 def text(value: object) -> str:
     """A figure as the page shows it."""
     return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
@@ -55,12 +36,3 @@ def text(value: object) -> str:
 
 def _place(command: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- python -m perf {command} -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-
-
-def _table(found: Results) -> str:
-    rows = [
-        f"| `perf {command}` | `{name}` | {text(value)} |"
-        for command, figures in found.items()
-        for name, value in figures.items()
-    ]
-    return "\n".join(["| command | figure | value |", "| --- | --- | ---: |", *rows])

@@ -70,17 +70,14 @@ def stages(transactions: int, seed: int) -> dict[str, Figures]:
         load_posts(url, 0, seed)
         with projecting(stack) as before:
             before.wait_until_caught_up()
+        posts = min(UPDATED_POSTS, transactions // 5)  # no more have been written
         found = {
             "insert": _measure(stack, MAX_ROWS, transactions, lambda: add_single_rows(url, transactions, seed)),
-            "update": _measure(stack, MAX_ROWS, transactions, lambda: _update(url, transactions, seed)),
-            "alone": _measure(stack, 1, ALONE, lambda: _update(url, ALONE, seed + 1)),
+            "update": _measure(stack, MAX_ROWS, transactions, lambda: add_updates(url, transactions, seed, posts)),
+            "alone": _measure(stack, 1, ALONE, lambda: add_updates(url, ALONE, seed + 1, posts)),
         }
     write_place(PAGE, "stages", table(found), machine())
     return found
-
-
-def _update(url: str, transactions: int, seed: int) -> None:
-    add_updates(url, transactions, seed, UPDATED_POSTS)
 
 
 def _measure(stack: Stack, rows_per_batch: int, rows: int, write: Callable[[], None]) -> Figures:

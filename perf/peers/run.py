@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ops.stack import Stack
 from ops.stack.progress import say
 from perf.backlog import executed
+from perf.compare.machine import machine
 from perf.dataset import load_posts
 from perf.peers.debezium import Debezium
 from perf.peers.usage import Usage, used_by
+from perf.performance import PAGE, row, text, write_place
 from perf.projecting import backlog_stack, projecting
 from perf.workload import ROWS_AT_ONCE, add_many_rows, add_single_rows, add_updates
 
 POSTS = 20_000  # that are updated
+KINDS = {"": "one row each", "many_rows_": f"{ROWS_AT_ONCE} rows each", "updates_": "updates of one row"}
 Fill = Callable[[str, int, int], None]  # URL, rows, seed
+Figures = dict[str, float]
 
 
 def peers(rows: int, seed: int) -> dict[str, Any]:
-    """Raises StackError, RuntimeError."""
-    return {
+    """Run them and write the page. Raises StackError, RuntimeError."""
+    found = {
         **_compare("", add_single_rows, rows, seed),
         **_compare("many_rows_", _many_rows, rows, seed),
         **_compare("updates_", _updates, rows // 2, seed),
     }
+    write_place(PAGE, "peers", table(found), machine() | {"rows": f"{rows:,}"})
+    return found
+
+
+def table(found: Mapping[str, Figures]) -> str:
+    heads = ["transactions", "who", *(f"`{name}`" for name in found["ours"])]
+    lines = [
+        row([kind, who, *map(text, found[f"{prefix}{who}"].values())])
+        for prefix, kind in KINDS.items()
+        for who in ("ours", "debezium")
+    ]
+    return "\n".join([row(heads), row(["---", "---", *("---:" for _ in found["ours"])]), *lines])
 
 
 def _many_rows(url: str, rows: int, seed: int) -> None:
@@ -38,7 +54,7 @@ def _updates(url: str, rows: int, seed: int) -> None:
     add_updates(url, rows, seed, POSTS)
 
 
-def _compare(prefix: str, fill: Fill, rows: int, seed: int) -> dict[str, dict[str, float]]:
+def _compare(prefix: str, fill: Fill, rows: int, seed: int) -> dict[str, Figures]:
     """Both are told where the binlog ends, then the backlog is written, then each reads it twice."""
     say(f"{prefix}{rows} rows")
     with backlog_stack() as stack, tempfile.TemporaryDirectory() as folder:
@@ -68,7 +84,7 @@ def _project(stack: Stack, rows: int) -> Usage:
         return Usage(rows, done - running.logged("streaming"), running.cpu_s, running.peak_rss_mib)
 
 
-def _figures(who: str, decoded: Usage, projected: Usage) -> dict[str, float]:
+def _figures(who: str, decoded: Usage, projected: Usage) -> Figures:
     say(f"{who}: decodes {decoded.rows_per_s:,} rows/s, into MongoDB {projected.rows_per_s:,} rows/s")
     return {
         "decode_rows_per_s": decoded.rows_per_s,

@@ -8,8 +8,10 @@ from typing import Any
 from pymongo import MongoClient
 
 from perf.dataset import load_posts
+from perf.everything import fill
 from perf.growth import add_line
-from perf.performance import PAGE, fill
+from perf.peers.run import table
+from perf.performance import PAGE
 from perf.projecting import backlog_stack, counters_are_exact, projecting
 from perf.workload import add_single_rows
 from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID
@@ -71,3 +73,20 @@ def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) ->
         "after",
     ]
     assert PAGE.read_text().count("<!-- python -m perf growth -->") == 1
+
+
+def test_who_is_compared_has_a_line_for_each_backlog() -> None:
+    ours, debezium = {"decode_rows_per_s": 124_412, "cpu_s": 3.7}, {"decode_rows_per_s": 21_079, "cpu_s": 16.7}
+    prefixes = ("", "many_rows_", "updates_")
+    found = {f"{prefix}ours": ours for prefix in prefixes} | {f"{prefix}debezium": debezium for prefix in prefixes}
+    assert table(found).splitlines() == [
+        "| transactions | who | `decode_rows_per_s` | `cpu_s` |",
+        "| --- | --- | ---: | ---: |",
+        "| one row each | ours | 124,412 | 3.7 |",
+        "| one row each | debezium | 21,079 | 16.7 |",
+        "| 50 rows each | ours | 124,412 | 3.7 |",
+        "| 50 rows each | debezium | 21,079 | 16.7 |",
+        "| updates of one row | ours | 124,412 | 3.7 |",
+        "| updates of one row | debezium | 21,079 | 16.7 |",
+    ]
+    assert PAGE.read_text().count("<!-- python -m perf peers -->") == 1

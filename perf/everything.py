@@ -1,0 +1,48 @@
+"""`python -m perf all`: the projector's benchmarks one after the other, and all tables of docs/performance.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from perf.compare.machine import machine
+from perf.decode import decode
+from perf.growth import growth
+from perf.lag import lag
+from perf.peers.run import peers
+from perf.performance import PAGE, row, text, write_place
+from perf.project import project
+from perf.snapshot import snapshot
+from perf.stages import stages
+
+GROWTH_ROWS = (100_000, 1_000_000, 10_000_000)
+Results = Mapping[str, Mapping[str, Any]]
+
+
+def everything(transactions: int, seconds: float, rate: int, seed: int) -> dict[str, Any]:
+    """Run them and write the page. Raises StackError, RuntimeError."""
+    found = {
+        "decode": decode(transactions, seed),
+        "project": project(transactions, seed),
+        "lag": lag(seconds, rate, seed),
+        "snapshot": snapshot(transactions, seed),
+    }
+    fill(PAGE, found, machine())
+    found |= {f"stages_{kind}": figures for kind, figures in stages(transactions, seed).items()}
+    found |= {f"growth_{rows}": growth(rows, seed) for rows in GROWTH_ROWS}
+    return found | {f"peers_{name}": figures for name, figures in peers(transactions, seed).items()}
+
+
+def fill(page: Path, found: Results, conditions: Mapping[str, str]) -> None:
+    """Put the table of results, and under which conditions they were measured, into its place on the page."""
+    write_place(page, "all", _table(found), conditions)
+
+
+def _table(found: Results) -> str:
+    rows = [
+        row((f"`perf {command}`", f"`{name}`", text(value)))
+        for command, figures in found.items()
+        for name, value in figures.items()
+    ]
+    return "\n".join(["| command | figure | value |", "| --- | --- | ---: |", *rows])
