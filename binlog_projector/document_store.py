@@ -259,9 +259,8 @@ class DocumentStore:
                     raise StubMet(f"only {found} of the documents to be updated are in {collection}")
 
     def _run(self, command: str, collection: str, writes: Sequence[Write]) -> int:
-        """One write command as it is; how many documents it found or made. PyMongo's own methods cost twice as much,
-        and its bulk writes check and copy each document again. Raises StubMet and OperationFailure, which end the
-        transaction."""
+        """One write command as it is; how many documents it found or made. PyMongo's own methods cost more, and its
+        bulk writes check and copy each document again. Raises StubMet and OperationFailure: the transaction is over."""
         request = {command: collection, FIELD_OF[command]: writes, "ordered": False}
         reply = self.database.command(request, session=self.session)
         for error in reply.get("writeErrors", ()):

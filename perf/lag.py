@@ -117,20 +117,21 @@ class _Lane:
 
 
 def _watch(system: System, marks: _Marks, until: float) -> dict[int, float]:
-    """Ask for the marked post until it shows what is wanted: mark -> when an answer showed it, or a later one."""
+    """Ask for the marked post until it shows what is wanted: mark -> when an answer first showed it, or a later one."""
     shown: dict[int, float] = {}
     last, warm = -1, time.monotonic() + WARM_UP_SECONDS
     with _connection(system) as connection:
         headers = {"authorization": f"Bearer {system.token('perf-1')}"}
         while time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
-            wanted = marks.wanted
-            if last < wanted:
+            if last < marks.wanted:
                 connection.request("GET", f"/post/{MARKED}", headers=headers)
                 found = BODY.search(connection.getresponse().read())
-                now, last = time.time(), int(found[1]) if found else last
-                if last >= wanted and time.monotonic() > warm:
-                    shown[wanted] = now
+                now, mark = time.time(), int(found[1]) if found else last
+                if time.monotonic() > warm:
+                    following = ASK_EVERY * (last // ASK_EVERY + 1)
+                    shown |= dict.fromkeys(range(following, mark + 1, ASK_EVERY), now)
+                last = mark
     return shown
 
 
