@@ -15,12 +15,6 @@ CHUNK = 2_000
 UNCHECKED = (
     "SET SESSION foreign_key_checks = 0, unique_checks = 0"  # the rows are right, and checking takes half the time
 )
-COPIES = (  # of the first rows, under ids that begin behind `post` and `comment`
-    "INSERT INTO posts (id, author_id, body) SELECT id + %(post)s, author_id, body FROM posts WHERE id <= %(posts)s",
-    "INSERT INTO comments (id, post_id, author_id, body)"
-    " SELECT id + %(comment)s, post_id + %(post)s, author_id, body FROM comments WHERE id <= %(comments)s",
-    "INSERT INTO likes (post_id, user_id) SELECT post_id + %(post)s, user_id FROM likes WHERE post_id <= %(posts)s",
-)
 
 
 def load_posts(url: str, posts: int, seed: int) -> None:
@@ -44,18 +38,6 @@ def load_replies(url: str, posts: int, comments: int, likes: int, seed: int) -> 
         for chunk in _chunks(likes):
             pairs = [((id * 7919) % posts + 1, id // posts % USERS + 1) for id in chunk]
             cursor.executemany("INSERT INTO likes (post_id, user_id) VALUES (%s, %s)", pairs)
-
-
-def multiply(url: str, posts: int, comments: int, times: int) -> None:
-    """Make `times` as many of the posts, comments and likes that are there; MySQL copies them under other ids."""
-    with (
-        pymysql.connect(**mysql_arguments(url), autocommit=True, init_command=UNCHECKED) as connection,
-        connection.cursor() as cursor,
-    ):
-        for time in range(1, times):
-            ids = {"posts": posts, "comments": comments, "post": time * posts, "comment": time * comments}
-            for copy in COPIES:
-                cursor.execute(copy, ids)
 
 
 def body(chance: random.Random) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from perf.compare.machine import machine
 from perf.decode import decode
 from perf.growth import growth
 from perf.lag import lag
 from perf.peers.run import peers
-from perf.performance import PAGE, row, text, write_place
+from perf.performance import PAGE, conditions, row, text, write_place
 from perf.project import project
 from perf.snapshot import snapshot
 from perf.stages import stages
@@ -28,15 +27,15 @@ def everything(transactions: int, seconds: float, rate: int, seed: int) -> dict[
         "lag": lag(seconds, rate, seed),
         "snapshot": snapshot(transactions, seed),
     }
-    fill(PAGE, found, machine())
+    fill(PAGE, found, conditions())
     found |= {f"stages_{kind}": figures for kind, figures in stages(transactions, seed).items()}
     found |= {f"growth_{rows}": growth(rows, seed) for rows in GROWTH_ROWS}
     return found | {f"peers_{name}": figures for name, figures in peers(transactions, seed).items()}
 
 
-def fill(page: Path, found: Results, conditions: Mapping[str, str]) -> None:
+def fill(page: Path, found: Results, measured_on: Mapping[str, str]) -> None:
     """Put the table of results, and under which conditions they were measured, into its place on the page."""
-    write_place(page, "all", _table(found), conditions)
+    write_place(page, "all", _table(found), measured_on)
 
 
 def _table(found: Results) -> str:

@@ -12,17 +12,13 @@ import redis
 from pymongo import MongoClient
 
 from ops.stack import Stack
-from ops.stack.progress import say
 from perf import project, snapshot
 from perf.backlog import Backlog, executed
-from perf.compare.machine import machine
-from perf.dataset import load_posts, multiply
-from perf.performance import PAGE, read_place, row, text, write_place
+from perf.dataset import load_posts
+from perf.performance import PAGE, conditions, read_place, row, text, write_place
 from perf.projecting import backlog_stack, counters_are_exact, projecting
 from perf.workload import add_single_rows
 
-STREAMED_ROWS = 1_000_000  # to write more transactions of one row takes longer than all that is measured
-PART_ROWS = 100_000  # of what is only copied: written once, then multiplied by MySQL
 FIGURES = (
     "rows",
     "decode_rows_per_s",
@@ -42,23 +38,20 @@ def growth(rows: int, seed: int) -> dict[str, Any]:
     """Raises StackError, RuntimeError."""
     found: dict[str, Any] = {"rows": rows}
     with backlog_stack() as stack:
-        if rows <= STREAMED_ROWS:
-            found |= _streamed(stack, rows, seed)
-        else:
-            _write(stack, rows, seed)
+        found |= _streamed(stack, rows, seed)
         found |= {f"snapshot_{name}": figure for name, figure in snapshot.measure(stack, rows).items()}
     found["counters_exact"] = all(figure for name, figure in found.items() if name.endswith("counters_exact"))
-    add_line(PAGE, found, machine())
-    return {name: found[name] for name in FIGURES if name in found}
+    add_line(PAGE, found, conditions())
+    return {name: found[name] for name in FIGURES}
 
 
-def add_line(page: Path, found: Mapping[str, Any], conditions: Mapping[str, str]) -> None:
+def add_line(page: Path, found: Mapping[str, Any], measured_on: Mapping[str, str]) -> None:
     """In the place of an earlier one for as many rows; the lines of other sizes stay."""
     lines = {match[1]: match[0] for match in LINE.finditer(read_place(page, "growth"))}
-    lines[text(found["rows"])] = row(text(found.get(name, "")) for name in FIGURES)
+    lines[text(found["rows"])] = row(text(found[name]) for name in FIGURES)
     head = [row(f"`{name}`" for name in FIGURES), row("---:" for _ in FIGURES)]
     ordered = sorted(lines, key=lambda rows: int(rows.replace(",", "")))
-    write_place(page, "growth", "\n".join([*head, *(lines[rows] for rows in ordered)]), conditions)
+    write_place(page, "growth", "\n".join([*head, *(lines[rows] for rows in ordered)]), measured_on)
 
 
 def _streamed(stack: Stack, rows: int, seed: int) -> dict[str, Any]:
@@ -84,14 +77,6 @@ def _streamed(stack: Stack, rows: int, seed: int) -> dict[str, Any]:
         }
     _forget(stack)
     return found
-
-
-def _write(stack: Stack, rows: int, seed: int) -> None:
-    url = stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
-    snapshot.write_rows(url, PART_ROWS, seed)
-    times = rows // PART_ROWS
-    say(f"multiplying them by {times}")
-    multiply(url, round(PART_ROWS * snapshot.SHARE["posts"]), round(PART_ROWS * snapshot.SHARE["comments"]), times)
 
 
 def _forget(stack: Stack) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ops.system import ROOT
+from perf.compare.machine import machine
 
 PAGE = ROOT / "docs" / "performance.md"
 
@@ -18,8 +20,13 @@ def read_place(page: Path, command: str) -> str:
     return found[2]
 
 
-def write_place(page: Path, command: str, table: str, conditions: Mapping[str, str]) -> None:
-    measured = "; ".join(f"{name}: {value}" for name, value in conditions.items())
+def conditions() -> dict[str, str]:
+    """On what and with what a figure is measured: name -> value."""
+    return machine() | {"Python": platform.python_version()}
+
+
+def write_place(page: Path, command: str, table: str, measured_on: Mapping[str, str]) -> None:
+    measured = "; ".join(f"{name}: {value}" for name, value in measured_on.items())
     section = f"{table}\n\nMeasured on {measured}.\n"
     page.write_text(_place(command).sub(lambda place: f"{place[1]}{section}{place[3]}", page.read_text()))
 

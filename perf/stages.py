@@ -22,9 +22,8 @@ from binlog_projector.projections import project
 from ops.stack import Stack
 from ops.stack.progress import say
 from perf.backlog import Backlog, executed
-from perf.compare.machine import machine
 from perf.dataset import load_posts
-from perf.performance import PAGE, write_place
+from perf.performance import PAGE, conditions, write_place
 from perf.projecting import backlog_stack, projecting
 from perf.workload import add_single_rows, add_updates
 
@@ -76,7 +75,7 @@ def stages(transactions: int, seed: int) -> dict[str, Figures]:
             "update": _measure(stack, MAX_ROWS, transactions, lambda: add_updates(url, transactions, seed, posts)),
             "alone": _measure(stack, 1, ALONE, lambda: add_updates(url, ALONE, seed + 1, posts)),
         }
-    write_place(PAGE, "stages", table(found), machine())
+    write_place(PAGE, "stages", table(found), conditions())
     return found
 
 

@@ -11,11 +11,10 @@ from typing import Any
 from ops.stack import Stack
 from ops.stack.progress import say
 from perf.backlog import executed
-from perf.compare.machine import machine
 from perf.dataset import load_posts
 from perf.peers.debezium import Debezium
 from perf.peers.usage import Usage, used_by
-from perf.performance import PAGE, row, text, write_place
+from perf.performance import PAGE, conditions, row, text, write_place
 from perf.projecting import backlog_stack, projecting
 from perf.workload import ROWS_AT_ONCE, add_many_rows, add_single_rows, add_updates
 
@@ -32,7 +31,7 @@ def peers(rows: int, seed: int) -> dict[str, Any]:
         **_compare("many_rows_", _many_rows, rows, seed),
         **_compare("updates_", _updates, rows // 2, seed),
     }
-    write_place(PAGE, "peers", table(found), machine() | {"rows": f"{rows:,}"})
+    write_place(PAGE, "peers", table(found), conditions() | {"rows": f"{rows:,}"})
     return found
 
 

@@ -9,7 +9,7 @@ from pymongo import MongoClient
 
 from perf.dataset import load_posts
 from perf.everything import fill
-from perf.growth import add_line
+from perf.growth import FIGURES, add_line
 from perf.peers.run import table
 from perf.performance import PAGE
 from perf.projecting import backlog_stack, counters_are_exact, projecting
@@ -61,9 +61,9 @@ def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) ->
     page = tmp_path / PAGE.name
     page.write_text("before\n<!-- python -m perf growth -->\n<!-- end -->\nafter\n")
     for rows, rate in ((1_000_000, 1), (100_000, 2), (1_000_000, 3)):
-        add_line(page, {"rows": rows, "snapshot_rows_per_s": rate}, {"processor": "2 cores"})
+        add_line(page, dict.fromkeys(FIGURES, rate) | {"rows": rows}, {"processor": "2 cores"})
     lines = page.read_text().splitlines()
-    assert lines[4:6] == ["| 100,000 |  |  |  |  |  | 2 |  |  |  |", "| 1,000,000 |  |  |  |  |  | 3 |  |  |  |"]
+    assert lines[4:6] == [f"| 100,000 {9 * '| 2 '}|", f"| 1,000,000 {9 * '| 3 '}|"]
     assert lines[:2] + lines[6:] == [
         "before",
         "<!-- python -m perf growth -->",
