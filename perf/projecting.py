@@ -30,6 +30,7 @@ from tidemark.gtid import GtidSet
 STOPPED_WITHIN_SECONDS = 30.0
 LOOK_SECONDS = 0.02
 CAUGHT_UP_WITHIN_SECONDS = 3600.0
+MONGODB_CACHE = "cache_size=8GB"  # what MongoDB takes by itself on such a machine is more; the local stack is sparing
 
 
 class Projecting:
@@ -69,6 +70,8 @@ def backlog_stack() -> Iterator[Stack]:
     """Servers with the tables; MySQL writes a backlog quickly, which is not what is measured."""
     say("starting MySQL, MongoDB and Redis")
     with Stack(mysql_options=NOT_DURABLE) as stack:
+        with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as mongodb:
+            mongodb.admin.command("setParameter", 1, wiredTigerEngineRuntimeConfig=MONGODB_CACHE)
         _child(stack, "migrate", ("writer", "migrate")).finish(60)
         yield stack
 
