@@ -11,7 +11,7 @@ from pymongo import MongoClient
 from redis import Redis
 
 from ops.stack import NotOurs, PortTaken, Stack, StackError
-from ops.stack.process import ProcessIdentity
+from ops.stack.process import ProcessIdentity, launched_below
 from ops.stack.urls import mysql_arguments
 from tests.stack.test_process import eventually
 
@@ -38,6 +38,10 @@ def mysql_row(stack: Stack, question: str) -> tuple[Any, ...]:
     with pymysql.connect(**mysql_arguments(stack.mysql.admin_url)) as connection, connection.cursor() as cursor:
         cursor.execute(question)
         return cursor.fetchone() or ()
+
+
+def test_every_server_is_found_by_its_folder_also_if_nobody_recorded_it(shared_stack: Stack) -> None:
+    assert {server.identity for server in shared_stack.servers.values()} <= {*launched_below(shared_stack.directory)}
 
 
 def test_mysql_is_set_as_the_projector_needs_it_and_as_durable_as_by_default(shared_stack: Stack) -> None:
