@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pymongo import DESCENDING, MongoClient, UpdateOne
+from pymongo import ASCENDING, DESCENDING, MongoClient, UpdateOne
 from pymongo.client_session import ClientSession
+from pymongo.cursor import Cursor
 from pymongo.database import Database
 
 from binlog_projector.errors import ReadModelMissing
@@ -17,7 +18,7 @@ from binlog_projector.mongodb import BsonDocument, store_errors
 from binlog_projector.mutations import DocumentId
 from binlog_projector.position import decode_partials, with_begun
 from binlog_projector.truth import Truth, touched_by
-from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, Checkpoint, checkpoint_id
+from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID, Checkpoint, checkpoint_id, journal_id
 from tidemark.gtid import GtidSet
 
 REPAIRS = "repairs"
@@ -79,8 +80,7 @@ class View:
 
     def touched_since(self, gtid_set: GtidSet, max_entries: int = MAX_ENTRIES) -> Touched:
         """By batches that hold anything which is not in `gtid_set`."""
-        journal = self.database[JOURNAL.in_build(self.checkpoint.build)]
-        entries = journal.find({"_id": {"$lte": self.checkpoint.seq}}, {**REACHED, "keys": True}, session=self.session)
+        entries = self._journal(0, {**REACHED, "keys": True})
         keys: set[str] = set()
         for entry in entries.sort("_id", DESCENDING).limit(max_entries):
             if gtid_set >= _reached(entry):
@@ -92,17 +92,20 @@ class View:
 
     def repaired_since(self, seq: int) -> Touched:
         """By batches after `seq` that hold nothing of any transaction: repairs."""
-        journal = self.database[JOURNAL.in_build(self.checkpoint.build)]
-        entries = list(
-            journal.find({"_id": {"$gte": seq}}, REACHED, session=self.session).sort("_id", 1).limit(MAX_RECENT)
-        )
-        if [entry["_id"] for entry in entries] != list(range(seq, self.checkpoint.seq + 1)):
+        entries = list(self._journal(seq, REACHED).sort("_id", ASCENDING).limit(MAX_RECENT))
+        if [entry["_id"]["seq"] for entry in entries] != list(range(seq, self.checkpoint.seq + 1)):
             return Touched(None)
         repairs = [
             entry["_id"] for former, entry in itertools.pairwise(entries) if {**former, "_id": entry["_id"]} == entry
         ]
-        found = journal.find({"_id": {"$in": repairs}}, {"keys": True}, session=self.session)
+        found = self.database[CONTROL].find({"_id": {"$in": repairs}}, {"keys": True}, session=self.session)
         return Touched(frozenset(key for entry in found for key in entry["keys"]))
+
+    def _journal(self, first: int, fields: Mapping[str, bool]) -> Cursor[BsonDocument]:
+        """Entries of this build from batch `first` on."""
+        build = self.checkpoint.build
+        ids = {"$gte": journal_id(build, first), "$lte": journal_id(build, self.checkpoint.seq)}
+        return self.database[CONTROL].find({"_id": ids}, fields, session=self.session)
 
     def _collection(self, name: str) -> Any:
         return self.database[COLLECTIONS[name].in_build(self.checkpoint.build)]

@@ -14,7 +14,7 @@ from binlog_projector.errors import NotEnoughDisk, StandDown
 from binlog_projector.lease_store import LEADING, LeaseStore
 from binlog_projector.mongodb import BsonDocument, allocate, store_errors
 from binlog_projector.position import Position
-from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, checkpoint_id
+from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID, checkpoint_id
 
 NAMESPACE_EXISTS = 48
 NOBODY = 2**62  # an epoch that no leader reaches
@@ -52,6 +52,7 @@ class ControlStore:
     def open_serving(self, epoch: int) -> DocumentStore | None:
         """The build that serves, fenced for `epoch`; None if there is none yet. Raises StandDown."""
         with store_errors("the serving build"):
+            self._expire_journal()
             serving = self.control.find_one({"_id": SERVING_ID})
         return self.open_build(serving["build"], epoch) if serving else None
 
@@ -95,8 +96,9 @@ class ControlStore:
         return [build for build in builds if self._drop(build, retired)]
 
     def _builds(self, query: BsonDocument) -> list[int]:
+        builds = {"_id": {"$type": "string"}, "build": {"$exists": True}, **query}  # past the journal
         with store_errors("the builds"):
-            return sorted(document["build"] for document in self.control.find({"build": {"$exists": True}, **query}))
+            return sorted(document["build"] for document in self.control.find(builds))
 
     def _drop(self, build: int, condition: BsonDocument) -> bool:
         """Only under `condition`, which a switch to this build ends. First it is fenced: who still writes to it stands
@@ -105,7 +107,7 @@ class ControlStore:
             claimed = {"$set": {"state": DROPPED, "epoch": NOBODY}}
             if not self.control.update_one({"_id": checkpoint_id(build), **condition}, claimed).matched_count:
                 return False
-            for collection in (*COLLECTIONS.values(), JOURNAL):
+            for collection in COLLECTIONS.values():
                 self.database.drop_collection(collection.in_build(build))
             self.control.delete_one({"_id": checkpoint_id(build)})
         return True
@@ -152,10 +154,14 @@ class ControlStore:
         if document is None:
             raise StandDown(f"the checkpoint of build {build} is gone or belongs to a newer leader")
         position = replace(Position.decode(document), epoch=epoch)
-        documents = DocumentStore(self.client, self.lease.session, position)
+        documents = DocumentStore(self.client, self.lease.session, position, self.journal_hours)
         if document["epoch"] != epoch:
             documents.commit(Batch(position.gtid_set), position.checkpoint.as_of)
         return documents
+
+    def _expire_journal(self) -> None:
+        """Once for all: the entries themselves say when. A node that is down need not have the index for that."""
+        self.control.create_indexes([IndexModel("expires_at", expireAfterSeconds=0)], commitQuorum="majority")
 
     def _create_collections(self, build: int) -> None:
         for collection in COLLECTIONS.values():
@@ -163,9 +169,6 @@ class ControlStore:
             self._create(created.name)
             if collection.indexes:
                 created.create_indexes([IndexModel(list(keys)) for keys in collection.indexes])
-        journal = self.database[JOURNAL.in_build(build)]
-        self._create(journal.name)
-        journal.create_index("written_at", expireAfterSeconds=self.journal_hours * 3600)
 
     def _create(self, name: str) -> None:
         try:

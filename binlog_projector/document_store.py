@@ -7,7 +7,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,13 +20,13 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from binlog_projector.batch import Batch
-from binlog_projector.changes import Anchor, Partial
+from binlog_projector.changes import Anchor
 from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
 from binlog_projector.mongodb import BsonDocument, allocate, store_errors
 from binlog_projector.mutations import DocumentId
 from binlog_projector.position import JournalEntry, Position, encode_partials
 from binlog_projector.writes import FIELD_OF, Write, document_count, writes_of
-from reader.read_model import COLLECTIONS, CONTROL, JOURNAL, SERVING_ID, Checkpoint, Serving, checkpoint_id
+from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id, journal_id
 from tidemark.gtid import GtidSet
 
 TRANSACTION_ATTEMPTS = 5
@@ -51,10 +51,13 @@ class DocumentStore:
     One thread commits batches. Another one may read, and allocate cache epochs: transactions wait for each other.
     """
 
-    def __init__(self, client: MongoClient[BsonDocument], session: ClientSession, position: Position) -> None:
+    def __init__(
+        self, client: MongoClient[BsonDocument], session: ClientSession, position: Position, journal_hours: int
+    ) -> None:
         self.database: Database[BsonDocument] = client.get_default_database("tidemark")
         self.session = session
         self.position = position
+        self.journal_hours = journal_hours
         self.build = position.checkpoint.build
         self.transacting = threading.Lock()
 
@@ -66,9 +69,8 @@ class DocumentStore:
 
         def write(*, upsert: bool) -> None:
             self._write_documents(batch, following.seq, upsert=upsert)
-            self._write_journal(entry)
 
-        self._transact(following, batch.anchor or self.position.anchor, write, partials)
+        self._transact(following, batch.anchor or self.position.anchor, write, entry)
         return entry
 
     def commit_rows(self, name: str, documents: list[BsonDocument]) -> None:
@@ -102,10 +104,10 @@ class DocumentStore:
         def write(*, upsert: bool) -> None:
             if former is not None:
                 self._retire(former)
-            self._write_journal(JournalEntry(following, (), self.position.partials))
             self._allocate_cache_epoch()
 
-        self._transact(following, self.position.anchor, write, state=STREAMING)
+        entry = JournalEntry(following, (), self.position.partials)
+        self._transact(following, self.position.anchor, write, entry, state=STREAMING)
 
     def new_cache_epoch(self) -> Serving:
         """Name a cache that nobody has ever filled; only the lease holder of the serving build can."""
@@ -147,28 +149,27 @@ class DocumentStore:
 
     def journal(self, after: int, limit: int) -> list[JournalEntry]:
         """Up to `limit` entries that follow batch `after`, in order, without a gap."""
-        query = {"_id": {"$gt": after, "$lte": self.position.checkpoint.seq}}
+        last = self.position.checkpoint.seq
+        query = {"_id": {"$gt": journal_id(self.build, after), "$lte": journal_id(self.build, last)}}
         with store_errors("the journal"):
-            documents = list(
-                self.database[JOURNAL.in_build(self.build)].find(query).sort("_id", ASCENDING).limit(limit)
-            )
+            documents = list(self.database[CONTROL].find(query).sort("_id", ASCENDING).limit(limit))
         entries = []
         for expected, document in enumerate(documents, start=after + 1):
-            if document["_id"] != expected:
+            if document["_id"]["seq"] != expected:
                 break
-            checkpoint = Checkpoint.decode({**document, "build": self.build, "seq": expected})
+            checkpoint = Checkpoint.decode({**document, **document["_id"]})
             entries.append(JournalEntry(checkpoint, tuple(document["keys"])))
         return entries
 
     def journal_size(self) -> int:
-        """How many batches the journal has, as MongoDB keeps count of it."""
+        """About how many batches the journals of all builds have, as MongoDB keeps count of it."""
         with store_errors("the journal's size"):
-            return self.database[JOURNAL.in_build(self.build)].estimated_document_count()
+            return self.database[CONTROL].estimated_document_count()
 
     def batch_id(self, seq: int) -> str | None:
         """Under which id batch `seq` of this history was committed, if the journal still knows."""
         with store_errors("the journal"):
-            document = self.database[JOURNAL.in_build(self.build)].find_one({"_id": seq}, {"batch_id": 1})
+            document = self.database[CONTROL].find_one({"_id": journal_id(self.build, seq)}, {"batch_id": 1})
         return document["batch_id"] if document else None
 
     def _following(self, gtid_set: str, as_of: str) -> Checkpoint:
@@ -189,27 +190,33 @@ class DocumentStore:
         following: Checkpoint,
         anchor: Anchor | None,
         write: Writing,
-        partials: Sequence[Partial] | None = None,
+        entry: JournalEntry | None = None,
         **state: Any,
     ) -> None:
-        """Run `write` and move the checkpoint to `following` in one transaction; `partials`: None leaves them alone."""
-        partials = self.position.partials if partials is None else tuple(partials)
+        """Run `write` and move the checkpoint to `following` in one transaction, with `entry` for the journal if given.
+
+        Without one, what is there in part stays as it is.
+        """
+        partials = self.position.partials if entry is None else entry.partials
         fields = {
             **{name: getattr(following, name) for name in ("seq", "batch_id", "as_of", "gtid_set")},
             "last": {"gtid": str(anchor.gtid), "original_commit_us": anchor.original_commit_us} if anchor else None,
             "partials": encode_partials(partials),
             **state,
         }
+        moves: list[Write] = [{"q": self._mine(), "u": {"$set": fields}}]
+        if entry is not None:
+            moves.append(self._journaled(entry))
         with self.transacting:
-            self._attempts(following, fields, write)
+            self._attempts(following, moves, write)
             self.position = Position(following, self.position.epoch, anchor, partials)
 
-    def _attempts(self, following: Checkpoint, fields: BsonDocument, write: Writing) -> None:
+    def _attempts(self, following: Checkpoint, moves: Sequence[Write], write: Writing) -> None:
         """Until it is done; learn the truth when in doubt. When a stub is met, all is upserted."""
         upsert = False
         for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
             try:
-                return self._attempt(fields, partial(write, upsert=upsert))
+                return self._attempt(moves, partial(write, upsert=upsert))
             except PyMongoError as error:
                 if error.has_error_label(UNKNOWN):
                     return self._settle(following, error)
@@ -219,9 +226,9 @@ class DocumentStore:
                 upsert = upsert or stub_met
         raise AssertionError("the last attempt returns or raises")
 
-    def _attempt(self, fields: BsonDocument, write: Callable[[], None]) -> None:
+    def _attempt(self, moves: Sequence[Write], write: Callable[[], None]) -> None:
         with self.session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority")):
-            if not self._run("update", CONTROL, [{"q": self._mine(), "u": {"$set": fields}}]):
+            if self._run("update", CONTROL, moves) < len(moves):
                 self._refuse()
             write()
 
@@ -267,18 +274,19 @@ class DocumentStore:
             raise StubMet(error["errmsg"]) if error["code"] == DUPLICATE_KEY else OperationFailure(error["errmsg"])
         return int(reply["n"])
 
-    def _write_journal(self, entry: JournalEntry) -> None:
+    def _journaled(self, entry: JournalEntry) -> Write:
+        """An insert as an update, for the sake of the command that it is in. It may meet an entry, its successor's if
+        this is no leader any more: of that the checkpoint tells."""
         checkpoint = entry.checkpoint
         document = {
-            "_id": checkpoint.seq,
             "batch_id": checkpoint.batch_id,
             "as_of": checkpoint.as_of,
             "gtid_set": checkpoint.gtid_set,
             "partials": encode_partials(entry.partials),
             "keys": list(entry.keys),
-            "written_at": datetime.now(UTC),
+            "expires_at": datetime.now(UTC) + timedelta(hours=self.journal_hours),
         }
-        self._run("insert", JOURNAL.in_build(self.build), [document])
+        return {"q": {"_id": journal_id(self.build, checkpoint.seq)}, "u": document, "upsert": True}
 
     def _allocate_cache_epoch(self) -> Serving:
         """The random part keeps an epoch unique even if MongoDB is restored from a backup and counts again."""

@@ -24,7 +24,7 @@ from binlog_projector.mutations import Invalidate, Mutation
 from binlog_projector.truth import are_counted, mend, recount
 from tidemark.gtid import GtidSet
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.5
 log = structlog.get_logger()
 
 

@@ -41,13 +41,14 @@ class Steps:
         before = self.documents.position.gtid_set
         batch = self.repairs.next() or self.batcher.take(INTERVAL_SECONDS)
         if batch is not None:
+            self.cache.announce(batch.keys)
             with self.health.stage("mongodb"):
                 entry = self.documents.commit(batch, self.freshness.as_of(batch.gtid_set))
+            self.cache.apply(Committed(entry, batch.last.immediate_commit_us if batch.last else None))
             rows_of = self.documents.position.rows_of
             progress = {"rows_of": rows_of} if rows_of else {}
             log.info("batch", seq=entry.checkpoint.seq, gtids=str(batch.gtid_set - before), rows=batch.rows, **progress)
             self.health.committed(batch)
-            self.cache.apply(Committed(entry, batch.last.immediate_commit_us if batch.last else None))
         self.cache.check()
         self._tick()
         self.health.part("source")

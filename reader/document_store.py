@@ -20,7 +20,6 @@ from reader.parts import Wanted
 from reader.read_model import (
     COLLECTIONS,
     CONTROL,
-    JOURNAL,
     SERVING_ID,
     Checkpoint,
     Entity,
@@ -33,6 +32,7 @@ from reader.read_model import (
     encode_entity,
     encode_page,
     is_present,
+    journal_id,
 )
 
 TIMEOUT_MS = 2_000  # of one read, finding the primary included
@@ -163,7 +163,7 @@ class DocumentStore:
             return False
         if proof.seq == watermark.seq:
             return proof.batch_id == watermark.batch_id
-        entries = await self._read(JOURNAL.in_build(proof.build), {"_id": watermark.seq}, {"batch_id": True})
+        entries = await self._read(CONTROL, {"_id": journal_id(proof.build, watermark.seq)}, {"batch_id": True})
         return bool(entries) and entries[0]["batch_id"] == watermark.batch_id
 
     async def _entities(self, view: View, entity: Entity, ids: list[int]) -> dict[str, bytes]:

@@ -275,15 +275,20 @@ class Watermark:
         return cls(int(build), epoch, int(model_version), int(seq), batch_id, as_of, gtid_set)
 
 
-# The control collection says who serves and how far each build is; the journal of a build says which keys each
-# batch touched, so that the cache can be brought up to date from any watermark that is still in it.
+# The control collection says who serves and how far each build is. It holds the journals, too: which keys each batch
+# touched, so that the cache can be brought up to date from any watermark that is still in there. All in one collection,
+# because a batch's checkpoint and its entry are then one command.
 CONTROL = "control"
 SERVING_ID = "serving"
-JOURNAL = Collection("journal")
 
 
 def checkpoint_id(build: int) -> str:
     return f"checkpoint:{build}"
+
+
+def journal_id(build: int, seq: int) -> dict[str, int]:
+    """Ids of one build's entries follow one another; no other document of the collection has an id of this type."""
+    return {"build": build, "seq": seq}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pymongo.read_concern import ReadConcern
 
 from ops.stack import MongoDbServer, Stack
 from ops.stack.accounts import create_accounts
+from reader.read_model import journal_id
 from tests.harness import wait_until
 
 TEST_COMMANDS = ("--setParameter=enableTestCommands=1",)  # for `stopReplProducer`
@@ -108,7 +109,9 @@ def _unreplicated_batch(node: Member, build: int) -> dict[str, Any] | None:
     """The newest batch of this node, if the majority does not have it and the node's own disk has."""
     with direct(node) as client:
         ours, theirs = (
-            client["tidemark"].get_collection(f"journal_b{build}", read_concern=concern).find_one(sort=[("_id", -1)])
+            client["tidemark"]
+            .get_collection("control", read_concern=concern)
+            .find_one({"_id": {"$gt": journal_id(build, 0), "$lt": journal_id(build + 1, 0)}}, sort=[("_id", -1)])
             for concern in (ReadConcern("local"), ReadConcern("majority"))
         )
         status = client.admin.command("replSetGetStatus")["optimes"]

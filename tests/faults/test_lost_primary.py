@@ -10,7 +10,7 @@ import redis
 from pymongo import MongoClient
 
 from ops.stack import Stack
-from reader.read_model import cache_key, decode
+from reader.read_model import cache_key, decode, journal_id
 from tests.conftest import service_environment
 from tests.faults.replica_set import has_rolled_back, hold_back_a_batch, lose_primary, replica_set, service_urls
 from tests.faults.system import System, running_system, standing_in
@@ -40,7 +40,7 @@ def test_trace_1_a_batch_that_dies_with_its_primary_is_formed_again_and_leaves_n
             witness.wait_until_fresh(system.connection)
             witness.stop()
             system.assert_all_is_well()
-            assert final_batch_id(system, lost["_id"]) != lost["batch_id"]
+            assert final_batch_id(system, lost["_id"]["seq"]) != lost["batch_id"]
 
 
 def assert_fill_lacks(system: System, batch: dict[str, Any]) -> None:
@@ -52,12 +52,12 @@ def assert_fill_lacks(system: System, batch: dict[str, Any]) -> None:
         client.get(f"/{key.replace(':', '/')}")
         value = cache.get(name)
     entry = decode(value if isinstance(value, bytes) else None)
-    assert entry is not None and entry.version < batch["_id"]
+    assert entry is not None and entry.version < batch["_id"]["seq"]
 
 
 def final_batch_id(system: System, seq: int) -> str:
     """Under which id this batch is known in the end."""
     with MongoClient[dict[str, Any]](system.stack.mongodb.admin_url) as client:
-        entry = client["tidemark"][f"journal_b{system.watermark().build}"].find_one({"_id": seq})
+        entry = client["tidemark"]["control"].find_one({"_id": journal_id(system.watermark().build, seq)})
     assert entry is not None
     return str(entry["batch_id"])

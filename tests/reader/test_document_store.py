@@ -76,7 +76,7 @@ async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: St
     await all_reads(store)
     await store.aclose()
     assert {command["find"] for command in commands.sent} == {
-        *("control", "journal_b3", "users_b3", "posts_b3", "comments_b3", "likes_b3", "follows_b3")
+        *("control", "users_b3", "posts_b3", "comments_b3", "likes_b3", "follows_b3")
     }
     for command in commands.sent:
         assert command["readConcern"] == {"level": "majority"}

@@ -15,7 +15,6 @@ from reader.read_model import (
     ABSENT_TTL_MS,
     COMMENT,
     CONTROL,
-    JOURNAL,
     LEASE_TTL_MS,
     LISTINGS,
     POST,
@@ -24,6 +23,7 @@ from reader.read_model import (
     encode_absent,
     encode_entity,
     encode_page,
+    journal_id,
 )
 from tests.reader.inside import Inside, inside
 from tests.reader.world import World
@@ -121,7 +121,7 @@ def forked_before(world: World) -> None:
 def journal_expired(world: World) -> None:
     world.batch(4)
     world.commit(5)
-    world.database[JOURNAL.in_build(world.build)].delete_one({"_id": 4})
+    world.database[CONTROL].delete_one({"_id": journal_id(world.build, 4)})
 
 
 def other_epoch(world: World) -> None:

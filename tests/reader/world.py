@@ -15,7 +15,6 @@ from pymongo import IndexModel
 from reader.read_model import (
     COLLECTIONS,
     CONTROL,
-    JOURNAL,
     MODEL_VERSION,
     SERVING_ID,
     WATERMARK_KEY,
@@ -23,6 +22,7 @@ from reader.read_model import (
     Watermark,
     cache_key,
     checkpoint_id,
+    journal_id,
 )
 
 SOURCE = "00000000-0000-0000-0000-000000000001"
@@ -57,7 +57,6 @@ class World:
     def clear(self) -> None:
         """Empty this build's collections, with their indexes, and the cache."""
         self.database[CONTROL].delete_many({})
-        self.database[JOURNAL.in_build(self.build)].delete_many({})
         for collection in COLLECTIONS.values():
             self.database[collection.in_build(self.build)].delete_many({})
         self._create_indexes()
@@ -86,7 +85,8 @@ class World:
         fields = {name: getattr(checkpoint, name) for name in ("seq", "batch_id", "as_of", "gtid_set")}
         self._replace(CONTROL, {"_id": SERVING_ID, "build": self.build, "epoch": self.epoch})
         self._replace(CONTROL, {"_id": checkpoint_id(self.build), "build": self.build, **fields})
-        self._replace(JOURNAL.in_build(self.build), {"_id": seq, "batch_id": checkpoint.batch_id, "keys": []})
+        entry = {"batch_id": checkpoint.batch_id, "keys": []}
+        self._replace(CONTROL, {"_id": journal_id(self.build, seq), **entry})
         return checkpoint
 
     def set_watermark(self, checkpoint: Checkpoint, model_version: int = MODEL_VERSION) -> None:

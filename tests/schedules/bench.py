@@ -20,7 +20,7 @@ from ops.stack import Stack
 from reader.metrics import ReaderMetrics
 from reader.read_model import WATERMARK_KEY, Entity
 from tests.schedules.history import History, batch_of, entity_content, last_number, opening_of
-from tests.schedules.projector_stores import ProjectorConnection, ProjectorStore
+from tests.schedules.projector_stores import JOURNAL_HOURS, ProjectorConnection, ProjectorStore
 from tests.schedules.promises import as_of
 from tests.schedules.reader_stores import ReaderPools
 from tests.schedules.scheduler import QuietSelector
@@ -45,7 +45,7 @@ class Bench:
         self.projector_redis = projector_cache.connect(environment["TIDEMARK_PROJECTOR_REDIS_URL"])
         self.projector_redis.connection_pool.connection_class = ProjectorConnection
         self._mongodb = mongodb.connect(environment["TIDEMARK_PROJECTOR_MONGODB_URL"])
-        self._control = ControlStore(self._mongodb, journal_hours=24)
+        self._control = ControlStore(self._mongodb, JOURNAL_HOURS)
         self._next_id = FIRST_ID
         self.checks: Counter[str] = Counter()
         self.lease_epoch = 1

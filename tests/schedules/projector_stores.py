@@ -18,6 +18,7 @@ from tests.schedules.redis_commands import CHANGING, described
 from tests.schedules.scheduler import pause
 
 BsonDocument = dict[str, Any]
+JOURNAL_HOURS = 24
 
 
 class ProjectorConnection(redis.Connection):
@@ -66,7 +67,7 @@ class ProjectorStore(DocumentStore):
         position: Position,
         committed: list[JournalEntry],
     ) -> None:
-        super().__init__(client, session, position)
+        super().__init__(client, session, position, JOURNAL_HOURS)
         self._committed = committed
 
     def commit(self, batch: Batch, as_of: str) -> JournalEntry:
