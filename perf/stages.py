@@ -25,7 +25,7 @@ from perf.backlog import Backlog, executed
 from perf.dataset import load_posts
 from perf.performance import PAGE, conditions, write_place
 from perf.projecting import backlog_stack, projecting
-from perf.workload import add_single_rows, add_updates
+from perf.workload import add_single_rows, add_updates, posts_of_lanes
 
 UPDATED_POSTS = 2_000
 ALONE = 500  # transactions that are a batch of their own
@@ -69,9 +69,10 @@ def stages(transactions: int, seed: int) -> dict[str, Figures]:
         load_posts(url, 0, seed)
         with projecting(stack) as before:
             before.wait_until_caught_up()
-        posts = min(UPDATED_POSTS, transactions // 5)  # no more have been written
+        inserted = _measure(stack, MAX_ROWS, transactions, lambda: add_single_rows(url, transactions, seed))
+        posts = min(UPDATED_POSTS, posts_of_lanes(url))
         found = {
-            "insert": _measure(stack, MAX_ROWS, transactions, lambda: add_single_rows(url, transactions, seed)),
+            "insert": inserted,
             "update": _measure(stack, MAX_ROWS, transactions, lambda: add_updates(url, transactions, seed, posts)),
             "alone": _measure(stack, 1, ALONE, lambda: add_updates(url, ALONE, seed + 1, posts)),
         }

@@ -98,6 +98,14 @@ def add_updates(url: str, transactions: int, seed: int, posts: int) -> None:
     _write(url, transactions, seed, partial(Lane.updates, posts=posts))
 
 
+def posts_of_lanes(url: str) -> int:
+    """How many posts there are, the first ones without a gap: chance may have given one lane more than another."""
+    with pymysql.connect(**mysql_arguments(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM posts GROUP BY id %% %s", (LANES,))
+        counts = [count for (count,) in cursor.fetchall()]
+    return int(min(counts)) * LANES
+
+
 def _write(url: str, transactions: int, seed: int, statements: Callable[[Lane], Iterator[str]]) -> None:
     say(f"writing {transactions} transactions")
     shares = [len(range(lane, transactions, LANES)) for lane in range(LANES)]

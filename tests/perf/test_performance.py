@@ -7,14 +7,31 @@ from typing import Any
 
 from pymongo import MongoClient
 
+from ops.stack import Stack
+from perf.backlog import Backlog, executed
 from perf.dataset import load_posts
 from perf.everything import fill
 from perf.growth import FIGURES, add_line
 from perf.peers.run import table
 from perf.performance import PAGE
 from perf.projecting import backlog_stack, counters_are_exact, projecting
-from perf.workload import add_single_rows
+from perf.workload import add_single_rows, add_updates, posts_of_lanes
 from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID
+from tests.harness import admin_connection, rows
+from writer.migrate import migrate
+
+
+def test_every_update_finds_its_post_however_chance_has_shared_them_out(stack: Stack) -> None:
+    url = stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
+    migrate(stack.environment()["TIDEMARK_MIGRATOR_MYSQL_URL"])
+    load_posts(url, 0, 7)
+    add_single_rows(url, 60, 7)
+    posts = posts_of_lanes(url)
+    with admin_connection(stack) as connection:
+        assert posts < rows(connection, "SELECT COUNT(*) FROM posts")[0][0], "one lane got more"
+    start = executed(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"])
+    add_updates(url, 200, 7, posts)
+    assert Backlog(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], start, 200).count() == 200
 
 
 def test_counters_are_exact_only_if_every_one_of_them_is() -> None:
@@ -60,8 +77,8 @@ def test_the_table_goes_to_its_place_and_nothing_else_of_the_page_changes(tmp_pa
 def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) -> None:
     page = tmp_path / PAGE.name
     page.write_text("before\n<!-- python -m perf growth -->\n<!-- end -->\nafter\n")
-    for rows, rate in ((1_000_000, 1), (100_000, 2), (1_000_000, 3)):
-        add_line(page, dict.fromkeys(FIGURES, rate) | {"rows": rows}, {"processor": "2 cores"})
+    for size, rate in ((1_000_000, 1), (100_000, 2), (1_000_000, 3)):
+        add_line(page, dict.fromkeys(FIGURES, rate) | {"rows": size}, {"processor": "2 cores"})
     lines = page.read_text().splitlines()
     assert lines[4:6] == [f"| 100,000 {9 * '| 2 '}|", f"| 1,000,000 {9 * '| 3 '}|"]
     assert lines[:2] + lines[6:] == [
