@@ -10,7 +10,6 @@ import contextlib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import redis
@@ -123,15 +122,6 @@ def check_eviction(client: Client) -> Finding:
     return Finding("redis maxmemory-policy", ok, policy, "volatile-*", "CONFIG SET maxmemory-policy volatile-lfu")
 
 
-@dataclass(frozen=True)
-class Probed:
-    """Which of a batch's keys were in Redis a moment ago."""
-
-    epoch: str
-    keys: tuple[str, ...]
-    present: Sequence[str]
-
-
 class CacheStage:
     """Follows the journal of the serving build. `watermark` is None while Redis is away or not understood."""
 
@@ -143,18 +133,8 @@ class CacheStage:
         self.metrics = metrics
         self.chance = chance
         self.watermark: Watermark | None = None
-        self.probed: Probed | None = None
         self.apply_script = client.register_script(APPLY)
         self.set_script = client.register_script(SET_WATERMARK)
-
-    def probe(self, keys: tuple[str, ...]) -> None:
-        """Ask Redis ahead which keys of the next batch it has; what comes in after that is deleted by APPLY."""
-        if self.watermark is None:
-            return
-        try:
-            self.probed = self._probe(self.watermark.epoch, keys)
-        except redis.RedisError as error:
-            self._lost(error)
 
     def apply(self, entry: JournalEntry) -> None:
         """Bring a committed batch into the cache; a cache that is further back gets it from the journal."""
@@ -233,21 +213,18 @@ class CacheStage:
                     self._apply(self.watermark, entry)
 
     def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
-        probed, self.probed = self.probed, None
-        if probed is None or probed.keys is not entry.keys or probed.epoch != watermark.epoch:
-            probed = self._probe(watermark.epoch, entry.keys)
-        values = self._values(probed.present, entry.checkpoint.seq)
+        values = self._values(self._present(watermark.epoch, entry.keys), entry.checkpoint.seq)
         self._send(watermark, entry.checkpoint, values, [key for key in entry.keys if key not in values])
 
-    def _probe(self, epoch: str, keys: tuple[str, ...]) -> Probed:
+    def _present(self, epoch: str, keys: Sequence[str]) -> list[str]:
         found: list[str] = []
         for at in range(0, len(keys), PROBED_KEYS):
             some = keys[at : at + PROBED_KEYS]
             places = self.client.eval_ro(PRESENT, len(some), *(cache_key(epoch, key) for key in some))
             found += (some[place - 1] for place in places)
-        return Probed(epoch, keys, found)
+        return found
 
-    def _values(self, keys: Sequence[str], seq: int) -> dict[str, bytes]:
+    def _values(self, keys: list[str], seq: int) -> dict[str, bytes]:
         """Fresh bytes for entities, read back from MongoDB; derived lists get none and are deleted."""
         wanted: dict[str, list[int]] = defaultdict(list)
         entities = (key.split(":") for key in keys if key.count(":") == 1)

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import structlog
 
@@ -19,15 +18,7 @@ from reader.read_model import Checkpoint, Watermark
 
 WAITING_BYTES = 2 * 1024 * 1024  # of keys
 LOOK_SECONDS = 0.1
-Item: TypeAlias = "Announced | Committed | Checkpoint"
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Announced:
-    """The cache keys of a batch that MongoDB is about to get."""
-
-    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,7 @@ class CacheThread:
         self.stage = stage
         self.health = health
         self.backoff = backoff
-        self.waiting: deque[Item] = deque()
+        self.waiting: deque[Committed | Checkpoint] = deque()
         self.size = 0
         self.failed: Exception | None = None
         self.stopping = False
@@ -74,11 +65,6 @@ class CacheThread:
     def watermark(self) -> Watermark | None:
         return self.stage.watermark
 
-    def announce(self, keys: tuple[str, ...]) -> None:
-        """While MongoDB commits the batch, Redis can say what it has of it. Raises what ended the thread."""
-        with self.changed:
-            self._put(Announced(keys))
-
     def apply(self, committed: Committed) -> None:
         """Returns once there is room for more. Raises what ended the thread."""
         with self.changed:
@@ -96,7 +82,7 @@ class CacheThread:
         if self.failed is not None:
             raise self.failed
 
-    def _put(self, item: Item) -> None:
+    def _put(self, item: Committed | Checkpoint) -> None:
         self.check()
         self.waiting.append(item)
         self.changed.notify_all()
@@ -113,8 +99,6 @@ class CacheThread:
 
     def _turn(self) -> None:
         match self._next():
-            case Announced(keys):
-                self.stage.probe(keys)
             case Committed(entry, commit_us) as committed:
                 with self.health.stage("redis"):
                     self.stage.apply(entry)
@@ -125,7 +109,7 @@ class CacheThread:
             case Checkpoint() as checkpoint:
                 self.stage.tick(checkpoint)
 
-    def _next(self) -> Item | None:
+    def _next(self) -> Committed | Checkpoint | None:
         with self.changed:
             self.changed.wait_for(lambda: self.waiting or self.stopping, LOOK_SECONDS)
             return self.waiting.popleft() if self.waiting else None

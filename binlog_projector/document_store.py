@@ -157,8 +157,7 @@ class DocumentStore:
         for expected, document in enumerate(documents, start=after + 1):
             if document["_id"]["seq"] != expected:
                 break
-            checkpoint = Checkpoint.decode({**document, **document["_id"]})
-            entries.append(JournalEntry(checkpoint, tuple(document["keys"])))
+            entries.append(JournalEntry.decode(document))
         return entries
 
     def journal_size(self) -> int:
@@ -277,16 +276,9 @@ class DocumentStore:
     def _journaled(self, entry: JournalEntry) -> Write:
         """An insert as an update, for the sake of the command that it is in. It may meet an entry, its successor's if
         this is no leader any more: of that the checkpoint tells."""
-        checkpoint = entry.checkpoint
-        document = {
-            "batch_id": checkpoint.batch_id,
-            "as_of": checkpoint.as_of,
-            "gtid_set": checkpoint.gtid_set,
-            "partials": encode_partials(entry.partials),
-            "keys": list(entry.keys),
-            "expires_at": datetime.now(UTC) + timedelta(hours=self.journal_hours),
-        }
-        return {"q": {"_id": journal_id(self.build, checkpoint.seq)}, "u": document, "upsert": True}
+        expires_at = datetime.now(UTC) + timedelta(hours=self.journal_hours)
+        id = journal_id(self.build, entry.checkpoint.seq)
+        return {"q": {"_id": id}, "u": {**entry.encode(), "expires_at": expires_at}, "upsert": True}
 
     def _allocate_cache_epoch(self) -> Serving:
         """The random part keeps an epoch unique even if MongoDB is restored from a backup and counts again."""

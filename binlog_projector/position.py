@@ -62,6 +62,22 @@ class JournalEntry:
     keys: tuple[str, ...]
     partials: tuple[Partial, ...] = ()
 
+    def encode(self) -> dict[str, Any]:
+        """Without its id, of which batch it is."""
+        checkpoint = self.checkpoint
+        return {
+            "batch_id": checkpoint.batch_id,
+            "as_of": checkpoint.as_of,
+            "gtid_set": checkpoint.gtid_set,
+            "partials": encode_partials(self.partials),
+            "keys": list(self.keys),
+        }
+
+    @classmethod
+    def decode(cls, document: Mapping[str, Any]) -> JournalEntry:
+        checkpoint = Checkpoint.decode({**document, **document["_id"]})
+        return cls(checkpoint, tuple(document["keys"]), decode_partials(document["partials"]))
+
 
 def encode_partials(partials: Iterable[Partial]) -> list[dict[str, Any]]:
     return [{**structs.asdict(partial), "gtid": str(partial.gtid)} for partial in partials]

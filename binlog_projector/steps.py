@@ -41,7 +41,6 @@ class Steps:
         before = self.documents.position.gtid_set
         batch = self.repairs.next() or self.batcher.take(INTERVAL_SECONDS)
         if batch is not None:
-            self.cache.announce(batch.keys)
             with self.health.stage("mongodb"):
                 entry = self.documents.commit(batch, self.freshness.as_of(batch.gtid_set))
             self.cache.apply(Committed(entry, batch.last.immediate_commit_us if batch.last else None))

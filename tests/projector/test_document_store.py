@@ -1,11 +1,10 @@
-"""One build in a real MongoDB and its cache: who may commit, what the journal keeps, what a probe is good for."""
+"""One build in a real MongoDB and its cache: who may commit, what the journal keeps, what APPLY looks for when."""
 
 from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,17 +14,26 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from binlog_projector import cache, mongodb
+from binlog_projector.backoff import Backoff
 from binlog_projector.batch import Batch
+from binlog_projector.batcher import Batcher
 from binlog_projector.cache import CacheStage
+from binlog_projector.cache_thread import CacheThread
 from binlog_projector.control_store import ControlStore
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import StandDown
+from binlog_projector.freshness import Freshness
+from binlog_projector.health import Health
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.mutations import Put
+from binlog_projector.position import JournalEntry
+from binlog_projector.projections import project
+from binlog_projector.steps import Steps
 from ops.stack import Stack
-from reader.read_model import cache_key, decode, encode_absent, journal_id
+from reader.read_model import cache_key, encode_absent, journal_id
 from tests.harness import wait_until
 
+NOW = "2026-11-23T00:00:00.000000Z"
 FIELDS = {"author_id": 1, "body": "b", "hashtags": [], "created_at": "2026", "updated_at": "2026"}
 
 
@@ -104,59 +112,36 @@ def test_entries_of_the_journal_expire_and_nothing_else_does(stack: Stack, datab
         assert control.position() == documents.position
 
 
-@dataclass(frozen=True)
-class Following:
-    """A cache that follows a new build, and how tests look into it and tamper with it."""
+class FilledDuringCommit(DocumentStore):
+    """A reader fills one key just before MongoDB has committed."""
 
-    documents: DocumentStore
-    stage: CacheStage
-    cache: redis.Redis
-    epoch: str
+    fill: Callable[[], object]
 
-    def put(self, *keys: str) -> None:
-        for key in keys:
-            self.cache.set(cache_key(self.epoch, key), encode_absent(1))
-
-    def remove(self, key: str) -> None:
-        self.cache.delete(cache_key(self.epoch, key))
-
-    def bodies(self, *keys: str) -> list[bytes | None]:
-        values = (self.cache.get(cache_key(self.epoch, key)) for key in keys)
-        return [
-            entry.body if (entry := decode(value if isinstance(value, bytes) else None)) else None for value in values
-        ]
+    def commit(self, batch: Batch, as_of: str) -> JournalEntry:
+        entry = super().commit(batch, as_of)
+        self.fill()
+        return entry
 
 
-@pytest.fixture
-def following(stack: Stack) -> Iterator[Following]:
+def test_what_comes_into_redis_while_a_batch_is_committed_is_not_lost(stack: Stack) -> None:
+    """A hot post that is not cached would else be filled and deleted again and again: every batch changes it."""
     with (
         control_of(stack) as control,
         contextlib.closing(cache.connect(stack.environment()["TIDEMARK_PROJECTOR_REDIS_URL"])) as client,
-        redis.Redis.from_url(stack.redis.admin_url) as looking,
+        redis.Redis.from_url(stack.redis.admin_url) as reading,
     ):
-        documents = control.create_build(1)
-        documents.serve(None, "2026")
-        stage = CacheStage(client, documents, ProjectorMetrics(), random.Random())
+        created = control.create_build(1)
+        created.serve(None, NOW)
+        documents = FilledDuringCommit(control.client, created.session, created.position, 1)
+        health = Health(ProjectorMetrics())
+        stage = CacheStage(client, documents, health.metrics, random.Random())
         stage.catch_up()
-        yield Following(documents, stage, looking, documents.serving().epoch)
-
-
-def test_what_comes_into_redis_after_the_probe_is_deleted_and_what_was_there_is_replaced(following: Following) -> None:
-    batch = batch_of(following.documents, 1, 2, 3)
-    following.put("post:1", "post:2")
-    following.stage.probe(batch.keys)
-    following.remove("post:2")
-    following.put("post:3")
-    following.stage.apply(following.documents.commit(batch, "2026"))
-    replaced, *others = following.bodies("post:1", "post:2", "post:3")
-    assert replaced is not None and b'"body":"b"' in replaced
-    assert others == [None, None]
-
-
-def test_a_probe_is_of_no_use_to_another_batch_of_the_same_keys(following: Following) -> None:
-    """The one that was probed may not have been committed."""
-    following.stage.probe(batch_of(following.documents, 1).keys)
-    following.put("post:1")
-    following.stage.apply(following.documents.commit(batch_of(following.documents, 1), "2026"))
-    (replaced,) = following.bodies("post:1")
-    assert replaced is not None and b'"body":"b"' in replaced
+        key = cache_key(documents.serving().epoch, "post:1")
+        documents.fill = lambda: reading.set(key, encode_absent(1))
+        batcher = Batcher(documents.position.gtid_set, project)
+        batcher.waiting.append(batch_of(documents, 1))
+        with CacheThread(stage, health, Backoff(random.Random())) as thread:
+            Steps(batcher, documents, thread, Freshness(NOW), health).step()
+        assert stage.watermark is not None and stage.watermark.seq == documents.position.checkpoint.seq
+        value = reading.get(key)
+    assert isinstance(value, bytes) and b'"body":"b"' in value

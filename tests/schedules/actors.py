@@ -136,7 +136,6 @@ class Projector:
 
     def _commit(self, transactions: Sequence[Transaction]) -> None:
         batch = batch_of(self.store.position.gtid_set, transactions)
-        self.stage.probe(batch.keys)
         entry = self.store.commit(batch, as_of(last_number(str(batch.gtid_set))))
         self.stage.apply(entry)
         if self._chance.random() < 0.3:

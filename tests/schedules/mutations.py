@@ -66,7 +66,7 @@ class SkipsAbsentKeys(CacheStage):
     """Tells APPLY only of keys that were there when it looked."""
 
     def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
-        present = self._probe(watermark.epoch, entry.keys).present
+        present = self._present(watermark.epoch, entry.keys)
         values = self._values(present, entry.checkpoint.seq)
         self._send(watermark, entry.checkpoint, values, [key for key in present if key not in values])
 
