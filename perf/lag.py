@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import re
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,28 +23,36 @@ from binlog_projector.source import MySqlSource
 from ops.stack.progress import say
 from ops.stack.urls import mysql_arguments
 from ops.system import System
-from perf.dataset import USERS, load_posts
+from perf.dataset import USERS, body, load_posts, sentence
 from perf.projecting import wait_until_caught_up
 from tidemark.gtid import GtidSet
 from writer.schema import SCHEMA
 
 POSTS = 2_000
 MARKED = 1  # the post whose body says which transaction it is of
-MARK_EVERY = 5  # transactions; the others are likes of other posts
-ASK_EVERY = 5  # marks: who asks for each of them takes half a core from what is measured
-LIKING = 15  # connections; one more writes the marks, so that these are in order
-LIKE_STEADILY = """
-CREATE PROCEDURE like_steadily(first INT, posts INT, users INT, lane INT, lanes INT, rate DOUBLE, seconds DOUBLE)
+MARK_EVERY = 25  # transactions: who asks for more of them takes time from what is measured
+LANES = 15  # connections that write all others; one more writes the marks, so that these are in order
+WRITE_STEADILY = """
+CREATE PROCEDURE write_steadily(
+  first INT, posts INT, users INT, lane INT, lanes INT, rate DOUBLE, seconds DOUBLE, post_body TEXT, comment_body TEXT
+)
 BEGIN
-  DECLARE likes, place INT DEFAULT 0;
+  DECLARE written, place INT DEFAULT 0;
   DECLARE begun DOUBLE DEFAULT UNIX_TIMESTAMP(SYSDATE(6));
   WHILE UNIX_TIMESTAMP(SYSDATE(6)) < begun + seconds DO
-    SET place = likes * lanes + lane;
-    INSERT INTO likes (post_id, user_id) VALUES (first + place % posts, 1 + place DIV posts % users);
-    SET likes = likes + 1;
-    DO SLEEP(GREATEST(0, begun + likes / rate - UNIX_TIMESTAMP(SYSDATE(6))));
+    SET place = written * lanes + lane;
+    CASE (written + lane) % 5
+      WHEN 0 THEN INSERT INTO posts (author_id, body) VALUES (1 + place % users, post_body);
+      WHEN 1 THEN
+        INSERT INTO comments (post_id, author_id, body)
+        VALUES (first + place % posts, 1 + place % users, comment_body);
+      ELSE
+        INSERT INTO likes (post_id, user_id) VALUES (first + place % posts, 1 + place DIV posts % users);
+    END CASE;
+    SET written = written + 1;
+    DO SLEEP(GREATEST(0, begun + written / rate - UNIX_TIMESTAMP(SYSDATE(6))));
   END WHILE;
-  SELECT likes;
+  SELECT written;
 END
 """  # in MySQL itself: a client that sends 500 statements per second takes a fifth of a core from what is measured
 LOOK_SECONDS = 0.001  # between two questions
@@ -60,7 +70,7 @@ def lag(seconds: float, rate: int, seed: int) -> dict[str, Any]:
         source = MySqlSource(system.stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], SERVER_ID)
         with source.session() as connection:
             before = source.clock(connection).executed
-        written, shown = _run(system, url, seconds, rate)
+        written, shown = _run(system, url, seconds, rate, seed)
         committed = _commit_times(source, before, written)
     waits = sorted(1e3 * (shown[mark] - committed[mark]) for mark in shown if mark in committed)
     return {
@@ -71,7 +81,7 @@ def lag(seconds: float, rate: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _run(system: System, url: str, seconds: float, rate: int) -> tuple[int, dict[int, float]]:
+def _run(system: System, url: str, seconds: float, rate: int, seed: int) -> tuple[int, dict[int, float]]:
     """How many transactions were written, and when each mark was seen first."""
     say(f"{rate} transactions per second for {seconds:.0f} s")
     done, marks = threading.Event(), _Marks()
@@ -79,11 +89,13 @@ def _run(system: System, url: str, seconds: float, rate: int) -> tuple[int, dict
     with pymysql.connect(**mysql_arguments(admin_url)) as connection, connection.cursor() as cursor:
         connection.select_db(SCHEMA)
         cursor.execute("SET SESSION sql_log_bin = 0")
-        cursor.execute(LIKE_STEADILY)
-    lane_rate = rate * (1 - 1 / MARK_EVERY) / LIKING
-    with ThreadPoolExecutor(1 + LIKING) as threads:
-        written = [threads.submit(_mark, url, rate / MARK_EVERY, marks, done)]
-        written += [threads.submit(_like, admin_url, lane, lane_rate, seconds) for lane in range(LIKING)]
+        cursor.execute(WRITE_STEADILY)
+    steadily = partial(_write, admin_url, (1 - 1 / MARK_EVERY) * rate / LANES, seconds, seed)
+    with ThreadPoolExecutor(1 + LANES) as threads:
+        written = [
+            threads.submit(_mark, url, rate / MARK_EVERY, marks, done),
+            *map(partial(threads.submit, steadily), range(LANES)),
+        ]
         try:
             shown = _watch(system, marks, time.monotonic() + seconds)
         finally:
@@ -93,7 +105,7 @@ def _run(system: System, url: str, seconds: float, rate: int) -> tuple[int, dict
 
 @dataclass
 class _Marks:
-    """Updates of the marked post; `wanted` is the last one that is asked for, from before it is sent."""
+    """Updates of the marked post; `wanted` is the last one, from before it is sent."""
 
     wanted: int = -1
 
@@ -104,21 +116,22 @@ def _mark(url: str, rate: float, marks: _Marks, done: threading.Event) -> int:
     with pymysql.connect(**mysql_arguments(url), autocommit=True) as connection, connection.cursor() as cursor:
         begun = time.monotonic()
         while not done.is_set():
-            if number % ASK_EVERY == 0:
-                marks.wanted = number
+            marks.wanted = number
             cursor.execute("UPDATE posts SET body = %s WHERE id = %s", (f"mark {number}", MARKED))
             number += 1
             done.wait(max(0.0, begun + number / rate - time.monotonic()))
     return number
 
 
-def _like(admin_url: str, lane: int, rate: float, seconds: float) -> int:
-    """Have MySQL like posts; how often it did."""
+def _write(admin_url: str, rate: float, seconds: float, seed: int, lane: int) -> int:
+    """Have MySQL write posts, comments and likes, 20/20/60; how many it wrote."""
+    chance = random.Random(seed)
+    numbers = (MARKED + 1, POSTS - 1, USERS, lane, LANES, rate, seconds)
     with pymysql.connect(**mysql_arguments(admin_url), autocommit=True) as connection, connection.cursor() as cursor:
         connection.select_db(SCHEMA)
-        cursor.callproc("like_steadily", (MARKED + 1, POSTS - 1, USERS, lane, LIKING, rate, seconds))
-        ((likes,),) = cursor.fetchall()
-    return int(likes)
+        cursor.callproc("write_steadily", (*numbers, body(chance), sentence(chance, 12)))
+        ((written,),) = cursor.fetchall()
+    return int(written)
 
 
 def _watch(system: System, marks: _Marks, until: float) -> dict[int, float]:
@@ -134,8 +147,7 @@ def _watch(system: System, marks: _Marks, until: float) -> dict[int, float]:
                 found = BODY.search(connection.getresponse().read())
                 now, mark = time.time(), int(found[1]) if found else last
                 if time.monotonic() > warm:
-                    following = ASK_EVERY * (last // ASK_EVERY + 1)
-                    shown |= dict.fromkeys(range(following, mark + 1, ASK_EVERY), now)
+                    shown |= dict.fromkeys(range(last + 1, mark + 1), now)
                 last = mark
     return shown
 
@@ -158,7 +170,7 @@ class _Commits:
     def add(self, transaction: Transaction) -> None:
         self.count += 1
         for change in transaction.changes:
-            if change.table == "posts" and change.after is not None:
+            if change.table == "posts" and change.after is not None and change.after["id"] == MARKED:
                 self.times[int(change.after["body"].split()[1])] = transaction.immediate_commit_us / 1e6
 
     def fail(self, error: Exception) -> None:
