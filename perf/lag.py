@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -90,12 +89,10 @@ def _run(system: System, url: str, seconds: float, rate: int, seed: int) -> tupl
         connection.select_db(SCHEMA)
         cursor.execute("SET SESSION sql_log_bin = 0")
         cursor.execute(WRITE_STEADILY)
-    steadily = partial(_write, admin_url, (1 - 1 / MARK_EVERY) * rate / LANES, seconds, seed)
+    lane_rate = rate * (1 - 1 / MARK_EVERY) / LANES
     with ThreadPoolExecutor(1 + LANES) as threads:
-        written = [
-            threads.submit(_mark, url, rate / MARK_EVERY, marks, done),
-            *map(partial(threads.submit, steadily), range(LANES)),
-        ]
+        written = [threads.submit(_mark, url, rate / MARK_EVERY, marks, done)]
+        written += [threads.submit(_write, admin_url, lane, lane_rate, seconds, seed) for lane in range(LANES)]
         try:
             shown = _watch(system, marks, time.monotonic() + seconds)
         finally:
@@ -123,7 +120,7 @@ def _mark(url: str, rate: float, marks: _Marks, done: threading.Event) -> int:
     return number
 
 
-def _write(admin_url: str, rate: float, seconds: float, seed: int, lane: int) -> int:
+def _write(admin_url: str, lane: int, rate: float, seconds: float, seed: int) -> int:
     """Have MySQL write posts, comments and likes, 20/20/60; how many it wrote."""
     chance = random.Random(seed)
     numbers = (MARKED + 1, POSTS - 1, USERS, lane, LANES, rate, seconds)
