@@ -13,11 +13,12 @@ from starlette.types import ASGIApp
 
 from authorizer_lambda.settings import AuthSettings, SettingsError
 from reader.app import Reader
+from reader.metrics import ReaderMetrics
 from reader.settings import ReaderSettings
 from tidemark import logs
 from tidemark.admin import AddressUnavailable, admin_app, serve
 from tidemark.settings import SettingError, effective, load
-from tidemark.workers import serve_workers
+from tidemark.workers import serve_as_worker, serve_workers
 
 OBJECTS_PER_COLLECTION = 50_000
 EPILOG = "Settings are read from TIDEMARK_* variables: see docs/configuration.md. Exit status 2 for a bad one."
@@ -26,6 +27,7 @@ EPILOG = "Settings are read from TIDEMARK_* variables: see docs/configuration.md
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reader", description=__doc__, epilog=EPILOG)
     parser.add_argument("--workers", type=int, default=1, help="processes behind the one address (default: 1)")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)  # with it the parent starts each of them
     options = parser.parse_args(arguments)
     logs.configure("reader")
     try:
@@ -34,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SettingError, SettingsError) as error:
         print(f"reader: {error}", file=sys.stderr)
         return 2
+    if options.worker:
+        uvloop.run(serve_as_worker(*_apps(settings, auth), *options.worker))
+        return 0
     logs.log_settings(effective(settings))
     try:
         return _serve(settings, auth, options.workers)
@@ -43,16 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: ReaderSettings, auth: AuthSettings, workers: int) -> int:
-    def apps() -> tuple[ASGIApp, ASGIApp]:
-        reader = Reader(settings, auth)
-        _spare_garbage_collection()
-        return reader.app, admin_app(reader.metrics.registry, reader.ready)
-
     if workers > 1:
-        return serve_workers(workers, settings.bind, settings.admin_bind, apps)
-    app, admin = apps()
+        metrics = ReaderMetrics()
+        return serve_workers(workers, settings.bind, settings.admin_bind, metrics.registry, metrics.worker_restarts)
+    app, admin = _apps(settings, auth)
     uvloop.run(serve([(app, settings.bind), (admin, settings.admin_bind)]))
     return 0
+
+
+def _apps(settings: ReaderSettings, auth: AuthSettings) -> tuple[ASGIApp, ASGIApp]:
+    reader = Reader(settings, auth)
+    _spare_garbage_collection()
+    return reader.app, admin_app(reader.metrics.registry, reader.ready)
 
 
 def _spare_garbage_collection() -> None:

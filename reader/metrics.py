@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from tidemark.tally import HistogramTally, Tally
 
@@ -65,6 +65,12 @@ class ReaderMetrics:
         )
         self.mongodb_places = Gauge(
             "tidemark_reader_mongodb_places", "Places for reads of MongoDB, and who waits", ["state"], registry=registry
+        )
+        self.worker_restarts = Counter(
+            "tidemark_reader_worker_restarts_total",
+            "Times that a worker of --workers was started again",
+            ["worker"],
+            registry=registry,
         )
 
     def observe_request(self, method: str, route: str, code: int, seconds: float) -> None:

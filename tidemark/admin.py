@@ -85,7 +85,10 @@ async def serve(apps: Sequence[tuple[ASGIApp, Address]]) -> None:
 async def serve_on(
     apps: Sequence[tuple[ASGIApp, socket.socket]], until: Coroutine[None, None, None] | None = None
 ) -> None:
-    """Serve until SIGTERM, SIGINT or the end of `until`; then finish what is under way, the first app first."""
+    """Serve until SIGTERM, SIGINT or the end of `until`; then finish what is under way, the first app first.
+
+    Raises what `until` raised, at the end.
+    """
     servers = [Server(app) for app, _ in apps]
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -99,6 +102,9 @@ async def serve_on(
     for server, task in zip(servers, tasks, strict=True):
         server.should_exit = True
         await task
+    for end in ends:
+        with contextlib.suppress(asyncio.CancelledError):
+            await end
 
 
 class AdminThread:

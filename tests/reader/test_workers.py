@@ -29,7 +29,7 @@ def workers(shared_stack: Stack, world: World) -> Iterator[RunningReader]:
     world.set_watermark(world.commit(1))
     with process(environment, "-m", "reader", "--workers", "2") as started:
         reader = RunningReader(started, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}")
-        wait_until(reader.answers, "the workers to answer")
+        wait_until(lambda: reader.answers() and reader.ready().status_code == 200, "both workers")
         yield reader
 
 
@@ -52,13 +52,41 @@ def test_both_workers_serve_and_their_metrics_add_up(workers: RunningReader) -> 
     assert workers.ready().status_code == 200
 
 
-def test_a_worker_that_dies_takes_the_service_down_with_a_reason(workers: RunningReader) -> None:
+def test_a_killed_worker_is_started_again_and_no_count_is_lost(workers: RunningReader) -> None:
     one, other = children(workers.process.popen.pid)
+    ask_on_new_connections(workers)
+    counted = workers.metrics("tidemark_http_request_duration_seconds_count")
     os.kill(one, signal.SIGKILL)
-    assert workers.process.popen.wait(timeout=20) == 1
-    workers.process.expected_status = 1
-    assert "a worker ended by itself" in workers.process.events()[-1]["event"]
-    assert not Path(f"/proc/{other}").exists()
+    not_ready = workers.ready()
+    assert (not_ready.status_code, not_ready.json()) == (503, {"worker 1": "does not answer", "worker 2": "ok"})
+    assert workers.metrics("tidemark_http_request_duration_seconds_count") == counted
+    ask_on_new_connections(workers)
+    wait_until(lambda: workers.ready().status_code == 200, "another worker")
+    assert workers.ready().json() == {"reads": "ok", "worker 1": "ok", "worker 2": "ok"}
+    assert workers.metrics("tidemark_http_request_duration_seconds_count") == [counted[0] + REQUESTS]
+    assert workers.metrics('tidemark_reader_worker_restarts_total{worker="1"}') == [1]
+    assert one not in children(workers.process.popen.pid) and other in children(workers.process.popen.pid)
+    assert "a worker ended; it is started again" in [event["event"] for event in workers.process.events()]
+
+
+def test_a_stopped_worker_makes_the_reader_not_ready_by_name(workers: RunningReader) -> None:
+    one, _ = children(workers.process.popen.pid)
+    os.kill(one, signal.SIGSTOP)
+    try:
+        assert (workers.ready().status_code, workers.ready().json()["worker 1"]) == (503, "does not answer")
+    finally:
+        os.kill(one, signal.SIGCONT)
+
+
+def test_a_slow_store_is_no_worker_that_does_not_answer(workers: RunningReader, shared_stack: Stack) -> None:
+    """Readiness waits up to 2 s for MongoDB; a reader with Redis alone is ready."""
+    shared_stack.mongodb.pause()
+    try:
+        answer = workers.ready()
+    finally:
+        shared_stack.mongodb.resume()
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"reads": "ok", "degraded: mongodb": "ok", "worker 1": "ok", "worker 2": "ok"}
 
 
 def test_workers_do_not_outlive_a_killed_parent(workers: RunningReader) -> None:

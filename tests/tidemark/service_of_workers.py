@@ -1,0 +1,77 @@
+"""A small service with workers, and no stores: `python -m tests.tidemark.service_of_workers HOST:PORT HOST:PORT`.
+
+`/` answers with the worker's process id, `/slow` a second later. A worker that finds the folder of `--uneven-in` empty
+is ready; those after it are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import uvloop
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tidemark import logs
+from tidemark.admin import admin_app
+from tidemark.settings import address
+from tidemark.workers import serve_as_worker, serve_workers
+
+WORKERS = 2
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("public", type=address)
+    parser.add_argument("admin", type=address)
+    parser.add_argument("--uneven-in", type=Path)
+    parser.add_argument("--worker", nargs=2)
+    options = parser.parse_args()
+    logs.configure("service")
+    registry = CollectorRegistry()
+    if options.worker is None:
+        restarts = Counter("restarts_total", "restarts", ["worker"], registry=registry)
+        return serve_workers(WORKERS, options.public, options.admin, registry, restarts)
+    public, ready = public_app(registry), options.uneven_in is None or is_first(options.uneven_in)
+
+    async def parts() -> dict[str, str]:
+        return {"store": "ok"} if ready else {"store": "away", "other": "away"}
+
+    uvloop.run(serve_as_worker(public, admin_app(registry, parts), *options.worker))
+    return 0
+
+
+def public_app(registry: CollectorRegistry) -> Starlette:
+    requests = Counter("requests_total", "requests", registry=registry)
+    seconds = Histogram("seconds", "seconds", registry=registry)
+    Gauge("places", "places", registry=registry).set(10)
+
+    async def at_once(request: Request) -> Response:
+        requests.inc()
+        seconds.observe(0.5)
+        return PlainTextResponse(str(os.getpid()))
+
+    async def slow(request: Request) -> Response:
+        await asyncio.sleep(1)
+        return PlainTextResponse(str(os.getpid()))
+
+    return Starlette(routes=[Route("/", at_once), Route("/slow", slow)])
+
+
+def is_first(folder: Path) -> bool:
+    try:
+        (folder / "first").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
