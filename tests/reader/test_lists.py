@@ -232,8 +232,8 @@ def test_a_hashtag_shows_its_posts_newest_first_in_any_case(api: httpx2.Client, 
 
 def test_a_hashtag_is_found_by_each_of_its_spellings(api: httpx2.Client, world: World) -> None:
     world.user(1)
-    for id, tag in enumerate(("caf\u00e9", "हिन्दी", "कि\u200dत"), 1):
-        world.post(id, hashtags=[tag])
+    for number, tag in enumerate(("caf\u00e9", "हिन्दी", "कि\u200dत"), 1):
+        world.post(number, hashtags=[tag])
     for path, id in (("cafe\u0301", "1"), ("CAF\u00c9", "1"), ("Cafe%CC%81", "1"), ("हिन्दी", "2"), ("कि\u200dत", "3")):
         assert ids(api.get(f"/hashtag/{path}")) == [id]
     assert ids(api.get("/hashtag/cafe")) == ids(api.get("/hashtag/हिन")) == []
