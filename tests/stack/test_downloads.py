@@ -66,6 +66,13 @@ def test_a_wheel_with_another_hash_than_the_pinned_one_is_refused(offline_wheel:
         other.download(tmp_path / "wheels")
 
 
+def test_a_wheel_bound_to_another_python_is_still_downloaded(offline_wheel: Wheel, tmp_path: Path) -> None:
+    path = tmp_path / "index" / offline_wheel.file_name
+    bound = path.rename(path.with_name("tidal_server-1.0-cp310-none-any.whl"))
+    wheel = Wheel(offline_wheel.requirement, bound.name, offline_wheel.sha256, size=1, python="3.10")
+    assert wheel.download(tmp_path / "wheels").name == bound.name
+
+
 def test_pips_own_words_are_shown_when_it_fails(offline_wheel: Wheel, tmp_path: Path) -> None:
     missing = Wheel("tidal-server==2.0", offline_wheel.file_name, offline_wheel.sha256, size=1)
     with pytest.raises(DownloadFailed, match=r"No matching distribution found for tidal-server==2\.0"):
