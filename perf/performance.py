@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ops.stack.progress import say
 from ops.system import ROOT
 from perf.compare.machine import machine
 
@@ -28,7 +29,11 @@ def conditions() -> dict[str, str]:
 def write_place(page: Path, command: str, table: str, measured_on: Mapping[str, str]) -> None:
     measured = "; ".join(f"{name}: {value}" for name, value in measured_on.items())
     section = f"{table}\n\nMeasured on {measured}.\n"
-    page.write_text(_place(command).sub(lambda place: f"{place[1]}{section}{place[3]}", page.read_text()))
+    filled, places = _place(command).subn(lambda place: f"{place[1]}{section}{place[3]}", page.read_text())
+    if places != 1:
+        say(f"{page} has {places} places for `python -m perf {command}`, not one: nothing is written there")
+        return
+    page.write_text(filled)
 
 
 def row(cells: Iterable[str]) -> str:

@@ -60,7 +60,7 @@ def compare(**given: Any) -> Figures:
 
 
 def results_folder(options: Options) -> Path:
-    return options.out or Path("perf/results") / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+    return options.out or Path("build/compare") / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
 
 
 def keep(found: Figures, paced: Mapping[str, Path], folder: Path) -> None:

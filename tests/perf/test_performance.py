@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pymongo import MongoClient
 
 from ops.stack import Stack
@@ -13,7 +14,7 @@ from perf.dataset import load_posts
 from perf.everything import fill
 from perf.growth import FIGURES, add_line
 from perf.peers.run import table
-from perf.performance import PAGE
+from perf.performance import PAGE, read_place
 from perf.projecting import backlog_stack, counters_are_exact, projecting
 from perf.workload import add_single_rows, add_updates, posts_of_lanes
 from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID
@@ -71,7 +72,21 @@ def test_the_table_goes_to_its_place_and_nothing_else_of_the_page_changes(tmp_pa
         "<!-- end -->",
         "after",
     ]
-    assert PAGE.read_text().count("<!-- python -m perf all -->") == 1
+
+
+def test_figures_without_a_place_are_told_and_the_page_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / PAGE.name
+    page.write_text("no place\n")
+    fill(page, {"project": {"counters_exact": True}}, {"processor": "2 cores"})
+    assert page.read_text() == "no place\n"
+    assert f"{page} has 0 places for `python -m perf all`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["all", "stages", "growth", "peers"])
+def test_the_page_has_a_place_for_each_table(command: str) -> None:
+    assert "Measured on" in read_place(PAGE, command)
 
 
 def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) -> None:
@@ -89,7 +104,6 @@ def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) ->
         "<!-- end -->",
         "after",
     ]
-    assert PAGE.read_text().count("<!-- python -m perf growth -->") == 1
 
 
 def test_who_is_compared_has_a_line_for_each_backlog() -> None:
@@ -106,4 +120,3 @@ def test_who_is_compared_has_a_line_for_each_backlog() -> None:
         "| updates of one row | ours | 124,412 | 3.7 |",
         "| updates of one row | debezium | 21,079 | 16.7 |",
     ]
-    assert PAGE.read_text().count("<!-- python -m perf peers -->") == 1
