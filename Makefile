@@ -6,7 +6,7 @@ DURATION ?= 900
 SEED ?= 7
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo test test-long torture check docs lambda-zip clean
+.PHONY: help install dev run demo test test-long torture check style types imports template pages docs lambda-zip clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,12 +30,22 @@ test-long: dev ## what takes longer: twenty crashes at each point, more schedule
 torture: dev ## random work and faults for DURATION seconds (900), reproducible by SEED (7); one JSON line last
 	@$(BIN)/python -m tests.torture --duration $(DURATION) --seed $(SEED)
 
-check: dev ## style, types, who imports whom, pages
+check: style types imports template pages ## style, types, who imports whom, pages
+
+style: dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+types: dev
 	@$(BIN)/mypy
+
+imports: dev
 	@$(BIN)/lint-imports
+
+template: dev
 	@$(BIN)/cfn-lint authorizer_lambda/template.yaml
+
+pages: dev
 	@$(BIN)/zensical build --strict
 
 docs: dev ## the pages as a site, in build/site
