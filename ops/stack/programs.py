@@ -130,7 +130,7 @@ def _mongod_from_wheel() -> Program:
 
     home = completed(cache_folder() / "mongod-6.0.27-x86_64", _fill_mongod)
     mongod = str(home / "mongod")
-    command = ("/usr/bin/env", f"LD_LIBRARY_PATH={home}", mongod)
+    command: tuple[str, ...] = ("/usr/bin/env", f"LD_LIBRARY_PATH={home}", mongod)
     version = _version_of(command)
     if "error while loading shared libraries" in version:  # a slim system: MySQL's packages bring the other libraries
         command = (*_loader(_mysqld_from_packages().home or Path("/"), home), mongod)
