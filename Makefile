@@ -58,7 +58,7 @@ clean: ## remove the virtual environment and local data (not the cache of downlo
 	rm -rf $(VENV) .tidemark build *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
-	@$(PYTHON) ops/stack/prerequisites.py venv
+	@$(PYTHON) ops/stack/fetch/prerequisites.py venv
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: setup.cfg pyproject.toml | $(VENV)/bin/python

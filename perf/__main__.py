@@ -12,19 +12,19 @@ from typing import Any
 
 from ops.stack import StackError
 from ops.system import interrupt_on_signals
-from perf import stages
 from perf.authorizer import authorizer
 from perf.compare import readme, report
 from perf.compare.options import more_options
 from perf.compare.run import compare
-from perf.decode import decode
-from perf.everything import everything
-from perf.growth import growth
-from perf.lag import lag
-from perf.peers.run import peers
-from perf.project import project
-from perf.read import read
-from perf.snapshot import snapshot
+from perf.projector import stages
+from perf.projector.decode import decode
+from perf.projector.everything import everything
+from perf.projector.growth import growth
+from perf.projector.lag import lag
+from perf.projector.peers.run import peers
+from perf.projector.project import project
+from perf.projector.snapshot import snapshot
+from perf.reader.read import read
 
 
 @dataclass(frozen=True)

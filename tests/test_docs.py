@@ -20,7 +20,7 @@ import writer.metrics
 from authorizer_lambda import settings as auth_settings
 from binlog_projector import errors as projector_errors
 from binlog_projector.metrics import AuditMetrics, ProjectorMetrics
-from ops.stack.process import FOLDER_MARK
+from ops.stack.servers.process import FOLDER_MARK
 from ops.stack.state import STORES
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ops.stack.jmeter import jmeter
-from ops.stack.process import launch_tethered
+from ops.stack.fetch.jmeter import jmeter
+from ops.stack.servers.process import launch_tethered
 
 PLANS = Path(__file__).parents[1] / "plans"
 # The defaults rewrite each label's percentiles from its last 20,000 samples only.

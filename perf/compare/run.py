@@ -16,7 +16,8 @@ from typing import Any
 
 from ops.stack.progress import say
 from ops.system import System
-from perf.compare import jmeter, machine, report
+from perf import machine
+from perf.compare import jmeter, report
 from perf.compare.bench import Bench, bench
 from perf.compare.contenders import NAMES, TIDEMARK, Contender, contenders
 from perf.compare.crowd import Crowd

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.stack.accounts import ACCOUNTS
-from ops.stack.mysql_server import BINLOG
+from ops.stack.accounts.create import ACCOUNTS
+from ops.stack.servers.mysql import BINLOG
 from tests.docker.compose import COMPOSE, DOCKERFILE, FOLDER, compose, new_secrets, stages, wanted_secrets
 from tests.harness import ROOT
 from tests.test_docs import VARIABLE, declared_variables

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import yaml
 
-from ops.stack.programs import prometheus
+from ops.stack.fetch.programs import prometheus
 from ops.system import System
 from tests.harness import ROOT, free_port, wait_until
 

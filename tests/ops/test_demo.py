@@ -25,7 +25,7 @@ from ops.demo import failure_of
 from ops.round_trip import Done, NotAsPromised, RoundTrip, View
 from ops.run import stay
 from ops.stack import ServerFailed
-from ops.stack.process import ProcessIdentity
+from ops.stack.servers.process import ProcessIdentity
 from ops.system import System
 from tests.harness import ROOT, Process, process, wait_until
 from tests.secrecy import leaks

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.stack.programs import promtool
+from ops.stack.fetch.programs import promtool
 from tests.harness import ROOT
 
 PROMETHEUS = ROOT / "ops/prometheus"

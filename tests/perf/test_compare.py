@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack.process import ProcessIdentity
+from ops.stack.servers.process import ProcessIdentity
 from ops.system import System
 from perf.compare import jmeter, report
 from perf.compare.bench import bench, likes_by_post

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from perf.__main__ import main
-from perf.peers.usage import used_by
+from perf.projector.peers.usage import used_by
 
 
 def test_decode_reads_the_whole_backlog_in_every_lane(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,14 +9,14 @@ import pytest
 from pymongo import MongoClient
 
 from ops.stack import Stack
-from perf.backlog import Backlog, executed
 from perf.dataset import load_posts
-from perf.everything import fill
-from perf.growth import FIGURES, add_line
-from perf.peers.run import table
-from perf.performance import PAGE, read_place
-from perf.projecting import backlog_stack, counters_are_exact, projecting
-from perf.workload import add_single_rows, add_updates, posts_of_lanes
+from perf.projector.backlog import Backlog, executed
+from perf.projector.everything import fill
+from perf.projector.growth import FIGURES, add_line
+from perf.projector.peers.run import table
+from perf.projector.performance import PAGE, read_place
+from perf.projector.projecting import backlog_stack, counters_are_exact, projecting
+from perf.projector.workload import add_single_rows, add_updates, posts_of_lanes
 from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID
 from tests.harness import admin_connection, rows
 from writer.migrate import migrate

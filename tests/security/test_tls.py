@@ -18,7 +18,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from ops.stack import Stack
-from ops.stack.ports import free_port
+from ops.stack.servers.ports import free_port
 from ops.stack.urls import mysql_arguments
 from tests.certificates import Authority
 from tests.conftest import service_environment

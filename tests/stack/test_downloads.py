@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack import DownloadFailed, apt
-from ops.stack.wheel import Wheel, unpack_member
+from ops.stack import DownloadFailed
+from ops.stack.fetch import apt
+from ops.stack.fetch.wheel import Wheel, unpack_member
 from tests.stack.test_process import eventually
 
 ROOT = Path(__file__).parents[2]

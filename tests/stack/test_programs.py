@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.stack import ProgramMissing
-from ops.stack.programs import MONGOD, MYSQLD, NGINX, REDIS, Program, Wanted
+from ops.stack.fetch.programs import MONGOD, MYSQLD, NGINX, REDIS, Program, Wanted
 
 DOWNLOADED = Program(("/cache/server",), "downloaded")
 

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from ops.stack import MongoDbServer, MySqlServer, PortTaken, RedisServer, Server, ServerFailed
-from ops.stack.ports import free_port, is_free
+from ops.stack.servers.ports import free_port, is_free
 from ops.stack.urls import mysql_arguments
 
 
