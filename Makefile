@@ -6,7 +6,7 @@ DURATION ?= 900
 SEED ?= 7
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo test test-long torture check style types imports template pages docs lambda-zip clean
+.PHONY: help install dev run demo quick test test-long torture check style types imports template pages docs lambda-zip clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,10 @@ run: install ## the whole system in the foreground; Ctrl-C stops it
 
 demo: install ## a scripted round trip on real servers; exit status 0 if all of it held
 	@$(BIN)/python -m ops.demo
+
+quick: export PYTHONDONTWRITEBYTECODE = # pytest keeps its rewritten assertions: a third of its start
+quick: dev ## the tests that need no server, in under a minute
+	@$(BIN)/python -m pytest -n 2 -q -m "not server and not long"
 
 test: dev ## all tests, on real servers
 	@$(BIN)/python -m pytest -n 2 --dist loadscope

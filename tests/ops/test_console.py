@@ -18,6 +18,8 @@ from ops.stack.fetch.programs import chromium
 from ops.system import System
 from tests.harness import wait_until
 
+pytestmark = pytest.mark.server
+
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",

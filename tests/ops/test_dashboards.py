@@ -19,6 +19,8 @@ from ops.stack.fetch.programs import prometheus
 from ops.system import System
 from tests.harness import ROOT, free_port, wait_until
 
+pytestmark = pytest.mark.server
+
 GRAFANA, PROMETHEUS = ROOT / "ops/grafana", ROOT / "ops/prometheus"
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(GRAFANA.glob("dashboards/*.json"))}
 

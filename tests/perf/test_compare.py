@@ -52,6 +52,7 @@ def lanes(system: System) -> Iterator[dict[str, Contender]]:
         yield found
 
 
+@pytest.mark.server
 def test_a_tiny_comparison_has_every_figure_and_every_sample(
     system: System, lanes: dict[str, Contender], tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_tiny_comparison_has_every_figure_and_every_sample(
     assert times.rates()
 
 
+@pytest.mark.server
 def test_jmeters_failures_are_seen_though_its_exit_status_is_0(
     system: System, lanes: dict[str, Contender], tmp_path: Path
 ) -> None:
@@ -84,6 +86,7 @@ def test_jmeters_failures_are_seen_though_its_exit_status_is_0(
         jmeter.run(plan, system.token("perf-1"), tmp_path)
 
 
+@pytest.mark.server
 def test_a_lane_that_forgets_to_forget_is_caught(system: System, lanes: dict[str, Contender]) -> None:
     """Reads from the cache, writes beside it: nobody deletes what is cached."""
     broken = replace(lanes["cache_aside"], write_url=lanes["sql"].write_url)
@@ -94,6 +97,7 @@ def test_a_lane_that_forgets_to_forget_is_caught(system: System, lanes: dict[str
     assert written.left_stale > 0
 
 
+@pytest.mark.server
 def test_an_interrupted_comparison_leaves_no_process_and_no_report(tmp_path: Path) -> None:
     options = ["--posts", "20", "--duration", "60", "--out", str(tmp_path / "r")]
     command = [sys.executable, "-m", "perf", "compare", *options]

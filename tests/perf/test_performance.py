@@ -35,6 +35,7 @@ def test_every_update_finds_its_post_however_chance_has_shared_them_out(stack: S
     assert Backlog(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], start, 200).count() == 200
 
 
+@pytest.mark.server
 def test_counters_are_exact_only_if_every_one_of_them_is() -> None:
     with backlog_stack() as stack, MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
         url = stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]

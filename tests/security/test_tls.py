@@ -27,6 +27,8 @@ from tests.harness import free_port as any_port
 from tests.reader.conftest import plain_client
 from tests.services import running_services
 
+pytestmark = pytest.mark.server
+
 
 @dataclass(frozen=True)
 class Encrypted:

@@ -22,6 +22,8 @@ from ops.stack.state import StackState
 from ops.stack.urls import mysql_arguments
 from tests.stack.test_process import eventually
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).parents[2]
 STORES = ("mysql", "mongodb", "redis")
 

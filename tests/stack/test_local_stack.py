@@ -15,6 +15,8 @@ from ops.stack.servers.process import ProcessIdentity, launched_below
 from ops.stack.urls import mysql_arguments
 from tests.stack.test_process import eventually
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "gtid_mode": "ON",

@@ -67,11 +67,13 @@ def test_a_machine_without_a_mongod_to_download_is_told_so(monkeypatch: pytest.M
         MONGOD.download()
 
 
+@pytest.mark.server
 def test_the_downloaded_mongod_is_the_last_patch_of_its_release() -> None:
     found = MONGOD.download()
     assert found.version == "db version v6.0.27"
 
 
+@pytest.mark.server
 def test_the_downloaded_mongod_brings_its_openssl() -> None:
     program = MONGOD.download().command
     says = subprocess.check_output([*program, "--version"], env={}, text=True)

@@ -17,6 +17,8 @@ from ops.stack import MongoDbServer, MySqlServer, PortTaken, RedisServer, Server
 from ops.stack.servers.ports import free_port, is_free
 from ops.stack.urls import mysql_arguments
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module")
 def plain_mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MySqlServer]:

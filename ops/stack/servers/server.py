@@ -1,5 +1,6 @@
 """What MySQL, MongoDB and Redis have in common as local servers: started, waited for, stopped, killed, paused."""
 
+import os
 import secrets
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ops.stack.errors import PortTaken, ServerFailed
+from ops.stack.errors import PortTaken, ServerFailed, StackError
 from ops.stack.fetch.programs import Program
 from ops.stack.servers.ports import free_port, is_free
 from ops.stack.servers.process import (
@@ -23,6 +24,7 @@ from ops.stack.servers.process import (
 
 READY_WITHIN_SECONDS = 60.0
 STOPPED_WITHIN_SECONDS = 20.0
+NO_SERVERS = "TIDEMARK_NO_SERVERS"
 
 
 class Server(ABC):
@@ -85,6 +87,8 @@ class Server(ABC):
         """Start without waiting; a server that runs already is left alone."""
         if self.is_running():
             return
+        if os.environ.get(NO_SERVERS):
+            raise StackError(f"{self.name} is not started: {NO_SERVERS} is set (is the test not marked `server`?)")
         if not is_free(self.port):
             raise PortTaken(self.name, self.port)
         try:
