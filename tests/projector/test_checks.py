@@ -125,6 +125,7 @@ def test_a_projected_column_that_cannot_be_decoded_is_named(
     assert (status, failed(document)["table tidemark.users"]["found"]) == (1, found)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("name", NEEDS_RESTART)
 def test_a_setting_that_needs_a_restart_is_named_too(tmp_path: Path, name: str) -> None:
     from ops.stack import MySqlServer
