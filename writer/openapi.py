@@ -22,14 +22,14 @@ OF_BODIES = (400, 408, 413, 415, 422)
 Json = dict[str, Any]
 
 REASONS = {
-    400: "The body is not JSON, or the Idempotency-Key is malformed",
+    400: "The body is not JSON or has a member twice, or the Idempotency-Key is malformed",
     401: "No bearer token, or one that is not accepted",
     403: "The token lacks the scope `write`, or the thing belongs to somebody else",
     404: "What the path names does not exist",
     408: f"The body took longer than {MAX_BODY_SECONDS:g} s",
     409: "You have no profile yet (create it with PUT /user/me), or the handle is taken",
     413: f"The body has more than {MAX_BODY_BYTES} bytes",
-    415: "The body is not application/json",
+    415: "The body is not application/json, or it is encoded",
     422: "A field is not acceptable; `field` names it",
     431: f"The head has more than {MAX_HEAD_BYTES} bytes",
     500: "The service failed; the request id finds the reason in its log",
