@@ -149,6 +149,26 @@ def test_a_purged_binlog_is_rebuilt_unattended_while_readers_have_all_of_the_old
         assert (serving(stack), builds(stack)) == (2, [1, 2])
 
 
+def test_a_rebuild_right_after_the_truncate_that_stopped_the_projector_goes_through(
+    stack: Stack, environment: dict[str, str]
+) -> None:
+    """Nothing else is committed: the transaction that stopped the projector is the anchor of the new build."""
+    with running_system(stack, environment) as system:
+        system.catch_up_and_fill()
+        run_sql(system.connection, "TRUNCATE likes")
+        system.projecting.expected_status = 1
+        assert system.projecting.popen.wait(timeout=20) == 1
+        assert "run `rebuild`" in system.projecting.tail()
+        with process(environment, "-m", "binlog_projector", "rebuild") as running:
+            assert running.popen.wait(timeout=30) == 0
+        for _ in range(2):  # the second one goes on from what the first one has left
+            with projector(environment) as running:
+                wait_until(lambda: "streaming" in running.log.read_text(), "the stream behind the anchor")
+        with projector(environment):
+            run_sql(system.connection, "INSERT INTO likes (post_id, user_id) VALUES (1, 1)")
+            system.assert_all_is_well()
+
+
 @contextlib.contextmanager
 def rebuilding(environment: dict[str, str], armed: dict[str, str], status: int = 0) -> Iterator[Process]:
     with process({**environment, **armed}, "-m", "tests.faults.armed", "rebuild", "--json") as running:

@@ -88,6 +88,25 @@ def test_a_snapshot_leaves_the_documents_that_the_stream_would_have_left(
     assert documents_of_build(stack, documents.build) == expected
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        ("TRUNCATE likes",),
+        ("SET GLOBAL binlog_checksum = NONE", "DELETE FROM likes", "SET GLOBAL binlog_checksum = CRC32"),
+    ],
+)
+def test_a_snapshot_does_not_judge_the_last_transaction_that_it_contains(
+    stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore, last: tuple[str, ...]
+) -> None:
+    """Nor does whoever goes on from there, while nothing else is committed."""
+    run_sql(connection, *last)
+    documents, stream = take_snapshot(source, control, epoch=1)
+    stream.close()
+    assert documents_of_build(stack, documents.build) == expected_documents(connection)
+    position = control.open_build(documents.build, 1).position
+    source.stream(position.gtid_set, position.anchor, position.partials).close()
+
+
 def test_rows_that_change_during_the_copy_are_copied_as_they_were(
     stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore
 ) -> None:
