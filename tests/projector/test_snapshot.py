@@ -130,6 +130,20 @@ def test_chunks_hold_every_row_and_every_orphan_once_and_in_order(connection: Co
         assert list(orphans) == [(998, 1, 0), (999, 2, 1), (1000, 0, 1)]
 
 
+def test_a_counted_id_that_mongodb_cannot_hold_is_named_by_the_row_that_has_it(
+    connection: Connection, source: MySqlSource, control: ControlStore
+) -> None:
+    run_sql(
+        connection,
+        "SET foreign_key_checks = 0",
+        f"INSERT INTO comments (post_id, author_id, body) VALUES ({2**63}, 1, 'c')",
+        "SET foreign_key_checks = 1",
+    )
+    for _ in range(3):  # copying the posts may come upon it first
+        with pytest.raises(UnprojectableRow, match=r"of table comments .*: post_id is 9223372036854775808"):
+            take_snapshot(source, control, epoch=1)
+
+
 def test_a_row_that_cannot_be_copied_stops_all_tables_and_the_next_attempt_is_complete(
     stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore
 ) -> None:
