@@ -33,7 +33,8 @@ REASONS = {
     422: "A field is not acceptable; `field` names it",
     431: f"The head has more than {MAX_HEAD_BYTES} bytes",
     500: "The service failed; the request id finds the reason in its log",
-    503: "Busy, or MySQL does not answer: repeat the request, unless the problem is `outcome-unknown`",
+    503: "Busy, or MySQL does not answer: repeat the request, "
+    "unless the problem is `outcome-unknown` or `ids-exhausted`",
 }
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {"description": "Finds the request in the logs", "required": True, "schema": {"type": "string"}},
@@ -43,7 +44,10 @@ HEADERS: dict[str, Json] = {
     },
     "Location": {"description": "The path of what was created", "required": True, "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "The challenge of RFC 6750", "required": True, "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds; absent if the outcome is unknown", "schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "Seconds; absent if the outcome is unknown, or ids are exhausted",
+        "schema": {"type": "string"},
+    },
 }
 ID_PARAMETER: Json = {
     "name": "id",
