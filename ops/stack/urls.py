@@ -14,7 +14,7 @@ def with_account(admin_url: str, user: str, password: str, path: str, **query: s
 
 
 def mysql_arguments(url: str) -> dict[str, Any]:
-    """What `pymysql.connect` needs for a `mysql://user:password@host:port/schema?ssl_ca=file` URL."""
+    """What `pymysql.connect` needs for a `mysql://user:password@host:port/schema?ssl_ca=file` URL; no TLS without one."""
     parts = urlsplit(url)
     arguments: dict[str, Any] = {
         "host": parts.hostname,
@@ -23,4 +23,5 @@ def mysql_arguments(url: str) -> dict[str, Any]:
         "password": unquote(parts.password or ""),
         "database": parts.path.strip("/") or None,
     }
-    return arguments | {key: value for key, value in parse_qsl(parts.query) if key.startswith("ssl_")}
+    tls = {key: value for key, value in parse_qsl(parts.query) if key.startswith("ssl_")}
+    return arguments | (tls or {"ssl_disabled": True})
