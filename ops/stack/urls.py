@@ -14,7 +14,7 @@ def with_account(admin_url: str, user: str, password: str, path: str, **query: s
 
 
 def mysql_arguments(url: str) -> dict[str, Any]:
-    """What `pymysql.connect` needs for a `mysql://user:password@host:port/schema?ssl_ca=file` URL; no TLS without one."""
+    """What `pymysql.connect` needs for `mysql://user:password@host:port/schema?ssl_ca=file`; no TLS without `ssl_ca`."""
     parts = urlsplit(url)
     arguments: dict[str, Any] = {
         "host": parts.hostname,
