@@ -21,12 +21,13 @@ run: install ## the whole system in the foreground; Ctrl-C stops it
 demo: install ## a scripted round trip on real servers; exit status 0 if all of it held
 	@$(BIN)/python -m ops.demo
 
-quick: export PYTHONDONTWRITEBYTECODE = # pytest keeps its rewritten assertions: a third of its start
+quick test test-long: export PYTHONDONTWRITEBYTECODE = # pytest keeps its rewritten assertions, and each process starts sooner
+
 quick: dev ## the tests that need no server, in under a minute
 	@$(BIN)/python -m pytest -n 2 -q -m "not server and not long"
 
 test: dev ## all tests, on real servers
-	@$(BIN)/python -m pytest -n 2 --dist loadscope
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 test-long: dev ## what takes longer: twenty crashes at each point, more schedules
 	@$(BIN)/python -m pytest -m long

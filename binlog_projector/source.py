@@ -221,7 +221,7 @@ def connection_settings(url: str) -> dict[str, Any]:
         "read_timeout": READ_TIMEOUT_SECONDS,
         "write_timeout": READ_TIMEOUT_SECONDS,
         "init_command": "SET SESSION time_zone='+00:00', net_write_timeout=86400",
-        "ssl": ssl.create_default_context(cafile=certificate) if certificate else None,
+        **({"ssl": ssl.create_default_context(cafile=certificate)} if certificate else {"ssl_disabled": True}),
     }
 
 

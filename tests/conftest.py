@@ -21,6 +21,16 @@ from tests.secrecy import leaks
 settings.register_profile("tidemark", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tidemark")
 
+LONGEST = (  # modules that begin first, so that at the end no worker is left alone with one of them
+    "schedules/test_schedules.py",
+    "perf/test_compare.py",
+    "faults/",
+    "ops/",
+    "projector/test_crashes.py",
+    "projector/test_audit.py",
+    "tidemark/test_workers.py",
+    "torture/",
+)
 STARTS_SERVERS = {"shared_stack", "zips"}  # fixtures; `zips` downloads
 AUTH = {
     "TIDEMARK_AUTH_ALGORITHM": "HS256",
@@ -44,6 +54,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever uses the stack, through whichever fixtures, is marked; who starts servers otherwise marks itself."""
+    items.sort(key=lambda item: next((at for at, path in enumerate(LONGEST) if path in item.nodeid), len(LONGEST)))
     for item in items:
         if STARTS_SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("server")

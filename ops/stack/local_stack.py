@@ -98,9 +98,13 @@ class Stack:
             undo.pop_all()
 
     def stop(self) -> None:
-        """Stop all servers: gracefully, and by force when that takes too long; never raises for one that is gone."""
+        """Stop all servers, by force when that takes too long or nobody will read their data again.
+
+        Never raises for one that is gone.
+        """
         running = {server.identity for server in self.servers.values() if server.identity is not None}
-        stop_processes([*running.union(launched_below(self.directory))], STOPPED_WITHIN_SECONDS)
+        seconds = 0.0 if self._temporary else STOPPED_WITHIN_SECONDS
+        stop_processes([*running.union(launched_below(self.directory))], seconds)
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -16,6 +16,7 @@ def with_account(admin_url: str, user: str, password: str, path: str, **query: s
 
 
 def mysql_arguments(url: str) -> dict[str, Any]:
-    """What `pymysql.connect` needs for a MySQL URL."""
+    """What `pymysql.connect` needs for a MySQL URL; no TLS without `ssl_ca`."""
     server = MySqlUrl.parse(url)
-    return server.arguments() | {key: value for key, value in server.options.items() if key.startswith("ssl_")}
+    tls: dict[str, Any] = {key: value for key, value in server.options.items() if key.startswith("ssl_")}
+    return server.arguments() | (tls or {"ssl_disabled": True})

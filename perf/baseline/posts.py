@@ -49,6 +49,7 @@ class Posts:
 async def posts(url: str, statement: str) -> AsyncIterator[Posts]:
     """Posts of the schema at `url`, with a pool of connections that are open before the first request."""
     arguments = mysql_arguments(url)
+    arguments.pop("ssl_disabled", None)  # asyncmy's default; it does not know the word
     pool = await asyncmy.create_pool(minsize=CONNECTIONS, maxsize=CONNECTIONS, autocommit=True, **arguments)
     try:
         yield Posts(pool, statement)

@@ -38,6 +38,14 @@ TINY = Options(3, 7, 1.0, CROWD.posts, 1, CROWD.seed, writes=60, rate=60, warm_u
 KEYS = {"rps", "p50_ms", "p99_ms", "p999_ms", "cpu_us", "selects_per_read", "errors"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def hasty_jvm() -> Iterator[None]:
+    """Half of a short run of JMeter is the second compiler, which only a long run repays."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        yield
+
+
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
     with System(os.environ) as started:

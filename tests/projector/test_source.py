@@ -39,6 +39,11 @@ def source(stack: Stack) -> MySqlSource:
     return MySqlSource(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], 7331)
 
 
+def test_without_an_authority_in_its_url_there_is_no_tls(connection: Connection, source: MySqlSource) -> None:
+    with source.session() as plain:
+        assert rows(plain, "SHOW SESSION STATUS LIKE 'Ssl_cipher'") == [("Ssl_cipher", "")]
+
+
 @contextlib.contextmanager
 def streaming(
     source: MySqlSource, applied: GtidSet, anchor: Anchor | None = None

@@ -86,11 +86,15 @@ def with_begun(batch: Batch) -> GtidSet:
 
 @dataclass(frozen=True)
 class Mutation:
-    """A changed product, the faults that bring the change out (none: it shows without), and how soon it is found."""
+    """A changed product, the faults that bring the change out (none: it shows without), and how soon it is found.
+
+    `seed` is of the first schedule that finds it; `within` is how many are tried once that one does not any more.
+    """
 
     product: Product
     faults: tuple[str, ...] = ()
-    within: int = 150  # schedules
+    seed: int = 0
+    within: int = 150
 
 
 MUTATIONS = {
@@ -99,32 +103,36 @@ MUTATIONS = {
             patches={
                 "reader.cache.FILL": with_other(FILL, "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end", "")
             }
-        )
+        ),
+        seed=56,
     ),
     "a lease has no token of its own": Mutation(
         Product(patches={"reader.cache.secrets": SimpleNamespace(token_hex=lambda count: "0" * 2 * count)}),
         (LEASES_EXPIRED,),
         within=400,
+        seed=70,
     ),
-    "the watermark is read before the lease is taken": Mutation(Product(cache=WatermarkBeforeLease), (DEPOSED,)),
-    "a fill may be behind the watermark": Mutation(Product(documents=FillsBehindWatermark), (DEPOSED,)),
-    "the checkpoint is read after the document": Mutation(Product(things=CheckpointAfterDocument)),
+    "the watermark is read before the lease is taken": Mutation(
+        Product(cache=WatermarkBeforeLease), (DEPOSED,), seed=120
+    ),
+    "a fill may be behind the watermark": Mutation(Product(documents=FillsBehindWatermark), (DEPOSED,), seed=65),
+    "the checkpoint is read after the document": Mutation(Product(things=CheckpointAfterDocument), seed=81),
     "APPLY leaves leases alone": Mutation(
-        Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then"))
+        Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then")), seed=73
     ),
     "APPLY leaves alone what is not absent": Mutation(
         Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'V', 1, 1) ~= 'V' then"))
     ),
     "APPLY replaces what is newer": Mutation(
-        Product(patches=apply_with("not newer and ", "")), (TAKEN_OVER, CRASHED), within=800
+        Product(patches=apply_with("not newer and ", "")), (TAKEN_OVER, CRASHED), within=800, seed=330
     ),
     "APPLY keeps what it has no bytes for": Mutation(
-        Product(patches=apply_with("redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))", "0"))
+        Product(patches=apply_with("redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))", "0")), seed=1
     ),
     "APPLY does not compare the lineage": Mutation(
-        Product(patches=apply_with("~= ARGV[1] then", "== false then")), (TAKEN_OVER, FAILED_OVER)
+        Product(patches=apply_with("~= ARGV[1] then", "== false then")), (TAKEN_OVER, FAILED_OVER), seed=2
     ),
-    "absent keys are not applied": Mutation(Product(stage=SkipsAbsentKeys), (DEPOSED,), within=1_000),
+    "absent keys are not applied": Mutation(Product(stage=SkipsAbsentKeys), (DEPOSED,), within=1_000, seed=711),
     "the journal is not replayed": Mutation(Product(stage=SkipsReplay), (FAILED_OVER, CRASHED)),
     "the checkpoint of a part contains its transaction": Mutation(
         Product(patches={"binlog_projector.batch.Batch.gtid_set": property(with_begun)}), within=400
@@ -133,9 +141,11 @@ MUTATIONS = {
         Product(patches={"binlog_projector.position.decode_partials": lambda documents: ()}),
         (TAKEN_OVER, CRASHED),
         within=800,
+        seed=3,
     ),
     "an epoch is used again": Mutation(
         Product(patches={"binlog_projector.document_store.DocumentStore.new_cache_epoch": ProjectorDocuments.serving}),
         (WATERMARK_LOST,),
+        seed=1,
     ),
 }

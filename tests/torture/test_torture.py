@@ -111,7 +111,7 @@ def test_the_judge_refuses_an_answer_that_is(judge: Judge, name: str) -> None:
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 def test_a_short_torture_leaves_everything_equal_and_every_answer_was_allowed() -> None:
-    outcome = torture(45, seed=7)
+    outcome = torture(30, seed=8)  # several faults that heal soon
     assert outcome.as_expected, outcome
     assert outcome.transactions > 100 and outcome.answers > 100 and outcome.faults.total() > 3, outcome
     assert outcome.audits > 0, outcome
