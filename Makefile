@@ -6,7 +6,7 @@ DURATION ?= 900
 SEED ?= 7
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo test test-long torture check docs lambda-zip clean
+.PHONY: help install dev run demo quick test test-long torture check style types imports template pages docs lambda-zip clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,10 @@ run: install ## the whole system in the foreground; Ctrl-C stops it
 demo: install ## a scripted round trip on real servers; exit status 0 if all of it held
 	@$(BIN)/python -m ops.demo
 
+quick: export PYTHONDONTWRITEBYTECODE = # pytest keeps its rewritten assertions: a third of its start
+quick: dev ## the tests that need no server, in under a minute
+	@$(BIN)/python -m pytest -n 2 -q -m "not server and not long"
+
 test: dev ## all tests, on real servers
 	@$(BIN)/python -m pytest -n 2 --dist loadscope
 
@@ -30,12 +34,22 @@ test-long: dev ## what takes longer: twenty crashes at each point, more schedule
 torture: dev ## random work and faults for DURATION seconds (900), reproducible by SEED (7); one JSON line last
 	@$(BIN)/python -m tests.torture --duration $(DURATION) --seed $(SEED)
 
-check: dev ## style, types, who imports whom, pages
+check: style types imports template pages ## style, types, who imports whom, pages
+
+style: dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+types: dev
 	@$(BIN)/mypy
+
+imports: dev
 	@$(BIN)/lint-imports
+
+template: dev
 	@$(BIN)/cfn-lint authorizer_lambda/template.yaml
+
+pages: dev
 	@$(BIN)/zensical build --strict
 
 docs: dev ## the pages as a site, in build/site
@@ -48,7 +62,7 @@ clean: ## remove the virtual environment and local data (not the cache of downlo
 	rm -rf $(VENV) .tidemark build *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
-	@$(PYTHON) ops/stack/prerequisites.py venv
+	@$(PYTHON) ops/stack/fetch/prerequisites.py venv
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: setup.cfg pyproject.toml | $(VENV)/bin/python

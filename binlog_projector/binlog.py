@@ -13,8 +13,9 @@ from functools import partial
 
 from binlog_projector.changes import Partial, Position, RowChange, Transaction
 from binlog_projector.errors import CorruptEvent, UnprojectableRow, UnsupportedEvent
-from binlog_projector.packets import Packets
+from binlog_projector.packets import Event, Packets
 from binlog_projector.parts import Parts, are_too_many, extent
+from binlog_projector.payload import unpacked
 from binlog_projector.row_decoder import DELETE, INSERT, UPDATE, Images, RowDecoder
 from binlog_projector.statements import hidden_change, keyword_of, simplified
 from binlog_projector.table_map import schema_and_table
@@ -24,25 +25,27 @@ from writer.schema import Table
 QUERY, ROTATE, XID, TABLE_MAP, WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS, GTID = 2, 4, 16, 19, 30, 31, 32, 33
 STOP, FORMAT_DESCRIPTION, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2 = 3, 15, 27, 28, 29, 35, 41
 HARMLESS = (STOP, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2)
+INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD, EXECUTE_LOAD, XA_PREPARE, PAYLOAD = 5, 13, 14, 9, 17, 18, 38, 40
+FOR_A_STATEMENT = (
+    INTVAR,
+    RAND,
+    USER_VAR,
+    APPEND_BLOCK,
+    BEGIN_LOAD,
+)  # values and data of one that follows, and is judged
 OTHER_ROWS = {23: "WRITE_ROWS_V1", 24: "UPDATE_ROWS_V1", 25: "DELETE_ROWS_V1", 39: "PARTIAL_UPDATE_ROWS"}
-EVENT_NAMES = {
-    **OTHER_ROWS,
-    **{5: "INTVAR", 13: "RAND", 14: "USER_VAR", 17: "BEGIN_LOAD_QUERY", 18: "EXECUTE_LOAD_QUERY", 26: "INCIDENT"},
-    **{34: "ANONYMOUS_GTID", 38: "XA_PREPARE", 40: "TRANSACTION_PAYLOAD", 42: "GTID_TAGGED_LOG"},
-}
+EVENT_NAMES = {**OTHER_ROWS, 26: "INCIDENT", 34: "ANONYMOUS_GTID", 42: "GTID_TAGGED_LOG"}
 REMEDIES = {
-    **dict.fromkeys((5, 13, 14, 17, 18), "it belongs to a statement; set binlog_format=ROW for every session"),
     26: "events were lost on the source; look into its error log",
     34: "set gtid_mode=ON",
-    38: "the transaction may still be rolled back; do not use XA here",
     39: "set binlog_row_value_options='' for every session",
-    40: "set binlog_transaction_compression=OFF for every session",
     42: "do not use tagged GTIDs",
 }
 BODY, DEFINITION, CHECKSUM = 19, 25, -4  # a definition is what stands behind the table id
 CRC32 = 1  # among the kinds of checksum
 GTID_BODY = struct.Struct("<x16sQB16xQ")  # UUID, number, whether times follow, commit time in the lower seven bytes
 QUERY_BODY = struct.Struct("<8xB2xH")  # lengths of the schema and of the status variables
+LOAD_SIZE = 13  # behind those: which file, and where in the statement its name stands
 ROWS_BODY = struct.Struct("<6s2xH")  # table id, length of what follows before the number of columns
 HAS_TIMES = 2
 NEWER = "it cannot be projected truthfully; look whether a newer projector knows it"
@@ -60,7 +63,7 @@ class TransactionReader:
         self.tables = tables
         self.gtid: Gtid | None = None
         self.original_us = self.immediate_us = 0
-        self.begun = False
+        self.begun = self.xa = False
         self.changes: list[RowChange] = []
         self.size = 0
         self.parts = Parts(tables, applied)
@@ -70,6 +73,8 @@ class TransactionReader:
         self.decoders: dict[bytes, RowDecoder | None] = {}  # by definition; None if the table is not watched
         self.mapped: dict[bytes, RowDecoder | None] = {}  # by table id, within a transaction
         self.failed: Exception | None = None
+        self.payload = b""
+        self.pieces = self._pieces()
         self.handlers: dict[int, Callable[[bytes], None]] = {
             GTID: self._gtid,
             QUERY: self._query,
@@ -77,11 +82,13 @@ class TransactionReader:
             WRITE_ROWS: partial(self._rows, INSERT),
             UPDATE_ROWS: partial(self._rows, UPDATE),
             DELETE_ROWS: partial(self._rows, DELETE),
+            EXECUTE_LOAD: self._load,
             XID: self._end,
+            XA_PREPARE: self._prepare,
             ROTATE: self._rotate,
             FORMAT_DESCRIPTION: self._format,
             **{kind: partial(self._other_rows, kind) for kind in OTHER_ROWS},
-            **dict.fromkeys(HARMLESS, self._ignore),
+            **dict.fromkeys((*HARMLESS, *FOR_A_STATEMENT), self._ignore),
         }
 
     def __iter__(self) -> Iterator[Transaction | None]:
@@ -99,10 +106,13 @@ class TransactionReader:
             raise self.failed
         self.finished, handlers = [], self.handlers
         try:
-            for kind, offset, event in self.packets.read():
+            for kind, offset, event in next(self.pieces):
                 handle = handlers.get(kind)
                 if handle is None:
-                    raise UnsupportedEvent(self._unsupported(kind))
+                    if kind != PAYLOAD:
+                        raise UnsupportedEvent(self._unsupported(kind))
+                    self.offset, self.payload = offset, event
+                    break
                 self.offset = offset or self.offset
                 handle(event)
         except Exception as error:
@@ -113,6 +123,16 @@ class TransactionReader:
 
     def close(self) -> None:
         self.packets.close()
+
+    def _pieces(self) -> Iterator[Iterator[Event]]:
+        """What is read at once: a piece of the stream up to a payload, that one's own pieces, then what is left."""
+        while True:
+            events = self.packets.read()
+            yield events
+            while self.payload:
+                payload, self.payload = self.payload, b""
+                yield from unpacked(payload)
+                yield events
 
     def _gtid(self, event: bytes) -> None:
         """A GTID right after a GTID: the first one was an empty transaction."""
@@ -138,8 +158,15 @@ class TransactionReader:
         if text == b"BEGIN":
             self.begun = True
             return
+        if text.startswith(b"XA "):
+            self._xa(text.split()[1])
+            return
         schema = event[schema_at : schema_at + schema_length].decode()
         self._statement(simplified(text.decode(errors="backslashreplace")), schema)
+
+    def _load(self, event: bytes) -> None:
+        at = BODY + QUERY_BODY.size
+        self._query(event[:at] + event[at + LOAD_SIZE :])
 
     def _statement(self, text: str, schema: str) -> None:
         if keyword_of(text) == "COMMIT":
@@ -148,6 +175,17 @@ class TransactionReader:
             raise UnsupportedEvent(f"{reason}: {text[:200]!r}")
         elif not self.begun:
             self._end(b"")
+
+    def _xa(self, verb: bytes) -> None:
+        """START and END are around the work; COMMIT and ROLLBACK come later and have a GTID of their own."""
+        if verb == b"START":
+            self.begun = self.xa = True
+        elif not self.begun:
+            self._end(b"")
+
+    def _prepare(self, event: bytes) -> None:
+        self.xa = True
+        self._end(event)
 
     def _table_map(self, event: bytes) -> None:
         """Ids of one and the same table change now and then; the definition behind the id is what a decoder is for."""
@@ -200,12 +238,17 @@ class TransactionReader:
 
     def _end(self, event: bytes) -> None:
         self._hand_on(whole=True)
-        self.gtid, self.begun = None, False
+        self.gtid, self.begun, self.xa = None, False, False
         self.mapped.clear()
 
     def _hand_on(self, *, whole: bool) -> None:
         if self.gtid is None:
             raise UnsupportedEvent("a transaction has no GTID; set gtid_mode=ON, then run `rebuild`")
+        if self.xa and self.changes:
+            raise UnsupportedEvent(
+                f"an XA transaction, which may still be rolled back, changed the table {self.changes[0].table}; "
+                "do not use XA there, then run `rebuild`"
+            )
         changes, before, partial = self.parts.next(self.gtid, self.original_us, self.changes, whole=whole)
         if whole or changes:
             at, rows = Position(self.file, self.offset), tuple(changes)

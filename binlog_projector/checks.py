@@ -30,7 +30,6 @@ VARIABLES = (
     Variable("binlog_row_image", "FULL", "SET PERSIST binlog_row_image = FULL"),
     Variable("binlog_row_metadata", "FULL", "SET PERSIST binlog_row_metadata = FULL"),
     Variable("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
-    Variable("binlog_transaction_compression", "OFF", "SET PERSIST binlog_transaction_compression = OFF"),
     Variable("binlog_checksum", "CRC32", "SET PERSIST binlog_checksum = CRC32"),
     Variable("gtid_mode", "ON", "SET PERSIST gtid_mode = ON (one step at a time: OFF_PERMISSIVE, ON_PERMISSIVE, ON)"),
     Variable("enforce_gtid_consistency", "ON", "SET PERSIST enforce_gtid_consistency = ON"),

@@ -12,7 +12,7 @@ from binlog_projector.batch import Batch
 from binlog_projector.document_store import DROPPED, SNAPSHOT, STREAMING, DocumentStore
 from binlog_projector.errors import NotEnoughDisk, StandDown
 from binlog_projector.lease_store import LEADING, LeaseStore
-from binlog_projector.mongodb import BsonDocument, allocate, store_errors
+from binlog_projector.mongodb import BsonDocument, store_errors
 from binlog_projector.position import Position
 from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID, checkpoint_id
 
@@ -65,7 +65,7 @@ class ControlStore:
         with store_errors("a new build"):
             former = self.position()
             seq = former.checkpoint.seq if former else 0  # it goes on: no version means two things
-            build = allocate(self.control, "build")
+            build = self._next_number()
             self._create_collections(build)
             checkpoint = {
                 "build": build,
@@ -162,6 +162,14 @@ class ControlStore:
     def _expire_journal(self) -> None:
         """Once for all: the entries themselves say when. A node that is down need not have the index for that."""
         self.control.create_indexes([IndexModel("expires_at", expireAfterSeconds=0)], commitQuorum="majority")
+
+    def _next_number(self) -> int:
+        """Of a build. The only place where builds are numbered is MongoDB."""
+        document = self.control.find_one_and_update(
+            {"_id": "allocations"}, {"$inc": {"build": 1}}, upsert=True, return_document=ReturnDocument.AFTER
+        )
+        assert document is not None
+        return int(document["build"])
 
     def _create_collections(self, build: int) -> None:
         for collection in COLLECTIONS.values():

@@ -94,11 +94,13 @@ class Health:
         self.part("redis", "ok" if watermark is not None else "away: readers use MongoDB")
 
     async def ready(self) -> dict[str, str]:
-        """A standby is ready too: it is where it should be."""
+        """A standby is ready too: it is where it should be. A leader without Redis is: it goes on with MongoDB."""
         if self.parts["lease"] != "ok":
             return {"lease": "ok"}
+        redis = "redis" if self.parts["redis"] == "ok" else "degraded: redis"
         stalled = {stage: seconds for stage in STAGES if (seconds := self.busy_seconds(stage)) > STALLED_AFTER_SECONDS}
-        return {**self.parts, "redis": "ok", **{stage: f"no progress for {stalled[stage]:.0f} s" for stage in stalled}}
+        parts = {name: state for name, state in self.parts.items() if name != "redis"}
+        return {**parts, redis: "ok", **{stage: f"no progress for {stalled[stage]:.0f} s" for stage in stalled}}
 
 
 def seconds(as_of: str) -> float:

@@ -1,4 +1,4 @@
-"""What all share who use MongoDB: how to connect, its errors in our words, and numbers that are given out once."""
+"""What every user of MongoDB shares: how to connect, and its errors in our words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from pymongo import MongoClient, ReturnDocument
-from pymongo.client_session import ClientSession
-from pymongo.collection import Collection
+from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure
 
 from binlog_projector.errors import StoreUnavailable
@@ -39,15 +37,6 @@ def check_replica_set(client: MongoClient[BsonDocument]) -> Finding:
         name = client.admin.command("hello").get("setName", "")
     remedy = "start mongod with --replSet and run rs.initiate()"
     return Finding("mongodb replica set", bool(name), name or "none", "a replica set", remedy)
-
-
-def allocate(control: Collection[BsonDocument], name: str, session: ClientSession | None = None) -> int:
-    """The next number of its kind: MongoDB is the only place where builds and cache epochs are numbered."""
-    document = control.find_one_and_update(
-        {"_id": "allocations"}, {"$inc": {name: 1}}, upsert=True, return_document=ReturnDocument.AFTER, session=session
-    )
-    assert document is not None
-    return int(document[name])
 
 
 @contextlib.contextmanager

@@ -61,7 +61,8 @@ class Packets:
         """`connect` gives a connection on which a dump was asked for; it is called at the first read."""
         self.connect = connect
         self.connection: Any = None
-        self.rest = b""
+        self.held: list[bytes] = []  # the beginning of a packet
+        self.missing = 0  # so much of it at least
 
     def read(self) -> Iterator[Event]:
         """The events of the next piece; waits for it. Raises SourceUnavailable, CorruptEvent, OSError, MySQLError."""
@@ -70,7 +71,9 @@ class Packets:
         piece = self.connection._rfile.read1(PIECE)
         if not piece:
             raise SourceUnavailable("the source closed the binlog stream")
-        return self._events(self.rest + piece)
+        self.held.append(piece)
+        self.missing -= len(piece)
+        return self._events(b"".join(self.held)) if self.missing <= 0 else iter(())
 
     def close(self) -> None:
         if self.connection is not None and self.connection.open:
@@ -94,8 +97,9 @@ class Packets:
                 raise CorruptEvent(f"event of type {kind}: its CRC32 is wrong; {DAMAGED}")
             yield kind, position, event
             at = end
-        self.rest = data[at:]
-        _demand_no_end(self.rest)
+        rest = data[at:]
+        self.held, self.missing = [rest], _missing(rest)
+        _demand_no_end(rest)
 
 
 def _joined(data: bytes, at: int) -> tuple[bytes, int]:
@@ -108,6 +112,15 @@ def _joined(data: bytes, at: int) -> tuple[bytes, int]:
         if at > len(data) or (length == LONGEST and at == len(data)):
             return b"", 0
     return b"".join(parts)[STATUS_SIZE:], at
+
+
+def _missing(rest: bytes) -> int:
+    """How much of the last packet in `rest` is not there, if its length is."""
+    at, length = 0, LONGEST
+    while length == LONGEST and at + LENGTH_SIZE <= len(rest):
+        length = int.from_bytes(rest[at : at + 3], "little")
+        at += LENGTH_SIZE + length
+    return at - len(rest)
 
 
 def _demand_no_end(rest: bytes) -> None:

@@ -35,6 +35,15 @@ class Position:
             Checkpoint.decode(document), document["epoch"], anchor, decode_partials(document.get("partials", ()))
         )
 
+    def encode(self) -> dict[str, Any]:
+        """The fields of a checkpoint's document that a commit sets: all but the build and the lease's epoch."""
+        checkpoint, anchor = self.checkpoint, self.anchor
+        return {
+            **{name: getattr(checkpoint, name) for name in ("seq", "batch_id", "as_of", "gtid_set")},
+            "last": {"gtid": str(anchor.gtid), "original_commit_us": anchor.original_commit_us} if anchor else None,
+            "partials": encode_partials(self.partials),
+        }
+
     def partials_at(self, gtid_set: GtidSet, come: Partial | None) -> tuple[Partial, ...]:
         """What is still partial once `come` and all of `gtid_set` are applied, too."""
         known = {partial.gtid: partial for partial in (*self.partials, come) if partial}

@@ -6,7 +6,6 @@ a row: a like of a missing post counts, and a post that is deleted and made agai
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,9 +14,8 @@ from binlog_projector.changes import Row, RowChange
 from binlog_projector.errors import UnprojectableRow
 from binlog_projector.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
 from reader.read_model import LISTINGS, Listing
+from tidemark.hashtags import hashtags
 from writer.schema import TABLES
-
-HASHTAG = re.compile(r"#(?<![\w&]#)(\w{1,64})")  # found by its first character, then by what is before it
 
 
 @dataclass(frozen=True)
@@ -140,11 +138,6 @@ PLANS = {
     )
     for name, projection in PROJECTIONS.items()
 }
-
-
-def hashtags(body: str) -> list[str]:
-    """The distinct hashtags of a body, lower case, without the #, in order of appearance."""
-    return list(dict.fromkeys(tag.lower() for tag in HASHTAG.findall(body)))
 
 
 def document_id(table: str, row: Row) -> DocumentId:

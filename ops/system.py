@@ -21,10 +21,11 @@ import httpx2
 
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import mint
-from ops.stack import ServerFailed, Stack, StackError, tether
-from ops.stack.ports import LOOPBACK, free_port
-from ops.stack.process import POLL_SECONDS, ProcessIdentity, stop_processes
+from ops.stack import ServerFailed, Stack, StackError
 from ops.stack.progress import say
+from ops.stack.servers import tether
+from ops.stack.servers.ports import LOOPBACK, free_port
+from ops.stack.servers.process import POLL_SECONDS, ProcessIdentity, stop_processes
 from tidemark.settings import Address, address
 
 ROOT = Path(__file__).parents[1]

@@ -7,24 +7,24 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ops.stack import StackError
 from ops.system import interrupt_on_signals
-from perf import stages
 from perf.authorizer import authorizer
-from perf.compare import readme
+from perf.compare import readme, report
 from perf.compare.options import more_options
-from perf.compare.report import summary
 from perf.compare.run import compare
-from perf.decode import decode
-from perf.everything import everything
-from perf.growth import growth
-from perf.lag import lag
-from perf.peers.run import peers
-from perf.project import project
-from perf.read import read
-from perf.snapshot import snapshot
+from perf.projector import stages
+from perf.projector.decode import decode
+from perf.projector.everything import everything
+from perf.projector.growth import growth
+from perf.projector.lag import lag
+from perf.projector.peers.run import peers
+from perf.projector.project import project
+from perf.projector.snapshot import snapshot
+from perf.reader.read import read
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Command:
     run: Callable[..., dict[str, Any]]
     help: str
     options: Mapping[str, tuple[float, str]]
-    more: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    more: Callable[[argparse.ArgumentParser], object] = lambda parser: None
     show: Callable[[Mapping[str, Any]], str] | None = None
 
 
@@ -102,7 +102,13 @@ COMMANDS = {
         "the same reads before and after CQRS, with JMeter and a report",
         {"seed": SEED, "threads": (8, "of JMeter"), "writes": (200.0, "a second, where reads compete with them")},
         more_options,
-        summary,
+        report.summary,
+    ),
+    "report": Command(
+        report.make,
+        "the report of a comparison, beside its result",
+        {},
+        lambda parser: parser.add_argument("result", type=Path, help="a result.json that compare wrote"),
     ),
     "readme": Command(readme.write, "README's load-test table, from the result that README names", {}),
     "authorizer": Command(
@@ -119,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupt_on_signals()
     try:
         found = command.run(**options)
-    except (StackError, RuntimeError) as error:
+    except (StackError, RuntimeError, OSError) as error:
         print(f"perf: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

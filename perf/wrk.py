@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.stack.programs import wrk
+from ops.stack.fetch.programs import wrk
 from perf.procfs import cpu_seconds
 
 SCRIPT = Path(__file__).with_name("load.lua")

@@ -120,7 +120,9 @@ def _paths() -> Json:
         "/user/{id}": {"get": _operation("A user", "User", [_path("id")], PROBLEMS)},
         **lists,
         "/feed": _list("The newest posts of those whom the caller follows", POST, "", (400, 401, 403, 500, 503)),
-        "/hashtag/{tag}": _list("The newest posts with a hashtag", POST, "tag", (400, 401, 403, 500, 503)),
+        "/hashtag/{tag}": _list(
+            "The newest posts with a hashtag, in any case and Unicode form", POST, "tag", (400, 401, 403, 500, 503)
+        ),
         "/openapi.json": {
             "get": {"summary": "This document", "security": [], "responses": {"200": {"description": "OK"}}}
         },

@@ -13,6 +13,7 @@ from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Part, Wanted, part
 from reader.read_model import AUTHORED, MODEL_VERSION, POST, USER, Entity, Listing, page_body, with_author
 from reader.read_through import Things
+from tidemark.hashtags import canonical
 
 MAX_HINTS = 100_000
 NOTHING: Mapping[str, Part] = {}
@@ -73,8 +74,8 @@ class Queries:
         return await self._page(POST, ids)
 
     async def hashtag(self, tag: str, page: Page) -> Answer:
-        """The newest posts with a hashtag, in any case; without the #."""
-        ids = await self._ids("hashtag", lambda view: self._documents.tagged(view, tag.lower(), page))
+        """The newest posts with a hashtag, in any of its spellings; without the #."""
+        ids = await self._ids("hashtag", lambda view: self._documents.tagged(view, canonical(tag), page))
         return await self._page(POST, ids)
 
     def _remember_author(self, authored: Wanted, author_id: int) -> None:

@@ -1,7 +1,7 @@
 """The read contract: collections, document shapes, indexes, cache keys, and how a document becomes JSON bytes.
 
-The projector writes by it and the reader reads by it. It does no I/O. MODEL_VERSION changes whenever cached bytes
-or document shapes do; a reader that meets another version in the watermark bypasses Redis.
+The projector writes by it and the reader reads by it. It does no I/O. MODEL_VERSION changes whenever cached bytes,
+document shapes or the rule for a field do; a reader that meets another version in the watermark bypasses Redis.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 Document = Mapping[str, Any]
 Order = tuple[tuple[str, int], ...]
 

@@ -11,6 +11,10 @@ from tests.harness import run_sql
 from tests.services import Services
 
 IDS, SUBJECTS = 12, 6
+SPELLINGS = (
+    *("#हिन्दी", "#สวัสดี,", "(#தமிழ்)", "#caf\u00e9", "#Cafe\u0301!", "\uff03日本語。"),
+    *("#کتاب\u200cها", "#\u05e9\u05c1\u05dc\u05d5\u05dd #x"),  # noqa: RUF001 - they are Arabic letters
+)
 Act = Callable[[Services, Connection, int, int, int], None]
 
 
@@ -55,6 +59,7 @@ ACTS: tuple[Act, ...] = (
     http("PUT", "/user/me", lambda a, b, c: {"handle": f"h{b}", "display_name": f"N{c}", "bio": "é😀"}),
     http("POST", "/post", lambda a, b, c: {"body": f"post {c} #tag{b % 3}"}),
     http("POST", "/post", lambda a, b, c: {"body": f"another {c} #tag{b % 3} #x"}),
+    http("POST", "/post", lambda a, b, c: {"body": f"{SPELLINGS[b % len(SPELLINGS)]} {SPELLINGS[c % len(SPELLINGS)]}"}),
     http("PATCH", "/post/{b}", lambda a, b, c: {"body": f"edited {c}"}),
     http("DELETE", "/post/{b}"),
     http("POST", "/post/{b}/comment", lambda a, b, c: {"body": f"comment {c}"}),

@@ -14,12 +14,14 @@ from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 
 from ops.stack import Stack
+from ops.stack.servers.server import NO_SERVERS
 from tests.secrecy import leaks
 
 # A busy machine is no defect, and no run depends on the one before.
 settings.register_profile("tidemark", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tidemark")
 
+STARTS_SERVERS = {"shared_stack", "zips"}  # fixtures; `zips` downloads
 AUTH = {
     "TIDEMARK_AUTH_ALGORITHM": "HS256",
     "TIDEMARK_AUTH_SECRET": secrets.token_hex(32),
@@ -37,6 +39,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "teardown" and report.passed and (found := leaks(text, AUTH)):
         report.outcome, report.longrepr = "failed", f"{item.nodeid} shows {', '.join(found)}"
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever uses the stack, through whichever fixtures, is marked; who starts servers otherwise marks itself."""
+    for item in items:
+        if STARTS_SERVERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that is not marked gets no server, nor does a process that it starts."""
+    with pytest.MonkeyPatch.context() as environment:
+        if item.get_closest_marker("server") is None:
+            environment.setenv(NO_SERVERS, "1")
+        return (yield)
 
 
 @pytest.fixture(scope="session")

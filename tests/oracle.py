@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter as Tally
 from typing import Any
+from unicodedata import category, normalize
 
 import redis
 from pymongo import MongoClient
@@ -27,6 +29,9 @@ from reader.read_model import (
 )
 from writer.schema import TABLES
 
+KINDS = {**dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo", "Nl", "Nd", "Pc"), "c"), "Mn": "m", "Mc": "m"}
+OF_THEIR_OWN = {**dict.fromkeys("#\ufe5f\uff03", "#"), **dict.fromkeys("\u200c\u200d", "j"), "&": "&", "\u00b7": "c"}
+TAG = re.compile("(?<![cm&])#(c[cm]*(?:j[cm]+)*)")  # in the kinds of a text's characters
 Documents = dict[str, dict[Any, dict[str, Any]]]  # collection -> _id -> document
 
 
@@ -38,6 +43,8 @@ def expected_documents(connection: Connection) -> Documents:
         for row in rows:
             key = document_id(name, row)
             documents[name][key] = {"_id": key, **PROJECTIONS[name](row)}
+            if name == "posts":
+                documents[name][key]["hashtags"] = hashtags_of(row["body"])
     tallies = {counter: Tally(row[counter.by] for row in tables[counter.table]) for counter in COUNTERS}
     for counter, tally in tallies.items():
         for key in tally:
@@ -46,6 +53,14 @@ def expected_documents(connection: Connection) -> Documents:
         for key, document in documents[counter.collection].items():
             document[counter.field] = tally[key]
     return documents
+
+
+def hashtags_of(body: str) -> list[str]:
+    """By the characters' general categories; the product goes by what Unicode allows in identifiers."""
+    text = normalize("NFC", body)
+    kinds = "".join(OF_THEIR_OWN.get(one) or KINDS.get(category(one), " ") for one in text)
+    tags = [text[slice(*found.span(1))].lower() for found in TAG.finditer(kinds)]
+    return list(dict.fromkeys(normalize("NFC", tag) for tag in tags))
 
 
 def read_tables(connection: Connection) -> dict[str, list[Row]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import dataclasses
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -20,7 +21,8 @@ import writer.metrics
 from authorizer_lambda import settings as auth_settings
 from binlog_projector import errors as projector_errors
 from binlog_projector.metrics import AuditMetrics, ProjectorMetrics
-from ops.stack.process import FOLDER_MARK
+from ops.stack.servers.process import FOLDER_MARK
+from ops.stack.servers.server import NO_SERVERS
 from ops.stack.state import STORES
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin
@@ -32,7 +34,7 @@ Instrument = Counter | Gauge | Histogram | Tally | HistogramTally
 CODE = sorted(each.parent.name for each in ROOT.glob("*/__init__.py") if each.parent.name != "tests")
 WITHOUT_DEFAULT = {"-", "none"}
 CONFIGURATION, METRICS = "docs/configuration.md", "docs/metrics.md"
-OPTIONAL_OF_STACK = {"TIDEMARK_CACHE_DIR", *(f"TIDEMARK_{store.upper()}_ADMIN_URL" for store in STORES)}
+OPTIONAL_OF_STACK = {"TIDEMARK_CACHE_DIR", NO_SERVERS, *(f"TIDEMARK_{store.upper()}_ADMIN_URL" for store in STORES)}
 READER, PROJECTOR, AUDIT = ReaderMetrics(), ProjectorMetrics(), AuditMetrics()
 METRICS_OF: Mapping[str, object] = {"writer": writer.metrics, "reader": READER, "projector": PROJECTOR, "audit": AUDIT}
 REGISTRIES = {
@@ -179,20 +181,40 @@ def test_every_make_target_that_is_named_exists() -> None:
     assert {"demo", "test", "run"} <= named <= targets
 
 
-def commands() -> list[tuple[str, str, tuple[str, ...]]]:
-    """Module, command (or nothing) and options of every `python -m ...` in the pages."""
-    found = MODULE.findall(ALL_PAGES)
-    return sorted({(module, command, tuple(re.findall(r"--[a-z-]+", rest))) for module, command, rest in found})
+def commands() -> dict[str, dict[str, set[str]]]:
+    """Every `python -m MODULE COMMAND OPTIONS` in the pages: module -> command (or nothing) -> options."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for module, command, rest in MODULE.findall(ALL_PAGES):
+        found.setdefault(module, {}).setdefault(command, set()).update(re.findall(r"--[a-z-]+", rest))
+    return found
 
 
-@pytest.mark.parametrize(("module", "command", "options"), commands())
-def test_every_python_command_that_is_named_exists(module: str, command: str, options: tuple[str, ...]) -> None:
+ASK_FOR_HELP = """
+import contextlib, io, json, runpy, sys
+module, *commands = sys.argv[1:]
+said = {}
+for command in commands:
+    sys.argv = [module, *command.split(), "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            said[command] = [end.code, text.getvalue()]
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.parametrize(("module", "commands"), sorted(commands().items()))
+def test_every_python_command_that_is_named_exists(module: str, commands: Mapping[str, set[str]]) -> None:
+    """One process asks a module for the help of all its commands: importing it takes longest."""
     assert find_spec(module)
-    if command or options:
-        asked = [sys.executable, "-m", module, *([command] if command else []), "--help"]
-        done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert all(option in done.stdout for option in options)
+    asked = [command for command, options in commands.items() if command or options]
+    run = [sys.executable, "-c", ASK_FOR_HELP, module, *asked]
+    said = json.loads(subprocess.check_output(run, cwd=ROOT, text=True)) if asked else {}
+    for command in asked:
+        status, text = said[command]
+        assert status == 0, command
+        assert all(option in text for option in commands[command]), command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -71,7 +71,7 @@ def assert_every_read_is_equal(services: Services, documents: Documents) -> None
             if is_present(parent):
                 path = listing.path.format(id=parent_id)
                 assert read_all(services, path) == listed(documents, listing.path, parent_id), path
-    for tag in ("tag0", "tag1", "x", "back", "nobody"):
+    for tag in ("tag0", "tag1", "x", "back", "nobody", "हिन्दी", "สวัสดี", "தமிழ்", "café", "日本語"):
         tagged = [id for id, post in documents["posts"].items() if tag in post.get("hashtags", [])]
         expected = [post_json(documents, id) for id in sorted(tagged, reverse=True)]
         assert read_all(services, f"/hashtag/{tag}") == expected

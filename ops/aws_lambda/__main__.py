@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ops.aws_lambda.package import MACHINES, build
 from ops.stack import StackError
-from ops.stack.pinned import PYTHON
+from ops.stack.fetch.pinned import PYTHON
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

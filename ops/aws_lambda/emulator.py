@@ -18,13 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops.stack.cache import cache_folder, completed
 from ops.stack.errors import ProgramMissing
-from ops.stack.pinned import unpacked
-from ops.stack.ports import LOOPBACK, free_port
-from ops.stack.programs import Program
-from ops.stack.server import Server
-from ops.stack.wheel import Wheel, unpack_member
+from ops.stack.fetch.cache import cache_folder, completed
+from ops.stack.fetch.pinned import unpacked
+from ops.stack.fetch.programs import Program
+from ops.stack.fetch.wheel import Wheel, unpack_member
+from ops.stack.servers.ports import LOOPBACK, free_port
+from ops.stack.servers.server import Server
 
 WHEEL = Wheel(
     requirement="aws-sam-cli==1.170.0",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import authorizer_lambda
-from ops.stack.pinned import unpacked
+from ops.stack.fetch.pinned import unpacked
 
 SOURCE = Path(authorizer_lambda.__file__).parent
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's name: pip's name

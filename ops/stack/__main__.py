@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .cache import locked
-from .errors import StackError
-from .given_accounts import make_given_accounts
-from .local_stack import Stack
-from .process import launch_detached, launched_below, stop_processes
-from .progress import say
-from .server import STOPPED_WITHIN_SECONDS
-from .state import STORES, StackState
+from ops.stack.accounts.given import make_given_accounts
+from ops.stack.errors import StackError
+from ops.stack.fetch.cache import locked
+from ops.stack.local_stack import Stack
+from ops.stack.progress import say
+from ops.stack.servers.process import launch_detached, launched_below, stop_processes
+from ops.stack.servers.server import STOPPED_WITHIN_SECONDS
+from ops.stack.state import STORES, StackState
 
 DIRECTORY = Path(".tidemark/stack")
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from .accounts import ACCOUNTS, create_accounts
-from .errors import NotOurs, StackError
-from .mongodb_server import MongoDbServer
-from .mysql_server import MySqlServer
-from .process import Launch, launch_tethered, launched_below, stop_processes
-from .redis_server import RedisServer
-from .server import STOPPED_WITHIN_SECONDS, Server
-from .state import STORES, ServerState, StackState
+from ops.stack.accounts.create import ACCOUNTS, create_accounts
+from ops.stack.errors import NotOurs, StackError
+from ops.stack.servers.mongodb import MongoDbServer
+from ops.stack.servers.mysql import MySqlServer
+from ops.stack.servers.process import Launch, launch_tethered, launched_below, stop_processes
+from ops.stack.servers.redis import RedisServer
+from ops.stack.servers.server import STOPPED_WITHIN_SECONDS, Server
+from ops.stack.state import STORES, ServerState, StackState
 
 ServerType = TypeVar("ServerType", bound=Server)
 SERVERS: Mapping[str, type[Server]] = {"mysql": MySqlServer, "mongodb": MongoDbServer, "redis": RedisServer}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .process import ProcessIdentity
+from ops.stack.servers.process import ProcessIdentity
 
 STORES = ("mysql", "mongodb", "redis")
 

@@ -9,10 +9,10 @@ from typing import Any
 import asyncmy
 import msgspec
 
-from binlog_projector.projections import hashtags
 from ops.stack.urls import mysql_arguments
 from perf.baseline.counters import TABLE
 from reader.read_model import POST, USER, with_author
+from tidemark.hashtags import hashtags
 
 CONNECTIONS = 8  # as many as the writer's pool has; more made it slower
 TIME = "%%Y-%%m-%%dT%%H:%%i:%%s.%%fZ"  # as text: nobody has to parse it and print it again

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import httpx2
 
-from ops.stack.ports import free_port
-from ops.stack.process import ProcessIdentity, stop_processes
+from ops.stack.servers.ports import free_port
+from ops.stack.servers.process import ProcessIdentity, stop_processes
 from ops.system import Child, System
 from perf.baseline.counters import recount
 from perf.baseline.lanes import LANES

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ops.stack.jmeter import jmeter
-from ops.stack.process import launch_tethered
+from ops.stack.fetch.jmeter import jmeter
+from ops.stack.servers.process import launch_tethered
 
 PLANS = Path(__file__).parents[1] / "plans"
 # The defaults rewrite each label's percentiles from its last 20,000 samples only.
@@ -116,10 +116,7 @@ def read(results: Path) -> Samples:
 
 
 def dashboard(results: Mapping[str, Path], folder: Path) -> None:
-    """JMeter's own report over several runs, each under the name of its lane, in place of what `folder` held.
-
-    Without what none of its pages loads (sources, maps and fonts of other formats: two thirds of its 4 MB).
-    """
+    """JMeter's own report over several runs, each under the name of its lane, in place of what `folder` held."""
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="tidemark-jmeter-") as work:
         samples = Path(work) / "samples.jtl"
@@ -128,10 +125,6 @@ def dashboard(results: Mapping[str, Path], folder: Path) -> None:
             for number, (lane, path) in enumerate(results.items()):
                 merged.writerows(_labelled(path, lane, with_head=number == 0))
         _run(["-g", str(samples), "-o", str(folder.absolute()), "-j", f"{work}/jmeter.log", WHOLE_RUN], Path(work))
-    pages = "".join(page.read_text() for page in folder.rglob("*.html"))
-    for file in folder.glob("sbadmin*/**/*.*"):
-        if file.is_file() and file.name not in pages and file.suffix != ".woff2":
-            file.unlink()
 
 
 def _labelled(results: Path, lane: str, *, with_head: bool) -> Iterator[list[str]]:

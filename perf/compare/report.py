@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -58,10 +59,15 @@ UNDER_WRITES = {
 }
 
 
+def make(result: Path) -> dict[str, str]:
+    """`python -m perf report`: the page of a `result.json`, beside it. Raises OSError."""
+    return {"report": str(write(json.loads(result.read_text()), result.parent))}
+
+
 def write(found: Mapping[str, Any], folder: Path) -> Path:
     """Write the page; returns where it is."""
     page = folder / "report.html"
-    parts = [*_head(found), *_plots(found), *_tables(found), *_about(found)]
+    parts = [*_head(found), *_plots(found), *_tables(found), *_dashboard(folder), *_about(found)]
     title = "Before and after CQRS"
     page.write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -203,7 +209,12 @@ def _jmeter(lanes: Mapping[str, Any]) -> Iterable[str]:
         if plan in figures
     ]
     yield _table(["plan", "samples", "TPS", "p50 ms", "p99 ms"], rows)
-    yield '<p>JMeter\'s own report of the paced reads: <a href="jmeter/index.html">jmeter/index.html</a>.</p>'
+
+
+def _dashboard(folder: Path) -> Iterable[str]:
+    """A run leaves JMeter's own report there; a result that was kept alone has none."""
+    if (folder / "jmeter/index.html").exists():
+        yield '<p>JMeter\'s own report of the paced reads: <a href="jmeter/index.html">jmeter/index.html</a>.</p>'
 
 
 def _about(found: Mapping[str, Any]) -> Iterable[str]:

@@ -16,7 +16,8 @@ from typing import Any
 
 from ops.stack.progress import say
 from ops.system import System
-from perf.compare import jmeter, machine, report
+from perf import machine
+from perf.compare import jmeter, report
 from perf.compare.bench import Bench, bench
 from perf.compare.contenders import NAMES, TIDEMARK, Contender, contenders
 from perf.compare.crowd import Crowd
@@ -60,7 +61,7 @@ def compare(**given: Any) -> Figures:
 
 
 def results_folder(options: Options) -> Path:
-    return options.out or Path("perf/results") / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+    return options.out or Path("build/compare") / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
 
 
 def keep(found: Figures, paced: Mapping[str, Path], folder: Path) -> None:

@@ -38,6 +38,8 @@ from tests.authorizer.gateway import METHODS, token_event
 from tests.authorizer.jwks_server import jwk, serving
 from tests.harness import wait_until
 
+pytestmark = pytest.mark.server
+
 ARCHITECTURE = next(name for name, machine in MACHINES.items() if machine == platform.machine())
 PATHS = ("/feed", "/post/7/like", "/user/a:b", "/hashtag/*", "/")
 NOW = int(time.time())

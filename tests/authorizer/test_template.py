@@ -17,7 +17,7 @@ import writer.openapi
 from authorizer_lambda import settings
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import SHAPE
-from ops.stack.pinned import PYTHON
+from ops.stack.fetch.pinned import PYTHON
 from tests.authorizer import keys
 from tests.authorizer.attacks import ATTACKS
 from tests.authorizer.forging import AUDIENCE, ISSUER, good_token

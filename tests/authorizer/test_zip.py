@@ -10,7 +10,7 @@ import pytest
 
 from ops.aws_lambda.package import MACHINES, SOURCE, build
 from ops.stack import DownloadFailed
-from ops.stack.pinned import unpacked
+from ops.stack.fetch.pinned import unpacked
 
 ELF_MACHINES = {"x86_64": 62, "arm64": 183}  # elf(5), e_machine
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from ops.stack import programs
-from ops.stack.ports import is_free
-from ops.stack.process import launch_tethered
+from ops.stack.fetch import programs
+from ops.stack.servers.ports import is_free
+from ops.stack.servers.process import launch_tethered
 from tests.conftest import AUTH
 from tests.docker.compose import FOLDER
 from tests.harness import free_port, wait_until

@@ -20,10 +20,12 @@ from typing import Any
 import pymysql
 from pymongo import MongoClient
 
-from ops.stack import MongoDbServer, MySqlServer, programs, tether
-from ops.stack.mysql_server import BINLOG
-from ops.stack.ports import free_port
-from ops.stack.programs import Program
+from ops.stack import MongoDbServer, MySqlServer
+from ops.stack.fetch import programs
+from ops.stack.fetch.programs import Program
+from ops.stack.servers import tether
+from ops.stack.servers.mysql import BINLOG
+from ops.stack.servers.ports import free_port
 from ops.stack.urls import mysql_arguments
 from tests.docker.compose import compose, stages
 from tests.docker.nginx import write_configuration

@@ -17,6 +17,8 @@ from tests.docker.nginx import Gateway, Witness, running_nginx
 from tests.harness import Process, free_port, process, wait_until
 from tests.reader.conftest import plain_client, token
 
+pytestmark = pytest.mark.server
+
 READS = {"authorization": f"Bearer {token(scopes='read')}"}
 WRITES = {"authorization": f"Bearer {token(scopes='write')}"}
 PASSED_ON = {

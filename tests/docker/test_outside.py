@@ -12,6 +12,8 @@ from tests.docker.compose import new_secrets
 from tests.docker.outside import Outside
 from tests.harness import wait_until
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:

@@ -10,7 +10,7 @@ import pymysql
 
 from binlog_projector.source import Connection, connection_settings, query_value
 from ops.stack import MySqlServer, Stack
-from ops.stack.accounts import create_accounts
+from ops.stack.accounts.create import create_accounts
 from tests.harness import admin_connection, run_sql, wait_until
 from tidemark.gtid import GtidSet
 

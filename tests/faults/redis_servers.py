@@ -9,7 +9,7 @@ from pathlib import Path
 import redis
 
 from ops.stack import RedisServer, Stack
-from ops.stack.accounts import create_accounts
+from ops.stack.accounts.create import create_accounts
 from tests.harness import wait_until
 
 FILLER = b"x" * 10_000

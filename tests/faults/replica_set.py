@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from pymongo.read_concern import ReadConcern
 
 from ops.stack import MongoDbServer, Stack
-from ops.stack.accounts import create_accounts
+from ops.stack.accounts.create import create_accounts
 from reader.read_model import journal_id
 from tests.harness import wait_until
 

@@ -14,9 +14,11 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from ops.stack.programs import chromium
+from ops.stack.fetch.programs import chromium
 from ops.system import System
 from tests.harness import wait_until
+
+pytestmark = pytest.mark.server
 
 FLAGS = (
     "--no-sandbox",

@@ -15,9 +15,11 @@ import httpx2
 import pytest
 import yaml
 
-from ops.stack.programs import prometheus
+from ops.stack.fetch.programs import prometheus
 from ops.system import System
 from tests.harness import ROOT, free_port, wait_until
+
+pytestmark = pytest.mark.server
 
 GRAFANA, PROMETHEUS = ROOT / "ops/grafana", ROOT / "ops/prometheus"
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(GRAFANA.glob("dashboards/*.json"))}

@@ -25,7 +25,7 @@ from ops.demo import failure_of
 from ops.round_trip import Done, NotAsPromised, RoundTrip, View
 from ops.run import stay
 from ops.stack import ServerFailed
-from ops.stack.process import ProcessIdentity
+from ops.stack.servers.process import ProcessIdentity
 from ops.system import System
 from tests.harness import ROOT, Process, process, wait_until
 from tests.secrecy import leaks
@@ -73,6 +73,7 @@ def demos() -> dict[str, Finished]:
         return {name: result.result() for name, result in running.items()}
 
 
+@pytest.mark.server
 def test_the_demo_holds_and_shows_each_step_on_a_plain_line(demos: dict[str, Finished]) -> None:
     done = demos["plain"]
     assert done.returncode == 0, done.stderr
@@ -84,6 +85,7 @@ def test_the_demo_holds_and_shows_each_step_on_a_plain_line(demos: dict[str, Fin
     assert "make run" in lines[-1]
 
 
+@pytest.mark.server
 def test_the_demo_prints_one_json_object_with_all_it_found(demos: dict[str, Finished]) -> None:
     done = demos["json"]
     report = json.loads(done.stdout)
@@ -94,6 +96,7 @@ def test_the_demo_prints_one_json_object_with_all_it_found(demos: dict[str, Fini
     assert len(report["checks"]) == 4
 
 
+@pytest.mark.server
 def test_a_service_that_ends_while_it_starts_is_named_with_its_status_and_log(demos: dict[str, Finished]) -> None:
     done = demos["refused"]
     assert done.returncode == 1
@@ -161,6 +164,7 @@ def test_a_reader_that_is_not_as_fresh_as_it_says_is_found_out(freshness: dict[s
     assert expected in found.value.expected
 
 
+@pytest.mark.server
 def test_a_system_reports_what_did_not_hold_and_which_child_was_killed() -> None:
     with System(os.environ) as system:
         with closing(RoundTrip(system)) as trip:
@@ -205,6 +209,7 @@ def jane(started: Process, service: str) -> httpx2.Client:
     return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=15)
 
 
+@pytest.mark.server
 def test_run_keeps_its_data_and_leaves_no_process_behind_after_ctrl_c_and_after_kill_9(tmp_path: Path) -> None:
     with running(tmp_path) as first:
         with jane(first, "writer") as writer:

@@ -7,10 +7,13 @@ import os
 from typing import Any
 
 import httpx2
+import pytest
 
 from ops.system import System
 from tests.harness import wait_until
 from tidemark.gtid import GtidSet
+
+pytestmark = pytest.mark.server
 
 
 def events(system: System, service: str, event: str) -> list[dict[str, Any]]:

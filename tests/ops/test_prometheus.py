@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.stack.programs import promtool
+from ops.stack.fetch.programs import promtool
 from tests.harness import ROOT
 
 PROMETHEUS = ROOT / "ops/prometheus"
@@ -39,11 +39,13 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.server
 def test_the_configuration_is_one_that_prometheus_takes() -> None:
     assert "2 rule files found" in run("check", "config", "--lint-fatal", "prometheus.yml")
     run("check", "rules", "--lint-fatal", "recording.yml", "alerts.yml")
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("path", sorted(PROMETHEUS.glob("tests/*.yaml")), ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_not_otherwise(path: Path) -> None:
     run("test", "rules", str(path))

@@ -104,6 +104,7 @@ def reader_in(folder: Path) -> Iterator[Reader]:
         reader.stop()
 
 
+@pytest.mark.server
 def test_the_tutorial_can_be_followed_as_it_is_written(checkout: Path) -> None:
     with reader_in(checkout) as reader:
         for step in steps():

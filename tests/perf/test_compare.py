@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack.process import ProcessIdentity
+from ops.stack.servers.process import ProcessIdentity
 from ops.system import System
 from perf.compare import jmeter, report
 from perf.compare.bench import bench, likes_by_post
+from perf.compare.charts import number_text
 from perf.compare.contenders import Contender, contenders, wait_until_caught_up
 from perf.compare.crowd import Crowd
 from perf.compare.jmeter import LoadFailed, Plan
@@ -26,7 +28,7 @@ from perf.compare.meters import percentile_ms, timeline
 from perf.compare.options import Options
 from perf.compare.readme import README, fill
 from perf.compare.result import figures
-from perf.compare.run import measure
+from perf.compare.run import measure, results_folder
 from perf.compare.steps import Steps
 from perf.compare.writing import Book, writes
 from tests.harness import ROOT, wait_until
@@ -34,7 +36,6 @@ from tests.harness import ROOT, wait_until
 CROWD = Crowd(posts=40, seed=5)
 TINY = Options(3, 7, 1.0, CROWD.posts, 1, CROWD.seed, writes=60, rate=60, warm_up=0.5)  # 3 threads, 7 iterations, 1 s
 KEYS = {"rps", "p50_ms", "p99_ms", "p999_ms", "cpu_us", "selects_per_read", "errors"}
-RESULTS = sorted((ROOT / "perf/results").glob("*/result.json"))
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def lanes(system: System) -> Iterator[dict[str, Contender]]:
         yield found
 
 
+@pytest.mark.server
 def test_a_tiny_comparison_has_every_figure_and_every_sample(
     system: System, lanes: dict[str, Contender], tmp_path: Path
 ) -> None:
@@ -74,6 +76,7 @@ def test_a_tiny_comparison_has_every_figure_and_every_sample(
     assert times.rates()
 
 
+@pytest.mark.server
 def test_jmeters_failures_are_seen_though_its_exit_status_is_0(
     system: System, lanes: dict[str, Contender], tmp_path: Path
 ) -> None:
@@ -83,6 +86,7 @@ def test_jmeters_failures_are_seen_though_its_exit_status_is_0(
         jmeter.run(plan, system.token("perf-1"), tmp_path)
 
 
+@pytest.mark.server
 def test_a_lane_that_forgets_to_forget_is_caught(system: System, lanes: dict[str, Contender]) -> None:
     """Reads from the cache, writes beside it: nobody deletes what is cached."""
     broken = replace(lanes["cache_aside"], write_url=lanes["sql"].write_url)
@@ -93,6 +97,7 @@ def test_a_lane_that_forgets_to_forget_is_caught(system: System, lanes: dict[str
     assert written.left_stale > 0
 
 
+@pytest.mark.server
 def test_an_interrupted_comparison_leaves_no_process_and_no_report(tmp_path: Path) -> None:
     options = ["--posts", "20", "--duration", "60", "--out", str(tmp_path / "r")]
     command = [sys.executable, "-m", "perf", "compare", *options]
@@ -141,7 +146,29 @@ def test_readmes_table_is_the_one_that_its_result_makes() -> None:
     assert fill() == README.read_text()
 
 
-@pytest.mark.parametrize("result", RESULTS, ids=lambda path: path.parent.name)
-def test_a_kept_report_is_the_one_that_its_result_makes(result: Path, tmp_path: Path) -> None:
-    page = report.write(json.loads(result.read_text()), tmp_path)
-    assert page.read_text() == result.with_name("report.html").read_text()
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """The result that the repository keeps, alone in a folder."""
+    return Path(shutil.copy(ROOT / "perf/results/two-cores/result.json", tmp_path))
+
+
+def test_a_report_is_made_from_a_result_alone(kept: Path) -> None:
+    command = [sys.executable, "-m", "perf", "report", str(kept), "--json"]
+    said = json.loads(subprocess.check_output(command, cwd=ROOT, text=True))
+    assert said == {"report": str(kept.with_name("report.html"))}
+    page = Path(said["report"]).read_text()
+    for lane, found in json.loads(kept.read_text())["lanes"].items():
+        assert f"<td>{lane}</td><td>{number_text(found['rps'])}</td>" in page
+    assert "jmeter/index.html" not in page
+
+
+def test_a_report_links_to_jmeters_own_where_there_is_one(kept: Path) -> None:
+    dashboard = kept.with_name("jmeter")
+    dashboard.mkdir()
+    (dashboard / "index.html").touch()
+    assert 'href="jmeter/index.html"' in report.write(json.loads(kept.read_text()), kept.parent).read_text()
+
+
+def test_git_ignores_what_a_comparison_writes_by_default() -> None:
+    ignored = ["git", "-c", f"safe.directory={ROOT}", "check-ignore", "--quiet", str(results_folder(TINY))]
+    assert subprocess.run(ignored, cwd=ROOT, check=False).returncode == 0

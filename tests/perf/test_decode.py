@@ -7,9 +7,10 @@ import json
 import pytest
 
 from perf.__main__ import main
-from perf.peers.usage import used_by
+from perf.projector.peers.usage import used_by
 
 
+@pytest.mark.server
 def test_decode_reads_the_whole_backlog_in_every_lane(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["decode", "--json", "--transactions", "900", "--seed", "3"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

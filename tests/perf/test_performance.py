@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pymongo import MongoClient
 
 from ops.stack import Stack
-from perf.backlog import Backlog, executed
 from perf.dataset import load_posts
-from perf.everything import fill
-from perf.growth import FIGURES, add_line
-from perf.peers.run import table
-from perf.performance import PAGE
-from perf.projecting import backlog_stack, counters_are_exact, projecting
-from perf.workload import add_single_rows, add_updates, posts_of_lanes
+from perf.projector.backlog import Backlog, executed
+from perf.projector.everything import fill
+from perf.projector.growth import FIGURES, add_line
+from perf.projector.peers.run import table
+from perf.projector.performance import PAGE, read_place
+from perf.projector.projecting import backlog_stack, counters_are_exact, projecting
+from perf.projector.workload import add_single_rows, add_updates, posts_of_lanes
 from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID
 from tests.harness import admin_connection, rows
 from writer.migrate import migrate
@@ -34,6 +35,7 @@ def test_every_update_finds_its_post_however_chance_has_shared_them_out(stack: S
     assert Backlog(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], start, 200).count() == 200
 
 
+@pytest.mark.server
 def test_counters_are_exact_only_if_every_one_of_them_is() -> None:
     with backlog_stack() as stack, MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
         url = stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
@@ -71,7 +73,21 @@ def test_the_table_goes_to_its_place_and_nothing_else_of_the_page_changes(tmp_pa
         "<!-- end -->",
         "after",
     ]
-    assert PAGE.read_text().count("<!-- python -m perf all -->") == 1
+
+
+def test_figures_without_a_place_are_told_and_the_page_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / PAGE.name
+    page.write_text("no place\n")
+    fill(page, {"project": {"counters_exact": True}}, {"processor": "2 cores"})
+    assert page.read_text() == "no place\n"
+    assert f"{page} has 0 places for `python -m perf all`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["all", "stages", "growth", "peers"])
+def test_the_page_has_a_place_for_each_table(command: str) -> None:
+    assert "Measured on" in read_place(PAGE, command)
 
 
 def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) -> None:
@@ -89,7 +105,6 @@ def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) ->
         "<!-- end -->",
         "after",
     ]
-    assert PAGE.read_text().count("<!-- python -m perf growth -->") == 1
 
 
 def test_who_is_compared_has_a_line_for_each_backlog() -> None:
@@ -106,4 +121,3 @@ def test_who_is_compared_has_a_line_for_each_backlog() -> None:
         "| updates of one row | ours | 124,412 | 3.7 |",
         "| updates of one row | debezium | 21,079 | 16.7 |",
     ]
-    assert PAGE.read_text().count("<!-- python -m perf peers -->") == 1

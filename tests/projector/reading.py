@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from zlib import crc32
@@ -19,6 +20,11 @@ from binlog_projector.source import Connection, connection_settings, query_value
 from ops.stack import Stack
 from tidemark.gtid import GtidSet
 from writer.schema import SCHEMA, TABLES, Table
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Images = tuple[Row | None, Row | None]  # before, after
 UUID = "5d1c1f0e-0000-4000-8000-000000000002"
@@ -135,6 +141,17 @@ def event(kind: int, body: bytes, end: int = 0) -> bytes:
     """An event in its packet, with the right checksum."""
     header = struct.pack("<IBIIIH", 1, kind, 1, 19 + len(body) + 4, end, 0)
     return packet(b"\0" + checked(header + body))
+
+
+def compressed(packets: Sequence[bytes], level: int = 3) -> bytes:
+    """The events of a transaction in one: without their checksums, and so four bytes shorter."""
+    events = [each[5:-4] for each in packets]
+    return payload(b"".join(each[:9] + struct.pack("<I", len(each)) + each[13:] for each in events), level)
+
+
+def payload(plain: bytes, level: int = 3) -> bytes:
+    sizes = b"\x03\x09\xfe" + struct.pack("<Q", len(plain))
+    return event(40, b"\x02\x01\x00" + sizes + b"\0" + zstd.compress(plain, level))
 
 
 def checked(content: bytes) -> bytes:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import re
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from binlog_projector.binlog import HARMLESS, OTHER_ROWS, TransactionReader
+from binlog_projector.binlog import FOR_A_STATEMENT, HARMLESS, OTHER_ROWS, TransactionReader
 from binlog_projector.changes import Transaction
 from binlog_projector.errors import CorruptEvent, ProjectorError, SourceUnavailable, UnsupportedEvent
 from ops.stack import Stack
 from tests.conftest import empty_stores
 from tests.harness import admin_connection, create_tables, run_sql
-from tests.projector.reading import checked, event, executed, packet, record, replay, split
+from tests.projector.reading import checked, compressed, event, executed, packet, payload, record, replay, split
 
-GTID, QUERY, XID, TABLE_MAP, WRITE_ROWS = 33, 2, 16, 19, 30
+GTID, QUERY, XID, TABLE_MAP, WRITE_ROWS, EXECUTE_LOAD = 33, 2, 16, 19, 30, 18
 USER = "INSERT INTO users (subject, handle, display_name) VALUES ('{0}', '{0}', 'é😀')"
 Packets = list[bytes]
 
@@ -83,15 +87,25 @@ def test_an_event_of_many_megabytes_comes_in_several_packets(sent: bytes) -> Non
     assert list(drain(replay(b"".join([*packets[:at], long, *packets[at:]])))) == list(drain(replay(sent)))
 
 
+def test_an_event_of_many_megabytes_is_put_together_once(sent: bytes) -> None:
+    """Compressed or not. With each piece joined to all before it, 64 MB took more than ten seconds."""
+    packets, body = split(sent), random.Random(1).randbytes(64 << 20)
+    at = before(packets, XID)
+    plain = struct.pack("<IBIIIH", 1, 29, 1, 19 + len(body), 0, 0) + body
+    for packed in (event(29, body), payload(plain)):
+        began = time.process_time()
+        assert len(list(drain(replay(b"".join([*packets[:at], packed, *packets[at:]]))))) == 5
+        assert time.process_time() - began < 5
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
         (26, "INCIDENT.*events were lost"),
         (34, "ANONYMOUS_GTID.*gtid_mode=ON"),
-        (38, "XA_PREPARE.*do not use XA"),
-        (40, "TRANSACTION_PAYLOAD.*binlog_transaction_compression=OFF"),
+        (38, "an XA transaction.*changed the table users; do not use XA"),
+        (40, "compressed, and not by zstd.*binlog_transaction_compression=OFF"),
         (42, "GTID_TAGGED_LOG.*do not use tagged GTIDs"),
-        (5, "INTVAR.*binlog_format=ROW"),
         (43, "unknown.*newer projector"),
         (255, "unknown.*newer projector"),
     ],
@@ -110,11 +124,11 @@ def test_every_type_of_event_is_handled_refused_or_known_to_be_harmless(sent: by
     """A type between two transactions either changes nothing at all or stops: none is dropped that is not listed."""
     packets = split(sent)
     at = before(packets, GTID, 2)
-    handled = {2, 4, 15, *HARMLESS, *OTHER_ROWS, GTID, XID, TABLE_MAP, WRITE_ROWS, 31, 32}
-    for kind in set(range(1, 60)) - handled:
+    handled = {2, 4, 15, *OTHER_ROWS, GTID, XID, TABLE_MAP, WRITE_ROWS, 31, 32}
+    for kind in set(range(1, 60)) - {*handled, *HARMLESS, *FOR_A_STATEMENT}:
         found, error = stopped([*packets[:at], event(kind, b"\0" * 40), *packets[at:]])
         assert (found, type(error)) == (1, UnsupportedEvent), kind
-    for kind in HARMLESS:
+    for kind in (*HARMLESS, *FOR_A_STATEMENT):
         assert list(drain(replay(b"".join([*packets[:at], event(kind, b"\0" * 40), *packets[at:]])))) == list(
             drain(replay(sent))
         )
@@ -222,3 +236,60 @@ def test_what_the_server_says_at_the_end_is_raised_after_what_it_sent(sent: byte
     with pytest.raises(Exception, match="purged") as caught:
         reader.read()
     assert caught.value.args[0] == 1236
+
+
+def with_compressed(packets: Packets, nth: int, level: int = 3) -> bytes:
+    """The events of the `nth` transaction, between its GTID and what follows its XID, in one."""
+    first, last = before(packets, GTID, nth) + 1, before(packets, XID, nth) + 1
+    return b"".join([*packets[:first], compressed(packets[first:last], level), *packets[last:]])
+
+
+def apart_from_place(transactions: Iterable[Transaction]) -> list[Transaction]:
+    return [msgspec.structs.replace(each, position=None) for each in transactions]
+
+
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@given(st.integers(1, 4), st.integers(-5, 22), st.integers(1, 400))
+def test_a_compressed_transaction_says_what_it_would_say_otherwise(
+    sent: bytes, nth: int, level: int, piece: int
+) -> None:
+    found = drain(replay(with_compressed(split(sent), nth, level), piece))
+    assert apart_from_place(found) == apart_from_place(drain(replay(sent)))
+
+
+def test_a_compressed_transaction_of_any_size_is_read_in_small_pieces(sent: bytes) -> None:
+    packets = split(sent)
+    at = before(packets, WRITE_ROWS, 2)
+    huge = [*packets[:at], *[packets[at]] * 50_000, *packets[at + 1 :]]
+    small = with_compressed(huge, 2)
+    assert len(small) < 20_000, "all of it is in one piece of the stream"
+    reader, sizes = replay(small), [0]
+    with contextlib.suppress(SourceUnavailable):
+        while True:
+            sizes.append(sum(len(transaction.changes) for transaction in reader.read()))
+    assert sum(sizes) == 100_000 + 4 and max(sizes) < 10_000
+
+
+@pytest.mark.parametrize(("damage", "whole"), [("cut", 1), ("flipped", 1), ("half an event", 1), ("more", 2)])
+def test_a_payload_that_is_not_whole_stops(sent: bytes, damage: str, whole: int) -> None:
+    packets = split(sent)
+    first, last = before(packets, GTID, 2) + 1, before(packets, XID, 2) + 1
+    body = compressed(packets[first:last])[5 + 19 : -4]
+    bodies = {
+        "cut": body[:-9],
+        "more": body + b"x",
+        "flipped": body[:20] + bytes([body[20] ^ 255]) + body[21:],
+        "half an event": payload(packets[first][5:-4])[5 + 19 : -4],
+    }
+    found, error = stopped([*packets[:first], event(40, bodies[damage]), *packets[last:]])
+    assert (found, type(error)) == (whole, UnsupportedEvent) and "a compressed transaction" in str(error)
+
+
+def test_a_load_is_judged_by_its_statement(sent: bytes) -> None:
+    packets = split(sent)
+    at = before(packets, XID)
+    for statement, stops in ((b"LOAD DATA INFILE 'x' INTO TABLE users (handle)", True), (b"SAVEPOINT s", False)):
+        fixed = struct.pack("<8xB2xH13x", len(b"tidemark"), 0)
+        load = event(EXECUTE_LOAD, fixed + b"tidemark\0" + statement)
+        found, error = stopped([*packets[:at], load, *packets[at:]])
+        assert (found, "LOAD" in str(error)) == ((0, True) if stops else (5, False))

@@ -26,7 +26,6 @@ WRONG = {
     "binlog_row_image": "SET GLOBAL binlog_row_image = 'MINIMAL'",
     "binlog_row_metadata": "SET GLOBAL binlog_row_metadata = 'MINIMAL'",
     "binlog_row_value_options": "SET GLOBAL binlog_row_value_options = 'PARTIAL_JSON'",
-    "binlog_transaction_compression": "SET GLOBAL binlog_transaction_compression = ON",
     "binlog_checksum": "SET GLOBAL binlog_checksum = 'NONE'",
     "gtid_mode": "SET GLOBAL gtid_mode = 'ON_PERMISSIVE'",
     "binlog_order_commits": "SET GLOBAL binlog_order_commits = OFF",
@@ -42,7 +41,6 @@ RIGHT = {
     "binlog_row_image": "SET GLOBAL binlog_row_image = 'FULL'",
     "binlog_row_metadata": "SET GLOBAL binlog_row_metadata = 'FULL'",
     "binlog_row_value_options": "SET GLOBAL binlog_row_value_options = ''",
-    "binlog_transaction_compression": "SET GLOBAL binlog_transaction_compression = OFF",
     "binlog_checksum": "SET GLOBAL binlog_checksum = 'CRC32'",
     "gtid_mode": "SET GLOBAL gtid_mode = 'ON'",
     "binlog_order_commits": "SET GLOBAL binlog_order_commits = ON",
@@ -127,6 +125,7 @@ def test_a_projected_column_that_cannot_be_decoded_is_named(
     assert (status, failed(document)["table tidemark.users"]["found"]) == (1, found)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("name", NEEDS_RESTART)
 def test_a_setting_that_needs_a_restart_is_named_too(tmp_path: Path, name: str) -> None:
     from ops.stack import MySqlServer

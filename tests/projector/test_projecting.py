@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import httpx2
 import pytest
 import redis
 
@@ -15,6 +16,7 @@ from tests.harness import (
     admin_connection,
     assert_everything_is_equal,
     create_tables,
+    free_port,
     process,
     projector,
     projector_environment,
@@ -104,6 +106,26 @@ def test_mongodb_goes_on_while_redis_is_away(stack: Stack, connection: Connectio
             stack.redis.start()
         wait_until_caught_up(stack, connection)
         assert assert_everything_is_equal(stack, connection) > 50
+
+
+def test_readiness_names_a_silent_redis_within_two_seconds(stack: Stack, connection: Connection) -> None:
+    """Redis gets a second to answer; a leader without it goes on with MongoDB, so it stays ready."""
+    bind = f"127.0.0.1:{free_port()}"
+    environment = {**projector_environment(stack), "TIDEMARK_PROJECTOR_ADMIN_BIND": bind}
+    well = {"lease": "ok", "source": "ok", "mongodb": "ok"}
+    with projector(environment), httpx2.Client(base_url=f"http://{bind}", trust_env=False) as admin:
+        wait_until_caught_up(stack, connection)
+        wait_until(lambda: admin.get("/readyz").json() == {**well, "redis": "ok"}, "all to be well")
+        for transactions in (0, 20):
+            stack.redis.pause()
+            try:
+                write_traffic(connection, random.Random(7), transactions)
+                wait_until(lambda: "redis" not in admin.get("/readyz").json(), "Redis to be missed", seconds=2.5)
+                ready = admin.get("/readyz")
+                assert (ready.status_code, ready.json()) == (200, {**well, "degraded: redis": "ok"})
+            finally:
+                stack.redis.resume()
+            wait_until(lambda: admin.get("/readyz").json() == {**well, "redis": "ok"}, "Redis")
 
 
 def test_a_flushed_redis_gets_a_new_epoch(stack: Stack, connection: Connection) -> None:

@@ -15,7 +15,7 @@ from binlog_projector.changes import Position, RowChange, Transaction
 from binlog_projector.errors import SourceUnavailable, UnprojectableRow
 from binlog_projector.mutations import Increment, Invalidate, Put
 from binlog_projector.parts import MAX_ROWS
-from binlog_projector.projections import COUNTERS, PROJECTIONS, hashtags, project
+from binlog_projector.projections import COUNTERS, PROJECTIONS, project
 from reader.read_model import COLLECTIONS
 from tests.harness import wait_until
 from tidemark.gtid import EMPTY, Gtid
@@ -119,11 +119,6 @@ def test_an_unprojectable_row_is_named() -> None:
     del without["body"]
     with pytest.raises(UnprojectableRow, match="body"):
         mutations("posts", None, without)
-
-
-def test_hashtags_are_words_once_each() -> None:
-    assert hashtags("#One two #two #one a#b &#39; #drei_3 #über") == ["one", "two", "drei_3", "über"]
-    assert hashtags("no tags # here") == []
 
 
 def transaction(number: int, *changes: RowChange) -> Transaction:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import pymysql
 import pytest
 
 from binlog_projector.changes import Anchor, Transaction
@@ -80,6 +81,38 @@ def test_other_tables_and_harmless_ddl_only_move_the_position(connection: Connec
     assert found[-1].changes[0].after and found[-1].changes[0].after["handle"] == "after"
 
 
+def test_xa_transactions_on_other_tables_only_move_the_position(connection: Connection, source: MySqlSource) -> None:
+    run_sql(connection, "CREATE TABLE other (id INT PRIMARY KEY)")
+    with streaming(source, executed(connection)) as next_transaction:
+        for packed, first in (("OFF", 0), ("ON", 10)):
+            work = [f"INSERT INTO other VALUES ({first + number})" for number in range(4)]
+            run_sql(connection, f"SET binlog_transaction_compression = {packed}", *in_xa(work[0]), "XA PREPARE 'x'")
+            run_sql(connection, "XA COMMIT 'x'", *in_xa(work[1]), "XA PREPARE 'x'", "XA ROLLBACK 'x'")
+            run_sql(connection, *in_xa(work[2]), "XA COMMIT 'x' ONE PHASE", *in_xa(work[3]), "XA ROLLBACK 'x'")
+        run_sql(connection, USER.format("after"))
+        found = [next_transaction() for _ in range(11)]
+    assert [len(transaction.changes) for transaction in found] == [0] * 10 + [1]
+
+
+def test_a_table_that_is_made_with_its_rows_only_moves_the_position(
+    connection: Connection, source: MySqlSource
+) -> None:
+    """One transaction: BEGIN, CREATE TABLE ... START TRANSACTION, the rows."""
+    with streaming(source, executed(connection)) as next_transaction:
+        run_sql(connection, "CREATE TABLE other AS SELECT * FROM users", USER.format("after"))
+        assert [len(next_transaction().changes) for _ in range(2)] == [0, 1]
+
+
+def test_compressed_transactions_are_projected_like_others(connection: Connection, source: MySqlSource) -> None:
+    run_sql(connection, "CREATE TABLE other (id INT PRIMARY KEY, body LONGTEXT)", PACKED)
+    with streaming(source, executed(connection)) as next_transaction:
+        run_sql(connection, "BEGIN", USER.format("second"), "INSERT INTO other VALUES (1, REPEAT('x', 3000000))")
+        run_sql(connection, "UPDATE users SET bio = 'é😀'", "COMMIT", "DELETE FROM users", "DELETE FROM other")
+        found = [next_transaction() for _ in range(3)]
+    handles = [(change.before or change.after or {})["handle"] for change in found[0].changes]
+    assert handles == ["second", "first", "second"] and [len(each.changes) for each in found] == [3, 2, 0]
+
+
 def test_columns_may_come_in_any_place_and_of_any_type(connection: Connection, source: MySqlSource) -> None:
     with streaming(source, executed(connection)) as next_transaction:
         run_sql(
@@ -99,11 +132,17 @@ PARTIAL_JSON = [
     "SET binlog_row_value_options = PARTIAL_JSON",
     "UPDATE users SET j = JSON_SET(j, '$.a', 2)",
 ]
+PACKED = "SET binlog_transaction_compression = ON"
+WITH_VALUES = "INSERT INTO users (subject, handle, display_name) VALUES (@n, RAND(), 'N')"
 RIGHT = (
     "SET gtid_next = AUTOMATIC",
     "SET GLOBAL binlog_row_metadata = FULL",
     "SET GLOBAL binlog_checksum = CRC32",
 )
+
+
+def in_xa(*statements: str) -> tuple[str, ...]:
+    return "XA START 'x'", *statements, "XA END 'x'"
 
 
 @pytest.mark.parametrize(
@@ -117,9 +156,12 @@ RIGHT = (
         (["SET GLOBAL binlog_row_metadata = MINIMAL", USER.format("bare")], "without column names"),
         (["SET GLOBAL binlog_checksum = NONE", USER.format("unchecked")], "without checksums"),
         (PARTIAL_JSON, "table users: .*PARTIAL_UPDATE_ROWS.*binlog_row_value_options"),
-        (["SET binlog_transaction_compression = ON", USER.format("packed")], "TRANSACTION_PAYLOAD"),
+        (["SET binlog_format = STATEMENT", "SET @n = 'n'", WITH_VALUES], "INSERT was logged as a statement"),
         (["SET gtid_next = 'AUTOMATIC:blue'", USER.format("tagged")], "GTID_TAGGED_LOG"),
-        (["XA START 'x'", USER.format("xa"), "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "XA transaction"),
+        ([*in_xa(USER.format("xa")), "XA PREPARE 'x'", "XA COMMIT 'x'"], "an XA transaction.* changed the table users"),
+        ([*in_xa(USER.format("xa")), "XA COMMIT 'x' ONE PHASE"], "an XA transaction.* changed the table users"),
+        ([PACKED, *in_xa(USER.format("xa")), "XA PREPARE 'x'", "XA ROLLBACK 'x'"], "an XA transaction.* changed"),
+        ([PACKED, "SET binlog_row_image = MINIMAL", "UPDATE users SET bio = 'x'"], "partial row image"),
         (["ALTER TABLE users DROP COLUMN bio"], "users.bio was dropped"),
         (["ALTER TABLE users RENAME COLUMN bio TO biography"], "users.bio was dropped or renamed"),
         (["ALTER TABLE users MODIFY created_at DATETIME NOT NULL"], "users.created_at was made DATETIME"),
@@ -261,6 +303,25 @@ def test_trace_4_an_idle_writer_transaction_only_delays_the_snapshot(
             users = rows(snapshot.connection, "SELECT handle FROM users ORDER BY id")
         timer.join()
     assert users == [("first",), ("open",)]
+
+
+def test_a_prepared_xa_transaction_holds_off_the_snapshot(
+    stack: Stack, connection: Connection, source: MySqlSource
+) -> None:
+    """So no copy lacks rows whose XA COMMIT comes later, without them. Its locks outlive its client, and MySQL."""
+    with admin_connection(stack) as client:
+        run_sql(client, *in_xa(USER.format("prepared")), "XA PREPARE 'x'")
+    stack.mysql.kill()
+    stack.mysql.start()
+    with admin_connection(stack) as other, pytest.raises(pymysql.err.OperationalError, match="Lock wait timeout"):
+        run_sql(other, "SET lock_wait_timeout = 1", "LOCK TABLES users READ")
+    with admin_connection(stack) as other:
+        timer = threading.Timer(1, lambda: run_sql(other, "XA COMMIT 'x'"))
+        timer.start()
+        with consistent_snapshot(source) as snapshot:
+            users = rows(snapshot.connection, "SELECT handle FROM users ORDER BY id")
+        timer.join()
+    assert users == [("first",), ("prepared",)]
 
 
 def test_trace_21_a_stream_that_is_left_unread_during_a_long_copy_is_not_lost(

@@ -18,7 +18,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from ops.stack import Stack
-from ops.stack.ports import free_port
+from ops.stack.servers.ports import free_port
 from ops.stack.urls import mysql_arguments
 from tests.certificates import Authority
 from tests.conftest import service_environment
@@ -26,6 +26,8 @@ from tests.harness import ROOT, process, wait_until
 from tests.harness import free_port as any_port
 from tests.reader.conftest import plain_client
 from tests.services import running_services
+
+pytestmark = pytest.mark.server
 
 
 @dataclass(frozen=True)

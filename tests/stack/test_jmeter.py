@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ops.stack import ProgramMissing
-from ops.stack import jmeter as module
+from ops.stack.fetch import jmeter as module
 
 find = module.jmeter.__wrapped__  # without the memory of what was found before
 

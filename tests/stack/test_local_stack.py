@@ -11,9 +11,11 @@ from pymongo import MongoClient
 from redis import Redis
 
 from ops.stack import NotOurs, PortTaken, Stack, StackError
-from ops.stack.process import ProcessIdentity, launched_below
+from ops.stack.servers.process import ProcessIdentity, launched_below
 from ops.stack.urls import mysql_arguments
 from tests.stack.test_process import eventually
+
+pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack import PrerequisiteMissing, require
+from ops.stack.fetch.prerequisites import PrerequisiteMissing, require
 
 ROOT = Path(__file__).parents[2]
 
 
 def prerequisites(*tools: str, path: Path) -> subprocess.CompletedProcess[str]:
     """The module as the Makefile runs it: without the packages of any virtual environment."""
-    command = [sys.executable, "-W", "error", "-S", "-m", "ops.stack.prerequisites", *tools]
+    command = [sys.executable, "-W", "error", "-S", "ops/stack/fetch/prerequisites.py", *tools]
     environment = {"PATH": str(path)}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack.process import ProcessIdentity, launch_detached, launch_tethered, stop_processes
+from ops.stack.servers.process import ProcessIdentity, launch_detached, launch_tethered, stop_processes
 
 ROOT = Path(__file__).parents[2]
 SLEEP = ["/bin/sleep", "600"]
@@ -109,7 +109,7 @@ def test_a_tethered_process_outlives_the_thread_that_asked_for_it(tmp_path: Path
 PARENT = """
 import signal, sys, time
 from pathlib import Path
-from ops.stack.process import launch_tethered
+from ops.stack.servers.process import launch_tethered
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it from birth
 folder = Path(sys.argv[1])
 process = launch_tethered(["/bin/sleep", "600"], folder, folder / "log")

@@ -1,12 +1,13 @@
 """The program on PATH is used if it is the right one; else the next source is tried, and the reason said."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ops.stack import ProgramMissing
-from ops.stack.programs import MONGOD, MYSQLD, NGINX, REDIS, Program, Wanted
+from ops.stack.fetch.programs import MONGOD, MYSQLD, NGINX, REDIS, Program, Wanted
 
 DOWNLOADED = Program(("/cache/server",), "downloaded")
 
@@ -64,3 +65,16 @@ def test_a_machine_without_a_mongod_to_download_is_told_so(monkeypatch: pytest.M
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     with pytest.raises(ProgramMissing, match=r"no mongod to download for aarch64 \(only for x86_64\)"):
         MONGOD.download()
+
+
+@pytest.mark.server
+def test_the_downloaded_mongod_is_the_last_patch_of_its_release() -> None:
+    found = MONGOD.download()
+    assert found.version == "db version v6.0.27"
+
+
+@pytest.mark.server
+def test_the_downloaded_mongod_brings_its_openssl() -> None:
+    program = MONGOD.download().command
+    says = subprocess.check_output([*program, "--version"], env={}, text=True)
+    assert "OpenSSL 1.1.1w" in says

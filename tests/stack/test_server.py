@@ -14,8 +14,10 @@ import pytest
 import redis
 
 from ops.stack import MongoDbServer, MySqlServer, PortTaken, RedisServer, Server, ServerFailed
-from ops.stack.ports import free_port, is_free
+from ops.stack.servers.ports import free_port, is_free
 from ops.stack.urls import mysql_arguments
+
+pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")

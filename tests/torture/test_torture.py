@@ -107,6 +107,7 @@ def test_the_judge_refuses_an_answer_that_is(judge: Judge, name: str) -> None:
 
 
 # The HTTP client leaves sockets to the garbage collector whose connections are cut under it.
+@pytest.mark.server
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 def test_a_short_torture_leaves_everything_equal_and_every_answer_was_allowed() -> None:

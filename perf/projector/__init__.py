@@ -1,0 +1,1 @@
+"""Benchmarks of the projector, and the page that holds their figures."""

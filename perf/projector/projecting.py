@@ -1,0 +1,144 @@
+"""A projector process on a stack of its own, measured from outside: when it began, when all of a backlog was served."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import pymysql
+import redis
+from pymongo import MongoClient
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from binlog_projector.projections import COUNTERS, PROJECTIONS, Counter
+from ops.stack import Stack
+from ops.stack.progress import say
+from ops.stack.servers.ports import LOOPBACK, free_port
+from ops.stack.servers.process import stop_processes
+from ops.stack.urls import mysql_arguments
+from ops.system import Child
+from perf.procfs import cpu_seconds, peak_rss_mib
+from perf.projector.workload import NOT_DURABLE
+from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID, WATERMARK_KEY, Watermark
+from tidemark.gtid import GtidSet
+
+STOPPED_WITHIN_SECONDS = 30.0
+LOOK_SECONDS = 0.02
+CAUGHT_UP_WITHIN_SECONDS = 3600.0
+MONGODB_CACHE = "cache_size=8GB"  # what MongoDB takes by itself on such a machine is more; the local stack is sparing
+
+
+class Projecting:
+    """A projector that runs, and the servers it works on."""
+
+    def __init__(self, stack: Stack, child: Child) -> None:
+        self.stack = stack
+        self.child = child
+
+    def wait_until_caught_up(self) -> float:
+        """Until Redis has all that MySQL has committed; the time then (seconds since 1970)."""
+        wait_until_caught_up(self.stack, self._check)
+        return time.time()
+
+    def _check(self) -> None:
+        if not self.child.is_running():
+            raise self.child.failure(self.child.end())
+
+    def logged(self, event: str) -> float:
+        """When it logged `event` last (seconds since 1970)."""
+        lines = self.child.log_path.read_text().splitlines()
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        return max(datetime.fromisoformat(one["timestamp"]).timestamp() for one in events if one["event"] == event)
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of the whole process so far."""
+        return round(cpu_seconds(self.child.identity.pid), 1)
+
+    @property
+    def peak_rss_mib(self) -> float:
+        return peak_rss_mib(self.child.identity.pid)
+
+
+@contextlib.contextmanager
+def backlog_stack() -> Iterator[Stack]:
+    """Servers with the tables; MySQL writes a backlog quickly, which is not what is measured."""
+    say("starting MySQL, MongoDB and Redis")
+    with Stack(mysql_options=NOT_DURABLE) as stack:
+        with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as mongodb:
+            mongodb.admin.command("setParameter", 1, wiredTigerEngineRuntimeConfig=MONGODB_CACHE)
+        _child(stack, "migrate", ("writer", "migrate")).finish(60)
+        yield stack
+
+
+@contextlib.contextmanager
+def projecting(stack: Stack) -> Iterator[Projecting]:
+    """A projector until the end of the block."""
+    child = _child(stack, "projector", ("binlog_projector", "run"))
+    try:
+        yield Projecting(stack, child)
+    finally:
+        stop_processes([child.identity], STOPPED_WITHIN_SECONDS)
+        child.is_running()  # reaps it
+
+
+def wait_until_caught_up(stack: Stack, check: Callable[[], None] = lambda: None) -> None:
+    """Until Redis has all that MySQL has committed now; `check` raises when that cannot come any more."""
+    url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"]
+    with pymysql.connect(**mysql_arguments(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT @@global.gtid_executed")
+        (executed,) = cursor.fetchall()[0]
+    deadline = time.monotonic() + CAUGHT_UP_WITHIN_SECONDS
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        while not _has(cache, GtidSet.parse(executed)):
+            check()
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the projector did not catch up in {CAUGHT_UP_WITHIN_SECONDS:.0f} s")
+            time.sleep(LOOK_SECONDS)
+
+
+def _child(stack: Stack, name: str, module: tuple[str, ...]) -> Child:
+    admin = {"TIDEMARK_PROJECTOR_ADMIN_BIND": f"{LOOPBACK}:{free_port()}"}
+    return Child(name, module, {**stack.environment(), **admin}, stack.directory / f"{name}.log")
+
+
+def _has(cache: redis.Redis, executed: GtidSet) -> bool:
+    raw = cache.get(WATERMARK_KEY)
+    return isinstance(raw, bytes) and GtidSet.parse(Watermark.decode(raw).gtid_set) >= executed
+
+
+def counters_are_exact(stack: Stack) -> bool:
+    """Whether every counter of every document equals MySQL's own count, and there are as many documents as rows."""
+    url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"]
+    with (
+        MongoClient[dict[str, Any]](stack.mongodb.admin_url) as mongodb,
+        pymysql.connect(**mysql_arguments(url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        return all(_is_exact(mongodb["tidemark"], cursor, counter) for counter in COUNTERS) and all(
+            _is_complete(mongodb["tidemark"], cursor, table) for table in PROJECTIONS
+        )
+
+
+def _is_exact(database: Database[dict[str, Any]], cursor: Any, counter: Counter) -> bool:
+    query = f"SELECT {counter.by}, COUNT(*) FROM {counter.table} GROUP BY {counter.by}"  # noqa: S608 - our own names
+    cursor.execute(query)
+    found = _serving(database, counter.collection).find({counter.field: {"$ne": 0}}, {counter.field: 1})
+    return {one["_id"]: one[counter.field] for one in found} == dict(cursor.fetchall())
+
+
+def _is_complete(database: Database[dict[str, Any]], cursor: Any, table: str) -> bool:
+    cursor.execute(f"SELECT COUNT(*) FROM {table}")  # noqa: S608 - our own names
+    return bool(_serving(database, table).count_documents({}) == cursor.fetchone()[0])
+
+
+def _serving(database: Database[dict[str, Any]], name: str) -> Collection[dict[str, Any]]:
+    serving = database[CONTROL].find_one({"_id": SERVING_ID})
+    if serving is None:
+        raise RuntimeError("there is no read model")
+    return database[COLLECTIONS[name].in_build(serving["build"])]

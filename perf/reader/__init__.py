@@ -1,0 +1,1 @@
+"""Benchmarks of one reader process, next to what other code does."""
