@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from binlog_projector.changes import Row
 from binlog_projector.mutations import DocumentId
-from binlog_projector.projections import COUNTERS, PROJECTIONS, Counter, document_id, primary_key
+from binlog_projector.projections import COUNTERS, PLANS, Counter, demand_fitting, document_id, primary_key
 from binlog_projector.source import Connection, query_rows
 from binlog_projector.table_rows import Key, beyond, names
 from binlog_projector.truth import Truth
@@ -17,14 +17,17 @@ from writer.schema import TABLES, Table
 
 @dataclass(frozen=True)
 class SourceView:
-    """Reads MySQL over one connection: whatever is committed, or one consistent view if a transaction is open."""
+    """Reads MySQL over one connection: whatever is committed, or one consistent view if a transaction is open.
+
+    Raises UnprojectableRow.
+    """
 
     connection: Connection
 
     def truths(self, collection: str, ids: Iterable[DocumentId]) -> dict[DocumentId, Truth]:
         """What each document must be."""
         ids = list(ids)
-        fields = {document_id(collection, row): PROJECTIONS[collection](row) for row in self._rows(collection, ids)}
+        fields = dict(PLANS[collection].document(row) for row in self._rows(collection, ids))
         counts = {one: self._counts(one, ids) for one in COUNTERS if one.collection == collection}
         return {
             id: Truth(collection, id, fields.get(id), {one.field: counts[one].get(id, 0) for one in counts})
@@ -42,7 +45,10 @@ class SourceView:
             f"ORDER BY {names(table.primary_key)} LIMIT {limit}",
             arguments,
         )
-        return [dict(zip(columns, row, strict=True)) for row in found]
+        rows: list[Row] = [dict(zip(columns, row, strict=True)) for row in found]
+        for row in rows:
+            demand_fitting(table.name, row)
+        return rows
 
     def first_ids(self, listing: Listing, parent_id: int, limit: int) -> list[int]:
         """The ids that a list begins with."""

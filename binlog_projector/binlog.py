@@ -25,15 +25,11 @@ from writer.schema import Table
 
 QUERY, ROTATE, XID, TABLE_MAP, WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS, GTID = 2, 4, 16, 19, 30, 31, 32, 33
 STOP, FORMAT_DESCRIPTION, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2 = 3, 15, 27, 28, 29, 35, 41
+ANONYMOUS_GTID, TAGGED_GTID = 34, 42
+BEGINNINGS, OF_FILES = (GTID, ANONYMOUS_GTID, TAGGED_GTID), (ROTATE, FORMAT_DESCRIPTION)
 HARMLESS = (STOP, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2)
 INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD, EXECUTE_LOAD, XA_PREPARE, PAYLOAD = 5, 13, 14, 9, 17, 18, 38, 40
-FOR_A_STATEMENT = (
-    INTVAR,
-    RAND,
-    USER_VAR,
-    APPEND_BLOCK,
-    BEGIN_LOAD,
-)  # values and data of one that follows, and is judged
+FOR_A_STATEMENT = (INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD)  # that follows them, and is judged
 OTHER_ROWS = {23: "WRITE_ROWS_V1", 24: "UPDATE_ROWS_V1", 25: "DELETE_ROWS_V1", 39: "PARTIAL_UPDATE_ROWS"}
 EVENT_NAMES = {**OTHER_ROWS, 26: "INCIDENT", 34: "ANONYMOUS_GTID", 42: "GTID_TAGGED_LOG"}
 REMEDIES = {
@@ -55,7 +51,11 @@ SEVEN_BYTES, ORIGINAL_FOLLOWS = (1 << 55) - 1, 1 << 55
 
 
 class TransactionReader:
-    """Assembles transactions of `tables` in `schema`, those that are too large in parts, without what was `applied`."""
+    """Assembles transactions of `tables` in `schema`, those that are too large in parts, without what was `applied`.
+
+    `anchored`: the first transaction is the anchor. It is delivered without its changes as soon as its GTID is read:
+    they were applied, or are in the snapshot, and nobody has to understand them again.
+    """
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class TransactionReader:
         applied: Iterable[Partial] = (),
         *,
         folds_case: bool = False,
+        anchored: bool = False,
     ) -> None:
         """`folds_case`: whether the source's `lower_case_table_names` is not 0."""
         self.packets = packets
@@ -73,6 +74,8 @@ class TransactionReader:
         self.gtid: Gtid | None = None
         self.original_us = self.immediate_us = 0
         self.begun = self.xa = False
+        self.anchored = anchored  # until the anchor begins
+        self.inside_anchor = False
         self.changes: list[RowChange] = []
         self.size = 0
         self.parts = Parts(tables, applied)
@@ -115,7 +118,8 @@ class TransactionReader:
             raise self.failed
         self.finished, handlers = [], self.handlers
         try:
-            for kind, offset, event in next(self.pieces):
+            events = next(self.pieces)
+            for kind, offset, event in self._judged(events) if self.anchored or self.inside_anchor else events:
                 handle = handlers.get(kind)
                 if handle is None:
                     if kind != PAYLOAD:
@@ -143,6 +147,13 @@ class TransactionReader:
                 yield from unpacked(payload)
                 yield events
 
+    def _judged(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Events without the content of the anchor, which ends where the next transaction begins."""
+        for kind, offset, event in events:
+            self.inside_anchor = self.inside_anchor and kind not in BEGINNINGS
+            if not self.inside_anchor or kind in OF_FILES:
+                yield kind, offset, event
+
     def _gtid(self, event: bytes) -> None:
         """A GTID right after a GTID: the first one was an empty transaction."""
         if self.gtid is not None:
@@ -156,6 +167,9 @@ class TransactionReader:
         if immediate & ORIGINAL_FOLLOWS:
             self.original_us = int.from_bytes(event[BODY + GTID_BODY.size - 1 :][:7], "little") & SEVEN_BYTES
         self.gtid = Gtid(self.sources.get(source) or self._source(source), number)
+        if self.anchored:
+            self._end(event)
+            self.anchored, self.inside_anchor = False, True
 
     def _source(self, raw: bytes) -> str:
         return self.sources.setdefault(raw, str(uuid.UUID(bytes=raw)))

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from binlog_projector.column_types import is_decoded
 from binlog_projector.errors import SourceMisconfigured
 from binlog_projector.findings import Finding
 from binlog_projector.projections import COUNTERS
-from binlog_projector.source import Connection, MySqlSource, query_rows, query_value
+from binlog_projector.source import Connection, MySqlSource, execute, query_rows, query_value
 from tidemark.gtid import GtidSet
+from tidemark.ids import MAX_ID
 from writer.schema import SCHEMA, TABLES
 
 
@@ -37,7 +40,9 @@ VARIABLES = (
     Variable("log_replica_updates", "ON", "start mysqld with --log-replica-updates"),
 )
 RETENTION = "binlog_expire_logs_seconds"
+NEAR_THE_LIMIT = MAX_ID // 100 * 99
 GRANTS = ("REPLICATION SLAVE", "REPLICATION CLIENT", "SELECT", "LOCK TABLES")
+log = structlog.get_logger()
 
 
 def check_source(source: MySqlSource, retention_hours: int) -> list[Finding]:
@@ -52,6 +57,7 @@ def check_source(source: MySqlSource, retention_hours: int) -> list[Finding]:
             *(_table(connection, name) for name in TABLES),
             _cascades(connection),
             _counted_columns(connection),
+            _auto_increment(connection),
         ]
 
 
@@ -61,10 +67,12 @@ def retention_seconds(checks: list[Finding]) -> float:
 
 
 def demand(checks: list[Finding]) -> None:
-    """Raise SourceMisconfigured that names every check that failed."""
-    failed = [str(check) for check in checks if not check.ok]
-    if failed:
-        raise SourceMisconfigured("; ".join(failed))
+    """Raise SourceMisconfigured that names every check that failed; what need not stop anybody goes to the log."""
+    failed = [check for check in checks if not check.ok]
+    for check in failed:
+        log.warning("check failed", check=str(check))
+    if any(check.stops for check in failed):
+        raise SourceMisconfigured("; ".join(str(check) for check in failed if check.stops))
 
 
 def _variable(connection: Connection, variable: Variable) -> Finding:
@@ -180,4 +188,24 @@ def _counted_columns(connection: Connection) -> Finding:
         f"no index begins with {found}" if found else "indexed",
         "an index that begins with each column that a counter counts by",
         "CREATE INDEX on it: a snapshot counts for each row, and would read the whole table each time",
+    )
+
+
+def _auto_increment(connection: Connection) -> Finding:
+    """It does not stop a projector: all rows may be right, and the writer commits no larger id."""
+    execute(connection, "SET SESSION information_schema_stats_expiry = 0")  # else as it was up to a day ago
+    following = query_rows(
+        connection,
+        "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = %s",
+        (SCHEMA,),
+    )
+    found = ", ".join(f"{table}: {id}" for table, id in following if table in TABLES and (id or 0) > NEAR_THE_LIMIT)
+    return Finding(
+        "auto_increment",
+        not found,
+        found or "far from the limit",
+        f"at most {NEAR_THE_LIMIT}: ids end at {MAX_ID}",
+        "find out who inserted so large an id, give that row another one or delete it, then "
+        "ALTER TABLE ... AUTO_INCREMENT = 1 (MySQL goes on behind the largest id that is left)",
+        stops=False,
     )

@@ -12,7 +12,7 @@ from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import ToldToStop
 from binlog_projector.mongodb import BsonDocument
 from binlog_projector.progress import Progress
-from binlog_projector.projections import COUNTERS, PLANS, Counter
+from binlog_projector.projections import COUNTERS, PLANS, Counter, demand_fitting
 from binlog_projector.source import Connection
 from binlog_projector.table_rows import orphans, rows
 from writer.schema import TABLES, Table
@@ -62,13 +62,19 @@ def complete_documents(table: Table, connection: Connection) -> Iterator[list[Bs
     for chunk in rows(connection, table, counters, CHUNK_ROWS):
         yield [_document(table, counters, values) for values in chunk]
     for chunk in orphans(connection, table, counters, CHUNK_ROWS):
-        yield [{"_id": id, **_counts(counters, counts)} for id, *counts in chunk]
+        yield [_stub(counters, id, counts) for id, *counts in chunk]
 
 
 def _document(table: Table, counters: Sequence[Counter], values: Sequence[Any]) -> BsonDocument:
     width = len(table.columns)
     id, fields = PLANS[table.name].document(dict(zip(table.columns, values[:width], strict=True)))
     return {"_id": id, **fields, **_counts(counters, values[width:])}
+
+
+def _stub(counters: Sequence[Counter], id: int, counts: Sequence[int]) -> BsonDocument:
+    for counter, count in zip(counters, counts, strict=True):
+        demand_fitting(counter.table, {counter.by: id} if count else {})
+    return {"_id": id, **_counts(counters, counts)}
 
 
 def _counts(counters: Sequence[Counter], counts: Sequence[int]) -> dict[str, int]:

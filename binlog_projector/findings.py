@@ -7,13 +7,17 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """`name` is the setting as the server calls it, or what was looked at; `remedy` says what to do if it is not ok."""
+    """`name` is the setting as the server calls it, or what was looked at; `remedy` says what to do if it is not ok.
+
+    `stops`: a projector does not start with it.
+    """
 
     name: str
     ok: bool
     found: str
     expected: str
     remedy: str
+    stops: bool = True
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)

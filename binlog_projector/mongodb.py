@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from bson.codec_options import TypeDecoder, TypeRegistry
+from bson.int64 import Int64
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure
 
@@ -13,6 +15,15 @@ from binlog_projector.errors import StoreUnavailable
 from binlog_projector.findings import Finding
 
 BsonDocument = dict[str, Any]
+
+
+class PlainInt(TypeDecoder):
+    """PyMongo gives every 64-bit number as a subclass of int, which is not for others to know."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Int64) -> int:
+        return int(value)
 
 
 def connect(url: str) -> MongoClient[BsonDocument]:
@@ -27,6 +38,7 @@ def connect(url: str) -> MongoClient[BsonDocument]:
         connectTimeoutMS=3_000,
         socketTimeoutMS=12_000,
         retryWrites=True,
+        type_registry=TypeRegistry([PlainInt()]),
         appname="tidemark-projector",
     )
 

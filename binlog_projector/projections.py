@@ -15,6 +15,7 @@ from binlog_projector.errors import UnprojectableRow
 from binlog_projector.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
 from reader.read_model import LISTINGS, Listing
 from tidemark.hashtags import hashtags
+from tidemark.ids import MAX_ID
 from writer.schema import TABLES
 
 
@@ -121,6 +122,7 @@ class Plan:
 
     def document(self, row: Row) -> tuple[DocumentId, Fields]:
         """Raises UnprojectableRow."""
+        demand_fitting(self.table, row)
         try:
             return _id(self.primary_key, row), self.project(row)
         except (KeyError, TypeError) as error:
@@ -138,6 +140,18 @@ PLANS = {
     )
     for name, projection in PROJECTIONS.items()
 }
+
+
+def demand_fitting(table: str, row: Row) -> None:
+    """Raises UnprojectableRow for a number that MongoDB cannot hold."""
+    for value in row.values():
+        if type(value) is int and value > MAX_ID:
+            column = next(name for name in row if row[name] == value)
+            key = {name: row[name] for name in TABLES[table].primary_key if name in row}
+            raise UnprojectableRow(
+                f"row {key or {column: value}} of table {table} cannot be projected: {column} is {value}, and MongoDB "
+                f"has no numbers beyond {MAX_ID}; correct it in MySQL, then run `rebuild`"
+            )
 
 
 def document_id(table: str, row: Row) -> DocumentId:

@@ -8,11 +8,11 @@ import threading
 import structlog
 
 from binlog_projector.changes import Anchor
-from binlog_projector.consistent_snapshot import consistent_snapshot
+from binlog_projector.consistent_snapshot import Snapshot, consistent_snapshot
 from binlog_projector.control_store import ControlStore
 from binlog_projector.copying import Copying
 from binlog_projector.document_store import DocumentStore
-from binlog_projector.errors import StoreUnavailable
+from binlog_projector.errors import CorruptEvent, StoreUnavailable
 from binlog_projector.freshness import timestamp
 from binlog_projector.progress import Progress
 from binlog_projector.source import MySqlSource, Stream
@@ -35,8 +35,7 @@ def take_snapshot(
     documents = control.create_build(epoch)
     with consistent_snapshot(source, len(TABLES)) as snapshot:
         log.info("snapshot begins", build=documents.build, gtid_set=str(snapshot.executed))
-        gtid = snapshot.anchor_gtid
-        stream = source.stream(snapshot.executed, Anchor(gtid, 0) if gtid else None)
+        stream = _stream_behind(snapshot, source)
         try:
             with Progress(estimated_rows(snapshot.connection, TABLES)) as progress:
                 Copying(snapshot, documents, progress, *stopping).run()
@@ -49,3 +48,13 @@ def take_snapshot(
             raise
     log.info("snapshot done", build=documents.build, **copied)
     return documents, stream
+
+
+def _stream_behind(snapshot: Snapshot, source: MySqlSource) -> Stream:
+    """With an anchor, unless its bytes in the binlog are damaged: the rows of the view do not come from there."""
+    gtid = snapshot.anchor_gtid
+    try:
+        return source.stream(snapshot.executed, Anchor(gtid, 0) if gtid else None)
+    except CorruptEvent as error:
+        log.warning("the last transaction cannot be read from the binlog; going on without an anchor", error=str(error))
+        return source.stream(snapshot.executed, None)

@@ -76,17 +76,17 @@ class MySqlSource:
     def stream(self, applied: GtidSet, anchor: Anchor | None, partials: Sequence[Partial] = ()) -> Stream:
         """Connect and verify that the source continues the history of `applied`; reading begins with `start`.
 
-        Asks again for the anchor, the last applied transaction: the first one delivered must be that very one. Of what
-        was applied in part the rest is delivered. Raises PositionLost if the anchor is another one, or if the source
-        has purged what comes next.
+        Asks again for the anchor, the last applied transaction: the first one delivered must be that very one, by its
+        GTID and commit time; what it changed is not looked at. Of what was applied in part the rest is delivered.
+        Raises PositionLost if the anchor is another one, or if the source has purged what comes next.
         """
         with self.session() as connection:
             purged = _check_history(connection, applied, partials)
             folds_case = bool(query_value(connection, "SELECT @@global.lower_case_table_names"))
         if anchor is not None and anchor.gtid in purged:
             anchor = None
-        begin = applied.without_gtid(anchor.gtid) if anchor else applied
-        stream = Stream(self, begin, partials, folds_case=folds_case)
+        asked = applied.without_gtid(anchor.gtid) if anchor else applied
+        stream = Stream(self, asked, partials, folds_case=folds_case, anchored=anchor is not None)
         try:
             stream.verify(anchor)
         except BaseException:
@@ -121,10 +121,14 @@ class Receiver(Protocol):
 class Stream:
     """Transactions from the binlog, read and handed on by a thread."""
 
-    def __init__(self, source: MySqlSource, applied: GtidSet, partials: Iterable[Partial], *, folds_case: bool) -> None:
+    def __init__(
+        self, source: MySqlSource, applied: GtidSet, partials: Iterable[Partial], *, folds_case: bool, anchored: bool
+    ) -> None:
         self.source = source
         dump = partial(connect_reader, pymysql.connect, source.settings, source.server_id, source.uuid, applied)
-        self.reader = TransactionReader(Packets(dump), SCHEMA, TABLES, partials, folds_case=folds_case)
+        self.reader = TransactionReader(
+            Packets(dump), SCHEMA, TABLES, partials, folds_case=folds_case, anchored=anchored
+        )
         self.transactions = iter(self.reader)
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
@@ -172,16 +176,12 @@ class Stream:
             for transaction in self._transactions():
                 if self.stopping.is_set():
                     return
-                if transaction is not None and not self._is_anchor(transaction):
+                if transaction is not None:
                     receiver.add(transaction)
         except Exception as error:  # noqa: BLE001 - handed to whoever receives
             receiver.fail(error)
         finally:
             self.reader.close()
-
-    def _is_anchor(self, transaction: Transaction) -> bool:
-        """Another part of it: the first one was enough to know it by."""
-        return self.anchor is not None and transaction.gtid == self.anchor.gtid
 
     def _next(self) -> Transaction | None:
         """The next transaction, or None at a heartbeat."""

@@ -57,6 +57,7 @@ class Reader:
             exception_handlers={**EXCEPTION_HANDLERS, DocumentsUnavailable: on_documents_unavailable},
             lifespan=self._lifespan,
         )
+        self.app.router.redirect_slashes = False  # a redirect would be to http:// behind a TLS proxy, token and all
 
     async def ready(self) -> dict[str, str]:
         """`reads` is ok as long as one store can answer; what cannot is named by a part `degraded: ...`."""

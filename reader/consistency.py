@@ -21,7 +21,7 @@ from tidemark.consistency_token import COOKIE, HEADER, ConsistencyKeys, InvalidC
 from tidemark.gtid import GtidSet
 from tidemark.problem import Problem
 
-WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6}(?:\.\d{1,6})?)\"?\s*(?:;[^,]*)?(?=,|$)", re.IGNORECASE)
+WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:;[^,]*)?(?=,|$)", re.IGNORECASE)
 DEFAULT_WAIT_SECONDS = 0.15  # many times the usual lag of the projector
 LOOK_SECONDS = 0.004
 log = structlog.get_logger()

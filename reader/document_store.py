@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import structlog
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
+from bson.int64 import Int64
 from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -76,13 +78,25 @@ class View:
     continues: bool
 
 
+class PlainInt(TypeDecoder):
+    """PyMongo gives every 64-bit number as a subclass of int, which is not for others to know."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Int64) -> int:
+        return int(value)
+
+
 class DocumentStore:
     """Reads of the primary with readConcern majority, at most `reads` at a time. Raises DocumentsUnavailable."""
 
     def __init__(self, client: AsyncMongoClient[BsonDocument], reads: int) -> None:
         self._client = client
         self._database = client.get_default_database(
-            "tidemark", read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("majority")
+            "tidemark",
+            codec_options=CodecOptions[BsonDocument](type_registry=TypeRegistry([PlainInt()])),
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
         )
         self._reads = reads
         self._slots = asyncio.Semaphore(reads)

@@ -10,6 +10,7 @@ import msgspec
 
 from reader.read_model import COLLECTIONS, ENTITIES, LISTINGS, PAGE_LIMIT, PAGE_LIMIT_MAX, POST, Entity
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
+from tidemark.strict_protocol import MAX_HEAD_BYTES
 
 Id = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,18}$", description="A number, as a string")]
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
@@ -88,6 +89,7 @@ PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
     401: ("There is no valid bearer token", ("WWW-Authenticate",)),
     403: ("The token lacks the scope `read`", ("WWW-Authenticate",)),
     404: ("There is no such thing", PROVENANCE),
+    431: (f"The head has more than {MAX_HEAD_BYTES} bytes", ()),
     500: ("The service failed; the request id finds the reason in its log", ()),
     503: ("The stores cannot answer now, or lack what the consistency token names", ("Retry-After",)),
 }
@@ -119,9 +121,12 @@ def _paths() -> Json:
         "/post/{id}": {"get": _operation("A post", "Post", [_path("id")], PROBLEMS)},
         "/user/{id}": {"get": _operation("A user", "User", [_path("id")], PROBLEMS)},
         **lists,
-        "/feed": _list("The newest posts of those whom the caller follows", POST, "", (400, 401, 403, 500, 503)),
+        "/feed": _list("The newest posts of those whom the caller follows", POST, "", (400, 401, 403, 431, 500, 503)),
         "/hashtag/{tag}": _list(
-            "The newest posts with a hashtag, in any case and Unicode form", POST, "tag", (400, 401, 403, 500, 503)
+            "The newest posts with a hashtag, in any case and Unicode form",
+            POST,
+            "tag",
+            (400, 401, 403, 431, 500, 503),
         ),
         "/openapi.json": {
             "get": {"summary": "This document", "security": [], "responses": {"200": {"description": "OK"}}}

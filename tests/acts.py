@@ -15,14 +15,15 @@ SPELLINGS = (
     *("#हिन्दी", "#สวัสดี,", "(#தமிழ்)", "#caf\u00e9", "#Cafe\u0301!", "\uff03日本語。"),
     *("#کتاب\u200cها", "#\u05e9\u05c1\u05dc\u05d5\u05dd #x"),  # noqa: RUF001 - they are Arabic letters
 )
-Act = Callable[[Services, Connection, int, int, int], None]
+FIRST_IDS = (1, 2**31 - 2, 2**53 - 2, 2**63 - 1000)  # around what 32 bits, a double, and 64 bits hold
+Act = Callable[[Services, Connection, int, int, int, int], None]  # `first` id, then three numbers from 0 on
 
 
 def http(method: str, path: str, body: Callable[[int, int, int], object] = lambda a, b, c: None) -> Act:
     """A command of subject `a` with ids `b` and `c`; any answer but a failure of the service is right."""
 
-    def act(services: Services, connection: Connection, a: int, b: int, c: int) -> None:
-        answer = services.write(f"s{a % SUBJECTS}", method, path.format(b=b, c=c), body(a, b, c))
+    def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
+        answer = services.write(f"s{a % SUBJECTS}", method, path.format(b=first + b), body(a, b, c))
         assert answer.status_code < 500, answer.text
 
     return act
@@ -31,9 +32,10 @@ def http(method: str, path: str, body: Callable[[int, int, int], object] = lambd
 def sql(*statements: str) -> Act:
     """Statements of one transaction, in autocommit if there is one only; a constraint may refuse them."""
 
-    def act(services: Services, connection: Connection, a: int, b: int, c: int) -> None:
+    def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
+        ids = {"a": first + a, "b": first + b, "c": first + c}
         try:
-            run_sql(connection, *(statement.format(a=a, b=b, c=c, h=f"h{a}") for statement in statements))
+            run_sql(connection, *(statement.format(**ids, s=f"s{a}", h=f"h{a}") for statement in statements))
         except (pymysql.err.IntegrityError, pymysql.err.OperationalError):
             run_sql(connection, "ROLLBACK")
 
@@ -44,12 +46,20 @@ def sql_without_checks(*statements: str) -> Act:
     """As `sql`, with foreign keys off: parents go and come back, children stay."""
     inner = sql(*statements)
 
-    def act(services: Services, connection: Connection, a: int, b: int, c: int) -> None:
+    def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
         run_sql(connection, "SET foreign_key_checks = 0")
-        inner(services, connection, a, b, c)
+        inner(services, connection, first, a, b, c)
         run_sql(connection, "SET foreign_key_checks = 1")
 
     return act
+
+
+def begin_at(connection: Connection, first: int) -> None:
+    """Leave no rows, and give new ones ids from `first` on."""
+    for table in ("likes", "follows", "comments", "posts", "users"):
+        run_sql(connection, f"DELETE FROM {table}")
+    for table in ("comments", "posts", "users"):
+        run_sql(connection, f"ALTER TABLE {table} AUTO_INCREMENT = {first}")
 
 
 NEW_POST = "INSERT INTO posts (author_id, body) VALUES ({a}, 'sql #t{b}')"
@@ -75,10 +85,10 @@ ACTS: tuple[Act, ...] = (
     sql("DELETE FROM likes WHERE user_id = {a}"),
     sql("INSERT INTO likes (post_id, user_id) VALUES ({b}, {a}) ON DUPLICATE KEY UPDATE created_at = NOW(6)"),
     sql(
-        "INSERT INTO users (subject, handle, display_name) VALUES ('s{a}', '{h}', 'U')"
+        "INSERT INTO users (subject, handle, display_name) VALUES ('{s}', '{h}', 'U')"
         " ON DUPLICATE KEY UPDATE display_name = 'U{c}'"
     ),
-    sql_without_checks("REPLACE INTO users (id, subject, handle, display_name) VALUES ({b}, 's{a}', '{h}', 'R')"),
+    sql_without_checks("REPLACE INTO users (id, subject, handle, display_name) VALUES ({b}, '{s}', '{h}', 'R')"),
     sql_without_checks("REPLACE INTO posts (id, author_id, body) VALUES ({b}, {a}, 'replaced')"),
     sql_without_checks("UPDATE posts SET id = {c} + 100 WHERE id = {b}"),
     sql_without_checks("UPDATE users SET id = {c} WHERE id = {b}"),

@@ -139,6 +139,13 @@ def test_the_wait_is_capped(services: Services) -> None:
     assert time.monotonic() - started < 15
 
 
+@pytest.mark.parametrize("wait", ["99999999", "9" * 5000, "99999999.9999999", '"99999999"; x=y'])
+def test_a_wait_of_any_size_is_capped_and_not_ignored(services: Services, wait: str) -> None:
+    token = token_of(services.write("s0", "POST", "/post", {"body": "x"}))
+    answer = services.read("/post/1", headers={HEADER: token, "Prefer": f"wait={wait}"})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=2")
+
+
 def test_with_redis_away_mongodb_serves_the_write(system: tuple[Stack, Services]) -> None:
     stack, services = system
     stack.redis.pause()

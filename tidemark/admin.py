@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from tidemark.one_write import OneWriteProtocol
 from tidemark.settings import Address
+from tidemark.strict_protocol import StrictProtocol
 
 Health = Callable[[], Awaitable[dict[str, str]]]  # part -> "ok", or what is wrong with it
 DRAIN_SECONDS = 20
@@ -62,7 +62,8 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=OneWriteProtocol,
+                http=StrictProtocol,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 from tidemark.problem import Problem, problem_response
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-MAX_BODY_BYTES = 16 * 1024
+MAX_BODY_BYTES = 32 * 1024  # the longest text with every character escaped takes three quarters of that
 MAX_BODY_SECONDS = 10.0
 CLOSE = {"connection": "close"}
 Observe = Callable[[str, str, int, float], None]  # method, route template, status, seconds

@@ -20,11 +20,13 @@ from pymysql.converters import conversions
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
+from tidemark.ids import MAX_ID
 from writer import metrics
 from writer.errors import (
     Contended,
     DatabaseUnavailable,
     Duplicate,
+    IdsExhausted,
     Interrupted,
     MissingRow,
     OutcomeUnknown,
@@ -52,6 +54,7 @@ CONTENTION = {ER.LOCK_DEADLOCK: "deadlock", ER.LOCK_WAIT_TIMEOUT: "lock_wait_tim
 CLIENT_SESSION_TRACK = 1 << 23  # PyMySQL has no name for it
 CLOSED = 0  # PyMySQL's code for a command on a connection that is closed already
 SERVER_ENDED_CONNECTION = 4031  # wait_timeout, https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html
+AUTO_INCREMENT_EXHAUSTED = 1467
 GONE = frozenset(
     {
         CLOSED,
@@ -80,7 +83,7 @@ class Committed(Generic[T]):
 class Session:
     """A session of MySQL, for handlers inside one transaction. Rows are tuples; DATETIMEs are RFC 3339 text, UTC.
 
-    All methods raise Contended, DatabaseUnavailable, Duplicate, MissingRow and StatementRefused.
+    All methods raise Contended, DatabaseUnavailable, Duplicate, IdsExhausted, MissingRow and StatementRefused.
     """
 
     def __init__(self, connection: pymysql.Connection[Any]) -> None:
@@ -92,9 +95,12 @@ class Session:
             return int(self._cursor.execute(sql, values))
 
     def insert(self, sql: str, *values: object) -> int:
-        """Return the id of the new row."""
+        """Return the id of the new row, which MySQL has chosen."""
         self.execute(sql, *values)
-        return int(self._cursor.lastrowid)
+        id = int(self._cursor.lastrowid)
+        if id > MAX_ID:
+            raise IdsExhausted
+        return id
 
     def rows(self, sql: str, *values: object) -> Rows:
         """Return all rows found."""
@@ -238,6 +244,8 @@ def _translation(error: pymysql.MySQLError) -> Exception:
     if code in GONE:
         log.warning("mysql connection lost", code=code, error=text)
         return DatabaseUnavailable()
+    if code == AUTO_INCREMENT_EXHAUSTED:
+        return IdsExhausted()
     if code == ER.DUP_ENTRY:
         return Duplicate(text.rpartition("for key ")[2].strip("'"))
     if code in (ER.NO_REFERENCED_ROW, ER.NO_REFERENCED_ROW_2):
@@ -253,11 +261,14 @@ def _count_retry(state: RetryCallState) -> None:
 
 
 def readiness(url: str) -> str:
-    """ "ok" if MySQL serves the tables, else what is wrong. It asks on its own: a busy pool is not a broken one."""
+    """ "ok" if MySQL lets this account change the tables, else what is wrong, such as `--read-only`.
+
+    It asks on its own: a busy pool is not a broken one. Read-only servers refuse even a statement that finds no row.
+    """
     try:
-        with _open(url) as connection:
-            Session(connection).execute("SELECT 1 FROM users LIMIT 1")
-    except (DatabaseUnavailable, StatementRefused) as error:
+        with _open(url, autocommit=False) as connection:
+            Session(connection).execute("UPDATE users SET bio = bio WHERE FALSE")
+    except (Interrupted, StatementRefused) as error:
         return str(error.__cause__)
     return "ok"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -131,6 +132,12 @@ async def _body(request: Request) -> bytes:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem(415, "unsupported-media-type", "Send the body as application/json.")
+    codings = ",".join(request.headers.getlist("content-encoding")).lower()
+    if {coding.strip() for coding in codings.split(",")} - {"", "identity"}:
+        accepted = {"Accept-Encoding": "identity"}  # RFC 9110, 15.5.16
+        raise Problem(
+            415, "unsupported-content-encoding", "Send the body as it is, without encoding.", headers=accepted
+        )
     return await request.body()
 
 
@@ -148,9 +155,20 @@ def _id(text: str) -> int:
 
 def _decoded(body: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
     try:
-        return msgspec.json.decode(body, type=kind)
+        decoded = msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         named = FIELD.search(str(error))
         raise Problem(422, "invalid", f"{error}.", (named[1] or named[2]) if named else "") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, "malformed-json", f"The body is not well-formed JSON in UTF-8 ({error}).") from error
+    json.loads(body, object_pairs_hook=_refuse_duplicates)  # msgspec takes the last of them
+    return decoded
+
+
+def _refuse_duplicates(members: list[tuple[str, Any]]) -> None:
+    """Of JSON that is otherwise right. Raises Problem 400."""
+    places: dict[str, int] = {}
+    for place, (name, _) in enumerate(members, 1):
+        if (first := places.setdefault(name, place)) != place:
+            detail = f"The object has `{name}` twice: as member {first} and as member {place}."
+            raise Problem(400, "duplicate-member", detail, name)

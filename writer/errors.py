@@ -47,6 +47,13 @@ class PoolExhausted(Problem):
         super().__init__(503, "overloaded", "The service is busy; repeat the request.", headers=RETRY_AFTER)
 
 
+class IdsExhausted(Problem):
+    """MySQL has no id left that read models can hold; an operator has to look at AUTO_INCREMENT."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "ids-exhausted", "There is no id left for what you want to make; the operator must act.")
+
+
 class MissingRow(Problem):
     """The row of `table` that was named does not exist."""
 

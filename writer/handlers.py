@@ -35,7 +35,7 @@ def put_profile(db: Session, profile: PutProfile) -> Answer:
         if known:
             db.execute("UPDATE users SET handle = %s, display_name = %s, bio = %s WHERE subject = %s", *fields)
         else:
-            db.execute("INSERT INTO users (handle, display_name, bio, subject) VALUES (%s, %s, %s, %s)", *fields)
+            db.insert("INSERT INTO users (handle, display_name, bio, subject) VALUES (%s, %s, %s, %s)", *fields)
     except Duplicate as error:
         raise _taken(error) from error
     stored = _profile(db, profile.subject)

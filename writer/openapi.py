@@ -11,27 +11,30 @@ import msgspec
 from tidemark.consistency_token import HEADER as TOKEN
 from tidemark.http import MAX_BODY_BYTES, MAX_BODY_SECONDS
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
+from tidemark.strict_protocol import MAX_HEAD_BYTES
 from writer.endpoints import ENDPOINTS, Endpoint
 from writer.idempotency import HEADER
 
 REF = "#/components/schemas/{name}"
-OF_ALL = (401, 403, 409, 500, 503)
+OF_ALL = (401, 403, 409, 431, 500, 503)
 OF_PATH_IDS = (404,)
 OF_BODIES = (400, 408, 413, 415, 422)
 Json = dict[str, Any]
 
 REASONS = {
-    400: "The body is not JSON, or the Idempotency-Key is malformed",
+    400: "The body is not JSON or has a member twice, or the Idempotency-Key is malformed",
     401: "No bearer token, or one that is not accepted",
     403: "The token lacks the scope `write`, or the thing belongs to somebody else",
     404: "What the path names does not exist",
     408: f"The body took longer than {MAX_BODY_SECONDS:g} s",
     409: "You have no profile yet (create it with PUT /user/me), or the handle is taken",
     413: f"The body has more than {MAX_BODY_BYTES} bytes",
-    415: "The body is not application/json",
+    415: "The body is not application/json, or it is encoded",
     422: "A field is not acceptable; `field` names it",
+    431: f"The head has more than {MAX_HEAD_BYTES} bytes",
     500: "The service failed; the request id finds the reason in its log",
-    503: "Busy, or MySQL does not answer: repeat the request, unless the problem is `outcome-unknown`",
+    503: "Busy, or MySQL does not answer: repeat the request, "
+    "unless the problem is `outcome-unknown` or `ids-exhausted`",
 }
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {"description": "Finds the request in the logs", "required": True, "schema": {"type": "string"}},
@@ -41,7 +44,10 @@ HEADERS: dict[str, Json] = {
     },
     "Location": {"description": "The path of what was created", "required": True, "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "The challenge of RFC 6750", "required": True, "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds; absent if the outcome is unknown", "schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "Seconds; absent if the outcome is unknown, or ids are exhausted",
+        "schema": {"type": "string"},
+    },
 }
 ID_PARAMETER: Json = {
     "name": "id",
@@ -110,8 +116,9 @@ def _answer(status: int, body: type[msgspec.Struct] | None) -> Json:
 
 
 def _problem(status: int) -> Json:
+    common = [] if status == 431 else ["X-Request-Id"]  # given before there is a request
     special = {401: ["WWW-Authenticate"], 503: ["Retry-After"]}.get(status, [])
-    return _response(REASONS[status], "X-Request-Id", *special) | {"content": _content(MEDIA_TYPE, ProblemDocument)}
+    return _response(REASONS[status], *common, *special) | {"content": _content(MEDIA_TYPE, ProblemDocument)}
 
 
 def _response(description: str, *headers: str) -> Json:

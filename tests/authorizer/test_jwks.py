@@ -224,7 +224,7 @@ def test_over_https_the_server_must_prove_its_name(tmp_path: Path, monkeypatch: 
                     _is_allowed(_settings(server.url), "first")
 
 
-RSA_1024 = generate_rsa(public_exponent=65537, key_size=1024)
+RSA_1024, RSA_2047 = (generate_rsa(public_exponent=65537, key_size=bits) for bits in (1024, 2047))
 PRIVATE = jwt.get_algorithm_by_name("ES256").to_jwk(keys.private_key("ES256"), as_dict=True)
 P_384 = jwt.get_algorithm_by_name("ES384").to_jwk(generate_ec(SECP384R1()).public_key(), as_dict=True)
 OCT = {"kty": "oct", "k": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY", "kid": "x"}
@@ -248,6 +248,7 @@ OCT = {"kty": "oct", "k": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY", "kid": 
         ("ES256", OCT),
         ("RS256", OCT | {"alg": "RS256"}),
         ("RS256", jwk("RS256", "x", RSA_1024)),
+        ("RS256", jwk("RS256", "x", RSA_2047)),
         ("RS256", jwk("RS256", "x", alg="RS512")),
         ("EdDSA", jwk("EdDSA", "x", crv="X25519")),
         ("EdDSA", jwk("EdDSA", "x", crv="Ed448")),

@@ -22,7 +22,16 @@ pytestmark = pytest.mark.server
 READS = {"authorization": f"Bearer {token(scopes='read')}"}
 WRITES = {"authorization": f"Bearer {token(scopes='write')}"}
 PASSED_ON = {
-    *("authorization", "accept", "content-type", "cookie", "if-none-match", "prefer", "consistency-token"),
+    *(
+        "authorization",
+        "accept",
+        "content-type",
+        "content-encoding",
+        "cookie",
+        "if-none-match",
+        "prefer",
+        "consistency-token",
+    ),
     *("idempotency-key", "x-request-id", "host", "content-length"),
 }
 
@@ -183,11 +192,26 @@ def test_the_authorizer_cannot_be_asked_from_outside(client: httpx2.Client, witn
     assert not witness.seen
 
 
-def test_bodies_over_16_kib_reach_nobody_announced_or_not(client: httpx2.Client, witness: Witness) -> None:
-    refused(client.post("/post", headers=WRITES, content=b"x" * 16_385), 413)
-    refused(client.post("/post", headers=WRITES, content=iter([b"x" * 16_000, b"x" * 385])), 413)
+def test_the_host_that_the_client_named_goes_on_with_its_port(gateway: Gateway, witness: Witness) -> None:
+    head = f"Authorization: {READS['authorization']}\nConnection: close\n\n"
+    assert " 200 " in raw(gateway, f"GET /post/1 HTTP/1.1\nHost: pub.example:8443\n{head}")
+    assert " 200 " in raw(gateway, f"GET /post/1 HTTP/1.0\n{head}")
+    assert [dict(seen.headers)["host"] for seen in witness.seen] == ["pub.example:8443", "reader"]
+
+
+def test_bodies_over_32_kib_reach_nobody_announced_or_not(client: httpx2.Client, witness: Witness) -> None:
+    refused(client.post("/post", headers=WRITES, content=b"x" * 32_769), 413)
+    refused(client.post("/post", headers=WRITES, content=iter([b"x" * 32_000, b"x" * 769])), 413)
     assert not witness.seen
-    assert client.post("/post", headers=WRITES, content=b"x" * 16_384).status_code == 200
+    assert client.post("/post", headers=WRITES, content=b"x" * 32_768).status_code == 200
+
+
+@pytest.mark.parametrize("fields", ["A: " + "x" * 11_000, "\n".join(["A: " + "x" * 9_000] * 6)])
+def test_large_heads_are_431_and_reach_nobody(gateway: Gateway, witness: Witness, fields: str) -> None:
+    head = f"GET /post/1 HTTP/1.1\nHost: h\nAuthorization: {READS['authorization']}\nConnection: close\n"
+    answer = raw(gateway, f"{head}{fields}\n\n")
+    assert answer.startswith("HTTP/1.1 431 ") and "application/problem+json" in answer
+    assert not witness.seen
 
 
 def test_slow_heads_and_slow_bodies_are_given_up_before_a_service_hears_of_them(

@@ -149,6 +149,55 @@ def test_a_purged_binlog_is_rebuilt_unattended_while_readers_have_all_of_the_old
         assert (serving(stack), builds(stack)) == (2, [1, 2])
 
 
+def test_a_rebuild_right_after_the_truncate_that_stopped_the_projector_goes_through(
+    stack: Stack, environment: dict[str, str]
+) -> None:
+    """Nothing else is committed: the transaction that stopped the projector is the anchor of the new build."""
+    with running_system(stack, environment) as system:
+        system.catch_up_and_fill()
+        run_sql(system.connection, "TRUNCATE likes")
+        system.projecting.expected_status = 1
+        assert system.projecting.popen.wait(timeout=20) == 1
+        assert "run `rebuild`" in system.projecting.tail()
+        with process(environment, "-m", "binlog_projector", "rebuild") as running:
+            assert running.popen.wait(timeout=30) == 0
+        for _ in range(2):  # the second one goes on from what the first one has left
+            with projector(environment) as running:
+                wait_until(lambda: "streaming" in running.log.read_text(), "the stream behind the anchor")
+        with projector(environment):
+            run_sql(system.connection, "INSERT INTO likes (post_id, user_id) VALUES (1, 1)")
+            system.assert_all_is_well()
+
+
+def test_an_id_that_mongodb_cannot_hold_stops_everybody_by_name_until_its_row_is_gone(
+    stack: Stack, environment: dict[str, str]
+) -> None:
+    """Nothing of its transaction is sent to MongoDB, in which there are other rows."""
+    named = f"UnprojectableRow: row {{'id': {2**63}}} of table posts cannot be projected: id is {2**63}"
+    with running_system(stack, environment) as system:
+        before = system.catch_up_and_fill()
+        documents = actual_documents(stack)
+        too_large = f"INSERT INTO posts (id, author_id, body) VALUES ({2**63}, 1, 'too large')"
+        run_sql(system.connection, "BEGIN", "UPDATE posts SET body = 'not seen'", too_large, "COMMIT")
+        system.projecting.expected_status = 1
+        assert system.projecting.popen.wait(timeout=20) == 1
+        (stopped,) = [each for each in system.projecting.events() if each.get("event") == "stopped"]
+        assert f"{stopped['kind']}: {stopped['reason']}".startswith(named)
+        assert "nothing of it was applied" in stopped["reason"]
+        assert actual_documents(stack) == documents and system.watermark().seq == before.seq
+        for command in ("rebuild", "audit"):
+            with process(environment, "-m", "binlog_projector", command) as refused:
+                assert refused.popen.wait(timeout=30) == 2
+                refused.expected_status = 2
+                assert named in refused.tail()
+        run_sql(system.connection, f"DELETE FROM posts WHERE id = {2**63}")
+        with process(environment, "-m", "binlog_projector", "rebuild") as building:
+            assert building.popen.wait(timeout=30) == 0
+        with projector(environment):
+            run_sql(system.connection, "INSERT INTO likes (post_id, user_id) VALUES (1, 1)")
+            system.assert_all_is_well()
+
+
 @contextlib.contextmanager
 def rebuilding(environment: dict[str, str], armed: dict[str, str], status: int = 0) -> Iterator[Process]:
     with process({**environment, **armed}, "-m", "tests.faults.armed", "rebuild", "--json") as running:

@@ -115,7 +115,7 @@ def corrupt_documents(of: Callable[[str], Database]) -> set[tuple[str, str]]:
     """Every kind of damage that a document can have -> what the audit must call it."""
     a, b, c, d, e = QUIET
     of("posts").update_one({"_id": a}, {"$set": {"body": "not what was written"}})
-    of("posts").update_one({"_id": 7}, {"$inc": {"like_count": 3}})  # a busy one
+    of("posts").update_one({"_id": 7}, {"$inc": {"like_count": 2**40}})  # a busy one
     of("users").update_one({"_id": 3}, {"$inc": {"following_count": -1}})
     of("comments").delete_one({"_id": b * 100})
     of("posts").delete_one({"_id": c})

@@ -14,9 +14,11 @@ from typing import Any
 import pymysql
 import pytest
 import redis
+import structlog.testing
 
 from binlog_projector.__main__ import main
-from binlog_projector.checks import VARIABLES, check_source
+from binlog_projector.checks import VARIABLES, check_source, demand
+from binlog_projector.findings import Finding
 from binlog_projector.source import Connection, MySqlSource, connection_settings
 from ops.stack import Stack
 from tests.harness import ROOT, admin_connection, create_tables, projector_environment, run_sql
@@ -123,6 +125,19 @@ def test_a_projected_column_that_cannot_be_decoded_is_named(
     run_sql(connection, f"ALTER TABLE users MODIFY {definition}")
     status, document = run_check(stack)
     assert (status, failed(document)["table tidemark.users"]["found"]) == (1, found)
+
+
+def test_ids_near_their_end_are_found_and_stop_nobody(stack: Stack, connection: Connection) -> None:
+    assert failed(run_check(stack)[1]) == {}
+    run_sql(connection, f"ALTER TABLE posts AUTO_INCREMENT = {2**63 - 1000}")
+    status, document = run_check(stack)
+    assert (status, list(failed(document))) == (1, ["auto_increment"])
+    assert failed(document)["auto_increment"]["found"] == f"posts: {2**63 - 1000}"
+    with structlog.testing.capture_logs() as logged:
+        demand(check_source(MySqlSource(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], 7331), 24))
+    assert [line["check"] for line in logged if line["log_level"] == "warning"] == [
+        str(Finding(**failed(document)["auto_increment"]))  # type: ignore[arg-type]
+    ]
 
 
 @pytest.mark.server

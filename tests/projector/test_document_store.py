@@ -14,11 +14,13 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from binlog_projector import cache, mongodb
+from binlog_projector.audit_store import AuditStore
 from binlog_projector.backoff import Backoff
 from binlog_projector.batch import Batch
 from binlog_projector.batcher import Batcher
 from binlog_projector.cache import CacheStage
 from binlog_projector.cache_thread import CacheThread
+from binlog_projector.changes import Anchor
 from binlog_projector.control_store import ControlStore
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import StandDown
@@ -32,6 +34,7 @@ from binlog_projector.steps import Steps
 from ops.stack import Stack
 from reader.read_model import cache_key, encode_absent, journal_id
 from tests.harness import wait_until
+from tidemark.gtid import EMPTY, Gtid
 
 NOW = "2026-11-23T00:00:00.000000Z"
 FIELDS = {"author_id": 1, "body": "b", "hashtags": [], "created_at": "2026", "updated_at": "2026"}
@@ -72,6 +75,22 @@ def test_a_former_leader_stands_down_although_its_successor_has_an_entry_for_the
         assert successor.batch_id(successor.position.checkpoint.seq) == successor.position.checkpoint.batch_id
         assert database[f"posts_b{former.build}"].count_documents({}) == 0
         commit_posts(successor, 1)
+
+
+def test_numbers_of_64_bits_are_plain_ints(stack: Stack) -> None:
+    """What PyMongo gives is a subclass, which others do not take for a number."""
+    large = 2**63 - 1
+    with control_of(stack) as control:
+        documents = control.create_build(1)
+        documents.finish_snapshot(EMPTY, NOW, Anchor(Gtid("5d1c1f0e-0000-4000-8000-000000000002", 1), large), {})
+        documents.serve(None, NOW)
+        commit_posts(documents, large)
+        position = control.position()
+        with AuditStore(control.client).view() as view:
+            found = [documents.documents("posts", [large]), view.documents("posts", [large])]
+    assert position is not None and position.anchor is not None
+    numbers = [position.anchor.original_commit_us, *(id for each in found for id in (*each, each[large]["_id"]))]
+    assert [(number, type(number)) for number in numbers] == [(large, int)] * 5
 
 
 def test_what_stands_in_the_journal_beyond_the_checkpoint_counts_for_nothing(

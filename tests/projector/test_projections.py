@@ -54,6 +54,22 @@ def test_every_table_has_a_projection_and_every_counter_a_rule() -> None:
     assert {(counter.collection, counter.field) for counter in COUNTERS} == declared
 
 
+@pytest.mark.parametrize(
+    ("table", "row", "named"),
+    [
+        ("posts", post(2**63), "row {'id': 9223372036854775808} of table posts .*: id is 9223372036854775808"),
+        ("posts", post(1, 2**63), "row {'id': 1} of table posts .*: author_id is 9223372036854775808"),
+        ("comments", comment(1, 2**64 - 1), "row {'id': 1} of table comments .*: post_id is 18446744073709551615"),
+        ("likes", like(1, 2**63), "row {'post_id': 1, 'user_id': 9223372036854775808} of table likes .*: user_id is"),
+    ],
+)
+def test_a_number_that_mongodb_cannot_hold_is_named(table: str, row: dict[str, Any], named: str) -> None:
+    with pytest.raises(UnprojectableRow, match=named):
+        mutations(table, None, row)
+    largest = {column: min(value, 2**63 - 1) if isinstance(value, int) else value for column, value in row.items()}
+    assert mutations(table, None, largest)
+
+
 def test_times_keep_their_microseconds() -> None:
     put = mutations("posts", None, post())[0]
     assert isinstance(put, Put)

@@ -88,6 +88,25 @@ def test_a_snapshot_leaves_the_documents_that_the_stream_would_have_left(
     assert documents_of_build(stack, documents.build) == expected
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        ("TRUNCATE likes",),
+        ("SET GLOBAL binlog_checksum = NONE", "DELETE FROM likes", "SET GLOBAL binlog_checksum = CRC32"),
+    ],
+)
+def test_a_snapshot_does_not_judge_the_last_transaction_that_it_contains(
+    stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore, last: tuple[str, ...]
+) -> None:
+    """Nor does whoever goes on from there, while nothing else is committed."""
+    run_sql(connection, *last)
+    documents, stream = take_snapshot(source, control, epoch=1)
+    stream.close()
+    assert documents_of_build(stack, documents.build) == expected_documents(connection)
+    position = control.open_build(documents.build, 1).position
+    source.stream(position.gtid_set, position.anchor, position.partials).close()
+
+
 def test_rows_that_change_during_the_copy_are_copied_as_they_were(
     stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore
 ) -> None:
@@ -109,6 +128,20 @@ def test_chunks_hold_every_row_and_every_orphan_once_and_in_order(connection: Co
         assert {len(chunk) for chunk in chunks[:-1]} <= {size}
         orphans = chain(*table_rows.orphans(connection, POSTS, counters, size))
         assert list(orphans) == [(998, 1, 0), (999, 2, 1), (1000, 0, 1)]
+
+
+def test_a_counted_id_that_mongodb_cannot_hold_is_named_by_the_row_that_has_it(
+    connection: Connection, source: MySqlSource, control: ControlStore
+) -> None:
+    run_sql(
+        connection,
+        "SET foreign_key_checks = 0",
+        f"INSERT INTO comments (post_id, author_id, body) VALUES ({2**63}, 1, 'c')",
+        "SET foreign_key_checks = 1",
+    )
+    for _ in range(3):  # copying the posts may come upon it first
+        with pytest.raises(UnprojectableRow, match=r"of table comments .*: post_id is 9223372036854775808"):
+            take_snapshot(source, control, epoch=1)
 
 
 def test_a_row_that_cannot_be_copied_stops_all_tables_and_the_next_attempt_is_complete(

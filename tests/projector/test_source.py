@@ -146,28 +146,28 @@ def in_xa(*statements: str) -> tuple[str, ...]:
     return "XA START 'x'", *statements, "XA END 'x'"
 
 
-@pytest.mark.parametrize(
-    ("statements", "reason"),
-    [
-        (["TRUNCATE TABLE follows"], "the watched table follows was changed as a whole"),
-        (["RENAME TABLE follows TO follows_old"], "the watched table follows was changed as a whole"),
-        (["DROP TABLE follows"], "the watched table follows was changed as a whole"),
-        (["SET binlog_format = STATEMENT", "DELETE FROM likes"], "logged as a statement"),
-        (["SET binlog_row_image = MINIMAL", "UPDATE users SET bio = 'x'"], "partial row image"),
-        (["SET GLOBAL binlog_row_metadata = MINIMAL", USER.format("bare")], "without column names"),
-        (["SET GLOBAL binlog_checksum = NONE", USER.format("unchecked")], "without checksums"),
-        (PARTIAL_JSON, "table users: .*PARTIAL_UPDATE_ROWS.*binlog_row_value_options"),
-        (["SET binlog_format = STATEMENT", "SET @n = 'n'", WITH_VALUES], "INSERT was logged as a statement"),
-        (["SET gtid_next = 'AUTOMATIC:blue'", USER.format("tagged")], "GTID_TAGGED_LOG"),
-        ([*in_xa(USER.format("xa")), "XA PREPARE 'x'", "XA COMMIT 'x'"], "an XA transaction.* changed the table users"),
-        ([*in_xa(USER.format("xa")), "XA COMMIT 'x' ONE PHASE"], "an XA transaction.* changed the table users"),
-        ([PACKED, *in_xa(USER.format("xa")), "XA PREPARE 'x'", "XA ROLLBACK 'x'"], "an XA transaction.* changed"),
-        ([PACKED, "SET binlog_row_image = MINIMAL", "UPDATE users SET bio = 'x'"], "partial row image"),
-        (["ALTER TABLE users DROP COLUMN bio"], "users.bio was dropped"),
-        (["ALTER TABLE users RENAME COLUMN bio TO biography"], "users.bio was dropped or renamed"),
-        (["ALTER TABLE users MODIFY created_at DATETIME NOT NULL"], "users.created_at was made DATETIME"),
-    ],
-)
+STOPPING = [
+    (["TRUNCATE TABLE follows"], "the watched table follows was changed as a whole"),
+    (["RENAME TABLE follows TO follows_old"], "the watched table follows was changed as a whole"),
+    (["DROP TABLE follows"], "the watched table follows was changed as a whole"),
+    (["SET binlog_format = STATEMENT", "DELETE FROM likes"], "logged as a statement"),
+    (["SET binlog_row_image = MINIMAL", "UPDATE users SET bio = 'x'"], "partial row image"),
+    (["SET GLOBAL binlog_row_metadata = MINIMAL", USER.format("bare")], "without column names"),
+    (["SET GLOBAL binlog_checksum = NONE", USER.format("unchecked")], "without checksums"),
+    (PARTIAL_JSON, "table users: .*PARTIAL_UPDATE_ROWS.*binlog_row_value_options"),
+    (["SET binlog_format = STATEMENT", "SET @n = 'n'", WITH_VALUES], "INSERT was logged as a statement"),
+    (["SET gtid_next = 'AUTOMATIC:blue'", USER.format("tagged")], "GTID_TAGGED_LOG"),
+    ([*in_xa(USER.format("xa")), "XA PREPARE 'x'", "XA COMMIT 'x'"], "an XA transaction.* changed the table users"),
+    ([*in_xa(USER.format("xa")), "XA COMMIT 'x' ONE PHASE"], "an XA transaction.* changed the table users"),
+    ([PACKED, *in_xa(USER.format("xa")), "XA PREPARE 'x'", "XA ROLLBACK 'x'"], "an XA transaction.* changed"),
+    ([PACKED, "SET binlog_row_image = MINIMAL", "UPDATE users SET bio = 'x'"], "partial row image"),
+    (["ALTER TABLE users DROP COLUMN bio"], "users.bio was dropped"),
+    (["ALTER TABLE users RENAME COLUMN bio TO biography"], "users.bio was dropped or renamed"),
+    (["ALTER TABLE users MODIFY created_at DATETIME NOT NULL"], "users.created_at was made DATETIME"),
+]
+
+
+@pytest.mark.parametrize(("statements", "reason"), STOPPING)
 def test_what_cannot_be_projected_truthfully_stops(
     stack: Stack, connection: Connection, source: MySqlSource, statements: list[str], reason: str
 ) -> None:
@@ -207,6 +207,30 @@ def test_the_anchor_is_delivered_again_and_not_projected_twice(connection: Conne
         run_sql(connection, USER.format("third"))
         found = next_transaction()
     assert found.changes[0].after and found.changes[0].after["handle"] == "third"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [statements for statements, reason in STOPPING if "checksums" not in reason and "TAGGED" not in reason],
+)
+def test_an_anchor_that_would_stop_is_only_verified(
+    stack: Stack, connection: Connection, source: MySqlSource, statements: list[str]
+) -> None:
+    """Its changes are in the snapshot; the next transaction is judged again."""
+    with admin_connection(stack) as other:
+        try:
+            run_sql(other, *statements)
+        finally:
+            run_sql(other, *RIGHT)
+    everything = executed(connection)
+    anchor = Anchor(everything.last_of(query_value(connection, "SELECT @@server_uuid")) or Gtid("", 0), 0)
+    with streaming(source, everything, anchor) as next_transaction:
+        run_sql(connection, "CREATE TABLE other (id INT PRIMARY KEY)", "TRUNCATE TABLE likes")
+        assert next_transaction().gtid not in everything
+        with pytest.raises(Stop, match="the watched table likes was changed as a whole"):
+            next_transaction()
+    with pytest.raises(PositionLost, match="another history"):
+        source.stream(everything, Anchor(anchor.gtid, 1))
 
 
 def test_trace_5_another_transaction_under_the_anchors_gtid_is_a_forked_history(

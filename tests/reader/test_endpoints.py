@@ -159,6 +159,17 @@ def test_reading_needs_a_token_with_the_scope_read(running_reader: RunningReader
         assert writer.post("/post/5").status_code == 405
 
 
+def test_a_path_with_a_slash_too_many_is_not_found(api: httpx2.Client, world: World) -> None:
+    world.user(1)
+    world.post(5)
+    outside = {"host": "pub.example", "x-forwarded-proto": "https"}
+    for path in ("/post/5", "/user/1", "/post/5/comments", "/feed", "/hashtag/sea", "/openapi.json"):
+        assert api.get(path, headers=outside).status_code == 200
+        answer = api.get(f"{path}/", headers=outside)
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+        assert "location" not in answer.headers
+
+
 def test_the_openapi_document_is_public(running_reader: RunningReader) -> None:
     with running_reader.anonymous() as nobody:
         assert nobody.get("/openapi.json").json()["openapi"] == "3.1.0"

@@ -6,7 +6,8 @@ import base64
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from binlog_projector.source import Connection
 from ops.stack import Stack
 from tests.conftest import empty_stores
-from tests.harness import admin_connection, rows, run_sql, wait_until_caught_up, watermark
+from tests.harness import Process, admin_connection, rows, run_sql, wait_until_caught_up, watermark
 from tests.reader.conftest import plain_client
 from tests.security.services import bearer
 from tests.services import Services, running_services
@@ -174,9 +175,11 @@ def test_a_consistency_token_with_any_letter_changed_is_refused(services: Servic
         ("multipart/form-data; boundary=x", {}, b'--x\r\nContent-Disposition: form-data; name="body"\r\n\r\nx', 415),
         ("application/x-www-form-urlencoded", {}, b"body=x", 415),
         ("application/json; charset=utf-16", {}, '{"body": "x"}'.encode("utf-16"), 400),
-        ("application/json", {"Content-Encoding": "gzip"}, b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", 400),
+        ("application/json", {"Content-Encoding": "gzip"}, b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", 415),
+        ("application/json", {"Content-Encoding": "gzip"}, b'{"body": "x"}', 415),
+        ("application/json", {}, b'{"body": "x", "body": "x"}', 400),
         ("application/json", {}, b'{"body": NaN}', 400),
-        ("application/json", {}, b'{"body": "x"}' + b" " * 16_384, 413),
+        ("application/json", {}, b'{"body": "x"}' + b" " * 32_768, 413),
     ],
 )
 def test_other_kinds_of_bodies_are_refused(
@@ -196,6 +199,22 @@ def test_many_who_never_finish_their_bodies_keep_nobody_out(services: Services) 
             stalled = socket.create_connection((where.hostname or "", where.port or 0), 5)
             connections.enter_context(stalled).sendall(head.encode())
         assert services.write("jane", "PATCH", "/post/1", {"body": "jane's still"}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["writer", "reader"])
+def test_a_head_without_end_is_431_and_not_kept(services: Services, name: str) -> None:
+    where = urlsplit({"writer": services.writer_url, "reader": services.reader_url}[name])
+    before = resident_bytes(services.processes[name])
+    with socket.create_connection((where.hostname or "", where.port or 0), 5) as connection:
+        with suppress(ConnectionError):
+            connection.sendall(b"GET /post/1 HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * 50_000_000)
+        assert connection.recv(12) == b"HTTP/1.1 431"
+        assert resident_bytes(services.processes[name]) - before < 5_000_000
+
+
+def resident_bytes(process: Process) -> int:
+    status = Path(f"/proc/{process.popen.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def test_a_huge_body_of_a_read_is_not_read(services: Services) -> None:

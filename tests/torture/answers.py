@@ -27,7 +27,7 @@ from tidemark.gtid import EMPTY, GtidSet
 
 KEYS = ConsistencyKeys.parse(AUTH["TIDEMARK_CONSISTENCY_SECRET"])
 AS_OF = re.compile(r'as-of="([^"]+)"')
-IDS = range(1, 14)
+IDS = range(13)  # from the first one on
 PATHS = (
     *("/post/{id}", "/user/{id}", "/post/{id}/comments", "/post/{id}/likes"),
     *("/user/{id}/posts", "/user/{id}/followers", "/user/{id}/following", "/hashtag/tag{tag}"),
@@ -46,6 +46,7 @@ class Token:
 class Records:
     """What was answered, what was refused (by status), and what MySQL had committed when."""
 
+    first_id: int
     answers: list[Answer] = field(default_factory=list)
     refused: Counter[int] = field(default_factory=Counter)
     observed: list[Observed] = field(default_factory=list)
@@ -63,9 +64,10 @@ class Asking:
 
     def ask_for_anything(self) -> None:
         template = self.chance.choice(PATHS)
-        self.ask(template.format(id=self.chance.choice(IDS), tag=self.chance.randint(0, 2)))
+        self.ask(template, self.chance.choice(IDS), self.chance.randint(0, 2))
 
-    def ask(self, path: str) -> None:
+    def ask(self, template: str, number: int, tag: int) -> None:
+        path = template.format(id=self.records.first_id + number, tag=tag)
         headers, token = {}, EMPTY
         held = self.records.token
         if held.text and time.monotonic() - held.issued < 30 and self.chance.random() < 0.3:

@@ -21,6 +21,7 @@ from binlog_projector.changes import Position, Transaction
 from binlog_projector.errors import UnsupportedEvent
 from binlog_projector.source import Connection, MySqlSource, query_value
 from ops.stack import Stack
+from tests.acts import begin_at
 from tests.harness import Process, admin_connection, wait_until_caught_up
 from tests.oracle import actual_documents, assert_cache_is_true, expected_documents
 from tests.received import Received
@@ -36,6 +37,7 @@ from tidemark.gtid import EMPTY, Gtid, GtidSet
 FAULT_SECONDS = 240.0  # within which each one heals
 CAUGHT_UP_SECONDS = 120.0
 READING_SERVER_ID = 9_999
+FIRST_IDS = (1, 2**31 - 2, 2**53 - 2, 2**63 - 2_000_000)  # the last with room for all that is written
 NOT_INFLICTED = (Hindered, redis.RedisError, pymysql.err.MySQLError, PyMongoError, OSError)  # the last: by another one
 
 
@@ -94,9 +96,10 @@ def torture(seconds: float, seed: int, faults: Mapping[str, Fault] = FAULTS) -> 
 
 
 def _torture(deadline: float, faults: Mapping[str, Fault], outcome: Outcome) -> None:
-    records = Records()
+    records = Records(random.Random(f"{outcome.seed}:ids").choice(FIRST_IDS))
     with running_system() as system:
         with admin_connection(system.stack) as connection:
+            begin_at(connection, records.first_id)
             wait_until_caught_up(system.stack, connection)
         with workload(system, outcome.seed, records):
             _inflict(system, random.Random(f"{outcome.seed}:faults"), deadline, faults, outcome)
@@ -168,7 +171,7 @@ def _ask_for_everything(system: System, records: Records, seed: int) -> None:
     asking = Asking(system.services, records, random.Random(seed))
     for path in PATHS:
         for id in IDS:
-            asking.ask(path.format(id=id, tag=id % 3))
+            asking.ask(path, id, id % 3)
 
 
 def read_binlog(stack: Stack, connection: Connection, effects: Mapping[Gtid, Effect]) -> Iterator[Transaction]:

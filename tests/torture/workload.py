@@ -61,17 +61,17 @@ def workload(system: System, seed: int, records: Records) -> Iterator[None]:
     services.close()
 
 
-def _write(system: System, services: Services, chance: random.Random, stopping: threading.Event) -> None:
+def _write(system: System, services: Writing, chance: random.Random, stopping: threading.Event) -> None:
     while not stopping.is_set():
         with contextlib.suppress(pymysql.err.MySQLError, OSError), admin_connection(system.stack) as connection:
             while not stopping.wait(PAUSE_SECONDS):
                 _act(chance.choice(ACTS), services, connection, chance)
 
 
-def _act(act: Act, services: Services, connection: Connection, chance: random.Random) -> None:
+def _act(act: Act, services: Writing, connection: Connection, chance: random.Random) -> None:
     """A writer that cannot reach MySQL says so; whether it wrote, the binlog will tell."""
     with contextlib.suppress(httpx2.TransportError, AssertionError):
-        act(services, connection, chance.randint(1, IDS), chance.randint(1, IDS), chance.randint(1, IDS))
+        act(services, connection, services.records.first_id, *(chance.randrange(IDS) for _ in range(3)))
 
 
 def _ask(services: Services, records: Records, chance: random.Random, stopping: threading.Event) -> None:

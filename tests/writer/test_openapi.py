@@ -61,7 +61,7 @@ def test_every_operation_needs_a_token_and_says_how_it_can_fail(document: Any) -
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     for _, path, operation in operations(document):
         assert operation["summary"]
-        assert {"401", "403", "409", "500", "503"} <= operation["responses"].keys()
+        assert {"401", "403", "409", "431", "500", "503"} <= operation["responses"].keys()
         assert ("404" in operation["responses"]) == ("{id}" in path)
         assert operation.keys().isdisjoint({"security"})
     assert document["security"] == [{"bearer": ["write"]}]

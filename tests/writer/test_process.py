@@ -98,6 +98,33 @@ def test_the_admin_port_tells_health_readiness_and_metrics(mysql: MySql) -> None
         assert line in metrics
 
 
+@pytest.mark.parametrize("setting", ["read_only", "super_read_only"])
+def test_a_writer_of_a_read_only_server_is_not_ready_until_it_is_promoted(mysql: MySql, setting: str) -> None:
+    with running(mysql) as writer:
+        jane = writer.people.person()
+        executed = mysql.value("SELECT @@global.gtid_executed")
+        mysql.execute(f"SET GLOBAL {setting} = ON")
+        try:
+            unready, refused = writer.admin.get("/readyz"), jane.send("POST", "/post", {"body": "x"})
+        finally:
+            mysql.execute("SET GLOBAL super_read_only = OFF")
+            mysql.execute("SET GLOBAL read_only = OFF")
+        assert (unready.status_code, refused.status_code) == (503, 503)
+        assert "running with the --read-only option" in unready.json()["mysql"]
+        assert (writer.admin.get("/readyz").status_code, writer.admin.get("/readyz").json()) == (200, {"mysql": "ok"})
+        assert mysql.value("SELECT @@global.gtid_executed") == executed, "asking leaves nothing in the binlog"
+        assert jane.send("POST", "/post", {"body": "x"}).status_code == 201
+
+
+def test_a_writer_that_waits_for_a_lock_on_the_table_is_not_ready(mysql: MySql) -> None:
+    with running(mysql) as writer:
+        with mysql.session() as administrator:
+            administrator.execute("LOCK TABLES users READ")
+            unready = writer.admin.get("/readyz")
+        assert unready.status_code == 503 and "Lock wait timeout" in unready.json()["mysql"]
+        assert writer.is_ready()
+
+
 def test_the_log_begins_with_the_settings_and_shows_no_secret(mysql: MySql) -> None:
     with running(mysql) as writer:
         settings = writer.process.events()[0]

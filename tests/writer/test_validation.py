@@ -9,6 +9,8 @@ import pytest
 
 from tests.writer.mysql import MySql
 from tests.writer.people import Person, Writer, token
+from writer.commands import WriteComment
+from writer.endpoints import ENDPOINTS
 
 OK_PROFILE = {"handle": "jane_1", "display_name": "Jane", "bio": ""}
 TEXTS: dict[str, Any] = {
@@ -114,13 +116,61 @@ def test_the_media_type_may_have_parameters_and_capitals(jane: Person, media_typ
     assert jane.send("POST", "/post", content=b'{"body":"x"}', headers=headers).status_code == 201
 
 
-def test_a_body_over_16_kib_is_refused(jane: Person) -> None:
+@pytest.mark.parametrize("coding", ["gzip", "br", "aes128gcm", "identity, gzip", "GZIP"])
+def test_a_body_with_a_content_encoding_is_refused(jane: Person, coding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    answer = jane.send("POST", "/post", content=b'{"body":"x"}', headers=headers)
+    refused(answer, 415)
+    assert answer.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("coding", ["identity", ""])
+def test_no_content_encoding_may_be_said_in_words(jane: Person, coding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    assert jane.send("POST", "/post", content=b'{"body":"x"}', headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field", "places"),
+    [
+        ("POST", "/post", '{"body":"x","body":"x"}', "body", (1, 2)),
+        ("POST", "/post", '{"body":"x","b\\u006fdy":"y"}', "body", (1, 2)),
+        ("PUT", "/user/me", '{"handle":"abc","bio":"","display_name":"x","bio":""}', "bio", (2, 4)),
+    ],
+)
+def test_a_member_that_is_there_twice_is_named_with_its_places(
+    jane: Person, method: str, path: str, body: str, field: str, places: tuple[int, int]
+) -> None:
+    answer = jane.send(method, path, content=body.encode(), headers={"Content-Type": "application/json"})
+    refused(answer, 400, field)
+    assert answer.json()["type"] == "/problems/duplicate-member"
+    assert all(f"member {place}" in answer.json()["detail"] for place in places)
+
+
+def test_the_longest_texts_may_be_escaped_in_any_way(jane: Person, post: str) -> None:
+    emoji = "".join(f"\\u{unit:04X}" for unit in (0xD83D, 0xDC69))  # twelve bytes for a character
+    lengths = {"body": 2000, "handle": 30, "display_name": 80, "bio": 500}
+    for endpoint in ENDPOINTS:
+        fields = endpoint.body.__struct_fields__ if endpoint.body else ()
+        name_of = {name: "".join(f"\\u{ord(letter):04x}" for letter in name) for name in fields}
+        text_of = {name: (emoji if name != "handle" else "\\u0061") * lengths[name] for name in fields}
+        if endpoint.command is WriteComment:
+            text_of["body"] = emoji * 1000
+        body = ",\n".join(f'  "{name_of[name]}" : "{text_of[name]}"' for name in fields)
+        headers = {"Content-Type": "application/json"}
+        path = endpoint.path.format(id=post)
+        if fields:
+            answer = jane.send(endpoint.method, path, content=f"{{\n{body}\n}}".encode(), headers=headers)
+            assert answer.status_code in (200, 201), answer.text
+
+
+def test_a_body_over_32_kib_is_refused(jane: Person) -> None:
     def padded(size: int) -> bytes:
         return json.dumps({"body": "x"}).encode().ljust(size)
 
     headers = {"Content-Type": "application/json"}
-    assert jane.send("POST", "/post", content=padded(16 * 1024), headers=headers).status_code == 201
-    refused(jane.send("POST", "/post", content=padded(16 * 1024 + 1), headers=headers), 413)
+    assert jane.send("POST", "/post", content=padded(32 * 1024), headers=headers).status_code == 201
+    refused(jane.send("POST", "/post", content=padded(32 * 1024 + 1), headers=headers), 413)
 
 
 @pytest.mark.parametrize("id", ["0", "01", "-1", "+1", "1.0", "1e3", "abc", "\uff11", "%31%00", "1" * 20])
