@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import time
 from dataclasses import dataclass
 from functools import partial
 
+import pymysql
+
 from binlog_projector.changes import Row
+from binlog_projector.source import Connection
 from tests.harness import Process, admin_connection, run_sql, wait_until
 from tests.torture.effects import Effect
 from tests.torture.system import PROJECTORS, System
@@ -20,7 +24,7 @@ NAME = re.compile(r"<([^>]+)>")
 
 @dataclass(frozen=True)
 class Harmful:
-    """`statement` has the effect; `before` it and `after` it come others without one."""
+    """`statement` has the effect; `before` it and `after` it come others without one, but they may stop a projector."""
 
     effect: Effect
     statement: str
@@ -57,7 +61,7 @@ HARMFUL = (
     Harmful(Effect("users", without_bio), f"ALTER TABLE <users> DROP bio , ADD {BIO}"),
     Harmful(
         Effect("users", stripped_bio),
-        "ALTER TABLE <users> MODIFY bio CHAR(200)",
+        "ALTER TABLE <users> MODIFY bio CHAR(200) NOT NULL DEFAULT ''",
         after=(f"ALTER TABLE users MODIFY {BIO}",),
     ),
 )
@@ -88,10 +92,12 @@ def sweep(system: System, chance: random.Random) -> str:
     """A statement that changes rows unseen. Every projector stops for it; `rebuild` is the remedy."""
     harmful = chance.choice(HARMFUL)
     statement = disguised(harmful.statement, chance)
-    system.effects[statement] = harmful.effect
+    unchanged = Effect(harmful.effect.table, lambda row: row)
+    system.effects |= {**dict.fromkeys(harmful.after, unchanged), statement: harmful.effect}
     with admin_connection(system.stack) as connection:
-        run_sql(connection, "SET lock_wait_timeout = 20, foreign_key_checks = 0", *harmful.before)
-        run_sql(connection, statement, *harmful.after)
+        run_sql(connection, "SET lock_wait_timeout = 20, foreign_key_checks = 0", *harmful.before, statement)
+        for text in harmful.after:
+            wait_until(partial(_is_done, connection, text), text, STOPPED_SECONDS)
     for projecting in system.projectors:
         wait_until(partial(_has_ended, projecting), f"a stop for {statement!r}", STOPPED_SECONDS)
         assert projecting.popen.returncode == 1 and "rebuild" in projecting.tail(), projecting.tail()
@@ -100,6 +106,13 @@ def sweep(system: System, chance: random.Random) -> str:
         system.projectors[at].log.unlink()
         system.start_projector(at)
     return statement
+
+
+def _is_done(connection: Connection, statement: str) -> bool:
+    with contextlib.suppress(pymysql.err.OperationalError):  # somebody holds a lock
+        run_sql(connection, statement)
+        return True
+    return False
 
 
 def _has_ended(projecting: Process) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from binlog_projector.changes import Row, RowChange, Transaction
 from binlog_projector.projections import COUNTERS, PROJECTIONS, document_id
 from reader.read_model import COLLECTIONS, LISTINGS, PAGE_LIMIT, Listing
+from tests.oracle import hashtags_of
 from tests.torture.effects import Effect
 from tidemark.gtid import Gtid, GtidSet
 
@@ -121,7 +122,9 @@ class _Tables:
             yield key, self._document(*key) if key[0] in COLLECTIONS else self._page(key)
 
     def _fold(self, table: str, row: Mapping[str, Any], by: int) -> set[Key]:
-        id, fields = document_id(table, row), PROJECTIONS[table](row)
+        id, fields = document_id(table, row), {**PROJECTIONS[table](row)}
+        if table == "posts":
+            fields["hashtags"] = hashtags_of(row["body"])
         if by > 0:
             self.rows[table][id], self.raw[table][id] = fields, row
         else:

@@ -27,7 +27,7 @@ from tests.oracle import actual_documents, assert_cache_is_true, expected_docume
 from tests.received import Received
 from tests.torture.answers import IDS, PATHS, Asking, Records
 from tests.torture.effects import Effect, effects_in
-from tests.torture.faults import ALONE, FAULTS, UNPAIRED, Fault, Hindered
+from tests.torture.faults import ALONE, FAULTS, UNPAIRED, Hindered
 from tests.torture.history import Clock, History
 from tests.torture.judge import Judge
 from tests.torture.system import System, running_system
@@ -82,12 +82,12 @@ class Outcome:
         }
 
 
-def torture(seconds: float, seed: int, faults: Mapping[str, Fault] = FAULTS) -> Outcome:
+def torture(seconds: float, seed: int) -> Outcome:
     """The outcome, always: an error (a fault that does not heal, a projector that stops, an end that is not reached) is
     shown on stderr and is in it."""
     outcome, begun = Outcome(seed), time.monotonic()
     try:
-        _torture(begun + seconds, faults, outcome)
+        _torture(seconds, outcome)
     except BaseException as error:  # noqa: BLE001 - an interrupt, too, leaves its line
         traceback.print_exc()
         outcome.error = f"{type(error).__name__}: {error}"[:500]
@@ -95,14 +95,14 @@ def torture(seconds: float, seed: int, faults: Mapping[str, Fault] = FAULTS) -> 
     return outcome
 
 
-def _torture(deadline: float, faults: Mapping[str, Fault], outcome: Outcome) -> None:
+def _torture(seconds: float, outcome: Outcome) -> None:
     records = Records(random.Random(f"{outcome.seed}:ids").choice(FIRST_IDS))
     with running_system() as system:
         with admin_connection(system.stack) as connection:
             begin_at(connection, records.first_id)
             wait_until_caught_up(system.stack, connection)
         with workload(system, outcome.seed, records):
-            _inflict(system, random.Random(f"{outcome.seed}:faults"), deadline, faults, outcome)
+            _inflict(system, random.Random(f"{outcome.seed}:faults"), time.monotonic() + seconds, outcome)
             time.sleep(1)
         system.assert_projectors_run()
         with admin_connection(system.stack) as connection:
@@ -116,17 +116,15 @@ def _torture(deadline: float, faults: Mapping[str, Fault], outcome: Outcome) -> 
     _judge(history, records, outcome)
 
 
-def _inflict(
-    system: System, chance: random.Random, deadline: float, faults: Mapping[str, Fault], outcome: Outcome
-) -> None:
+def _inflict(system: System, chance: random.Random, deadline: float, outcome: Outcome) -> None:
     """One fault after the other, and now and then two at a time."""
     with ThreadPoolExecutor(2, "fault") as threads:
         while time.monotonic() < deadline:
-            names = chance.sample([*faults], 2 if chance.random() < 0.3 else 1)
+            names = chance.sample([*FAULTS], 2 if chance.random() < 0.3 else 1)
             if ALONE.issuperset(names) or UNPAIRED.intersection(names):
                 names = names[:1]
             seeds = [random.Random(chance.random()) for _ in names]
-            running = [threads.submit(faults[name], system, one) for name, one in zip(names, seeds, strict=True)]
+            running = [threads.submit(FAULTS[name], system, one) for name, one in zip(names, seeds, strict=True)]
             for name, fault in zip(names, running, strict=True):
                 try:
                     what = fault.result(timeout=FAULT_SECONDS)
@@ -178,13 +176,14 @@ def read_binlog(stack: Stack, connection: Connection, effects: Mapping[Gtid, Eff
     """Every transaction that MySQL has, from the first one on; empty ones for what `effects` has instead of rows."""
     executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
     source = MySqlSource(stack.mysql.admin_url, READING_SERVER_ID)
-    read, stopping = EMPTY, iter(effects)
+    read = EMPTY
     while not read >= executed:
         for transaction in _until_it_stops(source, read, executed):
             read = read.with_gtid(transaction.gtid)
             yield transaction
         if not read >= executed:
-            read = read.with_gtid(gtid := next(stopping))
+            gtid = next(gtid for gtid in effects if gtid not in read)
+            read = read.with_gtid(gtid)
             yield Transaction(gtid, 0, 0, (), Position("", 0))
 
 
