@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from authorizer_lambda.forward_auth import ForwardAuth
-from authorizer_lambda.settings import AuthSettings, SettingsError
+from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import InvalidToken, mint
+from tidemark.settings import Address, SettingError, address
 
 EPILOG = """
 Reads TIDEMARK_AUTH_ALGORITHM (HS256), TIDEMARK_AUTH_SECRET, TIDEMARK_AUTH_ISSUER and TIDEMARK_AUTH_AUDIENCE: the same
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _serve(settings, options.bind)
         else:
             print(mint(settings, options.sub, options.scope.split(), options.lifetime))
-    except SettingsError as error:
+    except SettingError as error:
         return _fail(str(error))
     except InvalidToken as error:
         return _fail(f"such a token would not be accepted: {error.reason}")
@@ -42,22 +43,16 @@ def _parser() -> argparse.ArgumentParser:
     minting.add_argument("--scope", default="read", help='"read", "write" or "read write" (default: read)')
     minting.add_argument("--lifetime", type=int, default=3600, help="seconds, up to 86400 (default: 3600)")
     serving = commands.add_parser("serve", help="answer a reverse proxy that asks whether a request may pass")
-    serving.add_argument("--bind", type=_address, default="127.0.0.1:8003", help="host:port (default: %(default)s)")
+    serving.add_argument("--bind", type=address, default="127.0.0.1:8003", help="host:port (default: %(default)s)")
     return parser
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host, int(port)
-
-
-def _serve(settings: AuthSettings, bind: tuple[str, int]) -> None:
+def _serve(settings: AuthSettings, bind: Address) -> None:
     import uvicorn  # not in the Lambda's package, which has no use for this command
 
-    host, port = bind
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends at the first one, and then raises it once more
     options: dict[str, Any] = {"access_log": False, "log_level": "warning", "server_header": False}
-    uvicorn.run(ForwardAuth(settings), host=host, port=port, lifespan="off", proxy_headers=False, **options)
+    uvicorn.run(ForwardAuth(settings), host=bind.host, port=bind.port, lifespan="off", proxy_headers=False, **options)
 
 
 def _fail(message: str) -> int:

@@ -21,7 +21,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer a TOKEN or REQUEST event (REST API, HTTP API 1.0) with a policy, a format 2.0 event as the settings say.
 
     Raises Exception("Unauthorized"), API Gateway's word for 401, where the answer would be a policy. Raises
-    SettingsError and KeysUnavailable, which API Gateway answers with 500: the caller is not to blame.
+    SettingError and KeysUnavailable, which API Gateway answers with 500: the caller is not to blame.
     """
     return authorize(event, _settings())
 

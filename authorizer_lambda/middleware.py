@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from authorizer_lambda.jwks import RETRY_SECONDS, Jwks, KeysUnavailable
 from authorizer_lambda.policy import required_scope
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import Claims, InvalidToken, MissingToken, bearer_token, key_id, verify
+from tidemark.problem import Problem, problem_response
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -67,6 +66,15 @@ class BearerAuthMiddleware:
 
     async def _authorize(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            scope[CLAIMS] = await self._claims(scope)
+        except Problem as problem:
+            await problem_response(problem)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _claims(self, scope: Scope) -> Claims:
+        """Raises Problem."""
+        try:
             values = [value for name, value in scope["headers"] if name == b"authorization"]
             claims, source = self._tokens.recall(values), "cache"
             if claims is None:
@@ -74,20 +82,16 @@ class BearerAuthMiddleware:
                 claims, source = self._tokens.verify(values), "verify"
         except InvalidToken as error:
             self._on_decision("verify", "unauthorized")
-            await _refuse_token(send, error)
-            return
-        except KeysUnavailable:
+            raise _refused_token(error) from error
+        except KeysUnavailable as error:
             self._on_decision("verify", "unavailable")
-            await _refuse_for_now(send)
-            return
+            raise _no_keys() from error
         needed = required_scope(scope["method"])
         allowed = needed in claims.scopes
         self._on_decision(source, "allow" if allowed else "forbidden")
         if not allowed:
-            await _refuse_scope(send, needed)
-            return
-        scope[CLAIMS] = claims
-        await self._app(scope, receive, send)
+            raise _refused_scope(needed)
+        return claims
 
 
 class VerifiedTokens:
@@ -161,33 +165,21 @@ class KeyFetcher:
         self._fetch = None
 
 
-async def _refuse_token(send: Send, error: InvalidToken) -> None:
+def _refused_token(error: InvalidToken) -> Problem:
     """RFC 6750, 3.1: a request without credentials is told no error code."""
     if isinstance(error, MissingToken):
         detail, challenge = f"A bearer token is needed: {error.reason}.", CHALLENGE
     else:
         detail, challenge = f"The bearer token is refused: {error.reason}.", f'{CHALLENGE}, error="invalid_token"'
-    await _send_problem(send, HTTPStatus.UNAUTHORIZED, detail, (b"www-authenticate", challenge.encode()))
+    return Problem(401, "unauthorized", detail, headers={"www-authenticate": challenge})
 
 
-async def _refuse_scope(send: Send, needed: str) -> None:
+def _refused_scope(needed: str) -> Problem:
     challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{needed}"'
     detail = f"The token lacks the scope {needed}."
-    await _send_problem(send, HTTPStatus.FORBIDDEN, detail, (b"www-authenticate", challenge.encode()))
+    return Problem(403, "insufficient-scope", detail, headers={"www-authenticate": challenge})
 
 
-async def _refuse_for_now(send: Send) -> None:
-    detail, retry = "Tokens cannot be verified now: there are no keys.", str(RETRY_SECONDS).encode()
-    await _send_problem(send, HTTPStatus.SERVICE_UNAVAILABLE, detail, (b"retry-after", retry))
-
-
-async def _send_problem(send: Send, status: HTTPStatus, detail: str, header: tuple[bytes, bytes]) -> None:
-    problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
-    body = json.dumps(problem).encode()
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(body)).encode()),
-        header,
-    ]
-    await send({"type": "http.response.start", "status": status.value, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _no_keys() -> Problem:
+    detail, retry = "Tokens cannot be verified now: there are no keys.", str(RETRY_SECONDS)
+    return Problem(503, "keys-unavailable", detail, headers={"retry-after": retry})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 import jwt
 
 from authorizer_lambda.jwks import Jwks
+from tidemark.settings import SettingError, bad_value, load, one_of, variable, whole_number
 
 if TYPE_CHECKING:
     from jwt.algorithms import AllowedPublicKeys
@@ -19,21 +19,25 @@ ALGORITHM = "TIDEMARK_AUTH_ALGORITHM"
 SECRET = "TIDEMARK_AUTH_SECRET"
 PUBLIC_KEY = "TIDEMARK_AUTH_PUBLIC_KEY"
 JWKS_URL = "TIDEMARK_AUTH_JWKS_URL"
-JWKS_STALE_SECONDS = "TIDEMARK_AUTH_JWKS_STALE_SECONDS"
-ISSUER = "TIDEMARK_AUTH_ISSUER"
-AUDIENCE = "TIDEMARK_AUTH_AUDIENCE"
 CACHE_SECONDS = "TIDEMARK_AUTH_CACHE_SECONDS"
-SIMPLE_RESPONSES = "TIDEMARK_AUTH_SIMPLE_RESPONSES"
-DEFAULTS = {CACHE_SECONDS: "60", JWKS_STALE_SECONDS: "3600", SIMPLE_RESPONSES: "true"}
 
-ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
-MAX_CACHE_SECONDS = 60
-MIN_STALE_SECONDS, MAX_STALE_SECONDS = 300, 86_400
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+cache_seconds_of = whole_number(0, 60)
 
 
-class SettingsError(ValueError):
-    """A TIDEMARK_AUTH_* variable is missing or wrong; the message names it and never shows a secret."""
+@dataclass(frozen=True)
+class AuthVariables:
+    """TIDEMARK_AUTH_* as they are set; the algorithm decides which one of the three keys is needed."""
+
+    algorithm: str = variable(ALGORITHM, one_of("HS256", "RS256", "ES256", "EdDSA"))
+    secret: str = variable(SECRET, str, "", secret=True)
+    public_key: str = variable(PUBLIC_KEY, str, "", secret=True)  # it may be a private key, by mistake
+    jwks_url: str = variable(JWKS_URL, str, "", secret=True)
+    jwks_stale_seconds: int = variable("TIDEMARK_AUTH_JWKS_STALE_SECONDS", whole_number(300, 86_400), "3600")
+    issuer: str = variable("TIDEMARK_AUTH_ISSUER", str)
+    audience: str = variable("TIDEMARK_AUTH_AUDIENCE", str)
+    cache_seconds: int = variable(CACHE_SECONDS, cache_seconds_of, "60")
+    simple_responses: str = variable("TIDEMARK_AUTH_SIMPLE_RESPONSES", one_of("true", "false"), "true")
 
 
 @dataclass(frozen=True)
@@ -47,111 +51,93 @@ class AuthSettings:
     key: bytes | AllowedPublicKeys | Jwks = field(repr=False)
     issuer: str
     audience: str
-    cache_seconds: int = int(DEFAULTS[CACHE_SECONDS])
+    cache_seconds: int = 60
     simple_responses: bool = True
     leeway_seconds: int = 5
     max_life_seconds: int = 86_400
 
     def __post_init__(self) -> None:
-        if not 0 <= self.cache_seconds <= MAX_CACHE_SECONDS:
-            raise SettingsError(f"{CACHE_SECONDS} is {self.cache_seconds}; it must be 0 to {MAX_CACHE_SECONDS}.")
+        try:
+            cache_seconds_of(str(self.cache_seconds))
+        except ValueError as error:
+            raise bad_value(CACHE_SECONDS, str(self.cache_seconds), error) from None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> AuthSettings:
-        """Read TIDEMARK_AUTH_*; an empty variable counts as not set. Raises SettingsError."""
-        algorithm = _required(environ, ALGORITHM)
-        if algorithm not in ALGORITHMS:
-            raise SettingsError(f"{ALGORITHM} is {algorithm!r}; it must be exactly one of {', '.join(ALGORITHMS)}.")
+        """Read TIDEMARK_AUTH_*; an empty variable counts as not set. Raises SettingError."""
+        given = load(AuthVariables, environ)
         return cls(
-            algorithm=algorithm,
-            key=_key(environ, algorithm),
-            issuer=_required(environ, ISSUER),
-            audience=_required(environ, AUDIENCE),
-            cache_seconds=_seconds(environ, CACHE_SECONDS, 0, MAX_CACHE_SECONDS),
-            simple_responses=_simple_responses(environ),
+            algorithm=given.algorithm,
+            key=_key(given),
+            issuer=given.issuer,
+            audience=given.audience,
+            cache_seconds=given.cache_seconds,
+            simple_responses=given.simple_responses == "true",
         )
 
 
-def _required(environ: Mapping[str, str], variable: str) -> str:
-    text = environ.get(variable)
-    if not text:
-        raise SettingsError(f"{variable} is not set; it has no default.")
-    return text
+def _key(given: AuthVariables) -> bytes | AllowedPublicKeys | Jwks:
+    if given.algorithm == "HS256":
+        return _secret(given)
+    return _jwks(given) if given.jwks_url else _public_key(given)
 
 
-def _seconds(environ: Mapping[str, str], variable: str, least: int, most: int) -> int:
-    text = environ.get(variable) or DEFAULTS[variable]
-    if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:
-        raise SettingsError(f"{variable} is {text!r}; it must be a whole number, {least} to {most}.")
-    return int(text)
-
-
-def _simple_responses(environ: Mapping[str, str]) -> bool:
-    text = environ.get(SIMPLE_RESPONSES) or DEFAULTS[SIMPLE_RESPONSES]
-    if text not in ("true", "false"):
-        raise SettingsError(f"{SIMPLE_RESPONSES} is {text!r}; it must be true or false.")
-    return text == "true"
-
-
-def _key(environ: Mapping[str, str], algorithm: str) -> bytes | AllowedPublicKeys | Jwks:
-    if algorithm == "HS256":
-        return _secret(environ)
-    return _jwks(environ, algorithm) if environ.get(JWKS_URL) else _public_key(environ, algorithm)
-
-
-def _jwks(environ: Mapping[str, str], algorithm: str) -> Jwks:
+def _jwks(given: AuthVariables) -> Jwks:
     """Only made here; it is fetched when a token first needs it."""
-    _refuse_beside_it(environ, (SECRET, PUBLIC_KEY), algorithm, JWKS_URL)
-    _family(algorithm)
-    stale_seconds = _seconds(environ, JWKS_STALE_SECONDS, MIN_STALE_SECONDS, MAX_STALE_SECONDS)
-    return Jwks(_jwks_url(environ[JWKS_URL]), algorithm, stale_seconds)
+    _refuse_other_keys(given, JWKS_URL)
+    _family(given.algorithm)
+    if fault := _fault_of_url(given.jwks_url):
+        raise bad_value(JWKS_URL, given.jwks_url, fault, secret=True)
+    return Jwks(given.jwks_url, given.algorithm, given.jwks_stale_seconds)
 
 
-def _jwks_url(text: str) -> str:
+def _fault_of_url(text: str) -> str:
     """Whoever answers in the place of this URL can make tokens, so it is https, or does not leave the machine."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise SettingsError(f"{JWKS_URL} is not a URL.") from None
-    if not re.fullmatch(r"[\x21-\x7e]+", text) or not host or parts.fragment or "@" in parts.netloc:
-        raise SettingsError(f"{JWKS_URL} must be a URL with a host, without user, password or fragment.")
+        return "should be a URL"
+    visible = text.isascii() and text.isprintable() and " " not in text
+    if not visible or not host or parts.fragment or "@" in parts.netloc:
+        return "should be a URL with a host, without user, password or fragment"
     if parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK):
-        raise SettingsError(f"{JWKS_URL} is {text!r}; it must start with https://.")
-    return text
+        return "should start with https://"
+    return ""
 
 
-def _secret(environ: Mapping[str, str]) -> bytes:
-    text = _required(environ, SECRET)
-    _refuse_beside_it(environ, (PUBLIC_KEY, JWKS_URL), "HS256", SECRET)
+def _secret(given: AuthVariables) -> bytes:
+    if not given.secret:
+        raise SettingError(f"{SECRET} is not set")
+    _refuse_other_keys(given, SECRET)
     try:
-        secret: bytes = jwt.get_algorithm_by_name("HS256").prepare_key(text)
+        secret: bytes = jwt.get_algorithm_by_name("HS256").prepare_key(given.secret)
     except (jwt.InvalidKeyError, UnicodeEncodeError):
-        raise SettingsError(
-            f"{SECRET} holds a PEM, certificate, SSH key or JWK; HS256 needs a random secret."
-        ) from None
+        should = "should be a random secret, not a PEM, certificate, SSH key or JWK"
+        raise bad_value(SECRET, given.secret, should, secret=True) from None
     if len(secret) < 32:
-        raise SettingsError(f"{SECRET} has {len(secret)} bytes; HS256 needs at least 32 random ones (RFC 7518, 3.2).")
+        should = f"should have at least 32 random bytes (RFC 7518, 3.2), not {len(secret)}"
+        raise bad_value(SECRET, given.secret, should, secret=True)
     return secret
 
 
-def _public_key(environ: Mapping[str, str], algorithm: str) -> AllowedPublicKeys:
-    if not environ.get(PUBLIC_KEY):
-        raise SettingsError(f"{PUBLIC_KEY} is not set, nor {JWKS_URL}; {algorithm} needs one of them.")
-    text = environ[PUBLIC_KEY].replace("\\n", "\n").strip()  # env files cannot hold line breaks
-    _refuse_beside_it(environ, (SECRET,), algorithm, PUBLIC_KEY)
+def _public_key(given: AuthVariables) -> AllowedPublicKeys:
+    if not given.public_key:
+        raise SettingError(f"{PUBLIC_KEY} is not set, nor {JWKS_URL}: {given.algorithm} needs one of them")
+    _refuse_other_keys(given, PUBLIC_KEY)
+    text = given.public_key.replace("\\n", "\n").strip()  # env files cannot hold line breaks
     if "PRIVATE KEY" in text:
-        raise SettingsError(f"{PUBLIC_KEY} holds a private key; give the public one, and replace the exposed key pair.")
+        raise _bad_public_key("is a private key: give the public one, and replace the exposed key pair")
     if not text.startswith("-----BEGIN PUBLIC KEY-----"):
-        raise SettingsError(f"{PUBLIC_KEY} must be PEM text that starts with -----BEGIN PUBLIC KEY-----.")
-    return _parsed(text, algorithm)
+        raise _bad_public_key("should be PEM text that starts with -----BEGIN PUBLIC KEY-----")
+    return _parsed(text, given.algorithm)
 
 
 def _family(algorithm: str) -> jwt.algorithms.Algorithm:
     try:
         return jwt.get_algorithm_by_name(algorithm)
     except NotImplementedError:
-        raise SettingsError(f"{ALGORITHM} is {algorithm}, which needs the package cryptography installed.") from None
+        raise bad_value(ALGORITHM, algorithm, "needs the package cryptography installed") from None
 
 
 def _parsed(pem: str, algorithm: str) -> AllowedPublicKeys:
@@ -161,14 +147,18 @@ def _parsed(pem: str, algorithm: str) -> AllowedPublicKeys:
     try:
         key: AllowedPublicKeys = family.prepare_key(pem)
     except (jwt.InvalidKeyError, ValueError, TypeError, UnsupportedAlgorithm):
-        raise SettingsError(f"{PUBLIC_KEY} is not a public key for {algorithm}.") from None
+        raise _bad_public_key(f"should be a public key for {algorithm}") from None
     if weakness := family.check_key_length(key):
-        raise SettingsError(f"{PUBLIC_KEY}: {weakness}")
+        raise _bad_public_key(weakness)
     return key
 
 
-def _refuse_beside_it(environ: Mapping[str, str], others: Sequence[str], algorithm: str, used: str) -> None:
+def _bad_public_key(should: str) -> SettingError:
+    return SettingError(f"{PUBLIC_KEY}='***': {should}")
+
+
+def _refuse_other_keys(given: AuthVariables, used: str) -> None:
     """Key material of two algorithms at once is how HS/RS confusion begins (RFC 8725, 2.1)."""
-    for other in others:
-        if environ.get(other):
-            raise SettingsError(f"{other} is set, but {algorithm} uses {used} alone; unset it.")
+    for name, text in ((SECRET, given.secret), (PUBLIC_KEY, given.public_key), (JWKS_URL, given.jwks_url)):
+        if text and name != used:
+            raise bad_value(name, text, f"should not be set, {given.algorithm} uses {used} alone", secret=True)

@@ -16,7 +16,8 @@ import jwt
 from jwt.types import Options
 
 from authorizer_lambda.jwks import KEY_ID, Jwks, KeysUnavailable, UnknownKey
-from authorizer_lambda.settings import ALGORITHM, AuthSettings, SettingsError
+from authorizer_lambda.settings import ALGORITHM, AuthSettings
+from tidemark.settings import bad_value
 
 if TYPE_CHECKING:
     from jwt.algorithms import AllowedPublicKeys
@@ -189,11 +190,10 @@ _STRICT_JWT = _StrictJWT()
 
 
 def mint(settings: AuthSettings, subject: str, scopes: Iterable[str], lifetime: int, now: float | None = None) -> str:
-    """Return a development token of `lifetime` seconds that `verify` accepts. Raises InvalidToken, SettingsError."""
+    """Return a development token of `lifetime` seconds that `verify` accepts. Raises InvalidToken, SettingError."""
     if not isinstance(settings.key, bytes):
-        raise SettingsError(
-            f"{ALGORITHM} is {settings.algorithm}; only HS256 tokens can be minted, here is no private key."
-        )
+        should = "only HS256 tokens can be minted, here is no private key"
+        raise bad_value(ALGORITHM, settings.algorithm, should)
     issued_at = int(time.time() if now is None else now)
     claims = {"sub": subject, "scope": " ".join(scopes), "iss": settings.issuer, "aud": settings.audience}
     token = jwt.encode({**claims, "iat": issued_at, "exp": issued_at + lifetime}, settings.key, settings.algorithm)

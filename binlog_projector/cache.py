@@ -17,6 +17,7 @@ import structlog
 
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import CacheUnavailable
+from binlog_projector.fault_points import reached
 from binlog_projector.findings import Finding
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.position import JournalEntry
@@ -156,6 +157,7 @@ class CacheStage:
             if self.watermark.seq < checkpoint.seq:
                 self._replay()
             else:
+                reached("before_tick")
                 self._send(self.watermark, checkpoint, {}, ())
         except redis.RedisError as error:
             self._lost(error)
@@ -214,6 +216,7 @@ class CacheStage:
 
     def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
         values = self._values(self._present(watermark.epoch, entry.keys), entry.checkpoint.seq)
+        reached("before_apply")
         self._send(watermark, entry.checkpoint, values, [key for key in entry.keys if key not in values])
 
     def _present(self, epoch: str, keys: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import structlog
 from binlog_projector.backoff import Backoff
 from binlog_projector.cache import CacheStage
 from binlog_projector.errors import CacheUnavailable
+from binlog_projector.fault_points import reached
 from binlog_projector.health import Health
 from binlog_projector.position import JournalEntry
 from reader.read_model import Checkpoint, Watermark
@@ -102,6 +103,7 @@ class CacheThread:
             case Committed(entry, commit_us) as committed:
                 with self.health.stage("redis"):
                     self.stage.apply(entry)
+                reached("after_apply")
                 self.health.applied(commit_us)
                 with self.changed:
                     self.size -= committed.size

@@ -15,6 +15,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
+from binlog_projector.fault_points import reached
 from binlog_projector.mongodb import BsonDocument, store_errors
 from binlog_projector.position import Position
 from binlog_projector.writes import FIELD_OF, Write
@@ -93,6 +94,8 @@ class CheckpointedTransactions:
             for command in commands:
                 if self._run(command.name, command.collection, command.writes) < command.must_find:
                     raise StubMet(f"some of the documents to be updated are not in {command.collection}")
+            reached("inside_transaction")
+        reached("after_commit")
 
     def _settle(self, to: Position, error: PyMongoError) -> None:
         """After an unknown outcome: commit again (it is idempotent), then the checkpoint says what is true."""

@@ -24,6 +24,7 @@ from binlog_projector.control_store import LONG_AGO, ControlStore
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import CacheUnavailable, NothingServes, Retry, StoreUnavailable, ToldToStop
 from binlog_projector.failover import Servers
+from binlog_projector.fault_points import reached
 from binlog_projector.freshness import INTERVAL_SECONDS, ClockThread, Freshness
 from binlog_projector.lease import Lease, Standby
 from binlog_projector.position import Position
@@ -107,7 +108,9 @@ class Rebuild:
             return None
         documents = self.control.open_build(build, epoch)
         as_of = self.freshness.as_of(documents.position.gtid_set)
+        reached("before_switch")
         documents.serve(former.position, as_of if lost else max(as_of, former.position.checkpoint.as_of))
+        reached("after_switch")
         log.info("switched", build=build, former=former.build, lost=str(lost))
         with contextlib.suppress(CacheUnavailable):  # then the next leader does it
             self.open_cache(documents).catch_up()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
+from tidemark.mysql_url import MySqlUrl
 from tidemark.settings import Address, address, url, variable, whole_number
 
 
@@ -23,7 +24,7 @@ def server_urls(url: str) -> list[str]:
 
 def mysql_url(text: str) -> str:
     for each in map(url("mysql"), server_urls(text)):
-        _ = urlsplit(each).port  # raises ValueError for what is no port
+        MySqlUrl.parse(each)
     return text
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import pymysql
 from pymysql.constants import FIELD_TYPE
@@ -24,6 +23,7 @@ from binlog_projector.errors import PositionLost, SourceBehind, SourceDemoted, S
 from binlog_projector.packets import Packets, connect_reader
 from binlog_projector.position import with_begun
 from tidemark.gtid import GtidSet
+from tidemark.mysql_url import MySqlUrl
 from writer.schema import SCHEMA, TABLES
 
 if TYPE_CHECKING:
@@ -213,15 +213,12 @@ def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[
 
 
 def connection_settings(url: str) -> dict[str, Any]:
-    """PyMySQL's arguments for mysql://user:password@host:port/schema[?ssl_ca=FILE]."""
-    parts = urlsplit(url)
-    certificate = parse_qs(parts.query).get("ssl_ca", [""])[0]
+    """PyMySQL's arguments."""
+    server = MySqlUrl.parse(url)
+    certificate = server.options.get("ssl_ca")
     return {
-        "host": parts.hostname,
-        "port": parts.port or 3306,
-        "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "database": unquote(parts.path.lstrip("/")) or SCHEMA,
+        **server.arguments(),
+        "database": server.schema or SCHEMA,
         "charset": "utf8mb4",
         "conv": {**conversions, FIELD_TYPE.DATETIME: _moment},
         "autocommit": True,

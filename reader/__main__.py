@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import uvloop
 from starlette.types import ASGIApp
 
-from authorizer_lambda.settings import AuthSettings, SettingsError
+from authorizer_lambda.settings import AuthSettings
 from reader.app import Reader
 from reader.metrics import ReaderMetrics
 from reader.settings import ReaderSettings
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(ReaderSettings, os.environ)
         auth = AuthSettings.from_environ(os.environ)
-    except (SettingError, SettingsError) as error:
+    except SettingError as error:
         print(f"reader: {error}", file=sys.stderr)
         return 2
     if options.worker:

@@ -22,10 +22,9 @@ from reader.parts import oldest, worst
 from reader.queries import Answer
 from reader.read_model import Entity, Listing, Order
 from reader.settings import ReaderSettings
-from tidemark.ids import MAX_ID
+from tidemark.ids import ID, MAX_ID
 from tidemark.problem import Problem
 
-ID = re.compile(r"[1-9][0-9]{0,18}")
 ENTITY_TAG = re.compile(rb'(?:W/)?("[^"]*")')
 COMMON = (
     (b"cache-control", b"private, no-cache"),

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import msgspec
 
 from reader.read_model import COLLECTIONS, ENTITIES, LISTINGS, PAGE_LIMIT, PAGE_LIMIT_MAX, POST, Entity
+from tidemark.ids import Id
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from tidemark.strict_protocol import MAX_HEAD_BYTES
 
-Id = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,18}$", description="A number, as a string")]
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Json = dict[str, Any]
 

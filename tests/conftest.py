@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Generator, Iterator
-from urllib.parse import urlsplit
 
 import pymysql
 import pytest
@@ -15,6 +14,7 @@ from pymongo import MongoClient
 
 from ops.stack import Stack
 from ops.stack.servers.server import NO_SERVERS
+from ops.stack.urls import mysql_arguments
 from tests.secrecy import leaks
 
 # A busy machine is no defect, and no run depends on the one before.
@@ -72,15 +72,8 @@ def stack(shared_stack: Stack) -> Stack:
 
 
 def empty_stores(stack: Stack) -> None:
-    url = urlsplit(stack.mysql.admin_url)
-    connection = pymysql.connect(
-        host=url.hostname or "",
-        port=url.port or 0,
-        user=url.username or "",
-        password=url.password or "",
-        autocommit=True,
-    )
-    with connection, connection.cursor() as cursor:
+    arguments = mysql_arguments(stack.mysql.admin_url)
+    with pymysql.connect(**arguments, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("DROP DATABASE IF EXISTS tidemark")
         cursor.execute("RESET BINARY LOGS AND GTIDS")
         cursor.execute("CREATE DATABASE tidemark CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci")

@@ -1,5 +1,12 @@
-"""How large an id may be: MySQL's ids are unsigned, MongoDB's numbers are not."""
+"""Ids: MySQL's are unsigned, MongoDB's numbers end at 2^63 - 1, JavaScript's at 2^53: HTTP shows them as strings."""
 
 from __future__ import annotations
 
+import re
+from typing import Annotated
+
+import msgspec
+
 MAX_ID = 2**63 - 1
+ID = re.compile("^[1-9][0-9]{0,18}$")
+Id = Annotated[str, msgspec.Meta(pattern=ID.pattern, description="A number, as a string")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -34,8 +35,18 @@ def address(text: str) -> Address:
 
 def url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if urlsplit(text).scheme not in schemes or not urlsplit(text).hostname:
-            raise ValueError(f"should be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        with contextlib.suppress(ValueError):  # of urlsplit
+            if urlsplit(text).scheme in schemes and urlsplit(text).hostname:
+                return text
+        raise ValueError(f"should be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+
+    return parse
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"should be one of {', '.join(words)}")
         return text
 
     return parse
@@ -43,7 +54,8 @@ def url(*schemes: str) -> Callable[[str], str]:
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
+        digits = text.isascii() and text.isdecimal() and len(text) < 20  # int() would refuse thousands of them
+        if not digits or not least <= int(text) <= most:
             raise ValueError(f"should be a whole number from {least} to {most}")
         return int(text)
 
@@ -59,6 +71,11 @@ def secret_key(text: str) -> str:
 def variable(name: str, parse: Callable[[str], T], default: str | None = None, *, secret: bool = False) -> Any:
     """Declare a field read from the environment variable `name`; without `default` the variable is required."""
     return dataclasses.field(metadata={"variable": name, "parse": parse, "default": default, "secret": secret})
+
+
+def bad_value(name: str, text: str, should: object, *, secret: bool = False) -> SettingError:
+    """`should` says what the value of the variable should be, or what should be done."""
+    return SettingError(f"{name}={_masked(text, secret)!r}: {should}")
 
 
 def load(settings: type[T], environ: Mapping[str, str]) -> T:
@@ -91,11 +108,14 @@ def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
     try:
         return field.metadata["parse"](text)
     except ValueError as error:
-        raise SettingError(f"{name}={_masked(text, field.metadata['secret'])!r}: {error}") from error
+        raise bad_value(name, text, error, secret=field.metadata["secret"]) from error
 
 
 def _masked(text: str, secret: bool) -> str:
-    parts = urlsplit(text) if "://" in text else None
+    try:
+        parts = urlsplit(text) if "://" in text else None
+    except ValueError:  # there may be a password in it
+        return "***"
     if parts is not None and parts.password is not None:
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from authorizer_lambda.settings import AuthSettings, SettingsError
+from authorizer_lambda.settings import AuthSettings
 from tidemark import admin, logs
 from tidemark.settings import SettingError, effective, load
 from writer.app import create_admin_app, create_app
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _migrate(as_json=options.json)
         else:
             _serve()
-    except (SettingError, SettingsError) as error:
+    except SettingError as error:
         return _fail(2, str(error))
     except (MigrationFailed, StatementRefused, admin.AddressUnavailable) as error:
         return _fail(1, str(error))

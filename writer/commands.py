@@ -8,11 +8,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from tidemark.ids import Id
+
 NOT_BLANK = r"^\s*[^\s\x00][^\x00]*$"
 NO_NUL = r"^[^\x00]*$"
 HANDLE = r"^[A-Za-z0-9_]{3,30}(?![\s\S])"  # Python's $ would let a final newline pass
 
-Id = Annotated[str, Meta(pattern="^[1-9][0-9]{0,18}$")]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]  # UTC, six decimals, Z
 
 

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
 import anyio.to_thread
@@ -21,6 +20,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_random_exponential
 
 from tidemark.ids import MAX_ID
+from tidemark.mysql_url import MySqlUrl
 from writer import metrics
 from writer.errors import (
     Contended,
@@ -128,7 +128,7 @@ class Database:
             reset=False,
             ping=0,
             defer_connect=True,
-            **_arguments(url),
+            **connection_arguments(url),
         )
         self._places = anyio.Semaphore(pool_size)
         self._threads = anyio.CapacityLimiter(pool_size)
@@ -282,19 +282,15 @@ def migration_session(url: str) -> Iterator[Session]:
 
 def _open(url: str, **arguments: Any) -> pymysql.Connection[Any]:
     with _translated():
-        return pymysql.connect(**{**_arguments(url), **arguments})
+        return pymysql.connect(**{**connection_arguments(url), **arguments})
 
 
-def _arguments(url: str) -> dict[str, Any]:
-    """For `mysql://user:password@host:port/schema?ssl_ca=/file`; without `ssl_ca`, no TLS."""
-    parts = urlsplit(url)
-    ca = parse_qs(parts.query).get("ssl_ca")
+def connection_arguments(url: str) -> dict[str, Any]:
+    """PyMySQL's; without `ssl_ca` in the URL, no TLS."""
+    server = MySqlUrl.parse(url)
+    ca = server.options.get("ssl_ca")
     return {
-        "host": parts.hostname,
-        "port": parts.port or 3306,
-        "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "database": parts.path.strip("/"),
+        **server.arguments(),
         "charset": "utf8mb4",
         "autocommit": True,  # outside of BEGIN and COMMIT, that is
         "client_flag": CLIENT_SESSION_TRACK,
@@ -303,7 +299,7 @@ def _arguments(url: str) -> dict[str, Any]:
         "read_timeout": READ_SECONDS,
         "write_timeout": WRITE_SECONDS,
         "conv": {**conversions, FIELD_TYPE.DATETIME: _rfc3339},
-        **({"ssl_ca": ca[0], "ssl_verify_cert": True, "ssl_verify_identity": True} if ca else {"ssl_disabled": True}),
+        **({"ssl_ca": ca, "ssl_verify_cert": True, "ssl_verify_identity": True} if ca else {"ssl_disabled": True}),
     }
 
 

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from authorizer_lambda.middleware import CLAIMS
 from tidemark.consistency_token import COOKIE, HEADER, LIFETIME_SECONDS, ConsistencyKeys, sign
 from tidemark.gtid import GtidSet
+from tidemark.ids import ID
 from tidemark.problem import Problem
 from writer import commands, handlers, metrics
 from writer.commands import Answer, Command
@@ -27,7 +28,6 @@ from writer.idempotency import IdempotencyKey, once
 
 log = structlog.get_logger()
 C = TypeVar("C", bound=Command)
-ID = re.compile("[1-9][0-9]{0,18}")
 FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")
 
 

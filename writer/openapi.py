@@ -10,6 +10,7 @@ import msgspec
 
 from tidemark.consistency_token import HEADER as TOKEN
 from tidemark.http import MAX_BODY_BYTES, MAX_BODY_SECONDS
+from tidemark.ids import ID
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from tidemark.strict_protocol import MAX_HEAD_BYTES
 from writer.endpoints import ENDPOINTS, Endpoint
@@ -53,7 +54,7 @@ ID_PARAMETER: Json = {
     "name": "id",
     "in": "path",
     "required": True,
-    "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,18}$"},
+    "schema": {"type": "string", "pattern": ID.pattern},
 }
 KEY_PARAMETER: Json = {
     "name": HEADER,

@@ -14,6 +14,8 @@ import authorizer_lambda
 from ops.stack.fetch.pinned import unpacked
 
 SOURCE = Path(authorizer_lambda.__file__).parent
+NOT_FOR_LAMBDA = {"__main__.py", "forward_auth.py", "middleware.py"}
+SHARED = ("tidemark/__init__.py", "tidemark/settings.py")
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's name: pip's name
 UNUSED = ("cffi", "bin", "**/*.pyi", "**/RECORD")  # of cffi only the compiled _cffi_backend is needed at run time
 TASK_ROOT = "/var/task"  # where Lambda unpacks it: the paths in tracebacks
@@ -26,7 +28,7 @@ def build(architecture: str, path: Path) -> None:
         folder = Path(name) / "task"
         shutil.copytree(unpacked(SOURCE / "requirements.txt", MACHINES[architecture]), folder)
         _remove_unused(folder)
-        _copy_source(folder / SOURCE.name)
+        copy_source(folder)
         _compile(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(folder, path)
@@ -40,10 +42,12 @@ def _remove_unused(folder: Path) -> None:
             unused.unlink()
 
 
-def _copy_source(target: Path) -> None:
-    target.mkdir()
-    for module in SOURCE.glob("*.py"):
-        shutil.copyfile(module, target / module.name)
+def copy_source(folder: Path) -> None:
+    """Our own code in the zip: what the handler needs, and nothing else."""
+    own = [f"{SOURCE.name}/{module.name}" for module in SOURCE.glob("*.py") if module.name not in NOT_FOR_LAMBDA]
+    for name in (*own, *SHARED):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(SOURCE.parent / name, folder / name)
 
 
 def _compile(folder: Path) -> None:

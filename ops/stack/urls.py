@@ -1,7 +1,9 @@
 """Server addresses as URLs."""
 
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from tidemark.mysql_url import MySqlUrl
 
 
 def with_account(admin_url: str, user: str, password: str, path: str, **query: str) -> str:
@@ -14,13 +16,6 @@ def with_account(admin_url: str, user: str, password: str, path: str, **query: s
 
 
 def mysql_arguments(url: str) -> dict[str, Any]:
-    """What `pymysql.connect` needs for a `mysql://user:password@host:port/schema?ssl_ca=file` URL."""
-    parts = urlsplit(url)
-    arguments: dict[str, Any] = {
-        "host": parts.hostname,
-        "port": parts.port or 3306,
-        "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "database": parts.path.strip("/") or None,
-    }
-    return arguments | {key: value for key, value in parse_qsl(parts.query) if key.startswith("ssl_")}
+    """What `pymysql.connect` needs for a MySQL URL."""
+    server = MySqlUrl.parse(url)
+    return server.arguments() | {key: value for key, value in server.options.items() if key.startswith("ssl_")}

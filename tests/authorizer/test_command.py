@@ -42,7 +42,7 @@ def test_a_missing_setting_is_named_with_exit_status_2(
 ) -> None:
     environment.delenv(name)
     assert main(MINT) == 2
-    assert capsys.readouterr() == ("", f"authorizer_lambda: {name} is not set; it has no default.\n")
+    assert capsys.readouterr() == ("", f"authorizer_lambda: {name} is not set\n")
 
 
 @pytest.mark.usefixtures("environment")

@@ -148,5 +148,5 @@ def test_the_entry_point_reads_its_settings_from_the_environment() -> None:
 def test_a_missing_setting_is_a_broken_function_and_not_a_refused_caller() -> None:
     outcome = _invoke(token_event(GOOD), {})
     assert outcome.returncode == 1
-    assert "SettingsError: TIDEMARK_AUTH_ALGORITHM is not set" in outcome.stderr
+    assert "tidemark.settings.SettingError: TIDEMARK_AUTH_ALGORITHM is not set" in outcome.stderr
     assert "Unauthorized" not in outcome.stderr

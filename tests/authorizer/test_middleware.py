@@ -106,25 +106,26 @@ def test_each_method_needs_its_scope_and_is_told_which(method: str, scope: str) 
 
 
 @pytest.mark.parametrize(
-    ("authorization", "status", "title", "detail"),
+    ("authorization", "status", "name", "detail"),
     [
-        ("", 401, "Unauthorized", "A bearer token is needed: the Authorization scheme is not Bearer."),
+        ("", 401, "unauthorized", "A bearer token is needed: the Authorization scheme is not Bearer."),
         (
             f"Bearer {good_token(exp=NOW + 1, iat=NOW - 9)}",
             401,
-            "Unauthorized",
+            "unauthorized",
             "The bearer token is refused: it has expired.",
         ),
-        (f"Bearer {good_token(scope='write')}", 403, "Forbidden", "The token lacks the scope read."),
+        (f"Bearer {good_token(scope='write')}", 403, "insufficient-scope", "The token lacks the scope read."),
     ],
 )
 def test_a_refusal_is_a_problem_that_repeats_nothing_of_the_request(
-    authorization: str, status: int, title: str, detail: str
+    authorization: str, status: int, name: str, detail: str
 ) -> None:
     service = Service()
     service.now += 10
     reply = service.request(authorization, path="/<script>/post/7")
-    assert reply.problem == {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    title = name.replace("-", " ").capitalize()
+    assert reply.problem == {"type": f"/problems/{name}", "title": title, "status": status, "detail": detail}
     assert reply.headers["content-type"] == "application/problem+json"
     assert int(reply.headers["content-length"]) == len(reply.body)
     assert "script" not in f"{reply.headers}{reply.body!r}"

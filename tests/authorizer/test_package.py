@@ -1,4 +1,4 @@
-"""The package stands alone, as in its zip: nothing of ours beside it, and HS256 needs nothing but PyJWT."""
+"""Our code in the zip stands alone: HS256 needs nothing beside it but PyJWT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-import authorizer_lambda
+from ops.aws_lambda.package import copy_source
 from tests.authorizer import keys
 from tests.authorizer.forging import ENVIRONMENT
 from tests.authorizer.processes import run_python
@@ -17,23 +17,22 @@ from tests.authorizer.processes import run_python
 PROGRAM = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from authorizer_lambda import __main__, handler, middleware, policy
+from authorizer_lambda import handler, policy
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import mint
 settings = AuthSettings.from_environ(__import__("os").environ)
 event = {"version": "2.0", "type": "REQUEST", "requestContext": {"http": {"method": "GET"}},
          "headers": {"authorization": "Bearer " + mint(settings, "jane", ["read"], 60)}}
 print(handler.handler(event, None)["isAuthorized"])
-print(sorted(sys.modules.keys() & {"cryptography", "starlette", "tidemark", "pymongo", "redis", "boto3"}))
+print(sorted(sys.modules.keys() & {"cryptography", "starlette", "msgspec", "pymongo", "redis", "boto3"}))
 """
 
 
 @pytest.fixture
 def zip_folder(tmp_path: Path) -> Path:
-    """What the zip holds for HS256: this package and PyJWT."""
-    for package in (authorizer_lambda, jwt):
-        source = Path(package.__file__ or "").parent
-        shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    """What the zip holds for HS256: our code and PyJWT."""
+    copy_source(tmp_path)
+    shutil.copytree(Path(jwt.__file__).parent, tmp_path / "jwt", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
@@ -50,7 +49,7 @@ def test_hs256_works_with_pyjwt_and_nothing_else(zip_folder: Path) -> None:
 @pytest.mark.parametrize("algorithm", keys.ASYMMETRIC)
 def test_the_others_say_which_package_they_lack(zip_folder: Path, algorithm: str) -> None:
     outcome = _run_alone(PROGRAM, zip_folder, keys.environment(algorithm))
-    assert f"TIDEMARK_AUTH_ALGORITHM is {algorithm}, which needs the package cryptography" in outcome.stderr
+    assert f"TIDEMARK_AUTH_ALGORITHM={algorithm!r}: needs the package cryptography" in outcome.stderr
 
 
 def test_importing_reads_no_setting_and_needs_none(zip_folder: Path) -> None:

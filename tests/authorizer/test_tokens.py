@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from authorizer_lambda.settings import SettingsError
 from authorizer_lambda.tokens import Claims, InvalidToken, MissingToken, bearer_token, mint, verify
 from tests.authorizer import keys
 from tests.authorizer.forging import NOW, SETTINGS, claims, claims_without, good_token, header, signed
+from tidemark.settings import SettingError
 
 
 def test_a_good_token_yields_its_claims() -> None:
@@ -97,7 +97,7 @@ def test_a_token_that_would_be_refused_is_not_minted(subject: str, scopes: list[
 
 @pytest.mark.parametrize("algorithm", keys.ASYMMETRIC)
 def test_only_hs256_tokens_are_minted(algorithm: str) -> None:
-    with pytest.raises(SettingsError, match=f"TIDEMARK_AUTH_ALGORITHM is {algorithm}"):
+    with pytest.raises(SettingError, match=f"TIDEMARK_AUTH_ALGORITHM={algorithm!r}: only HS256"):
         mint(keys.settings(algorithm), "jane", ["read"], 60, NOW)
 
 

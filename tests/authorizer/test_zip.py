@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.aws_lambda.package import MACHINES, SOURCE, build
+from ops.aws_lambda.package import MACHINES, NOT_FOR_LAMBDA, SHARED, SOURCE, build
 from ops.stack import DownloadFailed
 from ops.stack.fetch.pinned import unpacked
 
@@ -36,13 +36,16 @@ def test_compiled_code_is_for_the_architecture(architecture: str, zips: Path) ->
 def test_the_zip_holds_the_package_its_dependencies_and_the_bytecode_of_all(architecture: str, zips: Path) -> None:
     with zipfile.ZipFile(zips / f"authorizer-{architecture}.zip") as archive:
         names = set(archive.namelist())
-        for module in SOURCE.glob("*.py"):
-            assert archive.read(f"authorizer_lambda/{module.name}") == module.read_bytes()
+        ours = {name for name in names if name.startswith(("authorizer_lambda", "tidemark")) and name.endswith(".py")}
+        modules_of_lambda = {module.name for module in SOURCE.glob("*.py")} - NOT_FOR_LAMBDA
+        assert ours == {*SHARED, *(f"authorizer_lambda/{name}" for name in modules_of_lambda)}
+        for name in ours:
+            assert archive.read(name) == (SOURCE.parent / name).read_bytes()
     modules = {name for name in names if name.endswith(".py")}
     bytecode = {Path(name) for name in names if name.endswith(".pyc")}
     tag = sys.implementation.cache_tag
     assert {Path(name).parent / "__pycache__" / f"{Path(name).stem}.{tag}.pyc" for name in modules} == bytecode
-    assert {name.partition("/")[0] for name in modules} == {"authorizer_lambda", "cryptography", "jwt"}
+    assert {name.partition("/")[0] for name in modules} == {"authorizer_lambda", "cryptography", "jwt", "tidemark"}
     assert not any("template" in name or name.startswith("/") or ".." in name for name in names)
 
 

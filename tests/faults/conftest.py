@@ -8,22 +8,22 @@ import pytest
 
 from ops.stack import Stack
 from tests.conftest import empty_stores, service_environment
-from tests.faults.switch import Switch
 from tests.faults.system import System, running_system
 from tests.faults.witness import Witness
+from tests.proxy import Proxy
 
 REDIS_URLS = ("TIDEMARK_PROJECTOR_REDIS_URL", "TIDEMARK_READER_REDIS_URL")
 
 
 @pytest.fixture(scope="module")
-def redis_address(shared_stack: Stack) -> Iterator[Switch]:
+def redis_address(shared_stack: Stack) -> Iterator[Proxy]:
     """Where the system finds Redis."""
-    with Switch(shared_stack.redis.port) as address:
+    with Proxy(shared_stack.redis.port) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
-def system(shared_stack: Stack, redis_address: Switch) -> Iterator[System]:
+def system(shared_stack: Stack, redis_address: Proxy) -> Iterator[System]:
     empty_stores(shared_stack)
     environment = service_environment(shared_stack)
     for name in REDIS_URLS:

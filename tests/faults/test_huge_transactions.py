@@ -102,7 +102,7 @@ def checkpoint(stack: Stack) -> dict[str, Any]:
 
 
 def crash(environment: Mapping[str, str], at: str) -> None:
-    with projector({**environment, "CRASH_AT": at}, "tests.projector.crashing") as crashing:
+    with projector({**environment, "AT": at}, "tests.faulty_projector") as crashing:
         wait_until(lambda: crashing.popen.poll() is not None, "the crash", 300)
         assert crashing.popen.returncode == -signal.SIGKILL, crashing.tail()
 
@@ -177,7 +177,7 @@ def test_trace_14_a_huge_transaction_goes_through_exactly_once_although_it_is_ki
         huge = commit(connection, 250, *likes_of(300), UNLIKES.format(250))  # 42,000 rows
         run_sql(connection, "UPDATE users SET bio = 'after it' WHERE id < 4")
         applied = [0]
-        for at in ("inside_transaction:3", "after_commit:3", "after_apply:2"):
+        for at in ("inside_transaction:SIGKILL:3", "after_commit:SIGKILL:3", "after_apply:SIGKILL:2"):
             crash(environment, at)
             applied.append(rows_applied(stack, huge))
             assert applied[-1] > applied[-2]
@@ -200,7 +200,7 @@ def test_trace_14_a_huge_transaction_that_was_begun_on_one_server_is_finished_on
         with projector(environment):
             wait_until_caught_up(stack, connection)
         huge = commit(connection, 80, *likes_of(100), UNLIKES.format(80))  # 14,400 rows
-        crash(environment, "after_commit:3")
+        crash(environment, "after_commit:SIGKILL:3")
         assert rows_applied(stack, huge) > 0
         with admin_of(second) as replica:
             wait_until_replicated(stack, replica)
@@ -221,7 +221,7 @@ def test_trace_14_a_million_rows_in_one_transaction_need_no_more_memory_than_a_b
     with projector(environment):
         wait_until_caught_up(stack, connection)
     huge = commit(connection, users, *likes_of(users))
-    crash(environment, "after_commit:100")
+    crash(environment, "after_commit:SIGKILL:100")
     applied = rows_applied(stack, huge)
     begun = time.monotonic()
     with projector(environment) as running:

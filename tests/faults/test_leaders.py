@@ -18,7 +18,7 @@ from tests.faults.system import System, running_system
 from tests.faults.witness import Witness
 from tests.harness import Process, projector, wait_until, wait_until_caught_up
 
-LAUNCHER = "tests.faults.armed"
+LAUNCHER = "tests.faulty_projector"
 
 
 def test_trace_2_one_of_many_leads_and_another_takes_over_within_ten_seconds_of_its_death(stack: Stack) -> None:
@@ -26,7 +26,7 @@ def test_trace_2_one_of_many_leads_and_another_takes_over_within_ten_seconds_of_
     checkpoint locked for up to 90 s. Renewals did not wait for batches (trace 3): nobody took over before."""
     environment = service_environment(stack)
     with (
-        running_system(stack, {**environment, "AT": "inside_transaction:SIGKILL"}, LAUNCHER) as system,
+        running_system(stack, {**environment, "ELSEWHERE": "", "AT": "inside_transaction:SIGKILL"}, LAUNCHER) as system,
         Witness(stack, system.reading) as witness,
         projector(environment) as second,
         projector(environment) as third,
@@ -52,7 +52,7 @@ def test_a_paused_leader_that_goes_on_writes_nothing_and_stands_by(stack: Stack,
     """Fencing: it wakes up with a transaction to commit, or with a committed batch to bring into the cache."""
     environment = service_environment(stack)
     with (
-        running_system(stack, {**environment, "AT": f"{point}:SIGSTOP"}, LAUNCHER) as system,
+        running_system(stack, {**environment, "ELSEWHERE": "", "AT": f"{point}:SIGSTOP"}, LAUNCHER) as system,
         projector(environment) as standby,
     ):
         paused = system.projecting
@@ -73,7 +73,7 @@ def test_a_leader_paused_before_it_tells_redis_the_time_does_not_tell_it_after_a
     """MySQL was idle: but for the new leader's empty batch, the watermark would be the one that the old one knows."""
     environment = service_environment(stack)
     with (
-        running_system(stack, {**environment, "AT": "before_tick:SIGSTOP"}, LAUNCHER) as system,
+        running_system(stack, {**environment, "ELSEWHERE": "", "AT": "before_tick:SIGSTOP"}, LAUNCHER) as system,
         projector(environment) as standby,
     ):
         known = system.catch_up_and_fill()

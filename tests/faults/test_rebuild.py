@@ -31,9 +31,9 @@ from tests.harness import (
 )
 from tests.oracle import actual_documents
 
-COPYING = {"ARMED": "", "AT": "inside_transaction:SIGSTOP", "SEEN": ""}
-SWITCHED = {"ARMED": "", "AT": "after_switch:SIGKILL", "SEEN": ""}
-SWITCHING = {"ARMED": "", "AT": "before_switch:SIGSTOP"}
+COPYING = {"AT": "inside_transaction:SIGSTOP:1"}
+SWITCHED = {"AT": "after_switch:SIGKILL:1"}
+SWITCHING = {"ELSEWHERE": "", "AT": "before_switch:SIGSTOP:1"}
 MEANWHILE = (  # every answer is another one after it
     "UPDATE posts SET body = CONCAT(body, ' later')",
     "UPDATE users SET display_name = 'Later'",
@@ -199,8 +199,8 @@ def test_an_id_that_mongodb_cannot_hold_stops_everybody_by_name_until_its_row_is
 
 
 @contextlib.contextmanager
-def rebuilding(environment: dict[str, str], armed: dict[str, str], status: int = 0) -> Iterator[Process]:
-    with process({**environment, **armed}, "-m", "tests.faults.armed", "rebuild", "--json") as running:
+def rebuilding(environment: dict[str, str], fault: dict[str, str], status: int = 0) -> Iterator[Process]:
+    with process({**environment, **fault}, "-m", "tests.faulty_projector", "rebuild", "--json") as running:
         running.expected_status = status
         yield running
 

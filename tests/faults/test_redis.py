@@ -11,11 +11,11 @@ import redis
 
 from reader.read_model import cache_key
 from tests.faults.redis_servers import FILLER, fill_memory, replica_of, short_of_memory
-from tests.faults.switch import Switch
 from tests.faults.system import POSTS, System, standing_in, stopped
 from tests.faults.witness import HIT, Witness
 from tests.harness import wait_until, wait_until_caught_up
 from tests.oracle import assert_cache_is_true, expected_documents
+from tests.proxy import Proxy
 from tests.traffic import write_traffic
 
 MEBIBYTE = 1 << 20
@@ -23,7 +23,7 @@ BUSY = "redis; fwd=miss; detail=lease-held"
 
 
 def test_trace_12_a_failover_to_a_replica_that_missed_a_suffix_leaves_nothing_stale(
-    system: System, witness: Witness, redis_address: Switch, tmp_path: Path
+    system: System, witness: Witness, redis_address: Proxy, tmp_path: Path
 ) -> None:
     """The replica's link ends while writes go on; it is promoted behind the address that services know."""
     chance, stack, primary = random.Random(12), system.stack, system.stack.redis

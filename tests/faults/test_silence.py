@@ -9,10 +9,10 @@ import pytest
 
 from ops.stack import Stack
 from tests.conftest import service_environment
-from tests.faults.switch import Switch
 from tests.faults.system import running_system
 from tests.faults.witness import Witness
 from tests.harness import free_port, wait_until
+from tests.proxy import Proxy
 from tests.reader.conftest import plain_client
 
 BUSY = "tidemark_projector_stage_busy_seconds"
@@ -24,8 +24,8 @@ def test_a_silent_network_is_noticed_within_fifteen_seconds_and_shown_before(sta
     """Nothing says that the connection is dead: no FIN, no RST. MySQL's heartbeats stay away, MongoDB's answers too."""
     environment, server = service_environment(stack), stack.servers[store]
     variable, stage = f"TIDEMARK_PROJECTOR_{store.upper()}_URL", {"mysql": "source"}.get(store, store)
-    with Switch(server.port) as address, plain_client(f"http://127.0.0.1:{free_port()}", {}) as admin:
-        url = environment[variable].replace("replicaSet=tidemark", "directConnection=true")  # not past the switch
+    with Proxy(server.port) as address, plain_client(f"http://127.0.0.1:{free_port()}", {}) as admin:
+        url = environment[variable].replace("replicaSet=tidemark", "directConnection=true")  # not past the proxy
         environment[variable] = url.replace(f":{server.port}/", f":{address.port}/")
         environment["TIDEMARK_PROJECTOR_ADMIN_BIND"] = f"127.0.0.1:{admin.base_url.port}"
         with running_system(stack, environment) as system, Witness(stack, system.reading) as witness:

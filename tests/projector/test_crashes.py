@@ -29,7 +29,7 @@ STREAMING_POINTS = ["inside_transaction", "after_commit", "after_apply"]
 
 
 def crash(environment: dict[str, str], point: str, count: int, connection: Connection, chance: random.Random) -> None:
-    with projector({**environment, "CRASH_AT": f"{point}:{count}"}, "tests.projector.crashing") as crashing:
+    with projector({**environment, "AT": f"{point}:SIGKILL:{count}"}, "tests.faulty_projector") as crashing:
         deadline = time.monotonic() + 30
         while crashing.popen.poll() is None and time.monotonic() < deadline:
             write_traffic(connection, chance, 2)
@@ -66,7 +66,7 @@ def check_snapshot_crashes(stack: Stack, times: int) -> None:
         create_tables(connection)
         seed_rows(connection)
         for _ in range(times):
-            crash(environment, "during_snapshot", chance.randint(1, 2), connection, chance)
+            crash(environment, "after_commit", chance.randint(1, 2), connection, chance)
         with projector(environment):
             wait_until_caught_up(stack, connection)
             assert_everything_is_equal(stack, connection)

@@ -26,7 +26,6 @@ from binlog_projector.projections import COUNTERS
 from binlog_projector.snapshot import take_snapshot
 from binlog_projector.source import Connection, MySqlSource, query_value
 from ops.stack import Stack
-from tests.faults.switch import Switch
 from tests.harness import (
     ROOT,
     admin_connection,
@@ -38,6 +37,7 @@ from tests.harness import (
     wait_until,
 )
 from tests.oracle import documents_of_build, expected_documents
+from tests.proxy import Proxy
 from tests.traffic import seed_rows, write_traffic
 from writer.schema import LIKES, POSTS, TABLES
 
@@ -193,7 +193,7 @@ def test_a_network_that_falls_silent_during_the_copy_is_noticed_within_fifteen_s
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
     """Nobody closes the connection, and a statement that takes minutes is as silent as that."""
-    with Switch(stack.mysql.port) as address:
+    with Proxy(stack.mysql.port) as address:
         url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"].replace(f":{stack.mysql.port}/", f":{address.port}/")
         with (
             pytest.raises(SourceUnavailable),

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import pytest
@@ -23,8 +22,8 @@ from reader.metrics import ReaderMetrics
 from reader.parts import Origin, Wanted
 from reader.read_model import LISTINGS, POST, USER
 from reader.read_through import ReadThrough
+from tests.proxy import Proxy
 from tests.reader.inside import inside
-from tests.reader.proxy import delaying_proxy
 from tests.reader.world import World
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +60,13 @@ async def counted(shared_stack: Stack) -> AsyncIterator[tuple[ReadThrough, Finds
     finally:
         await cache.aclose()
         await documents.aclose()
+
+
+@pytest.fixture
+def slow_redis_url(shared_stack: Stack) -> Iterator[str]:
+    chance, port = random.Random(8), shared_stack.redis.port
+    with Proxy(port, lambda: chance.uniform(0, 0.004)) as proxy:
+        yield shared_stack.environment()["TIDEMARK_READER_REDIS_URL"].replace(f":{port}/", f":{proxy.port}/")
 
 
 async def test_two_hundred_concurrent_misses_are_one_read_of_the_document(shared_stack: Stack, world: World) -> None:
@@ -131,19 +137,14 @@ async def test_a_flight_that_fails_fails_for_all_and_the_next_one_is_new(shared_
 
 
 async def test_callers_that_are_cancelled_at_random_never_get_each_others_answers(
-    shared_stack: Stack, world: World
+    shared_stack: Stack, world: World, slow_redis_url: str
 ) -> None:
     users = range(1, 41)
     with world.many():
         for id in users:
             world.user(id)
     chance = random.Random(7)
-    url = shared_stack.environment()["TIDEMARK_READER_REDIS_URL"]
-    through = partial(url.replace, f":{shared_stack.redis.port}/")
-    async with (
-        delaying_proxy(shared_stack.redis.port, lambda: chance.uniform(0, 0.004)) as port,
-        inside(shared_stack, through(f":{port}/")) as reader,
-    ):
+    async with inside(shared_stack, slow_redis_url) as reader:
 
         async def ask(id: int) -> bool:
             found = await reader.things.get([Wanted(USER, id)])

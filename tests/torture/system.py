@@ -13,8 +13,8 @@ from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import mint
 from ops.stack import Stack
 from tests.conftest import AUTH, service_environment
-from tests.faults.switch import Switch
 from tests.harness import Process, free_port, process, wait_until
+from tests.proxy import Proxy
 from tests.services import Services, is_ready
 from tests.torture.effects import Effect
 
@@ -37,7 +37,7 @@ class System:
     folder: Path
     opened: contextlib.ExitStack
     environment: dict[str, str]
-    links: dict[str, Switch]
+    links: dict[str, Proxy]
     services: Services
     reading: Process
     auditing: Process = field(init=False)
@@ -81,7 +81,7 @@ def running_system() -> Iterator[System]:
     with contextlib.ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tidemark-torture-")))
         stack = opened.enter_context(Stack())
-        links = {name: opened.enter_context(Switch(stack.servers[store].port)) for name, (_, store) in LINKS.items()}
+        links = {name: opened.enter_context(Proxy(stack.servers[store].port)) for name, (_, store) in LINKS.items()}
         environment = _environment(stack, links)
         with process(service_environment(stack), "-m", "writer", "migrate") as migrating:
             migrating.popen.wait(timeout=30)
@@ -123,7 +123,7 @@ def _service(environment: dict[str, str], name: str, *options: str) -> Iterator[
         yield f"http://127.0.0.1:{port}", started
 
 
-def _environment(stack: Stack, links: dict[str, Switch]) -> dict[str, str]:
+def _environment(stack: Stack, links: dict[str, Proxy]) -> dict[str, str]:
     """Every service reaches every store through a link. A replica set would tell clients the way round it."""
     environment = service_environment(stack)
     for name, (variable, store) in LINKS.items():

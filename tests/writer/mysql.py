@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pymysql
 
 from ops.stack import Stack
+from ops.stack.urls import mysql_arguments
 from tests.harness import wait_until
 
 
@@ -23,16 +23,8 @@ class MySql:
     @contextlib.contextmanager
     def session(self, *, autocommit: bool = True) -> Iterator[pymysql.cursors.Cursor]:
         """A cursor in a session of its own; without `autocommit` its locks last until the end of the block."""
-        parts = urlsplit(self.stack.mysql.admin_url)
-        connection = pymysql.connect(
-            host=parts.hostname or "",
-            port=parts.port or 0,
-            user=parts.username or "",
-            password=unquote(parts.password or ""),
-            database="tidemark",
-            ssl_disabled=True,
-            autocommit=autocommit,
-        )
+        arguments = {**mysql_arguments(self.stack.mysql.admin_url), "database": "tidemark"}
+        connection = pymysql.connect(**arguments, ssl_disabled=True, autocommit=autocommit)
         with connection, connection.cursor() as cursor:
             yield cursor
 

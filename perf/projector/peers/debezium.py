@@ -10,13 +10,13 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ops.stack import Stack
 from ops.stack.errors import ProgramMissing
 from ops.stack.fetch.cache import cache_folder, completed
 from ops.stack.fetch.wheel import Wheel
 from perf.projector.peers.usage import Usage, used_by
+from tidemark.mysql_url import MySqlUrl
 from writer.schema import SCHEMA
 
 WHEEL = Wheel(
@@ -78,12 +78,12 @@ class Debezium:
         return usage
 
     def _options(self, state: Path) -> dict[str, str]:
-        url = urlsplit(self.stack.mysql.admin_url)
+        server = MySqlUrl.parse(self.stack.mysql.admin_url)
         return {
-            "database.hostname": str(url.hostname),
-            "database.port": str(url.port),
-            "database.user": str(url.username),
-            "database.password": str(url.password),
+            "database.hostname": server.host,
+            "database.port": str(server.port),
+            "database.user": server.user,
+            "database.password": server.password,
             "offset.storage.file.filename": str(state / "offsets"),
             "schema.history.internal.file.filename": str(state / "history"),
         }

@@ -1,32 +1,39 @@
-"""A TCP address that leads to one port and, once switched, to another: what a failover looks like to clients.
-
-It may also fall silent (connections stay open, nothing arrives, and nobody is told), or end connections by half.
-"""
+"""A TCP proxy that changes its target, falls silent, half-closes connections, delays answers or breaks a COMMIT."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 PIECE_BYTES = 65_536
+COMMIT = b"\x07\x00\x00\x00\x03COMMIT"  # MySQL: length, sequence number, COM_QUERY
 
 
-class Switch:
-    """Listens on `port` and leads to `target`; changing the target cuts every connection."""
+class Proxy:
+    """Listens on `port` and leads to `target`; changing the target cuts every connection.
 
-    def __init__(self, target: int) -> None:
+    `break_commit` is "before" or "after" to break the connection at the next COMMIT, before the server gets it or after
+    it has answered; None again when that has happened. `answer_delay()`: seconds that a piece of an answer waits.
+    """
+
+    def __init__(self, target: int, answer_delay: Callable[[], float] | None = None) -> None:
         self.target = target
+        self.answer_delay = answer_delay
+        self.break_commit: str | None = None
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self.sockets: set[socket.socket] = set()
         self.clients: set[socket.socket] = set()  # those of them that clients are at
+        self.unheard: set[socket.socket] = set()  # their next answer ends the connection and is lost
         self.flowing = threading.Event()
         self.flowing.set()
         self.threads = [_start(self._accept)]
 
-    def __enter__(self) -> Switch:
+    def __enter__(self) -> Proxy:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -71,20 +78,36 @@ class Switch:
             return
         self.sockets |= {client, server}
         self.clients.add(client)
-        self.threads += [_start(lambda: self._carry(client, server)), _start(lambda: self._carry(server, client))]
+        self.threads += [
+            _start(lambda: self._carry(client, server, partial(self._passes_request, server))),
+            _start(lambda: self._carry(server, client, partial(self._passes_answer, server))),
+        ]
 
-    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+    def _carry(self, source: socket.socket, sink: socket.socket, passes: Callable[[bytes], bool]) -> None:
         with contextlib.suppress(OSError), source:
-            while piece := source.recv(PIECE_BYTES):
+            while (piece := source.recv(PIECE_BYTES)) and passes(piece):
                 self.flowing.wait()
                 sink.sendall(piece)
         self.sockets.discard(source)
         self.clients.discard(source)
         _shut(sink)
 
+    def _passes_request(self, server: socket.socket, piece: bytes) -> bool:
+        if piece != COMMIT or self.break_commit is None:
+            return True
+        when, self.break_commit = self.break_commit, None
+        if when == "after":
+            self.unheard.add(server)
+        return when == "after"
+
+    def _passes_answer(self, server: socket.socket, piece: bytes) -> bool:
+        if self.answer_delay is not None:
+            time.sleep(self.answer_delay())
+        return server not in self.unheard
+
 
 def _start(run: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=run, name="switch", daemon=True)
+    thread = threading.Thread(target=run, name="proxy", daemon=True)
     thread.start()
     return thread
 
