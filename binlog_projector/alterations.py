@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from binlog_projector.column_types import CHARACTER_BYTES, char_bytes
-from binlog_projector.sql_tokens import MARK, NotUnderstood, Reading, Token, folded, words
+from binlog_projector.sql_tokens import MARK, WORD, NotUnderstood, Reading, Token, folded, words
 from binlog_projector.table_map import (
     BLOB,
     DATETIME2,
@@ -176,6 +176,8 @@ class Altering:
         if column is None:
             yield from self._rest()
             return
+        if column != name:
+            yield from self._gone(column)
         at, type = self.reading.at, self.reading.peek().text.upper()
         try:
             keeps = Definition(self.reading, self.sql_mode).keeps_values_of(self.known.get(column))
@@ -287,11 +289,10 @@ class Definition:
     def _expression(self) -> None:
         """A literal, with or without its sign and character set, a call, or anything in parentheses."""
         reading = self.reading
-        if reading.mark("-") or reading.mark("+"):
-            pass
+        _ = reading.mark("-") or reading.mark("+")
         if reading.peek() != (MARK, "("):
             word = reading.next()
-            if word.text.startswith("_") or word.text.upper() in ("N", "X", "B"):
+            if word.kind == WORD and (word.text.startswith("_") or word.keyword in ("N", "X", "B")):
                 reading.next()
             if reading.mark("."):
                 reading.next()

@@ -243,7 +243,7 @@ class Judge:
             yield from alterations(reading, table, known, self.statement.sql_mode)
         while not reading.ended():
             if reading.has("RENAME") and reading.peek().keyword not in ("COLUMN", "INDEX", "KEY"):
-                reading.mark("=") or reading.one_of(("TO", "AS"))
+                _ = reading.mark("=") or reading.one_of(("TO", "AS"))
                 yield from self._as_a_whole(self._table())
             elif reading.has("WITH", "TABLE"):
                 yield from self._as_a_whole(self._table())

@@ -1,7 +1,8 @@
 """Statements at random on the tables of the write side: harmless ones, and ones that change rows without row events.
 
 A template is words with a space between them. `@likes` is a table of `tidemark`, `%likes` one of the same name in
-another schema, `#bio` a column or key, `$` any literal, and `?TABLE` may be left out. What stands between two words,
+another schema, `#bio` a column or key (`=bio` in just this case), `$` any literal, `&` any number, and `?TABLE` may be
+left out. What stands between two words,
 the case of keywords, the quotes of names, the schemas in front of them, the session's settings and its character set
 are drawn anew for each statement.
 """
@@ -15,7 +16,6 @@ from random import Random
 
 SCHEMA, ELSEWHERE = "tidemark", "elsewhere"
 STRICT, LOOSE = "STRICT_TRANS_TABLES", ""
-COLUMNS = {"users": ("bio", "display_name"), "posts": ("body",), "comments": ("body",)}
 
 SETUP = (  # besides the tables of the write side
     "ALTER TABLE users ADD spare INT, ADD INDEX spare_index (spare)",
@@ -29,8 +29,8 @@ SETUP = (  # besides the tables of the write side
 )
 SETUP_ELSEWHERE = (
     "CREATE TABLE elsewhere.likes (id INT PRIMARY KEY)",
-    "CREATE TABLE elsewhere.plain (id INT AUTO_INCREMENT PRIMARY KEY, body VARCHAR(20))",
-    "CREATE TABLE elsewhere.armed (id INT AUTO_INCREMENT PRIMARY KEY)",
+    "CREATE TABLE elsewhere.plain (id INT PRIMARY KEY, body VARCHAR(20))",
+    "CREATE TABLE elsewhere.armed (id INT PRIMARY KEY)",
     "CREATE TRIGGER elsewhere.armed_t AFTER INSERT ON elsewhere.armed FOR EACH ROW"
     " UPDATE tidemark.users SET bio = 'by'",
     "CREATE VIEW elsewhere.seen AS SELECT id, bio FROM tidemark.users",
@@ -65,11 +65,11 @@ HARMLESS = (
     "ALTER TABLE @users COMMENT = $ AUTO_INCREMENT = 1000",
     "ALTER TABLE @posts DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin",
     "ALTER TABLE @users CONVERT TO CHARACTER SET utf8mb4",
-    "ALTER TABLE @users MODIFY ?COLUMN #bio VARCHAR(600) CHARACTER SET utf8mb4 NOT NULL",
-    "ALTER TABLE @users MODIFY ?COLUMN #bio VARCHAR(500) COLLATE utf8mb4_bin NOT NULL DEFAULT $",
-    "ALTER TABLE @users CHANGE ?COLUMN #bio #bio MEDIUMTEXT CHARSET utf8mb4 NOT NULL COMMENT $ FIRST",
-    "ALTER TABLE @posts MODIFY #body TEXT CHARACTER SET utf8mb4 NULL",
-    "ALTER TABLE @posts MODIFY #created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)",
+    "ALTER TABLE @users MODIFY ?COLUMN =bio VARCHAR(600) CHARACTER SET utf8mb4 NOT NULL",
+    "ALTER TABLE @users MODIFY ?COLUMN =bio VARCHAR(600) COLLATE utf8mb4_bin NOT NULL DEFAULT $",
+    "ALTER TABLE @users CHANGE ?COLUMN =display_name =display_name MEDIUMTEXT CHARSET utf8mb4 NOT NULL COMMENT $ FIRST",
+    "ALTER TABLE @posts MODIFY =body TEXT CHARACTER SET utf8mb4 NULL",
+    "ALTER TABLE @posts MODIFY =created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)",
     "ANALYZE TABLE @users",
     "OPTIMIZE TABLE @likes",
     "FLUSH TABLES @likes",
@@ -100,7 +100,7 @@ HARMLESS = (
     "UPDATE @users SET #bio = $",
 )
 HARMLESS_AS_STATEMENT = (
-    "INSERT INTO %plain ( #body ) VALUES ( $ )",
+    "INSERT INTO %plain ( #id , #body ) VALUES ( & , $ )",
     "DELETE FROM %plain",
     "UPDATE %plain SET #body = $",
     "REPLACE INTO %plain ( #id , #body ) VALUES ( 1 , $ )",
@@ -142,7 +142,7 @@ HARMFUL_AS_STATEMENT = (
     "DELETE FROM @likes",
     "UPDATE @users SET #bio = $",
     "UPDATE %seen SET #bio = $",
-    "INSERT INTO %armed VALUES ( )",
+    "INSERT INTO %armed VALUES ( & )",
     "DELETE @likes FROM @likes , %plain",
     "WITH q AS ( SELECT 1 ) UPDATE @users SET #bio = 'w'",
 )
@@ -231,6 +231,10 @@ class Writing:
     def _word(self, word: str) -> bytes:
         if word[0] == "?":
             word = word[1:]
+        if word == "&":
+            return b"%d" % self.random.randrange(10**9)
+        if word[0] == "=" and len(word) > 1:
+            return self._name(word[1:])
         if word == "$":
             return self._literal()
         if word[0] == "#":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -14,12 +16,18 @@ from binlog_projector.changes import RowChange
 from binlog_projector.errors import UnprojectableRow, UnsupportedEvent
 from binlog_projector.packets import Event, Packets
 from binlog_projector.source import Connection
-from ops.stack import Stack
-from tests.harness import admin_connection, create_tables, rows, run_sql
+from ops.stack import MySqlServer
+from tests.faults.mysql_pair import admin_of
+from tests.harness import create_tables, rows, run_sql
 from tests.projector.reading import dump, executed
 from tests.statements_at_random import SETUP, SETUP_ELSEWHERE, Sample
 from writer.schema import SCHEMA, TABLES
 
+IN_MEMORY = Path("/dev/shm")
+QUICK = (
+    *("--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0", "--skip-innodb-doublewrite"),
+    "--log-bin-trust-function-creators=ON",
+)
 ROTATE, FORMAT_DESCRIPTION = 4, 15
 ROWS = (
     "INSERT INTO users (id, subject, handle, display_name, bio) VALUES (1, 'a', 'a', 'A漢', '漢  '),"
@@ -62,9 +70,8 @@ class Judged:
 class Bench:
     """The watched tables with some rows, and a projector's reader that has seen all of them."""
 
-    def __init__(self, stack: Stack, connection: Connection, session: Connection) -> None:
-        self.connection, self.session = connection, session
-        self.packets = Packets(dump(stack, executed(connection)))
+    def __init__(self, packets: Packets, connection: Connection, session: Connection) -> None:
+        self.packets, self.connection, self.session = packets, connection, session
         self.file, self.offset = "", 0
         self.head: list[Event] = []
         self.is_fresh = False
@@ -159,16 +166,15 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench(stack: Stack) -> Iterator[Bench]:
-    """MySQL does not wait for its disk meanwhile."""
-    with admin_connection(stack) as connection, admin_connection(stack) as session:
-        run_sql(connection, "SET GLOBAL sync_binlog = 0", "SET GLOBAL innodb_flush_log_at_trx_commit = 0")
-        run_sql(connection, "SET GLOBAL log_bin_trust_function_creators = ON")
-        found = Bench(stack, connection, session)
+def bench() -> Iterator[Bench]:
+    """On a MySQL of its own, in memory where the system has a folder for that: most of the work is DDL."""
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
+        server = MySqlServer(Path(folder) / "mysql", options=QUICK)
+        server.start()
         try:
-            yield found
+            with admin_of(server) as connection, admin_of(server) as session:
+                packets = Packets(dump(server.admin_url, executed(connection)))
+                with contextlib.closing(packets):
+                    yield Bench(packets, connection, session)
         finally:
-            found.packets.close()
-            run_sql(connection, "SET GLOBAL sync_binlog = 1", "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
-            run_sql(connection, "DROP DATABASE IF EXISTS elsewhere")
-            run_sql(connection, "SET GLOBAL log_bin_trust_function_creators = OFF")
+            server.kill()
