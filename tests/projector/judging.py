@@ -101,7 +101,7 @@ class Bench:
         run_sql(self.session, *session)
         try:
             for statement in statements:
-                self.session.query(statement)  # type: ignore[arg-type]  # bytes go as they are
+                self.session.query(statement)  # bytes go as they are
         except pymysql.MySQLError as error:
             judged.error = str(error)
         self.is_fresh = False

@@ -12,6 +12,8 @@ import pytest
 from tests.projector.judging import Bench, bench
 from tests.statements_at_random import at_random
 
+pytestmark = pytest.mark.server
+
 RIGHT = ("USE tidemark", "SET sql_mode = DEFAULT, character_set_client = utf8mb4, binlog_format = ROW")
 
 
