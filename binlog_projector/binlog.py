@@ -17,7 +17,8 @@ from binlog_projector.packets import Event, Packets
 from binlog_projector.parts import Parts, are_too_many, extent
 from binlog_projector.payload import unpacked
 from binlog_projector.row_decoder import DELETE, INSERT, UPDATE, Images, RowDecoder
-from binlog_projector.statements import hidden_change, keyword_of, simplified
+from binlog_projector.sql_tokens import NEWEST, version_of
+from binlog_projector.statements import Statement, Watched, hidden_change
 from binlog_projector.table_map import schema_and_table
 from tidemark.gtid import Gtid
 from writer.schema import Table
@@ -40,6 +41,7 @@ REMEDIES = {
 BODY, DEFINITION, CHECKSUM = 19, 25, -4  # a definition is what stands behind the table id
 CRC32 = 1  # among the kinds of checksum
 GTID_BODY = struct.Struct("<x16sQB16xQ")  # UUID, number, whether times follow, commit time in the lower seven bytes
+VERSION = slice(2, 52)  # in the body of a FORMAT_DESCRIPTION
 QUERY_BODY = struct.Struct("<8xB2xH")  # lengths of the schema and of the status variables
 LOAD_SIZE = 13  # behind those: which file, and where in the statement its name stands
 ROWS_BODY = struct.Struct("<6s2xH")  # table id, length of what follows before the number of columns
@@ -62,11 +64,13 @@ class TransactionReader:
         tables: Mapping[str, Table],
         applied: Iterable[Partial] = (),
         *,
+        folds_case: bool = False,
         anchored: bool = False,
     ) -> None:
+        """`folds_case`: whether the source's `lower_case_table_names` is not 0."""
         self.packets = packets
-        self.schema = schema
-        self.tables = tables
+        self.watched = Watched(schema, tables, folds_case)
+        self.version = NEWEST
         self.gtid: Gtid | None = None
         self.original_us = self.immediate_us = 0
         self.begun = self.xa = False
@@ -180,19 +184,17 @@ class TransactionReader:
         if text.startswith(b"XA "):
             self._xa(text.split()[1])
             return
-        schema = event[schema_at : schema_at + schema_length].decode()
-        self._statement(simplified(text.decode(errors="backslashreplace")), schema)
+        schema, status = event[schema_at : schema_at + schema_length], event[BODY + QUERY_BODY.size : schema_at]
+        self._statement(Statement.of(text, schema, status, self.version))
 
     def _load(self, event: bytes) -> None:
         at = BODY + QUERY_BODY.size
         self._query(event[:at] + event[at + LOAD_SIZE :])
 
-    def _statement(self, text: str, schema: str) -> None:
-        if keyword_of(text) == "COMMIT":
-            self._end(b"")
-        elif reason := hidden_change(text, schema, self.schema, self.tables):
-            raise UnsupportedEvent(f"{reason}: {text[:200]!r}")
-        elif not self.begun:
+    def _statement(self, statement: Statement) -> None:
+        if reason := hidden_change(statement, self.watched):
+            raise UnsupportedEvent(f"{reason}: {statement}")
+        if statement.keyword == "COMMIT" or not self.begun:
             self._end(b"")
 
     def _xa(self, verb: bytes) -> None:
@@ -210,13 +212,15 @@ class TransactionReader:
         """Ids of one and the same table change now and then; the definition behind the id is what a decoder is for."""
         table_id, definition = event[BODY:DEFINITION], event[DEFINITION:CHECKSUM]
         try:
-            self.mapped[table_id] = self.decoders[definition]
+            decoder = self.decoders[definition]
         except KeyError:
-            self.mapped[table_id] = self.decoders[definition] = self._decoder(definition)
+            decoder = self.decoders[definition] = self._decoder(definition)
+        self.mapped[table_id] = decoder
+        if decoder is not None:
+            self.watched.columns[decoder.table] = decoder.definition
 
     def _decoder(self, definition: bytes) -> RowDecoder | None:
-        schema, table = schema_and_table(definition)
-        watched = self.tables.get(table) if schema == self.schema else None
+        watched = self.watched.table(*schema_and_table(definition))
         return RowDecoder(watched, definition) if watched else None
 
     def _rows(self, images: Images, event: bytes) -> None:
@@ -248,9 +252,10 @@ class TransactionReader:
         self.file = event[BODY + 8 : CHECKSUM].decode()
 
     def _format(self, event: bytes) -> None:
-        """The last byte of its body says how the events of this file are checked."""
+        """The last byte of its body says how the events of this file are checked; a server of `version` wrote it."""
         if event[CHECKSUM - 1] != CRC32:
             raise CorruptEvent("the file was written without checksums; set binlog_checksum=CRC32, then run `rebuild`")
+        self.version = version_of(event[BODY + VERSION.start : BODY + VERSION.stop])
 
     def _ignore(self, event: bytes) -> None:
         pass

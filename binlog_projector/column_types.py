@@ -68,9 +68,12 @@ class Counted:
 Layout = Fixed | Counted
 NAMES = {JSON: "JSON", GEOMETRY: "GEOMETRY", VECTOR: "VECTOR", SET: "SET"}  # skipped, never decoded
 BINARY_COLLATION = 63
-UTF8_COLLATIONS = frozenset(  # of utf8mb4, utf8mb3 and ascii
-    {11, 65, 33, *range(45, 47), 76, 83, *range(192, 216), 223, *range(224, 248), *range(255, 324)}
-)
+CHARACTER_BYTES = {  # of the longest character, by collation: ascii, utf8mb3, utf8mb4
+    **dict.fromkeys((11, 65), 1),
+    **dict.fromkeys((33, 76, 83, *range(192, 216), 223), 3),
+    **dict.fromkeys((45, 46, *range(224, 248), *range(255, 324)), 4),
+}
+UTF8_COLLATIONS = frozenset(CHARACTER_BYTES)
 TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bit"})
 NUMBER_TYPES = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "year"})
@@ -134,10 +137,14 @@ def _text(prefix: int, collation: int) -> Layout:
     return Counted(prefix, None if collation == BINARY_COLLATION else bytes.decode)
 
 
-def _string(column: Column) -> Layout:
-    """CHAR and BINARY; its length has up to ten bits, of which two are hidden, inverted, in the type."""
+def char_bytes(column: Column) -> int:
+    """Of a CHAR or BINARY; its length has up to ten bits, of which two are hidden, inverted, in the type."""
     high, low = column.metadata
-    size = (high << 4 & 0x300 ^ 0x300) + low
+    return (high << 4 & 0x300 ^ 0x300) + low
+
+
+def _string(column: Column) -> Layout:
+    size = char_bytes(column)
     if column.collation == BINARY_COLLATION:
         return Counted(1, lambda raw: raw.ljust(size, b"\0"))
     return _text(1 if size < 256 else 2, column.collation)

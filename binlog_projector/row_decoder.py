@@ -57,6 +57,7 @@ class RowDecoder:
             self.image = generate(columns, frozenset(table.columns))
         except UnsupportedEvent as error:
             raise UnsupportedEvent(f"table {self.table}: {error}") from error
+        self.definition = {column.name: column for column in columns}
         self.columns = len(columns)
         self.count_size = 1 if self.columns < 251 else 3
         self.bitmap_size = (self.columns + 7) // 8

@@ -82,10 +82,11 @@ class MySqlSource:
         """
         with self.session() as connection:
             purged = _check_history(connection, applied, partials)
+            folds_case = bool(query_value(connection, "SELECT @@global.lower_case_table_names"))
         if anchor is not None and anchor.gtid in purged:
             anchor = None
         asked = applied.without_gtid(anchor.gtid) if anchor else applied
-        stream = Stream(self, asked, partials, anchored=anchor is not None)
+        stream = Stream(self, asked, partials, folds_case=folds_case, anchored=anchor is not None)
         try:
             stream.verify(anchor)
         except BaseException:
@@ -120,10 +121,14 @@ class Receiver(Protocol):
 class Stream:
     """Transactions from the binlog, read and handed on by a thread."""
 
-    def __init__(self, source: MySqlSource, applied: GtidSet, partials: Iterable[Partial], *, anchored: bool) -> None:
+    def __init__(
+        self, source: MySqlSource, applied: GtidSet, partials: Iterable[Partial], *, folds_case: bool, anchored: bool
+    ) -> None:
         self.source = source
         dump = partial(connect_reader, pymysql.connect, source.settings, source.server_id, source.uuid, applied)
-        self.reader = TransactionReader(Packets(dump), SCHEMA, TABLES, partials, anchored=anchored)
+        self.reader = TransactionReader(
+            Packets(dump), SCHEMA, TABLES, partials, folds_case=folds_case, anchored=anchored
+        )
         self.transactions = iter(self.reader)
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None

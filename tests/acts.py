@@ -66,7 +66,7 @@ NEW_POST = "INSERT INTO posts (author_id, body) VALUES ({a}, 'sql #t{b}')"
 LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a})"
 COMMENT = "INSERT INTO comments (post_id, author_id, body) VALUES ({b}, {a}, 'c{c}')"
 ACTS: tuple[Act, ...] = (
-    http("PUT", "/user/me", lambda a, b, c: {"handle": f"h{b}", "display_name": f"N{c}", "bio": "é😀"}),
+    http("PUT", "/user/me", lambda a, b, c: {"handle": f"h{b}", "display_name": f"N{c}", "bio": f"é😀{' ' * (b % 3)}"}),
     http("POST", "/post", lambda a, b, c: {"body": f"post {c} #tag{b % 3}"}),
     http("POST", "/post", lambda a, b, c: {"body": f"another {c} #tag{b % 3} #x"}),
     http("POST", "/post", lambda a, b, c: {"body": f"{SPELLINGS[b % len(SPELLINGS)]} {SPELLINGS[c % len(SPELLINGS)]}"}),

@@ -34,14 +34,18 @@ def executed(connection: Connection) -> GtidSet:
     return GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
 
 
-def dump(stack: Stack, start: GtidSet) -> Callable[[], Any]:
-    settings = connection_settings(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"])
+def projector_url(stack: Stack) -> str:
+    return stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"]
+
+
+def dump(url: str, start: GtidSet) -> Callable[[], Any]:
+    settings = connection_settings(url)
     return lambda: connect_reader(pymysql.connect, {**settings, "read_timeout": 10}, 7441, UUID, start)
 
 
 def our_images(stack: Stack, start: GtidSet, table: Table, transactions: int) -> list[Images]:
     """What the next `transactions` did to `table`."""
-    reader = TransactionReader(Packets(dump(stack, start)), SCHEMA, {table.name: table})
+    reader = TransactionReader(Packets(dump(projector_url(stack), start)), SCHEMA, {table.name: table})
     found: list[Transaction] = []
     while len(found) < transactions:
         found += reader.read()
@@ -53,7 +57,7 @@ def our_images(stack: Stack, start: GtidSet, table: Table, transactions: int) ->
 def library_images(stack: Stack, start: GtidSet, table: Table) -> list[Images]:
     """What mysql-replication makes of everything behind `start`."""
     stream = BinLogStreamReader(
-        connection_settings=connection_settings(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"]),
+        connection_settings=connection_settings(projector_url(stack)),
         server_id=7442,
         auto_position=str(start),
         only_events=[WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
@@ -114,7 +118,7 @@ class Recorder:
 
 def record(stack: Stack, start: GtidSet, transactions: int, tables: Mapping[str, Table] = TABLES) -> bytes:
     """The packets up to the end of the next `transactions`."""
-    recorder = Recorder(dump(stack, start)())
+    recorder = Recorder(dump(projector_url(stack), start)())
     reader = TransactionReader(Packets(lambda: recorder), SCHEMA, tables)
     found = 0
     while found < transactions:

@@ -120,13 +120,14 @@ def test_compressed_transactions_are_projected_like_others(connection: Connectio
 
 def test_columns_may_come_in_any_place_and_of_any_type(connection: Connection, source: MySqlSource) -> None:
     with streaming(source, executed(connection)) as next_transaction:
+        run_sql(connection, "UPDATE users SET bio = 'shows what the column is'")
         run_sql(
             connection, "ALTER TABLE users ADD COLUMN a JSON FIRST, ADD COLUMN b POINT AFTER handle, ADD INDEX i (id)"
         )
         run_sql(connection, "ALTER TABLE users ADD COLUMN c VARCHAR(9) CHARACTER SET latin1 DEFAULT 'é' AFTER id")
         run_sql(connection, "ALTER TABLE users MODIFY bio TEXT NOT NULL, DROP COLUMN a, RENAME INDEX i TO k")
         run_sql(connection, "UPDATE users SET bio = 'é😀'")
-        found = [next_transaction() for _ in range(4)][-1]
+        found = [next_transaction() for _ in range(5)][-1]
     (update,) = found.changes
     assert update.after is not None and update.after.keys() == set(USERS.columns)
     assert (update.after["handle"], update.after["bio"]) == ("first", "é😀")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from binlog_projector.statements import hidden_change, simplified
+from binlog_projector.statements import Statement, Watched, hidden_change
+from binlog_projector.table_map import VARCHAR, Column
 from writer.schema import TABLES
 
+STRICT = 1 << 21
+BODY = Column("body", VARCHAR, (8000).to_bytes(2, "little"), nullable=False, unsigned=False, collation=255, labels=())
 
-def change(statement: str, default_schema: str = "tidemark") -> str | None:
-    return hidden_change(simplified(statement), default_schema, "tidemark", TABLES)
+
+def change(statement: str, schema: str = "tidemark", *, folds_case: bool = False) -> str | None:
+    watched = Watched("tidemark", TABLES, folds_case, {"posts": {"body": BODY}})
+    return hidden_change(Statement(statement.encode(), schema, STRICT), watched)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m tests.torture --duration 900 --seed 7`: a torture; the last line is what happened, as JSON."""
+"""`python -m tests.torture --duration 900 --seed 7`: a torture; the last line of its output is the outcome, as JSON."""
 
 from __future__ import annotations
 

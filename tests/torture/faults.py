@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import redis
 
@@ -16,14 +18,20 @@ from tests.faults import mysql_pair
 from tests.faults.redis_servers import replica_of
 from tests.faults.system import standing_in, stopped
 from tests.harness import Process, run_sql, wait_until
-from tests.torture.system import LINKS, PROJECTORS, System
+from tests.torture.definitions import define, sweep
+from tests.torture.system import LINKS, PROJECTORS, READER_WORKERS, System
 from tidemark.gtid import GtidSet
+from tidemark.workers import MOST_RESTARTS, WINDOW_SECONDS
 
 STORES = ("mysql", "mongodb", "redis")
 EXECUTED = "SELECT @@global.gtid_executed"
 HASTY = ("SET GLOBAL sync_binlog = 0", "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
 DURABLE = ("SET GLOBAL sync_binlog = 1", "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
 Fault = Callable[[System, random.Random], str]  # returns what it did it to
+
+
+class Hindered(Exception):
+    """The fault cannot be inflicted now."""
 
 
 def kill_store(system: System, chance: random.Random) -> str:
@@ -61,6 +69,22 @@ def pause_projector(system: System, chance: random.Random) -> str:
     time.sleep(chance.uniform(0.3, 9))
     system.projectors[at].popen.send_signal(signal.SIGCONT)
     return "projector"
+
+
+def kill_workers(system: System, chance: random.Random) -> str:
+    """The reader's processes, one after the other; each is started again, unless that happens too often."""
+    now = time.monotonic()
+    system.kills_of_workers = [*(kill for kill in system.kills_of_workers if now - kill < WINDOW_SECONDS), now]
+    if len(system.kills_of_workers) > MOST_RESTARTS:
+        raise Hindered("the workers have been killed often enough")
+    for pid in chance.sample(workers := system.reader_workers(), len(workers)):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(partial(_is_replaced, system, pid), "a worker in place of a killed one", 60)
+    return f"{len(workers)} workers"
+
+
+def _is_replaced(system: System, gone: int) -> bool:
+    return gone not in (found := system.reader_workers()) and len(found) == READER_WORKERS
 
 
 def drop(system: System, chance: random.Random) -> str:
@@ -160,6 +184,7 @@ FAULTS: Mapping[str, Fault] = {
     "pause": pause_store,
     "kill_projector": kill_projector,
     "pause_projector": pause_projector,
+    "kill_workers": kill_workers,
     "drop": drop,
     "stall": stall,
     "half_close": half_close,
@@ -168,5 +193,8 @@ FAULTS: Mapping[str, Fault] = {
     "failover_redis": fail_over_redis,
     "failover_mysql": fail_over_mysql,
     "rebuild": rebuild,
+    "define": define,
+    "sweep": sweep,
 }
+UNPAIRED = {"sweep"}  # it waits for every projector to stop
 ALONE = {"kill", "pause", "old_dump", "failover_redis", "failover_mysql"}  # of these, one at a time

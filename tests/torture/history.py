@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from binlog_projector.changes import RowChange, Transaction
+from binlog_projector.changes import Row, RowChange, Transaction
 from binlog_projector.projections import COUNTERS, PROJECTIONS, document_id
 from reader.read_model import COLLECTIONS, LISTINGS, PAGE_LIMIT, Listing
+from tests.oracle import hashtags_of
+from tests.torture.effects import Effect
 from tidemark.gtid import Gtid, GtidSet
 
 Key = tuple[str, Any]  # collection and id, or list and parent's id
@@ -48,17 +50,22 @@ class Observed:
 
 
 class History:
-    """`index` counts transactions: after `index` of them, things were as `things[key]` says."""
+    """`index` counts transactions: after `index` of them, things were as `things[key]` says.
 
-    def __init__(self, transactions: Iterable[Transaction]) -> None:
+    `effects`: what a transaction did to a table without row events.
+    """
+
+    def __init__(self, transactions: Iterable[Transaction], effects: Mapping[Gtid, Effect] | None = None) -> None:
         self.things: dict[Key, Versions] = defaultdict(Versions)
         self.index_of: dict[Gtid, int] = {}
         self.rows = 0
         tables = _Tables()
         for index, transaction in enumerate(transactions, start=1):
             self.index_of[transaction.gtid] = index
-            self.rows += len(transaction.changes)
-            for key, value in tables.apply(transaction.changes):
+            effect = (effects or {}).get(transaction.gtid)
+            changes = tables.changes(effect) if effect else transaction.changes
+            self.rows += len(changes)
+            for key, value in tables.apply(changes):
                 self.things[key].add(index, value)
 
     @property
@@ -95,9 +102,14 @@ class _Tables:
     """The state of MySQL, folded row change by row change: an implementation apart from the projector's."""
 
     def __init__(self) -> None:
+        self.raw: dict[str, dict[Any, Row]] = {name: {} for name in COLLECTIONS}
         self.rows: dict[str, dict[Any, Mapping[str, Any]]] = {name: {} for name in COLLECTIONS}
         self.counts: dict[tuple[str, str, Any], int] = defaultdict(int)
         self.lists: dict[Key, dict[Any, tuple[Any, int]]] = defaultdict(dict)
+
+    def changes(self, effect: Effect) -> list[RowChange]:
+        """The row changes that have the same effect now."""
+        return [RowChange(effect.table, row, effect.becomes(row)) for row in self.raw[effect.table].values()]
 
     def apply(self, changes: Iterable[RowChange]) -> Iterator[tuple[Key, Any]]:
         """The things that the changes of one transaction may have changed, as they are afterwards."""
@@ -110,11 +122,14 @@ class _Tables:
             yield key, self._document(*key) if key[0] in COLLECTIONS else self._page(key)
 
     def _fold(self, table: str, row: Mapping[str, Any], by: int) -> set[Key]:
-        id, fields = document_id(table, row), PROJECTIONS[table](row)
+        id, fields = document_id(table, row), {**PROJECTIONS[table](row)}
+        if table == "posts":
+            fields["hashtags"] = hashtags_of(row["body"])
         if by > 0:
-            self.rows[table][id] = fields
+            self.rows[table][id], self.raw[table][id] = fields, row
         else:
             self.rows[table].pop(id, None)
+            self.raw[table].pop(id, None)
         touched: set[Key] = {(table, id)}
         for counter in COUNTERS:
             if counter.table == table:

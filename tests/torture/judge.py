@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 from reader.read_model import AUTHORED, ENTITIES, LISTINGS, POST, USER, Entity
 from tests.torture.history import TAGGED, Clock, History, path
@@ -52,7 +53,7 @@ class Judge:
         _, kind, *rest = answer.path.split("/")
         window = self.window(answer)
         if kind == TAGGED:
-            return self._is_page((TAGGED, rest[0]), POST, answer.body, window)
+            return self._is_page((TAGGED, normalize("NFC", rest[0].lower())), POST, answer.body, window)
         entity, id = ENTITIES[kind], int(rest[0])
         if len(rest) == 1:
             return self._is_entity(entity, id, answer.body, window)

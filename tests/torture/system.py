@@ -16,8 +16,9 @@ from tests.conftest import AUTH, service_environment
 from tests.harness import Process, free_port, process, wait_until
 from tests.proxy import Proxy
 from tests.services import Services, is_ready
+from tests.torture.effects import Effect
 
-PROJECTORS = 2
+PROJECTORS, READER_WORKERS = 2, 2
 LINKS = {  # name -> service's variable and store
     "projector-mysql": ("TIDEMARK_PROJECTOR_MYSQL_URL", "mysql"),
     "projector-mongodb": ("TIDEMARK_PROJECTOR_MONGODB_URL", "mongodb"),
@@ -38,8 +39,11 @@ class System:
     environment: dict[str, str]
     links: dict[str, Proxy]
     services: Services
+    reading: Process
     auditing: Process = field(init=False)
     projectors: list[Process] = field(default_factory=list)
+    effects: dict[str, Effect] = field(default_factory=dict)  # of statements, whether or not they were executed
+    kills_of_workers: list[float] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def start_projector(self, at: int) -> None:
@@ -47,6 +51,11 @@ class System:
         server_id = {"TIDEMARK_PROJECTOR_SERVER_ID": str(7_331 + at)}
         started = Process(("-m", "binlog_projector", "run"), {**self.environment, **bind, **server_id})
         self.projectors[at : at + 1] = [started]
+
+    def reader_workers(self) -> list[int]:
+        """The processes that the reader has forked and that live."""
+        pid = self.reading.popen.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def new_folder(self) -> Path:
         """A name below our own folder that nobody has used."""
@@ -76,11 +85,12 @@ def running_system() -> Iterator[System]:
         environment = _environment(stack, links)
         with process(service_environment(stack), "-m", "writer", "migrate") as migrating:
             migrating.popen.wait(timeout=30)
-        writer_url = opened.enter_context(_service(environment, "writer"))
-        reader_url = opened.enter_context(_service(environment, "reader"))
+        writer_url, _ = opened.enter_context(_service(environment, "writer"))
+        workers = ("--workers", str(READER_WORKERS))
+        reader_url, reading = opened.enter_context(_service(environment, "reader", *workers))
         services = Services(writer_url, reader_url, migrating)
         opened.callback(services.close)
-        system = System(stack, folder, opened, environment, links, services)
+        system = System(stack, folder, opened, environment, links, services, reading)
         opened.callback(_stop, system)
         system.auditing = opened.enter_context(_audit(environment, reader_url))
         for at in range(PROJECTORS):
@@ -104,13 +114,13 @@ def _audit(environment: dict[str, str], reader_url: str) -> Iterator[Process]:
 
 
 @contextlib.contextmanager
-def _service(environment: dict[str, str], name: str) -> Iterator[str]:
+def _service(environment: dict[str, str], name: str, *options: str) -> Iterator[tuple[str, Process]]:
     port, admin_port = free_port(), free_port()
     binds = {f"TIDEMARK_{name}_BIND".upper(): f"127.0.0.1:{port}"}
     binds[f"TIDEMARK_{name}_ADMIN_BIND".upper()] = f"127.0.0.1:{admin_port}"
-    with process({**environment, **binds}, "-m", name):
+    with process({**environment, **binds}, "-m", name, *options) as started:
         wait_until(lambda: is_ready(admin_port) or name == "reader", f"the {name} to be ready", 30)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", started
 
 
 def _environment(stack: Stack, links: dict[str, Proxy]) -> dict[str, str]:

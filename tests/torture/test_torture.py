@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import random
+import sys
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import pytest
+import redis
 
 from binlog_projector.changes import Position, RowChange, Transaction
+from tests.torture.__main__ import main
+from tests.torture.faults import FAULTS
 from tests.torture.history import Clock, History, Observed
 from tests.torture.judge import Answer, Judge
 from tests.torture.running import torture
+from tests.torture.system import System
 from tidemark.gtid import Gtid, GtidSet
 
+CUT = pytest.mark.filterwarnings(  # the HTTP client leaves sockets to the garbage collector when they are cut under it
+    "ignore:unclosed <socket:ResourceWarning",
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning",
+)
 SOURCE = "aaaaaaaa-0000-0000-0000-000000000001"
 MOMENT = datetime(2026, 1, 1)
 USER = {"id": 1, "subject": "s", "handle": "h", "display_name": "N", "bio": ""}
@@ -106,10 +117,29 @@ def test_the_judge_refuses_an_answer_that_is(judge: Judge, name: str) -> None:
     assert name not in ("older than its bound",) or judge.allows(replace(FORBIDDEN[name], as_of=second(3)))
 
 
-# The HTTP client leaves sockets to the garbage collector whose connections are cut under it.
 @pytest.mark.server
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+@CUT
+def test_a_fault_that_is_hindered_is_noted_and_the_line_always_comes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seed 99173 once ended with a traceback and without its line: another fault had cut a FLUSHALL's connection."""
+
+    errors = iter([redis.ConnectionError("cut by another fault")] * 2 + [AssertionError("waited for nothing")] * 2)
+
+    def fault(system: System, chance: random.Random) -> str:
+        raise next(errors)
+
+    for name in FAULTS:
+        monkeypatch.setitem(FAULTS, name, fault)
+    monkeypatch.setattr(sys, "argv", ["torture", "--duration", "60"])
+    assert main() == 1
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert sum(line["passed_over"].values()) == 2 and not line["faults"]
+    assert line["error"] == "AssertionError: waited for nothing" and line["seed"] == 7
+
+
+@pytest.mark.server
+@CUT
 def test_a_short_torture_leaves_everything_equal_and_every_answer_was_allowed() -> None:
     outcome = torture(30, seed=8)  # several faults that heal soon
     assert outcome.as_expected, outcome

@@ -1,0 +1,170 @@
+"""What no row event shows stops the projector, and nothing else does: statements executed on a real MySQL."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from random import Random
+
+import pytest
+
+from tests.projector.judging import Bench, bench
+from tests.statements_at_random import at_random
+
+pytestmark = pytest.mark.server
+
+RIGHT = ("USE tidemark", "SET sql_mode = DEFAULT, character_set_client = utf8mb4, binlog_format = ROW")
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Bench]:
+    with bench() as found:
+        yield found
+
+
+ADD_BIO = "ALTER TABLE users ADD COLUMN bio VARCHAR(500) NOT NULL DEFAULT ''"
+ANSI, LOOSE = "SET sql_mode = 'ANSI_QUOTES'", "SET sql_mode = ''"
+STATEMENTS = "SET binlog_format = STATEMENT"
+LATIN1 = "SET character_set_client = latin1"
+CASCADE = "FOREIGN KEY (author_id) REFERENCES users (id) ON DELETE CASCADE"
+
+
+@pytest.mark.parametrize(
+    ("statements", "reason"),
+    [
+        (
+            [
+                "CREATE TABLE _likes_gho LIKE likes",
+                "rename /* gh-ost */ table `tidemark`.`likes` to `tidemark`.`_likes_del`, "
+                "`tidemark`.`_likes_gho` to `tidemark`.`likes`",
+            ],
+            "likes was changed as a whole",
+        ),
+        (["TRUNCATE/**/likes"], "likes was changed as a whole"),
+        (["ALTER /* c */ TABLE users DROP COLUMN bio", ADD_BIO], "users.bio was dropped"),
+        (["ALTER TABLE users DROP/**/COLUMN bio", ADD_BIO], "users.bio was dropped"),
+        ([ANSI, 'TRUNCATE "likes"'], "likes was changed as a whole"),
+        ([ANSI, 'ALTER TABLE "users" DROP COLUMN "bio"', ADD_BIO], "users.bio was dropped"),
+        (["ALTER TABLE users DROP COLUMN BIO", ADD_BIO], "users.BIO was dropped"),
+        (["ALTER TABLE users DROP COLUMN `b\u0130o`", ADD_BIO], "users.b\u0130o was dropped"),
+        ([LATIN1, b"TRUNCATE\xa0likes"], "likes was changed as a whole"),
+        (["SET character_set_client = gbk", b"/*\x95*/TRUNCATE likes # '\x95\\"], "likes was changed as a whole"),
+        (["TRUNCATE `likes`--\n"], "likes was changed as a whole"),
+        (["TRUNCATE /*!999999 other */ /*!50003 tidemark */ . likes"], "likes was changed as a whole"),
+        (["USE elsewhere", "TRUNCATE tidemark /* */ . likes"], "likes was changed as a whole"),
+        (["ALTER TABLE users MODIFY bio CHAR(200) NOT NULL"], "users.bio was made CHAR"),
+        ([LOOSE, "ALTER TABLE users MODIFY bio VARCHAR(2) NOT NULL"], "users.bio was made VARCHAR"),
+        (
+            [
+                LOOSE,
+                "ALTER TABLE users MODIFY bio VARCHAR(500) CHARACTER SET latin1 NOT NULL",
+                "ALTER TABLE users MODIFY bio VARCHAR(500) CHARACTER SET utf8mb4 NOT NULL",
+            ],
+            "users.bio was made VARCHAR",
+        ),
+        (
+            [
+                LOOSE,
+                "ALTER TABLE users CONVERT TO CHARACTER SET latin1",
+                "ALTER TABLE users CONVERT TO CHARACTER SET utf8mb4",
+            ],
+            "all text of the watched table users was converted",
+        ),
+        (
+            [
+                LOOSE,
+                "ALTER TABLE users DEFAULT CHARACTER SET latin1",
+                "ALTER TABLE users MODIFY bio VARCHAR(500) NOT NULL",
+                "ALTER TABLE users CONVERT TO CHARACTER SET utf8mb4",
+            ],
+            "users.bio was made VARCHAR",
+        ),
+        (
+            [
+                "ALTER TABLE users MODIFY bio VARCHAR(500) NULL",
+                "UPDATE users SET bio = NULL",
+                LOOSE,
+                "ALTER TABLE users MODIFY bio VARCHAR(500) NOT NULL",
+            ],
+            "users.bio was made VARCHAR",
+        ),
+        (["ALTER TABLE posts MODIFY body VARCHAR(2000) AS ('x') STORED"], "posts.body was made VARCHAR"),
+        (
+            [
+                "ALTER TABLE likes DROP FOREIGN KEY likes_post_fk, DROP FOREIGN KEY likes_user_fk",
+                "ALTER TABLE likes ENGINE = BLACKHOLE",
+            ],
+            "likes was changed as a whole",
+        ),
+        (["ALTER TABLE posts DROP FOREIGN KEY posts_author_fk, ADD " + CASCADE], "cascading foreign key"),
+        ([STATEMENTS, "DELETE FROM likes"], "DELETE was logged as a statement"),
+        (["USE elsewhere", STATEMENTS, "INSERT INTO armed VALUES (1)"], "INSERT was logged as a statement"),
+        (["USE elsewhere", STATEMENTS, "UPDATE seen SET bio = 'x'"], "UPDATE was logged as a statement"),
+    ],
+)
+def test_what_no_row_event_shows_stops(judge: Bench, statements: list[str | bytes], reason: str) -> None:
+    judge.reset()
+    judged = judge.judge(RIGHT, *statements)
+    assert not judged.error
+    assert reason in judged.stopped and "`rebuild`" in judged.stopped
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["TRUNCATE TABLE `posts-2024`"],
+        ["DROP TABLE `my posts`"],
+        ["CREATE TABLE `posts archive` (id INT PRIMARY KEY)", "DROP TABLE `posts archive`"],
+        ["TRUNCATE Likes"],
+        ["USE elsewhere", "TRUNCATE likes", "RENAME TABLE likes TO posts", "DROP TABLE posts"],
+        [LATIN1, b"TRUNCATE `posts-2024`\xa0"],
+        ["ALTER TABLE other DROP COLUMN likes, COMMENT 'it''s likes'"],
+        ["ALTER TABLE users MODIFY bio VARCHAR(600) NOT NULL", "ALTER TABLE users MODIFY bio TEXT NOT NULL"],
+        [LOOSE, "ALTER TABLE users MODIFY bio VARCHAR(500) CHARACTER SET utf8mb4 NOT NULL DEFAULT 'x'"],
+        ["ALTER TABLE users CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"],
+        ["CREATE TABLE copy AS SELECT * FROM likes", "CREATE TABLE twin LIKE likes"],
+        ["CREATE TRIGGER t BEFORE UPDATE ON users FOR EACH ROW SET NEW.bio = 'by trigger'"],
+        ["USE elsewhere", STATEMENTS, "INSERT INTO plain VALUES (1, 'x')", "UPDATE plain SET body = 'y'"],
+    ],
+)
+def test_what_changes_no_watched_row_passes(judge: Bench, statements: list[str | bytes]) -> None:
+    judge.reset()
+    judged = judge.judge(RIGHT, *statements)
+    assert (judged.error, judged.stopped, judged.differences) == ("", "", [])
+
+
+def differ(judge: Bench, seed: int, statements: int) -> Counter[str]:
+    """Execute so many statements that MySQL takes; fails at the first one that hides a change."""
+    random, found = Random(seed), Counter[str]()
+    samples = at_random(random)
+    while found["statements"] < statements:
+        judge.reset()
+        for sample in islice(samples, 8):
+            judged = judge.sample(sample, afterwards=random.random() < 0.5)
+            assert not judged.differences, (seed, sample, judged)
+            if judged.error and not judged.stopped:
+                found["refused by MySQL"] += 1
+                continue
+            found["statements"] += 1
+            found["stopped"] += bool(judged.stopped)
+            found["harmless"] += sample.harmless
+            if judged.stopped:
+                if sample.harmless:
+                    found["harmless stopped"] += 1
+                    print(sample, judged.stopped)
+                break
+    print(f"seed {seed}, silent divergences 0:", dict(found))
+    return found
+
+
+def test_statements_at_random_stop_or_leave_the_read_model_equal(judge: Bench) -> None:
+    found = differ(judge, seed=1, statements=120)
+    assert found["harmless stopped"] <= found["harmless"] / 100
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_thousands_of_statements_stop_or_leave_the_read_model_equal(judge: Bench, seed: int) -> None:
+    found = differ(judge, seed, statements=600)
+    assert found["harmless stopped"] <= found["harmless"] / 100
