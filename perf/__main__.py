@@ -81,7 +81,7 @@ COMMANDS = {
     ),
     "all": Command(
         everything,
-        "all of the projector's, and all tables of docs/performance.md (needs a JDK; takes most of an hour)",
+        "all of the projector's, and all tables of docs/performance.md (needs a JDK; takes more than an hour)",
         {
             "transactions": (200_000, "in the binlog, or rows to copy"),
             "seconds": (60, "of load"),
@@ -93,7 +93,7 @@ COMMANDS = {
         growth,
         "what decode, project and snapshot cost for so many rows, and their line in docs/performance.md",
         {
-            "rows": (100_000, "in MySQL; above a million, in steps of 100,000, the snapshot only"),
+            "rows": (100_000, "in MySQL; ten million take most of an hour"),
             "seed": SEED,
         },
     ),
@@ -110,7 +110,7 @@ COMMANDS = {
         {},
         lambda parser: parser.add_argument("result", type=Path, help="a result.json that compare wrote"),
     ),
-    "readme": Command(readme.write, "README's load-test table, from the result that README names", {}),
+    "readme": Command(readme.write, "README's figures, from the result that README names", {}),
     "authorizer": Command(
         authorizer,
         "what a decision of the Lambda costs, also in AWS's own runtime",

@@ -50,6 +50,7 @@ CODE_IN_PAGES = re.compile(r"`[^`\n]+`|^```.*?^```", re.DOTALL | re.MULTILINE)
 TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 MAKE = re.compile(r"\bmake ([a-z-]+)")
 MODULE = re.compile(r"\bpython3? -m ([a-z_.]+)(?: ([a-z]+))?([^\n`|]*)")
+FOLDER = re.compile(r"[a-z_]+/")
 REGISTRY = re.compile(r"\b(?:pypi|pythonhosted|npmjs|debian|ubuntu|docker|ghcr|quay|maven)\.(?:org|com|net|io)\b")
 MACHINE = re.compile(r"(?<![\w.])/(?:root|home|work|Users)/\w|\.\./shared\b")
 
@@ -220,6 +221,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         target = page.parent / name if name else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_readme_leads_to_every_page_and_says_what_every_folder_is() -> None:
+    pages = {str(page.relative_to(ROOT)) for page in PAGES if page.parent in (ROOT, ROOT / "docs")}
+    assert pages - {"README.md", "docs/index.md"} <= set(LINK.findall((ROOT / "README.md").read_text()))
+    folders = {f"{path.relative_to(ROOT).parts[0]}/" for path in tracked() if path.parent != ROOT}
+    assert {name for name in folders if not name.startswith(".")} == rows("README.md", FOLDER).keys()
 
 
 def anchors(page: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,14 @@ def test_only_nginx_and_grafana_can_be_reached_and_stores_only_by_those_who_need
     assert {name for name, its in networks.items() if "operators" in its} == {"grafana"}
     assert not {name for name, its in networks.items() if "stores" in its} & {*STRANGERS, "authorizer"}
     assert all(document["networks"][name]["internal"] for name in ("stores", "services", "watched"))
+
+
+def test_the_page_names_every_container_and_every_open_port(document: Any) -> None:
+    page = (ROOT / "docs/containers.md").read_text()
+    table = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert {name for cell in table for name in re.findall(r"`([\w-]+)`", cell)} == document["services"].keys()
+    published = [port for service in document["services"].values() for port in service.get("ports", [])]
+    assert {port.rpartition(":")[0] for port in published} <= set(re.findall(r"127\.0\.0\.1:\d+", page))
 
 
 def test_prometheus_scrapes_every_service_by_its_name_and_has_the_rules_that_are_tested(document: Any) -> None:
