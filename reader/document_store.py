@@ -19,23 +19,9 @@ from pymongo.read_concern import ReadConcern
 from reader.errors import DocumentsUnavailable, ReadModelMissing
 from reader.paging import FIRST_PAGE, NEWEST_FIRST, OrderValue, Page, encode_cursor
 from reader.parts import Wanted
-from reader.read_model import (
-    COLLECTIONS,
-    CONTROL,
-    SERVING_ID,
-    Checkpoint,
-    Entity,
-    Listing,
-    Order,
-    Serving,
-    Watermark,
-    checkpoint_id,
-    encode_absent,
-    encode_entity,
-    encode_page,
-    is_present,
-    journal_id,
-)
+from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_page
+from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id, journal_id
+from reader.read_model.declarations import COLLECTIONS, Entity, Listing, Order, is_present
 
 TIMEOUT_MS = 2_000  # of one read, finding the primary included
 SLOT_SECONDS = 1.0

@@ -20,7 +20,7 @@ from reader.openapi import OPENAPI
 from reader.paging import NEWEST_FIRST, Page, requested_page
 from reader.parts import oldest, worst
 from reader.queries import Answer
-from reader.read_model import Entity, Listing, Order
+from reader.read_model.declarations import Entity, Listing, Order
 from reader.settings import ReaderSettings
 from tidemark.ids import MAX_ID
 from tidemark.problem import Problem

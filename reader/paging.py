@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from reader.read_model import PAGE_LIMIT, PAGE_LIMIT_MAX, Order
+from reader.read_model.declarations import PAGE_LIMIT, PAGE_LIMIT_MAX, Order
 from tidemark.ids import MAX_ID
 from tidemark.problem import Problem
 

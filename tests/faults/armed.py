@@ -19,8 +19,8 @@ from pymongo import monitoring
 from binlog_projector.__main__ import main
 from binlog_projector.cache import CacheStage
 from binlog_projector.document_store import DocumentStore
-from binlog_projector.position import Position
-from reader.read_model import Checkpoint, Watermark
+from reader.read_model.cached_values import Watermark
+from reader.read_model.control import Checkpoint, Position
 
 POINT, NAME = os.environ["AT"].split(":")
 armed = threading.Event()

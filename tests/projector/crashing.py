@@ -10,7 +10,7 @@ from pymongo import monitoring
 
 from binlog_projector.__main__ import main
 from binlog_projector.cache import CacheStage
-from binlog_projector.position import JournalEntry
+from reader.read_model.control import JournalEntry
 
 POINT, COUNT = os.environ["CRASH_AT"].split(":")
 remaining = int(COUNT)

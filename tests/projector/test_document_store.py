@@ -20,7 +20,6 @@ from binlog_projector.batch import Batch
 from binlog_projector.batcher import Batcher
 from binlog_projector.cache import CacheStage
 from binlog_projector.cache_thread import CacheThread
-from binlog_projector.changes import Anchor
 from binlog_projector.control_store import ControlStore
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import StandDown
@@ -28,11 +27,11 @@ from binlog_projector.freshness import Freshness
 from binlog_projector.health import Health
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.mutations import Put
-from binlog_projector.position import JournalEntry
 from binlog_projector.projections import project
 from binlog_projector.steps import Steps
 from ops.stack import Stack
-from reader.read_model import cache_key, encode_absent, journal_id
+from reader.read_model.cached_values import cache_key, encode_absent
+from reader.read_model.control import Anchor, JournalEntry, journal_id
 from tests.harness import wait_until
 from tidemark.gtid import EMPTY, Gtid
 

@@ -16,7 +16,7 @@ from binlog_projector.errors import SourceUnavailable, UnprojectableRow
 from binlog_projector.mutations import Increment, Invalidate, Put
 from binlog_projector.parts import MAX_ROWS
 from binlog_projector.projections import COUNTERS, PROJECTIONS, project
-from reader.read_model import COLLECTIONS
+from reader.read_model.declarations import COLLECTIONS
 from tests.harness import wait_until
 from tidemark.gtid import EMPTY, Gtid
 from writer.schema import TABLES

@@ -11,7 +11,7 @@ from typing import Any
 
 from binlog_projector.changes import RowChange, Transaction
 from binlog_projector.projections import COUNTERS, PROJECTIONS, document_id
-from reader.read_model import COLLECTIONS, LISTINGS, PAGE_LIMIT, Listing
+from reader.read_model.declarations import COLLECTIONS, LISTINGS, PAGE_LIMIT, Listing
 from tidemark.gtid import Gtid, GtidSet
 
 Key = tuple[str, Any]  # collection and id, or list and parent's id
