@@ -16,7 +16,6 @@ from tidemark.problem import Problem
 LIMIT = re.compile(r"[1-9][0-9]{0,2}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 OrderValue = int | str  # an id, or a time as the documents hold it
-NEWEST_FIRST: Order = (("_id", -1),)
 
 
 @dataclass(frozen=True)

@@ -18,49 +18,25 @@ Order = tuple[tuple[str, int], ...]
 
 PAGE_LIMIT = 20  # of the first page, the one that is cached
 PAGE_LIMIT_MAX = 100
+NEWEST_FIRST: Order = (("_id", -1),)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Collection:
-    """One MongoDB collection of a build. A document without `created_at` is a stub: counters without a row."""
+    """One MongoDB collection of a build, with the name of the MySQL table whose rows its documents are.
+
+    A document without `created_at` is a stub: counters without a row. `indexes` are those of all scans.
+    """
 
     name: str
-    counters: tuple[str, ...] = ()
-    indexes: tuple[Order, ...] = ()
+    counters: tuple[str, ...]
+    indexes: tuple[Order, ...]
 
     def in_build(self, build: int) -> str:
         return f"{self.name}_b{build}"
 
 
-COLLECTIONS = {
-    collection.name: collection
-    for collection in (
-        Collection("users", ("post_count", "follower_count", "following_count"), ((("subject", 1),),)),
-        Collection(
-            "posts",
-            ("like_count", "comment_count"),
-            ((("author_id", 1), ("_id", -1)), (("hashtags", 1), ("_id", -1))),
-        ),
-        Collection("comments", (), ((("post_id", 1), ("_id", -1)),)),
-        Collection("likes", (), ((("post_id", 1), ("created_at", -1), ("user_id", -1)),)),
-        Collection(
-            "follows",
-            (),
-            (
-                (("followee_id", 1), ("created_at", -1), ("follower_id", -1)),
-                (("follower_id", 1), ("created_at", -1), ("followee_id", -1)),
-            ),
-        ),
-    )
-}
-
-
-def is_present(document: Document | None) -> bool:
-    """False for no document and for a stub: readers see neither."""
-    return document is not None and "created_at" in document
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entity:
     """A document that is cached under a key of its own; `head` is what a reader needs before the body."""
 
@@ -73,21 +49,39 @@ class Entity:
         return f"{self.name}:{id}"
 
 
-@dataclass(frozen=True)
-class Listing:
-    """A cached first page: ids of `item`s, taken from the edges of `collection` whose `by` is the parent's id."""
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """A walk through one index, from the documents of one value of `by`, in `order`, to ids of items.
+
+    `_id` stands for the id of the document itself.
+    """
+
+    collection: str
+    by: str
+    order: Order
+    item_id: str
+
+    @property
+    def index(self) -> Order:
+        return ((self.by, 1), *self.order)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing(Scan):
+    """A scan whose first page is cached and whose pages are answers: ids of `item`s, `by` the parent's id."""
 
     path: str
     name: str
     parent: Entity
-    collection: str
-    by: str
-    order: Order
     item: Entity
-    item_id: str
 
     def key(self, parent_id: int) -> str:
         return f"{self.parent.name}:{parent_id}:{self.name}"
+
+
+def is_present(document: Document | None) -> bool:
+    """False for no document and for a stub: readers see neither."""
+    return document is not None and "created_at" in document
 
 
 def _user_json(user: Document) -> dict[str, Any]:
@@ -137,36 +131,81 @@ def _author_bytes(user: Document) -> bytes:
     return msgspec.json.encode(_author_json(user))
 
 
-USER = Entity("user", "users", _user_json, to_head=_author_bytes)
-POST = Entity("post", "posts", _post_json, to_head=_author_id)
-COMMENT = Entity("comment", "comments", _comment_json, to_head=_author_id)
+USER = Entity(name="user", collection="users", to_json=_user_json, to_head=_author_bytes)
+POST = Entity(name="post", collection="posts", to_json=_post_json, to_head=_author_id)
+COMMENT = Entity(name="comment", collection="comments", to_json=_comment_json, to_head=_author_id)
 ENTITIES = {entity.name: entity for entity in (USER, POST, COMMENT)}
 AUTHORED = frozenset({POST.name, COMMENT.name})  # their JSON is completed with the author by `with_author`
 
-LISTINGS = (
-    Listing("/post/{id}/comments", "comments", POST, "comments", "post_id", (("_id", -1),), COMMENT, "_id"),
-    Listing(
-        "/post/{id}/likes", "likes", POST, "likes", "post_id", (("created_at", -1), ("user_id", -1)), USER, "user_id"
-    ),
-    Listing("/user/{id}/posts", "posts", USER, "posts", "author_id", (("_id", -1),), POST, "_id"),
-    Listing(
-        "/user/{id}/followers",
-        "followers",
-        USER,
-        "follows",
-        "followee_id",
-        (("created_at", -1), ("follower_id", -1)),
-        USER,
-        "follower_id",
-    ),
-    Listing(
-        "/user/{id}/following",
-        "following",
-        USER,
-        "follows",
-        "follower_id",
-        (("created_at", -1), ("followee_id", -1)),
-        USER,
-        "followee_id",
-    ),
+POST_COMMENTS = Listing(
+    path="/post/{id}/comments",
+    name="comments",
+    parent=POST,
+    item=COMMENT,
+    collection="comments",
+    by="post_id",
+    order=NEWEST_FIRST,
+    item_id="_id",
 )
+POST_LIKES = Listing(
+    path="/post/{id}/likes",
+    name="likes",
+    parent=POST,
+    item=USER,
+    collection="likes",
+    by="post_id",
+    order=(("created_at", -1), ("user_id", -1)),
+    item_id="user_id",
+)
+USER_POSTS = Listing(
+    path="/user/{id}/posts",
+    name="posts",
+    parent=USER,
+    item=POST,
+    collection="posts",
+    by="author_id",
+    order=NEWEST_FIRST,
+    item_id="_id",
+)
+USER_FOLLOWERS = Listing(
+    path="/user/{id}/followers",
+    name="followers",
+    parent=USER,
+    item=USER,
+    collection="follows",
+    by="followee_id",
+    order=(("created_at", -1), ("follower_id", -1)),
+    item_id="follower_id",
+)
+USER_FOLLOWING = Listing(
+    path="/user/{id}/following",
+    name="following",
+    parent=USER,
+    item=USER,
+    collection="follows",
+    by="follower_id",
+    order=(("created_at", -1), ("followee_id", -1)),
+    item_id="followee_id",
+)
+LISTINGS = (POST_COMMENTS, POST_LIKES, USER_POSTS, USER_FOLLOWERS, USER_FOLLOWING)
+
+USERS_BY_SUBJECT = Scan(collection="users", by="subject", order=(), item_id="_id")
+POSTS_BY_HASHTAG = Scan(collection="posts", by="hashtags", order=NEWEST_FIRST, item_id="_id")
+SCANS: tuple[Scan, ...] = (*LISTINGS, USERS_BY_SUBJECT, POSTS_BY_HASHTAG)
+
+
+def _collection(name: str, counters: tuple[str, ...] = ()) -> Collection:
+    indexes = dict.fromkeys(scan.index for scan in SCANS if scan.collection == name)
+    return Collection(name=name, counters=counters, indexes=tuple(indexes))
+
+
+COLLECTIONS = {
+    collection.name: collection
+    for collection in (
+        _collection("users", counters=("post_count", "follower_count", "following_count")),
+        _collection("posts", counters=("like_count", "comment_count")),
+        _collection("comments"),
+        _collection("likes"),
+        _collection("follows"),
+    )
+}

@@ -14,6 +14,7 @@ from reader.read_model.control import (
     Serving,
     journal_id,
 )
+from reader.read_model.declarations import COLLECTIONS, LISTINGS
 from tidemark.gtid import Gtid
 
 GTID = Gtid("aaaaaaaa-0000-0000-0000-000000000001", 5)
@@ -32,3 +33,9 @@ def test_each_document_of_the_control_collection_is_decoded_as_it_was() -> None:
     assert JournalEntry.decode(stored) == entry
     lease = LeaseRecord(4, {"host": "a", "pid": 1}, b"session", 2, True, {"host": "b"})
     assert LeaseRecord.decode(lease.encode()) == lease
+
+
+def test_a_list_brings_its_index_with_it() -> None:
+    for listing in LISTINGS:
+        assert listing.index == ((listing.by, 1), *listing.order)
+        assert listing.index in COLLECTIONS[listing.collection].indexes, listing.path
