@@ -28,13 +28,13 @@ from binlog_projector.findings import Finding
 from binlog_projector.health import Health
 from binlog_projector.housekeeping import Housekeeping
 from binlog_projector.lease import Standby, is_gone
-from binlog_projector.lease_store import BUILDING
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.projector import Projector
 from binlog_projector.rebuild import Rebuild
 from binlog_projector.settings import AuditSettings, ProjectorSettings
 from binlog_projector.source import query_row
 from binlog_projector.vital_signs import VitalSigns
+from reader.read_model.control import BUILDING_ID
 from tidemark.admin import AddressUnavailable, AdminThread, admin_app
 from tidemark.gtid import GtidSet
 from tidemark.logs import Event, configure, log_settings
@@ -107,7 +107,7 @@ def _opened(settings: ProjectorSettings) -> Iterator[Opened]:
         opened = Opened(
             _servers(settings),
             ControlStore(client, settings.journal_hours),
-            ControlStore(client, settings.journal_hours, BUILDING),
+            ControlStore(client, settings.journal_hours, BUILDING_ID),
             cache_client,
         )
         for number in (signal.SIGTERM, signal.SIGINT):

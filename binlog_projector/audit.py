@@ -20,7 +20,7 @@ from binlog_projector.freshness import timestamp
 from binlog_projector.mutations import DocumentId
 from binlog_projector.table_rows import Key
 from binlog_projector.truth import difference
-from reader.read_model import COLLECTIONS
+from reader.read_model.declarations import COLLECTIONS
 from writer.schema import TABLES
 
 CHUNK = 500

@@ -11,19 +11,9 @@ import msgspec
 from binlog_projector.audit_source import SourceView
 from binlog_projector.mutations import DocumentId
 from binlog_projector.truth import Truth
-from reader.read_model import (
-    AUTHORED,
-    COMMENT,
-    ENTITIES,
-    LISTINGS,
-    PAGE_LIMIT,
-    USER,
-    Entity,
-    Entry,
-    Listing,
-    encode_entity,
-)
-from reader.read_model import decode as decode_value
+from reader.read_model.cached_values import Entry, encode_entity
+from reader.read_model.cached_values import decode as decode_value
+from reader.read_model.declarations import AUTHORED, COMMENT, ENTITIES, LISTINGS, PAGE_LIMIT, USER, Entity, Listing
 
 Truths = dict[tuple[str, DocumentId], Truth]
 

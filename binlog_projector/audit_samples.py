@@ -20,7 +20,8 @@ from binlog_projector.consistent_snapshot import consistent_snapshot
 from binlog_projector.errors import CacheUnavailable
 from binlog_projector.freshness import timestamp
 from binlog_projector.truth import STALE
-from reader.read_model import ENTITIES, WATERMARK_KEY, Entry, Watermark, cache_key, decode
+from reader.read_model.cached_values import WATERMARK_KEY, Entry, Watermark, cache_key, decode
+from reader.read_model.declarations import ENTITIES
 from tidemark.gtid import EMPTY, GtidSet
 
 BEHIND, MOVED, GONE, UNAVAILABLE = "behind", "moved", "gone", "unavailable"

@@ -11,7 +11,7 @@ from binlog_projector.projections import COUNTERS, PLANS, Counter, demand_fittin
 from binlog_projector.source import Connection, query_rows
 from binlog_projector.table_rows import Key, beyond, names
 from binlog_projector.truth import Truth
-from reader.read_model import COLLECTIONS, Listing
+from reader.read_model.declarations import COLLECTIONS, Listing
 from writer.schema import TABLES, Table
 
 

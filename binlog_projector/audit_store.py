@@ -16,9 +16,17 @@ from pymongo.database import Database
 from binlog_projector.errors import ReadModelMissing
 from binlog_projector.mongodb import BsonDocument, store_errors
 from binlog_projector.mutations import DocumentId
-from binlog_projector.position import decode_partials, with_begun
 from binlog_projector.truth import Truth, touched_by
-from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID, Checkpoint, checkpoint_id, journal_id
+from reader.read_model.control import (
+    CONTROL,
+    SERVING_ID,
+    Checkpoint,
+    checkpoint_id,
+    decode_partials,
+    journal_id,
+    with_begun,
+)
+from reader.read_model.declarations import COLLECTIONS
 from tidemark.gtid import GtidSet
 
 REPAIRS = "repairs"

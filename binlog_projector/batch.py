@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
 
-from binlog_projector.changes import Anchor, Partial, Transaction
+from binlog_projector.changes import Transaction
 from binlog_projector.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put
-from reader.read_model import ENTITIES
+from reader.read_model.control import Anchor, Partial
+from reader.read_model.declarations import ENTITIES
 from tidemark.gtid import GrowingGtidSet, GtidSet
 
 ENTITY_OF = {entity.collection: entity for entity in ENTITIES.values()}

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
-from binlog_projector.changes import Partial, Position, RowChange, Transaction
+from binlog_projector.changes import Position, RowChange, Transaction
 from binlog_projector.errors import CorruptEvent, UnprojectableRow, UnsupportedEvent
 from binlog_projector.packets import Event, Packets
 from binlog_projector.parts import Parts, are_too_many, extent
@@ -20,6 +20,7 @@ from binlog_projector.row_decoder import DELETE, INSERT, UPDATE, Images, RowDeco
 from binlog_projector.sql_tokens import NEWEST, version_of
 from binlog_projector.statements import Statement, Watched, hidden_change
 from binlog_projector.table_map import schema_and_table
+from reader.read_model.control import Partial
 from tidemark.gtid import Gtid
 from writer.schema import Table
 

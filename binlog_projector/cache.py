@@ -20,21 +20,18 @@ from binlog_projector.errors import CacheUnavailable
 from binlog_projector.fault_points import reached
 from binlog_projector.findings import Finding
 from binlog_projector.metrics import ProjectorMetrics
-from binlog_projector.position import JournalEntry
-from reader.read_model import (
-    ENTITIES,
+from reader.read_model.cached_values import (
     MAX_VALUE_BYTES,
-    MODEL_VERSION,
     WATERMARK_KEY,
-    Checkpoint,
     Watermark,
     absent_ttl_ms,
     cache_key,
     encode_absent,
     encode_entity,
-    is_present,
     value_ttl_ms,
 )
+from reader.read_model.control import Checkpoint, JournalEntry
+from reader.read_model.declarations import ENTITIES, MODEL_VERSION, is_present
 
 REPLAY_ENTRIES = 50
 PROBED_KEYS = 1_000  # at once: Redis serves others in between

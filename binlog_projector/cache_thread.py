@@ -14,8 +14,8 @@ from binlog_projector.cache import CacheStage
 from binlog_projector.errors import CacheUnavailable
 from binlog_projector.fault_points import reached
 from binlog_projector.health import Health
-from binlog_projector.position import JournalEntry
-from reader.read_model import Checkpoint, Watermark
+from reader.read_model.cached_values import Watermark
+from reader.read_model.control import Checkpoint, JournalEntry
 
 WAITING_BYTES = 2 * 1024 * 1024  # of keys
 LOOK_SECONDS = 0.1

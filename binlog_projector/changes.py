@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from reader.read_model.control import Partial
 from tidemark.gtid import Gtid
 
 Row = Mapping[str, Any]  # column -> value as PyMySQL gives it
@@ -34,15 +35,6 @@ class Position(msgspec.Struct, frozen=True, gc=False):
         return f"{self.file}:{self.offset}"
 
 
-class Partial(msgspec.Struct, frozen=True, gc=False):
-    """The first `rows` row changes of a transaction, as far as it was read or applied; `crc` is that of their keys."""
-
-    gtid: Gtid
-    original_commit_us: int
-    rows: int
-    crc: int
-
-
 class Transaction(msgspec.Struct, frozen=True, gc=False):
     """Everything one GTID changed in watched tables, in order; DDL and filtered transactions have no changes.
 
@@ -61,10 +53,3 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     size: int = 0  # bytes of the binlog
     rows_before: int = 0
     partial: Partial | None = None
-
-
-class Anchor(msgspec.Struct, frozen=True, gc=False):
-    """The last applied transaction; a source that delivers another one under its GTID has another history."""
-
-    gtid: Gtid
-    original_commit_us: int

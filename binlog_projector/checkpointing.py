@@ -17,9 +17,8 @@ from pymongo.write_concern import WriteConcern
 from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
 from binlog_projector.fault_points import reached
 from binlog_projector.mongodb import BsonDocument, store_errors
-from binlog_projector.position import Position
 from binlog_projector.writes import FIELD_OF, Write
-from reader.read_model import CONTROL, checkpoint_id
+from reader.read_model.control import CONTROL, Position, checkpoint_id
 
 ATTEMPTS = 5
 DUPLICATE_KEY = 11000

@@ -9,16 +9,27 @@ from pymongo import IndexModel, MongoClient, ReturnDocument
 from pymongo.errors import OperationFailure
 
 from binlog_projector.batch import Batch
-from binlog_projector.document_store import DROPPED, SNAPSHOT, STREAMING, DocumentStore
+from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import NotEnoughDisk, StandDown
-from binlog_projector.lease_store import LEADING, LeaseStore
+from binlog_projector.lease_store import LeaseStore
 from binlog_projector.mongodb import BsonDocument, store_errors
-from binlog_projector.position import Position
-from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID, checkpoint_id
+from reader.read_model.control import (
+    ALLOCATIONS_ID,
+    CONTROL,
+    DROPPED,
+    LEADING_ID,
+    LONG_AGO,
+    NOBODY,
+    SERVING_ID,
+    SNAPSHOT,
+    STREAMING,
+    Checkpoint,
+    Position,
+    checkpoint_id,
+)
+from reader.read_model.declarations import COLLECTIONS
 
 NAMESPACE_EXISTS = 48
-NOBODY = 2**62  # an epoch that no leader reaches
-LONG_AGO = "1970-01-01T00:00:00.000000Z"
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Needs:
 class ControlStore:
     """Reads and compare-and-sets of the control collection. Raises StoreUnavailable."""
 
-    def __init__(self, client: MongoClient[BsonDocument], journal_hours: int, lease: str = LEADING) -> None:
+    def __init__(self, client: MongoClient[BsonDocument], journal_hours: int, lease: str = LEADING_ID) -> None:
         self.client = client
         self.journal_hours = journal_hours
         self.lease = LeaseStore(client, lease)  # builds are written in its session
@@ -67,16 +78,8 @@ class ControlStore:
             seq = former.checkpoint.seq if former else 0  # it goes on: no version means two things
             build = self._next_number()
             self._create_collections(build)
-            checkpoint = {
-                "build": build,
-                "seq": seq,
-                "batch_id": secrets.token_hex(8),
-                "as_of": LONG_AGO,
-                "gtid_set": "",
-            }
-            self.control.insert_one(
-                {"_id": checkpoint_id(build), **checkpoint, "epoch": epoch, "last": None, "state": SNAPSHOT}
-            )
+            begun = Position(Checkpoint(build, seq, secrets.token_hex(8), LONG_AGO, ""), epoch, None)
+            self.control.insert_one(begun.first_document())
         return self.open_build(build, epoch)
 
     def unfinished(self) -> list[int]:
@@ -166,7 +169,7 @@ class ControlStore:
     def _next_number(self) -> int:
         """Of a build. The only place where builds are numbered is MongoDB."""
         document = self.control.find_one_and_update(
-            {"_id": "allocations"}, {"$inc": {"build": 1}}, upsert=True, return_document=ReturnDocument.AFTER
+            {"_id": ALLOCATIONS_ID}, {"$inc": {"build": 1}}, upsert=True, return_document=ReturnDocument.AFTER
         )
         assert document is not None
         return int(document["build"])

@@ -13,17 +13,24 @@ from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 
 from binlog_projector.batch import Batch
-from binlog_projector.changes import Anchor
 from binlog_projector.checkpointing import CheckpointedTransactions, Command, StubMet, exactly
 from binlog_projector.errors import StandDown
 from binlog_projector.mongodb import BsonDocument, store_errors
 from binlog_projector.mutations import DocumentId
-from binlog_projector.position import JournalEntry, Position
 from binlog_projector.writes import Write, document_count, writes_of
-from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID, Checkpoint, Serving, journal_id
+from reader.read_model.control import (
+    CONTROL,
+    SERVING_ID,
+    STREAMING,
+    Anchor,
+    Checkpoint,
+    JournalEntry,
+    Position,
+    Serving,
+    journal_id,
+)
+from reader.read_model.declarations import COLLECTIONS
 from tidemark.gtid import GtidSet
-
-SNAPSHOT, STREAMING, DROPPED = "snapshot", "streaming", "dropped"  # states of a build; it serves when it is streaming
 
 
 class DocumentStore:
@@ -161,7 +168,7 @@ class DocumentStore:
         successor's entry here; the checkpoint in the same command then fails."""
         expires_at = datetime.now(UTC) + timedelta(hours=self.journal_hours)
         id = journal_id(self.build, entry.checkpoint.seq)
-        return {"q": {"_id": id}, "u": {**entry.encode(), "expires_at": expires_at}, "upsert": True}
+        return {"q": {"_id": id}, "u": entry.encode(expires_at), "upsert": True}
 
     def _new_serving(self, seq: int) -> Serving:
         """A cache epoch that was never used: `seq` tells people when it began, and the random part keeps it unique."""
@@ -172,5 +179,4 @@ class DocumentStore:
 
 
 def _served(serving: Serving) -> Write:
-    fields = {"build": serving.build, "epoch": serving.epoch}
-    return {"q": {"_id": SERVING_ID}, "u": {"$set": fields}, "upsert": True}
+    return {"q": {"_id": SERVING_ID}, "u": {"$set": serving.encode()}, "upsert": True}

@@ -11,9 +11,9 @@ import structlog
 
 from binlog_projector.checks import check_source, demand, retention_seconds
 from binlog_projector.errors import PositionLost, ProjectorError, Retry, SourceBehind, SourceUnavailable, Stop
-from binlog_projector.position import Position
 from binlog_projector.settings import server_urls
 from binlog_projector.source import Connection, MySqlSource, Stream
+from reader.read_model.control import Position
 
 PATIENCE_SECONDS = 30.0
 T = TypeVar("T")

@@ -10,7 +10,8 @@ from functools import partial
 
 from binlog_projector.batch import Batch
 from binlog_projector.metrics import STAGES, ProjectorMetrics
-from reader.read_model import Checkpoint, Watermark
+from reader.read_model.cached_values import Watermark
+from reader.read_model.control import Checkpoint
 
 STALLED_AFTER_SECONDS = 5.0
 

@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 
 from binlog_projector.errors import StoreUnavailable
-from binlog_projector.lease_store import LeaseRecord, LeaseStore
+from binlog_projector.lease_store import LeaseStore
+from reader.read_model.control import LeaseRecord
 
 RENEW_SECONDS = 1.5
 DEAD_AFTER_SECONDS = 6.0

@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pymongo import MongoClient, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from binlog_projector.mongodb import BsonDocument, store_errors
-from reader.read_model import CONTROL
-
-LEADING, BUILDING = "lease", "rebuild"
-
-
-@dataclass(frozen=True)
-class LeaseRecord:
-    """The lease as stored. `epoch` changes only at a takeover, `renewals` while the holder lives."""
-
-    epoch: int
-    renewals: int
-    holder: Mapping[str, Any]
-    released: bool
-    wanted_by: Mapping[str, Any] | None
-
-    @classmethod
-    def decode(cls, document: Mapping[str, Any]) -> LeaseRecord:
-        epoch, renewals = document["epoch"], document["renewals"]
-        return cls(epoch, renewals, document["holder"], document["released"], document.get("wanted_by"))
+from reader.read_model.control import CONTROL, LEADING_ID, LeaseRecord
 
 
 class LeaseStore:
     """Reads and compare-and-sets of one lease, a document of its own. Raises StoreUnavailable."""
 
-    def __init__(self, client: MongoClient[BsonDocument], name: str = LEADING) -> None:
+    def __init__(self, client: MongoClient[BsonDocument], name: str = LEADING_ID) -> None:
         self.client = client
         self.database = client.get_default_database("tidemark")
         self.control = self.database[CONTROL]
@@ -53,20 +34,14 @@ class LeaseStore:
         First the old holder's session is killed: its open transaction would hold what it wrote for up to 90 s.
         """
         self.session = self.client.start_session()
-        taken = {
-            "holder": dict(holder),
-            "session": self.session.session_id["id"],
-            "renewals": 0,
-            "released": False,
-            "wanted_by": None,
-        }
+        taken = LeaseRecord(seen.epoch + 1 if seen else 1, holder, self.session.session_id["id"]).encode()
         with store_errors("the lease"):
             if seen is None:
                 return self._first(taken)
             self._kill_session()
             document = self.control.find_one_and_update(
                 {"_id": self.name, "epoch": seen.epoch, "renewals": seen.renewals},
-                {"$set": {**taken, "epoch": seen.epoch + 1}},
+                {"$set": taken},
                 return_document=ReturnDocument.AFTER,
             )
             return document["epoch"] if document else None
@@ -92,11 +67,11 @@ class LeaseStore:
 
     def _first(self, taken: Mapping[str, Any]) -> int | None:
         with contextlib.suppress(DuplicateKeyError):
-            self.control.insert_one({"_id": self.name, **taken, "epoch": 1})
-            return 1
+            self.control.insert_one({"_id": self.name, **taken})
+            return int(taken["epoch"])
         return None
 
     def _kill_session(self) -> None:
         document = self.control.find_one({"_id": self.name})
         if document is not None:
-            self.database.command({"killSessions": [{"id": document["session"]}]})
+            self.database.command({"killSessions": [{"id": LeaseRecord.decode(document).session}]})

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from zlib import crc32
 
-from binlog_projector.changes import Partial, RowChange
+from binlog_projector.changes import RowChange
 from binlog_projector.errors import PositionLost
+from reader.read_model.control import Partial
 from tidemark.gtid import Gtid
 from writer.schema import Table
 

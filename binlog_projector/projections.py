@@ -13,7 +13,7 @@ from datetime import datetime
 from binlog_projector.changes import Row, RowChange
 from binlog_projector.errors import UnprojectableRow
 from binlog_projector.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
-from reader.read_model import LISTINGS, Listing
+from reader.read_model.declarations import LISTINGS, Listing
 from tidemark.hashtags import hashtags
 from tidemark.ids import MAX_ID
 from writer.schema import TABLES

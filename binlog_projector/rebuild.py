@@ -20,17 +20,17 @@ from binlog_projector import failover
 from binlog_projector.backoff import Backoff
 from binlog_projector.batcher import Batcher
 from binlog_projector.cache import OpenCache
-from binlog_projector.control_store import LONG_AGO, ControlStore
+from binlog_projector.control_store import ControlStore
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import CacheUnavailable, NothingServes, Retry, StoreUnavailable, ToldToStop
 from binlog_projector.failover import Servers
 from binlog_projector.fault_points import reached
 from binlog_projector.freshness import INTERVAL_SECONDS, ClockThread, Freshness
 from binlog_projector.lease import Lease, Standby
-from binlog_projector.position import Position
 from binlog_projector.projections import project
 from binlog_projector.snapshot import take_snapshot
 from binlog_projector.source import Stream
+from reader.read_model.control import LONG_AGO, Position
 from tidemark.gtid import GtidSet
 
 T = TypeVar("T")

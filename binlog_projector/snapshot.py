@@ -7,7 +7,6 @@ import threading
 
 import structlog
 
-from binlog_projector.changes import Anchor
 from binlog_projector.consistent_snapshot import Snapshot, consistent_snapshot
 from binlog_projector.control_store import ControlStore
 from binlog_projector.copying import Copying
@@ -17,6 +16,7 @@ from binlog_projector.freshness import timestamp
 from binlog_projector.progress import Progress
 from binlog_projector.source import MySqlSource, Stream
 from binlog_projector.table_rows import estimated_rows
+from reader.read_model.control import Anchor
 from writer.schema import TABLES
 
 log = structlog.get_logger()

@@ -18,10 +18,10 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
 from binlog_projector.binlog import TransactionReader
-from binlog_projector.changes import Anchor, Partial, Transaction
+from binlog_projector.changes import Transaction
 from binlog_projector.errors import PositionLost, SourceBehind, SourceDemoted, SourceUnavailable
 from binlog_projector.packets import Packets, connect_reader
-from binlog_projector.position import with_begun
+from reader.read_model.control import Anchor, Partial, with_begun
 from tidemark.gtid import GtidSet
 from tidemark.mysql_url import MySqlUrl
 from writer.schema import SCHEMA, TABLES

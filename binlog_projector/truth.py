@@ -9,7 +9,7 @@ from typing import Any
 from binlog_projector.batch import ENTITY_OF
 from binlog_projector.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
 from binlog_projector.projections import primary_key
-from reader.read_model import COLLECTIONS, LISTINGS
+from reader.read_model.declarations import COLLECTIONS, LISTINGS
 from writer.schema import TABLES
 
 Stored = Mapping[str, Any] | None  # a document as MongoDB has it

@@ -15,7 +15,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from binlog_projector.health import Health
-from reader.read_model import Checkpoint, Watermark
+from reader.read_model.cached_values import Watermark
+from reader.read_model.control import Checkpoint
 from tidemark.logs import Event
 
 INTERVAL_SECONDS = 1.0

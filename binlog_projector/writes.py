@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from binlog_projector.batch import DocumentChange
 from binlog_projector.mutations import DocumentId
-from reader.read_model import COLLECTIONS
+from reader.read_model.declarations import COLLECTIONS
 
 Write = dict[str, Any]
 Changes = Mapping[DocumentId, DocumentChange]

@@ -21,7 +21,7 @@ from reader.endpoints import Services, entity, feed, hashtag, listing, openapi
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.queries import Queries
-from reader.read_model import LISTINGS, POST, USER
+from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.read_through import DocumentsOnly, ReadThrough
 from reader.settings import ReaderSettings
 from tidemark.http import EXCEPTION_HANDLERS, RequestContext

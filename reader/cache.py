@@ -21,7 +21,8 @@ from redis.exceptions import RedisError
 
 from reader.errors import CacheBypassed
 from reader.parts import Origin
-from reader.read_model import LEASE, LEASE_TTL_MS, MODEL_VERSION, WATERMARK_KEY, Watermark, cache_key
+from reader.read_model.cached_values import LEASE, LEASE_TTL_MS, WATERMARK_KEY, Watermark, cache_key
+from reader.read_model.declarations import MODEL_VERSION
 
 TIMEOUT_SECONDS = 0.2
 PAUSE_SECONDS = 1.0  # after a failure, so that requests do not each wait for a Redis that is down

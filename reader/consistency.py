@@ -15,7 +15,7 @@ from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.parts import is_of_one_build
 from reader.queries import Answer, Queries
-from reader.read_model import Watermark
+from reader.read_model.cached_values import Watermark
 from reader.read_through import ReadThrough
 from tidemark.consistency_token import COOKIE, HEADER, ConsistencyKeys, InvalidConsistencyToken, verify
 from tidemark.gtid import GtidSet

@@ -17,24 +17,21 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from reader.errors import DocumentsUnavailable, ReadModelMissing
-from reader.paging import FIRST_PAGE, NEWEST_FIRST, OrderValue, Page, encode_cursor
+from reader.paging import FIRST_PAGE, OrderValue, Page, encode_cursor
 from reader.parts import Wanted
-from reader.read_model import (
+from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_page
+from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id, journal_id
+from reader.read_model.declarations import (
     COLLECTIONS,
-    CONTROL,
-    SERVING_ID,
-    Checkpoint,
+    POSTS_BY_HASHTAG,
+    USER_FOLLOWING,
+    USER_POSTS,
+    USERS_BY_SUBJECT,
     Entity,
     Listing,
     Order,
-    Serving,
-    Watermark,
-    checkpoint_id,
-    encode_absent,
-    encode_entity,
-    encode_page,
+    Scan,
     is_present,
-    journal_id,
 )
 
 TIMEOUT_MS = 2_000  # of one read, finding the primary included
@@ -45,25 +42,6 @@ BEYOND, UP_TO = {-1: "$lt", 1: "$gt"}, {-1: "$lte", 1: "$gte"}
 
 BsonDocument = dict[str, Any]
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Scan:
-    """A walk through one index, `by` and then `order`, from the documents of one value of `by` to ids of items."""
-
-    collection: str
-    by: str
-    order: Order
-    item_id: str
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.order]
-
-
-AUTHORED = Scan("posts", "author_id", NEWEST_FIRST, "_id")
-TAGGED = Scan("posts", "hashtags", NEWEST_FIRST, "_id")
-FOLLOWEES = Scan("follows", "follower_id", (("created_at", -1), ("followee_id", -1)), "followee_id")
 
 
 @dataclass(frozen=True)
@@ -138,24 +116,23 @@ class DocumentStore:
 
     async def listed(self, view: View, listing: Listing, parent_id: int, page: Page) -> bytes:
         """A page of a list: ids of its items."""
-        scan = Scan(listing.collection, listing.by, listing.order, listing.item_id)
-        return _page(view, await self._edges(view, scan, parent_id, page), scan, page)
+        return _page(view, await self._edges(view, listing, parent_id, page), listing, page)
 
     async def tagged(self, view: View, tag: str, page: Page) -> bytes:
         """A page of ids of posts with a hashtag, newest first."""
-        return _page(view, await self._edges(view, TAGGED, tag, page), TAGGED, page)
+        return _page(view, await self._edges(view, POSTS_BY_HASHTAG, tag, page), POSTS_BY_HASHTAG, page)
 
     async def feed(self, view: View, subject: str, page: Page) -> bytes:
         """A page of ids of the newest posts of those whom `subject` follows; empty for a subject without a user."""
-        users = await self._find(view, "users", {"subject": subject}, {"_id": True})
-        follows = await self._edges(view, FOLLOWEES, users[0]["_id"], Page(MAX_FOLLOWEES)) if users else []
-        authors = [follow[FOLLOWEES.item_id] for follow in follows[:MAX_FOLLOWEES]]
+        users = await self._edges(view, USERS_BY_SUBJECT, subject, Page(1))
+        follows = await self._edges(view, USER_FOLLOWING, users[0]["_id"], Page(MAX_FOLLOWEES)) if users else []
+        authors = [follow[USER_FOLLOWING.item_id] for follow in follows[:MAX_FOLLOWEES]]
         chunks = [authors[at : at + MERGED_SCANS] for at in range(0, len(authors), MERGED_SCANS)]
-        found = [await self._edges(view, AUTHORED, {"$in": chunk}, page) for chunk in chunks]
+        found = [await self._edges(view, USER_POSTS, {"$in": chunk}, page) for chunk in chunks]
         posts = heapq.nlargest(
             page.limit + 1, (post for posts in found for post in posts), key=lambda post: post["_id"]
         )
-        return _page(view, posts, AUTHORED, page)
+        return _page(view, posts, USER_POSTS, page)
 
     async def aclose(self) -> None:
         await self._client.close()
@@ -181,7 +158,7 @@ class DocumentStore:
         return bool(entries) and entries[0]["batch_id"] == watermark.batch_id
 
     async def _entities(self, view: View, entity: Entity, ids: list[int]) -> dict[str, bytes]:
-        documents = await self._find(view, entity.collection, {"_id": {"$in": ids}})
+        documents = await self._read(_name(view, entity.collection), {"_id": {"$in": ids}})
         absent = {entity.key(id): encode_absent(view.proof.seq) for id in ids}
         return absent | {
             entity.key(document["_id"]): encode_entity(entity, document)
@@ -193,17 +170,17 @@ class DocumentStore:
         """What a page shows, and one more if there is more: only the fields of the index, which is named because the
         planner would at times walk the whole collection by _id."""
         query = {scan.by: value, **_following(scan.order, page)}
-        fields = {"_id": False, **dict.fromkeys(scan.names, True), scan.item_id: True}
-        index = [(scan.by, 1), *scan.order]
+        fields = {"_id": False, **{name: True for name, _ in scan.order}, scan.item_id: True}
         limit = page.limit + 1
-        return await self._find(
-            view, scan.collection, query, fields, sort=scan.order, hint=index, limit=limit, batch_size=limit
+        return await self._read(
+            _name(view, scan.collection),
+            query,
+            fields,
+            sort=scan.order,
+            hint=list(scan.index),
+            limit=limit,
+            batch_size=limit,
         )
-
-    async def _find(
-        self, view: View, name: str, query: BsonDocument, fields: BsonDocument | None = None, **options: Any
-    ) -> list[BsonDocument]:
-        return await self._read(COLLECTIONS[name].in_build(view.proof.build), query, fields, **options)
 
     async def _read(
         self, collection: str, query: BsonDocument, fields: BsonDocument | None = None, **options: Any
@@ -233,6 +210,10 @@ class DocumentStore:
             self._slots.release()
 
 
+def _name(view: View, collection: str) -> str:
+    return COLLECTIONS[collection].in_build(view.proof.build)
+
+
 def _following(order: Order, page: Page) -> BsonDocument:
     """The filter of what comes behind `page.after`; its first field alone bounds the scan of the index."""
     if page.after is None:
@@ -250,5 +231,5 @@ def _following(order: Order, page: Page) -> BsonDocument:
 
 def _page(view: View, edges: Sequence[Mapping[str, Any]], scan: Scan, page: Page) -> bytes:
     shown = edges[: page.limit]
-    last: list[OrderValue] = [shown[-1][name] for name in scan.names] if len(edges) > page.limit else []
+    last: list[OrderValue] = [shown[-1][name] for name, _ in scan.order] if len(edges) > page.limit else []
     return encode_page(view.proof.seq, [edge[scan.item_id] for edge in shown], encode_cursor(last) if last else None)

@@ -17,10 +17,10 @@ from authorizer_lambda.middleware import CLAIMS
 from reader.consistency import Ask, Consistency, Need, need_of
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
-from reader.paging import NEWEST_FIRST, Page, requested_page
+from reader.paging import Page, requested_page
 from reader.parts import oldest, worst
 from reader.queries import Answer
-from reader.read_model import Entity, Listing, Order
+from reader.read_model.declarations import NEWEST_FIRST, Entity, Listing, Order
 from reader.settings import ReaderSettings
 from tidemark.ids import ID, MAX_ID
 from tidemark.problem import Problem

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from reader.read_model import COLLECTIONS, ENTITIES, LISTINGS, PAGE_LIMIT, PAGE_LIMIT_MAX, POST, Entity
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTINGS, PAGE_LIMIT, PAGE_LIMIT_MAX, POST, Entity
 from tidemark.ids import Id
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from tidemark.strict_protocol import MAX_HEAD_BYTES

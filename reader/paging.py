@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from reader.read_model import PAGE_LIMIT, PAGE_LIMIT_MAX, Order
+from reader.read_model.declarations import PAGE_LIMIT, PAGE_LIMIT_MAX, Order
 from tidemark.ids import MAX_ID
 from tidemark.problem import Problem
 
 LIMIT = re.compile(r"[1-9][0-9]{0,2}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 OrderValue = int | str  # an id, or a time as the documents hold it
-NEWEST_FIRST: Order = (("_id", -1),)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from enum import Enum
 
 import msgspec
 
-from reader.read_model import Entity, Entry, Listing, Watermark, decode
+from reader.read_model.cached_values import Entry, Watermark, decode
+from reader.read_model.declarations import Entity, Listing
 
 
 class Origin(Enum):

@@ -11,7 +11,8 @@ from reader.document_store import DocumentStore, View
 from reader.metrics import ReaderMetrics
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Part, Wanted, part
-from reader.read_model import AUTHORED, MODEL_VERSION, POST, USER, Entity, Listing, page_body, with_author
+from reader.read_model.cached_values import page_body, with_author
+from reader.read_model.declarations import AUTHORED, MODEL_VERSION, POST, USER, Entity, Listing
 from reader.read_through import Things
 from tidemark.hashtags import canonical
 

@@ -14,7 +14,8 @@ from reader.document_store import DocumentStore, View
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin, Part, Wanted, present_part
-from reader.read_model import ABSENT, Listing, Watermark, absent_ttl_ms, value_ttl_ms
+from reader.read_model.cached_values import ABSENT, Watermark, absent_ttl_ms, value_ttl_ms
+from reader.read_model.declarations import Listing
 
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
 

@@ -20,7 +20,7 @@ import redis
 
 from binlog_projector.source import Connection, connection_settings, query_value
 from ops.stack import Stack
-from reader.read_model import WATERMARK_KEY, Watermark
+from reader.read_model.cached_values import WATERMARK_KEY, Watermark
 from tests.oracle import actual_documents, assert_cache_is_true, expected_documents
 from tests.secrecy import leaks
 from tidemark.gtid import GtidSet

@@ -15,18 +15,8 @@ from binlog_projector.projections import COUNTERS, PROJECTIONS, document_id
 from binlog_projector.source import Connection
 from ops.stack import Stack
 from reader.paging import encode_cursor
-from reader.read_model import (
-    COLLECTIONS,
-    ENTITIES,
-    LISTINGS,
-    PAGE_LIMIT,
-    WATERMARK_KEY,
-    Watermark,
-    cache_key,
-    decode,
-    encode_entity,
-    is_present,
-)
+from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key, decode, encode_entity
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTINGS, PAGE_LIMIT, is_present
 from writer.schema import TABLES
 
 KINDS = {**dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo", "Nl", "Nd", "Pc"), "c"), "Mn": "m", "Mc": "m"}

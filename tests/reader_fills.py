@@ -8,7 +8,8 @@ import redis
 from pymongo import MongoClient
 
 from ops.stack import Stack
-from reader.read_model import COLLECTIONS, ENTITIES, VALUE_TTL_MS, cache_key, encode_entity, is_present
+from reader.read_model.cached_values import VALUE_TTL_MS, cache_key, encode_entity
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, is_present
 from tests.harness import watermark
 
 

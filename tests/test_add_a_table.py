@@ -26,7 +26,7 @@ CHANGED = {
     "writer/commands.py",
     "writer/handlers.py",
     "writer/endpoints.py",
-    "reader/read_model.py",
+    "reader/read_model/declarations.py",
     "binlog_projector/projections.py",
 }
 NEW = {"writer/migrations/0002_bookmarks.sql"}

@@ -12,7 +12,7 @@ import pytest
 
 from binlog_projector.source import Connection
 from ops.stack import Stack
-from reader.read_model import LISTINGS, is_present
+from reader.read_model.declarations import LISTINGS, is_present
 from tests.acts import ACTS, FIRST_IDS, IDS, begin_at
 from tests.harness import admin_connection, assert_everything_is_equal, wait_until_caught_up
 from tests.oracle import Documents, expected_documents

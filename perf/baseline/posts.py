@@ -11,7 +11,8 @@ import msgspec
 
 from ops.stack.urls import mysql_arguments
 from perf.baseline.counters import TABLE
-from reader.read_model import POST, USER, with_author
+from reader.read_model.cached_values import with_author
+from reader.read_model.declarations import POST, USER
 from tidemark.hashtags import hashtags
 
 CONNECTIONS = 8  # as many as the writer's pool has; more made it slower

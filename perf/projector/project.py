@@ -19,15 +19,8 @@ from ops.stack.urls import mysql_arguments
 from perf.dataset import load_posts
 from perf.projector.projecting import Projecting, backlog_stack, counters_are_exact, projecting
 from perf.projector.workload import add_single_rows
-from reader.read_model import (
-    COLLECTIONS,
-    USER,
-    VALUE_TTL_MS,
-    WATERMARK_KEY,
-    Watermark,
-    cache_key,
-    encode_entity,
-)
+from reader.read_model.cached_values import VALUE_TTL_MS, WATERMARK_KEY, Watermark, cache_key, encode_entity
+from reader.read_model.declarations import COLLECTIONS, USER
 
 BULK_ROWS = 4_096
 TABLES = ("posts", "comments", "likes")  # that the backlog fills

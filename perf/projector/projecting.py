@@ -24,7 +24,9 @@ from ops.stack.urls import mysql_arguments
 from ops.system import Child
 from perf.procfs import cpu_seconds, peak_rss_mib
 from perf.projector.workload import NOT_DURABLE
-from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID, WATERMARK_KEY, Watermark
+from reader.read_model.cached_values import WATERMARK_KEY, Watermark
+from reader.read_model.control import CONTROL, SERVING_ID
+from reader.read_model.declarations import COLLECTIONS
 from tidemark.gtid import GtidSet
 
 STOPPED_WITHIN_SECONDS = 30.0

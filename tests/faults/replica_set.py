@@ -13,7 +13,7 @@ from pymongo.read_concern import ReadConcern
 
 from ops.stack import MongoDbServer, Stack
 from ops.stack.accounts.create import create_accounts
-from reader.read_model import journal_id
+from reader.read_model.control import journal_id
 from tests.harness import wait_until
 
 TEST_COMMANDS = ("--setParameter=enableTestCommands=1",)  # for `stopReplProducer`

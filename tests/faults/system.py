@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from binlog_projector.source import Connection
 from ops.stack import Server, Stack
-from reader.read_model import Watermark
+from reader.read_model.cached_values import Watermark
 from tests.harness import (
     Process,
     admin_connection,

@@ -12,7 +12,7 @@ import redis
 from pymongo import MongoClient
 
 from ops.stack import Stack
-from reader.read_model import Watermark
+from reader.read_model.cached_values import Watermark
 from tests.conftest import service_environment
 from tests.faults.system import System, running_system
 from tests.faults.witness import Witness

@@ -10,7 +10,8 @@ import redis
 from pymongo import MongoClient
 
 from ops.stack import Stack
-from reader.read_model import cache_key, decode, journal_id
+from reader.read_model.cached_values import cache_key, decode
+from reader.read_model.control import journal_id
 from tests.conftest import service_environment
 from tests.faults.replica_set import has_rolled_back, hold_back_a_batch, lose_primary, replica_set, service_urls
 from tests.faults.system import System, running_system, standing_in

@@ -16,7 +16,7 @@ import pytest
 
 from binlog_projector.source import Connection, query_value
 from ops.stack import MySqlServer, Stack
-from reader.read_model import Watermark
+from reader.read_model.cached_values import Watermark
 from tests.conftest import service_environment
 from tests.faults.mysql_pair import WRITABLE, admin_of, promote, received, replica_of, wait_until_replicated
 from tests.faults.system import reader, running_system, standing_in, stopped

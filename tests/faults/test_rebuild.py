@@ -14,7 +14,7 @@ from pymongo import MongoClient
 
 from binlog_projector.source import Connection
 from ops.stack import Stack
-from reader.read_model import cache_key
+from reader.read_model.cached_values import cache_key
 from tests.conftest import service_environment
 from tests.faults.hammer import Hammer
 from tests.faults.system import PATHS, running_system

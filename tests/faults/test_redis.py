@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from reader.read_model import cache_key
+from reader.read_model.cached_values import cache_key
 from tests.faults.redis_servers import FILLER, fill_memory, replica_of, short_of_memory
 from tests.faults.system import POSTS, System, standing_in, stopped
 from tests.faults.witness import HIT, Witness

@@ -17,7 +17,8 @@ from perf.projector.peers.run import table
 from perf.projector.performance import PAGE, read_place
 from perf.projector.projecting import backlog_stack, counters_are_exact, projecting
 from perf.projector.workload import add_single_rows, add_updates, posts_of_lanes
-from reader.read_model import COLLECTIONS, CONTROL, SERVING_ID
+from reader.read_model.control import CONTROL, SERVING_ID
+from reader.read_model.declarations import COLLECTIONS
 from tests.harness import admin_connection, rows
 from writer.migrate import migrate
 

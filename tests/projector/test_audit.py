@@ -31,7 +31,8 @@ from binlog_projector.projections import document_id, project
 from binlog_projector.source import Connection, MySqlSource
 from binlog_projector.truth import touched_by
 from ops.stack import Stack
-from reader.read_model import COLLECTIONS, cache_key
+from reader.read_model.cached_values import cache_key
+from reader.read_model.declarations import COLLECTIONS
 from tests.conftest import AUTH, empty_stores, service_environment
 from tests.harness import (
     ROOT,

@@ -20,7 +20,6 @@ from binlog_projector.batch import Batch
 from binlog_projector.batcher import Batcher
 from binlog_projector.cache import CacheStage
 from binlog_projector.cache_thread import CacheThread
-from binlog_projector.changes import Anchor
 from binlog_projector.control_store import ControlStore
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import StandDown
@@ -28,15 +27,22 @@ from binlog_projector.freshness import Freshness
 from binlog_projector.health import Health
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.mutations import Put
-from binlog_projector.position import JournalEntry
 from binlog_projector.projections import project
 from binlog_projector.steps import Steps
 from ops.stack import Stack
-from reader.read_model import cache_key, encode_absent, journal_id
+from reader.read_model.cached_values import cache_key, encode_absent
+from reader.read_model.control import Anchor, JournalEntry, journal_id
 from tests.harness import wait_until
 from tidemark.gtid import EMPTY, Gtid
 
 NOW = "2026-11-23T00:00:00.000000Z"
+INDEXES = {
+    "users": {"subject_1"},
+    "posts": {"author_id_1__id_-1", "hashtags_1__id_-1"},
+    "comments": {"post_id_1__id_-1"},
+    "likes": {"post_id_1_created_at_-1_user_id_-1"},
+    "follows": {"followee_id_1_created_at_-1_follower_id_-1", "follower_id_1_created_at_-1_followee_id_-1"},
+}
 FIELDS = {"author_id": 1, "body": "b", "hashtags": [], "created_at": "2026", "updated_at": "2026"}
 
 
@@ -75,6 +81,14 @@ def test_a_former_leader_stands_down_although_its_successor_has_an_entry_for_the
         assert successor.batch_id(successor.position.checkpoint.seq) == successor.position.checkpoint.batch_id
         assert database[f"posts_b{former.build}"].count_documents({}) == 0
         commit_posts(successor, 1)
+
+
+def test_a_build_has_the_indexes_that_its_scans_need(stack: Stack, database: Database[dict[str, Any]]) -> None:
+    with control_of(stack) as control:
+        build = control.create_build(1).build
+    found = {name: {*database[f"{name}_b{build}"].index_information()} - {"_id_"} for name in INDEXES}
+    assert found == INDEXES
+    assert {one.split("_b")[0] for one in database.list_collection_names() if "_b" in one} == INDEXES.keys()
 
 
 def test_numbers_of_64_bits_are_plain_ints(stack: Stack) -> None:

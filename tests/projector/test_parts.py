@@ -12,7 +12,7 @@ from binlog_projector import mongodb, parts
 from binlog_projector.audit_store import View
 from binlog_projector.batch import Batch
 from binlog_projector.batcher import Batcher
-from binlog_projector.changes import Anchor, Partial, RowChange, Transaction
+from binlog_projector.changes import RowChange, Transaction
 from binlog_projector.control_store import ControlStore
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.errors import PositionLost, SourceBehind, UnprojectableRow, UnsupportedEvent
@@ -20,6 +20,7 @@ from binlog_projector.mutations import Mutation
 from binlog_projector.projections import project
 from binlog_projector.source import Connection, MySqlSource
 from ops.stack import Stack
+from reader.read_model.control import Anchor, Partial
 from tests.harness import admin_connection, create_tables, run_sql
 from tests.projector.reading import executed
 from tests.received import Received

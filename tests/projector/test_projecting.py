@@ -11,7 +11,7 @@ import redis
 
 from binlog_projector.source import Connection
 from ops.stack import Stack
-from reader.read_model import WATERMARK_KEY, cache_key, encode_version
+from reader.read_model.cached_values import WATERMARK_KEY, cache_key, encode_version
 from tests.harness import (
     admin_connection,
     assert_everything_is_equal,

@@ -16,7 +16,7 @@ from binlog_projector.errors import SourceUnavailable, UnprojectableRow
 from binlog_projector.mutations import Increment, Invalidate, Put
 from binlog_projector.parts import MAX_ROWS
 from binlog_projector.projections import COUNTERS, PROJECTIONS, project
-from reader.read_model import COLLECTIONS
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, SCANS
 from tests.harness import wait_until
 from tidemark.gtid import EMPTY, Gtid
 from writer.schema import TABLES
@@ -48,8 +48,14 @@ def folded(*changes: RowChange) -> Batch:
     return batch
 
 
-def test_every_table_has_a_projection_and_every_counter_a_rule() -> None:
+def test_a_collection_has_the_name_of_its_table() -> None:
     assert PROJECTIONS.keys() == TABLES.keys() == COLLECTIONS.keys()
+    assert all(collection.name == name for name, collection in COLLECTIONS.items())
+    assert {entity.collection for entity in ENTITIES.values()} <= COLLECTIONS.keys()
+    assert {scan.collection for scan in SCANS} == COLLECTIONS.keys()
+
+
+def test_every_counter_has_a_rule() -> None:
     declared = {(name, field) for name, collection in COLLECTIONS.items() for field in collection.counters}
     assert {(counter.collection, counter.field) for counter in COUNTERS} == declared
 

@@ -13,7 +13,7 @@ from reader.document_store import DocumentStore, View
 from reader.metrics import ReaderMetrics
 from reader.parts import Wanted
 from reader.queries import Queries
-from reader.read_model import Watermark
+from reader.read_model.cached_values import Watermark
 from reader.read_through import ReadThrough
 
 DEADLINE_SECONDS = 30

@@ -13,7 +13,8 @@ from ops.stack import Stack
 from reader.cache import Cache
 from reader.errors import CacheBypassed
 from reader.parts import Origin, Wanted
-from reader.read_model import MODEL_VERSION, USER, WATERMARK_KEY, encode_entity
+from reader.read_model.cached_values import WATERMARK_KEY, encode_entity
+from reader.read_model.declarations import MODEL_VERSION, USER
 from tests.reader.inside import DEADLINE_SECONDS, inside
 from tests.reader.world import World
 

@@ -14,7 +14,8 @@ from reader.document_store import DocumentStore
 from reader.errors import DocumentsUnavailable, ReadModelMissing
 from reader.paging import Page, decode_cursor
 from reader.parts import Origin, Wanted
-from reader.read_model import ENTITIES, LISTINGS, USER, decode
+from reader.read_model.cached_values import decode
+from reader.read_model.declarations import ENTITIES, LISTINGS, USER
 from tests.reader.inside import inside
 from tests.reader.world import World, moment
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from reader.read_model import POST, USER, encode_absent, encode_entity
+from reader.read_model.cached_values import encode_absent, encode_entity
+from reader.read_model.declarations import POST, USER
 from tests.reader.conftest import RunningReader
 from tests.reader.world import World, moment, now
 

@@ -11,20 +11,16 @@ import pytest
 
 from ops.stack import Stack
 from reader.parts import Origin, Part, Wanted
-from reader.read_model import (
+from reader.read_model.cached_values import (
     ABSENT_TTL_MS,
-    COMMENT,
-    CONTROL,
     LEASE_TTL_MS,
-    LISTINGS,
-    POST,
-    USER,
     VALUE_TTL_MS,
     encode_absent,
     encode_entity,
     encode_page,
-    journal_id,
 )
+from reader.read_model.control import CONTROL, journal_id
+from reader.read_model.declarations import COMMENT, LISTINGS, POST, USER
 from tests.reader.inside import Inside, inside
 from tests.reader.world import World
 

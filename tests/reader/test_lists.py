@@ -8,7 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from reader.read_model import LISTINGS, PAGE_LIMIT, POST, USER, encode_entity
+from reader.read_model.cached_values import encode_entity
+from reader.read_model.declarations import LISTINGS, PAGE_LIMIT, POST, USER
 from tests.reader.world import World, moment
 
 PEOPLE = range(1, 48)

@@ -20,7 +20,7 @@ from reader.document_store import DocumentStore
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin, Wanted
-from reader.read_model import LISTINGS, POST, USER
+from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.read_through import ReadThrough
 from tests.proxy import Proxy
 from tests.reader.inside import inside

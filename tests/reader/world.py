@@ -12,18 +12,9 @@ from typing import Any
 import redis
 from pymongo import IndexModel
 
-from reader.read_model import (
-    COLLECTIONS,
-    CONTROL,
-    MODEL_VERSION,
-    SERVING_ID,
-    WATERMARK_KEY,
-    Checkpoint,
-    Watermark,
-    cache_key,
-    checkpoint_id,
-    journal_id,
-)
+from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key
+from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, checkpoint_id, journal_id
+from reader.read_model.declarations import COLLECTIONS, MODEL_VERSION
 
 SOURCE = "00000000-0000-0000-0000-000000000001"
 Document = dict[str, Any]

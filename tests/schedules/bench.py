@@ -15,10 +15,11 @@ from binlog_projector import cache as projector_cache
 from binlog_projector import mongodb
 from binlog_projector.control_store import ControlStore
 from binlog_projector.metrics import ProjectorMetrics
-from binlog_projector.position import JournalEntry
 from ops.stack import Stack
 from reader.metrics import ReaderMetrics
-from reader.read_model import WATERMARK_KEY, Entity
+from reader.read_model.cached_values import WATERMARK_KEY
+from reader.read_model.control import JournalEntry
+from reader.read_model.declarations import Entity
 from tests.schedules.history import History, batch_of, entity_content, last_number, opening_of
 from tests.schedules.projector_stores import JOURNAL_HOURS, ProjectorConnection, ProjectorStore
 from tests.schedules.promises import as_of

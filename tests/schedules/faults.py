@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from reader.read_model import LEASE, WATERMARK_KEY
+from reader.read_model.cached_values import LEASE, WATERMARK_KEY
 from tests.schedules.actors import Leadership, Reader
 from tests.schedules.promises import Promises
 from tests.schedules.redis_commands import read_values

@@ -12,7 +12,8 @@ from binlog_projector.changes import Position, Row, RowChange, Transaction
 from binlog_projector.mutations import DocumentId
 from binlog_projector.projections import COUNTERS, PROJECTIONS, document_id, project
 from reader.parts import Wanted
-from reader.read_model import LISTINGS, POST, USER, Document, Entity, Entry, Listing, encode_entity, encode_page
+from reader.read_model.cached_values import Entry, encode_entity, encode_page
+from reader.read_model.declarations import LISTINGS, POST, USER, Document, Entity, Listing
 from tidemark.gtid import Gtid, GtidSet
 from writer.schema import TABLES
 

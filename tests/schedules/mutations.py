@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from binlog_projector.batch import Batch
 from binlog_projector.cache import APPLY, CacheStage
 from binlog_projector.document_store import DocumentStore as ProjectorDocuments
-from binlog_projector.position import JournalEntry
 from reader.cache import FILL, Cache, Lease
 from reader.document_store import DocumentStore, View
 from reader.parts import Wanted
-from reader.read_model import Watermark
+from reader.read_model.cached_values import Watermark
+from reader.read_model.control import JournalEntry
 from reader.read_through import ReadThrough
 from tests.schedules.actors import Product
 from tests.schedules.faults import (

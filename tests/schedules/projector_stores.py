@@ -12,8 +12,7 @@ from pymongo.client_session import ClientSession
 from binlog_projector.batch import Batch
 from binlog_projector.document_store import DocumentStore
 from binlog_projector.mutations import DocumentId
-from binlog_projector.position import JournalEntry, Position
-from reader.read_model import Serving
+from reader.read_model.control import JournalEntry, Position, Serving
 from tests.schedules.redis_commands import CHANGING, described
 from tests.schedules.scheduler import pause
 

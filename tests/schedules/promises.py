@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 import redis
 
-from binlog_projector.position import JournalEntry
 from reader.parts import Part
-from reader.read_model import WATERMARK_KEY, Checkpoint, Entry, Watermark, cache_key, decode
+from reader.read_model.cached_values import WATERMARK_KEY, Entry, Watermark, cache_key, decode
+from reader.read_model.control import Checkpoint, JournalEntry
 from tests.schedules.history import START, Content, History, content_of, last_number
 from tests.schedules.redis_commands import read_values
 

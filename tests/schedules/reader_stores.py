@@ -12,7 +12,7 @@ import redis.asyncio
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from reader.read_model import CONTROL
+from reader.read_model.control import CONTROL
 from tests.schedules.redis_commands import CHANGING, described
 from tests.schedules.scheduler import QuietSelector, command
 

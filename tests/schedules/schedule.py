@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from reader.read_model import VALUE, Entity, cache_key, encode_absent, encode_version
+from reader.read_model.cached_values import VALUE, cache_key, encode_absent, encode_version
+from reader.read_model.declarations import Entity
 from tests.schedules.actors import Leadership, Product, Reader
 from tests.schedules.bench import Bench
 from tests.schedules.faults import ALL, TTL_MS, Faults

@@ -11,7 +11,7 @@ from typing import Any
 
 from binlog_projector.changes import Row, RowChange, Transaction
 from binlog_projector.projections import COUNTERS, PROJECTIONS, document_id
-from reader.read_model import COLLECTIONS, LISTINGS, PAGE_LIMIT, Listing
+from reader.read_model.declarations import COLLECTIONS, LISTINGS, PAGE_LIMIT, Listing
 from tests.oracle import hashtags_of
 from tests.torture.effects import Effect
 from tidemark.gtid import Gtid, GtidSet

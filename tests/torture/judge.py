@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from unicodedata import normalize
 
-from reader.read_model import AUTHORED, ENTITIES, LISTINGS, POST, USER, Entity
+from reader.read_model.declarations import AUTHORED, ENTITIES, LISTINGS, POST, USER, Entity
 from tests.torture.history import TAGGED, Clock, History, path
 from tidemark.gtid import EMPTY, GtidSet
 

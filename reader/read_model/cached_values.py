@@ -1,0 +1,113 @@
+"""What lies in Redis: keys, TTLs, cached values and the watermark, encoded and decoded.
+
+Versions are 16 hex digits, so that Redis' Lua can compare them as strings (its numbers are doubles).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from reader.read_model.declarations import Document, Entity
+
+VALUE, ABSENT, LEASE = b"V", b"N", b"L"
+WATERMARK_KEY = "tidemark:watermark"
+VALUE_TTL_MS = 3_600_000  # +- 10 %
+ABSENT_TTL_MS = (10_000, 30_000)
+LEASE_TTL_MS = 2_000
+MAX_VALUE_BYTES = 256 * 1024
+
+
+def cache_key(epoch: str, key: str) -> str:
+    return f"tidemark:e{epoch}:{key}"
+
+
+def value_ttl_ms(fraction: float) -> int:
+    """An hour +- 10 % for `fraction` in [0, 1): what is filled together does not expire together."""
+    return int(VALUE_TTL_MS * (0.9 + 0.2 * fraction))
+
+
+def absent_ttl_ms(fraction: float) -> int:
+    least, most = ABSENT_TTL_MS
+    return int(least + (most - least) * fraction)
+
+
+def encode_version(version: int) -> bytes:
+    return b"%016x" % version
+
+
+def encode_entity(entity: Entity, document: Document) -> bytes:
+    """V, version, head, newline, JSON. JSON escapes newlines, so the first one ends the head."""
+    body = msgspec.json.encode(entity.to_json(document))
+    return VALUE + encode_version(document["v"]) + entity.to_head(document) + b"\n" + body
+
+
+def encode_absent(version: int) -> bytes:
+    return ABSENT + encode_version(version)
+
+
+def encode_page(version: int, ids: list[int], next_cursor: str | None) -> bytes:
+    """V, version, cursor of the next page (empty: none), newline, ids separated by commas."""
+    return VALUE + encode_version(version) + (next_cursor or "").encode() + b"\n" + b",".join(b"%d" % id for id in ids)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A cached value taken apart. `present` is False for a known absence."""
+
+    present: bool
+    version: int
+    head: bytes = b""
+    body: bytes = b""
+
+    def ids(self) -> list[int]:
+        return [int(id) for id in self.body.split(b",")] if self.body else []
+
+
+def decode(value: bytes | None) -> Entry | None:
+    """The entry of a cached value, or None if the key was missing or held a lease."""
+    if value is None or value[:1] == LEASE:
+        return None
+    version = int(value[1:17], 16)
+    if value[:1] == ABSENT:
+        return Entry(False, version)
+    head, _, body = value[17:].partition(b"\n")
+    return Entry(True, version, head, body)
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """The tide mark: everything up to `seq` of this build is in the cache, and `as_of` (MySQL's clock) is how
+    recent that is. `lineage` is what must match for the cache to be a continuation of MongoDB's history."""
+
+    build: int
+    epoch: str
+    model_version: int
+    seq: int
+    batch_id: str
+    as_of: str
+    gtid_set: str
+
+    @property
+    def lineage(self) -> str:
+        return f"{self.build}|{self.epoch}|{self.model_version}|{self.seq}|{self.batch_id}|"
+
+    def encode(self) -> str:
+        return f"{self.lineage}{self.as_of}|{self.gtid_set}"
+
+    @classmethod
+    def decode(cls, text: bytes | str) -> Watermark:
+        build, epoch, model_version, seq, batch_id, as_of, gtid_set = (
+            text.decode() if isinstance(text, bytes) else text
+        ).split("|")
+        return cls(int(build), epoch, int(model_version), int(seq), batch_id, as_of, gtid_set)
+
+
+def with_author(body: bytes, author: bytes | None) -> bytes:
+    """A post's or comment's JSON completed with its author's (`None`: the author is gone)."""
+    return body[:-1] + b',"author":' + (author or b"null") + b"}"
+
+
+def page_body(items: list[bytes], next_cursor: str | None) -> bytes:
+    """The JSON of one page of a list: items in order, and where to go on."""
+    return b'{"items":[' + b",".join(items) + b'],"next":' + msgspec.json.encode(next_cursor) + b"}"

@@ -1,0 +1,227 @@
+"""MongoDB's control collection: every kind of document in it, its id, and how it is encoded and decoded.
+
+It says who serves and how far each build is. It holds the journals, too: which keys each batch touched, so that the
+cache can be brought up to date from any watermark that is still in there. All are in one collection, because a batch's
+checkpoint and its journal entry are then one command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from functools import reduce
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from reader.read_model.cached_values import Watermark
+from reader.read_model.declarations import MODEL_VERSION, Document
+from tidemark.gtid import Gtid, GtidSet
+
+CONTROL = "control"
+SERVING_ID = "serving"
+ALLOCATIONS_ID = "allocations"  # its `build` is the number that a build got last
+LEADING_ID, BUILDING_ID = "lease", "rebuild"  # of the leases: who leads, and who makes a new build
+SNAPSHOT, STREAMING, DROPPED = "snapshot", "streaming", "dropped"  # states of a build; it serves when it is streaming
+NOBODY = 2**62  # a lease epoch that no leader reaches
+LONG_AGO = "1970-01-01T00:00:00.000000Z"
+
+
+def checkpoint_id(build: int) -> str:
+    return f"checkpoint:{build}"
+
+
+def journal_id(build: int, seq: int) -> dict[str, int]:
+    """Ids of one build's entries follow one another; no other document of the collection has an id of this type."""
+    return {"build": build, "seq": seq}
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The build that readers use and the epoch of its cache keys."""
+
+    build: int
+    epoch: str
+
+    def encode(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def decode(cls, document: Document) -> Serving:
+        return cls(document["build"], document["epoch"])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything in `gtid_set` is in the documents of `build`; `as_of` (MySQL's clock) is how recent that is."""
+
+    build: int
+    seq: int
+    batch_id: str
+    as_of: str
+    gtid_set: str
+
+    @classmethod
+    def decode(cls, document: Document) -> Checkpoint:
+        return cls(*(document[name] for name in ("build", "seq", "batch_id", "as_of", "gtid_set")))
+
+    def watermark(self, epoch: str) -> Watermark:
+        return Watermark(self.build, epoch, MODEL_VERSION, self.seq, self.batch_id, self.as_of, self.gtid_set)
+
+    def at(self, as_of: str) -> Checkpoint:
+        """The same checkpoint, known to be complete at a later moment."""
+        return replace(self, as_of=as_of)
+
+
+class Partial(msgspec.Struct, frozen=True, gc=False):
+    """The first `rows` row changes of a transaction, as far as it was read or applied; `crc` is that of their keys."""
+
+    gtid: Gtid
+    original_commit_us: int
+    rows: int
+    crc: int
+
+
+class Anchor(msgspec.Struct, frozen=True, gc=False):
+    """The last applied transaction; a source that delivers another one under its GTID has another history."""
+
+    gtid: Gtid
+    original_commit_us: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """A build's checkpoint as the projector holds it: what it committed last, and what it will ask the source for."""
+
+    checkpoint: Checkpoint
+    epoch: int  # of the lease under which it was committed
+    anchor: Anchor | None
+    partials: tuple[Partial, ...] = ()  # what is in the documents of transactions that are not in its GTID set
+
+    @property
+    def gtid_set(self) -> GtidSet:
+        return GtidSet.parse(self.checkpoint.gtid_set)
+
+    @classmethod
+    def decode(cls, document: Document) -> Position:
+        last = document["last"]
+        anchor = Anchor(Gtid.parse(last["gtid"]), last["original_commit_us"]) if last else None
+        return cls(
+            Checkpoint.decode(document), document["epoch"], anchor, decode_partials(document.get("partials", ()))
+        )
+
+    def encode(self) -> dict[str, Any]:
+        """The fields of a checkpoint's document that a commit sets: all but its id, the build and the lease's epoch."""
+        checkpoint, anchor = self.checkpoint, self.anchor
+        return {
+            **{name: getattr(checkpoint, name) for name in ("seq", "batch_id", "as_of", "gtid_set")},
+            "last": {"gtid": str(anchor.gtid), "original_commit_us": anchor.original_commit_us} if anchor else None,
+            "partials": encode_partials(self.partials),
+        }
+
+    def first_document(self) -> dict[str, Any]:
+        """The checkpoint's document of a build that is to be filled."""
+        build = self.checkpoint.build
+        return {
+            "_id": checkpoint_id(build),
+            "build": build,
+            **self.encode(),
+            "epoch": self.epoch,
+            "state": SNAPSHOT,
+        }
+
+    def partials_at(self, gtid_set: GtidSet, come: Partial | None) -> tuple[Partial, ...]:
+        """What is still partial once `come` and all of `gtid_set` are applied, too."""
+        known = {partial.gtid: partial for partial in (*self.partials, come) if partial}
+        return tuple(partial for gtid, partial in known.items() if gtid not in gtid_set)
+
+    @property
+    def reached(self) -> GtidSet:
+        """All transactions of which anything is in the documents."""
+        return with_begun(self.gtid_set, self.partials)
+
+    @property
+    def rows_of(self) -> dict[str, int]:
+        """How many rows are applied of each transaction that is not whole yet."""
+        return {str(partial.gtid): partial.rows for partial in self.partials}
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """What a committed batch means for the cache: the keys that it made out of date.
+
+    `partials`: what is in the documents although its checkpoint does not contain it.
+    """
+
+    checkpoint: Checkpoint
+    keys: tuple[str, ...]
+    partials: tuple[Partial, ...] = ()
+
+    def encode(self, expires_at: datetime) -> dict[str, Any]:
+        """Without its id, of which batch it is."""
+        checkpoint = self.checkpoint
+        return {
+            "batch_id": checkpoint.batch_id,
+            "as_of": checkpoint.as_of,
+            "gtid_set": checkpoint.gtid_set,
+            "partials": encode_partials(self.partials),
+            "keys": list(self.keys),
+            "expires_at": expires_at,
+        }
+
+    @classmethod
+    def decode(cls, document: Document) -> JournalEntry:
+        checkpoint = Checkpoint.decode({**document, **document["_id"]})
+        return cls(checkpoint, tuple(document["keys"]), decode_partials(document["partials"]))
+
+
+@dataclass(frozen=True)
+class LeaseRecord:
+    """A lease as stored. `epoch` changes only at a takeover, `renewals` while the holder lives.
+
+    `session`: MongoDB's id of the session that the holder writes in. `wanted_by`: who asks for the lease.
+    """
+
+    epoch: int
+    holder: Mapping[str, Any]
+    session: Any
+    renewals: int = 0
+    released: bool = False
+    wanted_by: Mapping[str, Any] | None = None
+
+    def encode(self) -> dict[str, Any]:
+        """Without its id, which lease it is."""
+        return {
+            "epoch": self.epoch,
+            "holder": dict(self.holder),
+            "session": self.session,
+            "renewals": self.renewals,
+            "released": self.released,
+            "wanted_by": self.wanted_by,
+        }
+
+    @classmethod
+    def decode(cls, document: Document) -> LeaseRecord:
+        return cls(
+            document["epoch"],
+            document["holder"],
+            document["session"],
+            document["renewals"],
+            document["released"],
+            document.get("wanted_by"),
+        )
+
+
+def encode_partials(partials: Iterable[Partial]) -> list[dict[str, Any]]:
+    return [{**structs.asdict(partial), "gtid": str(partial.gtid)} for partial in partials]
+
+
+def decode_partials(documents: Iterable[Document]) -> tuple[Partial, ...]:
+    return tuple(Partial(**{**document, "gtid": Gtid.parse(document["gtid"])}) for document in documents)
+
+
+def with_begun(gtid_set: GtidSet, partials: Iterable[Partial]) -> GtidSet:
+    """The set, and what is there in part only."""
+    return reduce(GtidSet.with_gtid, (partial.gtid for partial in partials), gtid_set)

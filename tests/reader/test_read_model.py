@@ -1,0 +1,41 @@
+"""The read contract by itself: what is encoded is decoded to the same, and declarations fit each other."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from reader.read_model.control import (
+    Anchor,
+    Checkpoint,
+    JournalEntry,
+    LeaseRecord,
+    Partial,
+    Position,
+    Serving,
+    journal_id,
+)
+from reader.read_model.declarations import COLLECTIONS, LISTINGS
+from tidemark.gtid import Gtid
+
+GTID = Gtid("aaaaaaaa-0000-0000-0000-000000000001", 5)
+CHECKPOINT = Checkpoint(3, 7, "f00d", "2026-11-23T16:00:00.000000Z", f"{GTID.source}:1-4")
+PARTIALS = (Partial(GTID, 1_000, 4_000, 99),)
+
+
+def test_each_document_of_the_control_collection_is_decoded_as_it_was() -> None:
+    serving = Serving(3, "7-abcd")
+    assert Serving.decode(serving.encode()) == serving
+    for anchor in (None, Anchor(GTID, 1_000)):
+        position = Position(CHECKPOINT, 2, anchor, PARTIALS)
+        assert Position.decode(position.first_document()) == position
+    entry = JournalEntry(CHECKPOINT, ("post:1", "user:2:posts"), PARTIALS)
+    stored = {"_id": journal_id(3, 7), **entry.encode(datetime.now(UTC))}
+    assert JournalEntry.decode(stored) == entry
+    lease = LeaseRecord(4, {"host": "a", "pid": 1}, b"session", 2, True, {"host": "b"})
+    assert LeaseRecord.decode(lease.encode()) == lease
+
+
+def test_a_list_brings_its_index_with_it() -> None:
+    for listing in LISTINGS:
+        assert listing.index == ((listing.by, 1), *listing.order)
+        assert listing.index in COLLECTIONS[listing.collection].indexes, listing.path
