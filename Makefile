@@ -33,7 +33,7 @@ test-long: dev ## what takes longer: twenty crashes at each point, more schedule
 	@$(BIN)/python -m pytest -m long
 
 torture: dev ## random work and faults for DURATION seconds (900), reproducible by SEED (7); one JSON line last
-	@$(BIN)/python -m tests.torture --duration $(DURATION) --seed $(SEED)
+	@$(BIN)/python -m tests.verification.torture --duration $(DURATION) --seed $(SEED)
 
 check: style types imports template pages ## style, types, who imports whom, pages
 

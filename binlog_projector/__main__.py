@@ -17,23 +17,24 @@ from typing import Any
 
 import structlog
 
-from binlog_projector import audit_command, cache, mongodb
-from binlog_projector.checks import check_source
-from binlog_projector.console import console_routes
-from binlog_projector.control_store import ControlStore
-from binlog_projector.document_store import DocumentStore
+from binlog_projector.audit import command as audit_command
+from binlog_projector.console.routes import console_routes
+from binlog_projector.console.vital_signs import VitalSigns
 from binlog_projector.errors import ProjectorError, Stop
-from binlog_projector.failover import Servers
 from binlog_projector.findings import Finding
-from binlog_projector.health import Health
-from binlog_projector.housekeeping import Housekeeping
-from binlog_projector.lease import Standby, is_gone
+from binlog_projector.leading.health import Health
+from binlog_projector.leading.housekeeping import Housekeeping
+from binlog_projector.leading.lease import Standby, is_gone
+from binlog_projector.leading.projector import Projector
+from binlog_projector.leading.rebuild import Rebuild
 from binlog_projector.metrics import ProjectorMetrics
-from binlog_projector.projector import Projector
-from binlog_projector.rebuild import Rebuild
+from binlog_projector.mysql.checks import check_source
+from binlog_projector.mysql.failover import Servers
+from binlog_projector.mysql.source import query_row
 from binlog_projector.settings import AuditSettings, ProjectorSettings
-from binlog_projector.source import query_row
-from binlog_projector.vital_signs import VitalSigns
+from binlog_projector.stores import cache, mongodb
+from binlog_projector.stores.control_store import ControlStore
+from binlog_projector.stores.document_store import DocumentStore
 from reader.read_model.control import BUILDING_ID
 from tidemark.admin import AddressUnavailable, AdminThread, admin_app
 from tidemark.gtid import GtidSet

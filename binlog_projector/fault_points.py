@@ -1,4 +1,4 @@
-"""Moments at which a failure is worst, by name: `tests.faulty_projector` kills or pauses the projector there."""
+"""Moments at which a failure is worst, by name: the tests kill or pause the projector there."""
 
 from __future__ import annotations
 

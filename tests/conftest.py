@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from ops.stack import Stack
 from ops.stack.servers.server import NO_SERVERS
 from ops.stack.urls import mysql_arguments
-from tests.secrecy import leaks
+from tests.support.secrecy import leaks
 
 # A busy machine is no defect, and no run depends on the one before.
 settings.register_profile("tidemark", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])

@@ -16,8 +16,8 @@ import pytest
 
 from ops.stack import Stack
 from tests.conftest import service_environment
-from tests.harness import ROOT, wait_until
-from tests.services import Services, running_services
+from tests.support.harness import ROOT, wait_until
+from tests.support.services import Services, running_services
 
 PAGE = (ROOT / "docs/add-a-table.md").read_text()
 PACKAGES = ("tidemark", "writer", "binlog_projector", "reader", "authorizer_lambda")
@@ -27,7 +27,7 @@ CHANGED = {
     "writer/handlers.py",
     "writer/endpoints.py",
     "reader/read_model/declarations.py",
-    "binlog_projector/projections.py",
+    "binlog_projector/domain/projections.py",
 }
 NEW = {"writer/migrations/0002_bookmarks.sql"}
 

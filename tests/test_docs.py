@@ -25,7 +25,7 @@ from ops.stack.servers.server import NO_SERVERS
 from ops.stack.state import STORES
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 from tidemark.settings import variables
 from tidemark.tally import HistogramTally, Tally
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 WORKFLOW = ROOT / ".github/workflows/ci.yml"
 

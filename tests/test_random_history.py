@@ -10,13 +10,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from binlog_projector.source import Connection
+from binlog_projector.mysql.source import Connection
 from ops.stack import Stack
 from reader.read_model.declarations import LISTINGS, is_present
-from tests.acts import ACTS, FIRST_IDS, IDS, begin_at
-from tests.harness import admin_connection, assert_everything_is_equal, wait_until_caught_up
-from tests.oracle import Documents, expected_documents
-from tests.services import Services, running_services
+from tests.support.acts import ACTS, FIRST_IDS, IDS, begin_at
+from tests.support.harness import admin_connection, assert_everything_is_equal, wait_until_caught_up
+from tests.support.oracle import Documents, expected_documents
+from tests.support.services import Services, running_services
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from binlog_projector.source import Connection
+from binlog_projector.mysql.source import Connection
 from ops.stack import Stack
 from tests.conftest import AUTH
-from tests.harness import admin_connection, rows, wait_until, wait_until_caught_up, watermark
-from tests.services import Services, running_services
+from tests.support.harness import admin_connection, rows, wait_until, wait_until_caught_up, watermark
+from tests.support.services import Services, running_services
 from tidemark.consistency_token import COOKIE, HEADER, ConsistencyKeys, sign, verify
 from tidemark.gtid import GtidSet
 

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import pymysql
 
-from binlog_projector.changes import Transaction
-from binlog_projector.source import MySqlSource
+from binlog_projector.domain.changes import Transaction
+from binlog_projector.mysql.source import MySqlSource
 from ops.stack.progress import say
 from ops.stack.urls import mysql_arguments
 from ops.system import System

@@ -12,7 +12,7 @@ import redis
 from pymongo import MongoClient, ReplaceOne
 from pymysql.cursors import SSDictCursor
 
-from binlog_projector.projections import PROJECTIONS, document_id
+from binlog_projector.domain.projections import PROJECTIONS, document_id
 from ops.stack import Stack
 from ops.stack.progress import say
 from ops.stack.urls import mysql_arguments

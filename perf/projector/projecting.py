@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from binlog_projector.projections import COUNTERS, PROJECTIONS, Counter
+from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, Counter
 from ops.stack import Stack
 from ops.stack.progress import say
 from ops.stack.servers.ports import LOOPBACK, free_port

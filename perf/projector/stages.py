@@ -9,16 +9,16 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
-from binlog_projector import cache, mongodb
-from binlog_projector.batch import Batch
-from binlog_projector.cache import CacheStage
-from binlog_projector.changes import Transaction
-from binlog_projector.control_store import ControlStore
-from binlog_projector.document_store import DocumentStore
-from binlog_projector.lease import Standby
+from binlog_projector.binlog.parts import MAX_ROWS
+from binlog_projector.domain.batch import Batch
+from binlog_projector.domain.changes import Transaction
+from binlog_projector.domain.projections import project
+from binlog_projector.leading.lease import Standby
 from binlog_projector.metrics import ProjectorMetrics
-from binlog_projector.parts import MAX_ROWS
-from binlog_projector.projections import project
+from binlog_projector.stores import cache, mongodb
+from binlog_projector.stores.cache import CacheStage
+from binlog_projector.stores.control_store import ControlStore
+from binlog_projector.stores.document_store import DocumentStore
 from ops.stack import Stack
 from ops.stack.progress import say
 from perf.dataset import load_posts

@@ -32,7 +32,7 @@ from tests.authorizer import keys
 from tests.authorizer.forging import CLAIMS, NOW
 from tests.authorizer.gateway import STAGE, allows, http_api_2_event, token_event
 from tests.authorizer.jwks_server import JwksServer, jwk, jwks, nobody_listens, serving
-from tests.certificates import Authority
+from tests.support.certificates import Authority
 
 STALE = 3600
 NEXT = keys.generate("ES256")

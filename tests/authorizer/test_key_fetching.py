@@ -18,7 +18,7 @@ from tests.authorizer import keys
 from tests.authorizer.asgi import Service
 from tests.authorizer.forging import CLAIMS, NOW
 from tests.authorizer.jwks_server import JwksServer, jwk, jwks, nobody_listens, serving
-from tests.harness import wait_until
+from tests.support.harness import wait_until
 
 FIRST, NEXT = keys.private_key("ES256"), keys.generate("ES256")
 

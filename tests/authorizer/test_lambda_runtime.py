@@ -36,7 +36,7 @@ from tests.authorizer.api_gateway import (
 from tests.authorizer.forging import CLAIMS, ENVIRONMENT, good_token
 from tests.authorizer.gateway import METHODS, token_event
 from tests.authorizer.jwks_server import jwk, serving
-from tests.harness import wait_until
+from tests.support.harness import wait_until
 
 pytestmark = pytest.mark.server
 

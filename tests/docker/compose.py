@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 FOLDER = ROOT / "docker"
 COMPOSE, DOCKERFILE = FOLDER / "compose.yaml", FOLDER / "Dockerfile"

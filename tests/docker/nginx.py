@@ -15,8 +15,8 @@ from ops.stack.servers.ports import is_free
 from ops.stack.servers.process import launch_tethered
 from tests.conftest import AUTH
 from tests.docker.compose import FOLDER
-from tests.harness import free_port, wait_until
-from tests.secrecy import leaks
+from tests.support.harness import free_port, wait_until
+from tests.support.secrecy import leaks
 
 CONFIGURATION = FOLDER / "nginx/nginx.conf"
 

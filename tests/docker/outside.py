@@ -29,8 +29,8 @@ from ops.stack.servers.ports import free_port
 from ops.stack.urls import mysql_arguments
 from tests.docker.compose import compose, stages
 from tests.docker.nginx import write_configuration
-from tests.harness import wait_until
-from tests.secrecy import leaks
+from tests.support.harness import wait_until
+from tests.support.secrecy import leaks
 
 PLACE = re.compile(r"\b([a-z][a-z0-9-]*|0\.0\.0\.0|127\.0\.0\.1):([0-9]{4,5})\b")
 HEALTHY_WITHIN_SECONDS = 60

@@ -14,7 +14,7 @@ import yaml
 from ops.stack.accounts.create import ACCOUNTS
 from ops.stack.servers.mysql import BINLOG
 from tests.docker.compose import COMPOSE, DOCKERFILE, FOLDER, compose, new_secrets, stages, wanted_secrets
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 from tests.test_docs import VARIABLE, declared_variables
 
 BIN = Path(sys.executable).parent

@@ -14,8 +14,8 @@ import pytest
 
 from tests.conftest import AUTH
 from tests.docker.nginx import Gateway, Witness, running_nginx
-from tests.harness import Process, free_port, process, wait_until
 from tests.reader.conftest import plain_client, token
+from tests.support.harness import Process, free_port, process, wait_until
 
 pytestmark = pytest.mark.server
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.docker.compose import new_secrets
 from tests.docker.outside import Outside
-from tests.harness import wait_until
+from tests.support.harness import wait_until
 
 pytestmark = pytest.mark.server
 

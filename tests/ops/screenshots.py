@@ -6,8 +6,8 @@ import os
 import time
 
 from ops.system import System
-from tests.harness import ROOT
 from tests.ops.test_console import PHONE, headless_chromium, write_and_read
+from tests.support.harness import ROOT
 
 DOCS = ROOT / "docs"
 SECONDS = 30

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 
 from ops.stack.fetch.programs import chromium
 from ops.system import System
-from tests.harness import wait_until
+from tests.support.harness import wait_until
 
 pytestmark = pytest.mark.server
 

@@ -17,7 +17,7 @@ import yaml
 
 from ops.stack.fetch.programs import prometheus
 from ops.system import System
-from tests.harness import ROOT, free_port, wait_until
+from tests.support.harness import ROOT, free_port, wait_until
 
 pytestmark = pytest.mark.server
 

@@ -27,8 +27,8 @@ from ops.run import stay
 from ops.stack import ServerFailed
 from ops.stack.servers.process import ProcessIdentity
 from ops.system import System
-from tests.harness import ROOT, Process, process, wait_until
-from tests.secrecy import leaks
+from tests.support.harness import ROOT, Process, process, wait_until
+from tests.support.secrecy import leaks
 from tidemark.settings import Address
 
 WITHIN_SECONDS = 300  # the very first start downloads the servers

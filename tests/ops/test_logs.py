@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from ops.system import System
-from tests.harness import wait_until
+from tests.support.harness import wait_until
 from tidemark.gtid import GtidSet
 
 pytestmark = pytest.mark.server

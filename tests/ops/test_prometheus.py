@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ops.stack.fetch.programs import promtool
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 PROMETHEUS = ROOT / "ops/prometheus"
 RUNBOOKS = ROOT / "ops/runbooks"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import ROOT, wait_until
+from tests.support.harness import ROOT, wait_until
 from tests.test_docs import tracked
 
 TUTORIAL = ROOT / "docs/tutorial.md"

@@ -24,8 +24,8 @@ from perf.baseline.counters import recount
 from perf.baseline.lanes import LANES, PREFIX
 from perf.compare.crowd import Crowd
 from tests.conftest import AUTH, empty_stores
-from tests.harness import wait_until
-from tests.services import Services, running_services
+from tests.support.harness import wait_until
+from tests.support.services import Services, running_services
 
 CROWD = Crowd(posts=30, seed=3)
 ODD = r"""Zürich 🌊 "quoted" \ back/slash, #Tide #tide &#38; #Größe <b> \u2028"""

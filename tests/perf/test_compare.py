@@ -32,7 +32,7 @@ from perf.compare.result import figures
 from perf.compare.run import measure, results_folder
 from perf.compare.steps import Steps
 from perf.compare.writing import Book, writes
-from tests.harness import ROOT, wait_until
+from tests.support.harness import ROOT, wait_until
 
 CROWD = Crowd(posts=40, seed=5)
 TINY = Options(3, 7, 1.0, CROWD.posts, 1, CROWD.seed, writes=60, rate=60, warm_up=0.5)  # 3 threads, 7 iterations, 1 s

@@ -19,7 +19,7 @@ from perf.projector.projecting import backlog_stack, counters_are_exact, project
 from perf.projector.workload import add_single_rows, add_updates, posts_of_lanes
 from reader.read_model.control import CONTROL, SERVING_ID
 from reader.read_model.declarations import COLLECTIONS
-from tests.harness import admin_connection, rows
+from tests.support.harness import admin_connection, rows
 from writer.migrate import migrate
 
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import pymysql
 
-from binlog_projector.binlog import TransactionReader
-from binlog_projector.changes import RowChange
+from binlog_projector.binlog.packets import Event, Packets
+from binlog_projector.binlog.transactions import TransactionReader
+from binlog_projector.domain.changes import RowChange
 from binlog_projector.errors import UnprojectableRow, UnsupportedEvent
-from binlog_projector.packets import Event, Packets
-from binlog_projector.source import Connection
+from binlog_projector.mysql.source import Connection
 from ops.stack import MySqlServer
-from tests.faults.mysql_pair import admin_of
-from tests.harness import create_tables, rows, run_sql
 from tests.projector.reading import dump, executed
-from tests.statements_at_random import SETUP, SETUP_ELSEWHERE, Sample
+from tests.support.harness import create_tables, rows, run_sql
+from tests.support.statements_at_random import SETUP, SETUP_ELSEWHERE, Sample
+from tests.verification.faults.mysql_pair import admin_of
 from writer.schema import SCHEMA, TABLES
 
 IN_MEMORY = Path("/dev/shm")

@@ -13,10 +13,10 @@ import pymysql
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 
-from binlog_projector.binlog import TransactionReader
-from binlog_projector.changes import Row, Transaction
-from binlog_projector.packets import Packets, connect_reader
-from binlog_projector.source import Connection, connection_settings, query_value
+from binlog_projector.binlog.packets import Packets, connect_reader
+from binlog_projector.binlog.transactions import TransactionReader
+from binlog_projector.domain.changes import Row, Transaction
+from binlog_projector.mysql.source import Connection, connection_settings, query_value
 from ops.stack import Stack
 from tidemark.gtid import GtidSet
 from writer.schema import SCHEMA, TABLES, Table

@@ -16,11 +16,11 @@ from pymysqlreplication.event import FormatDescriptionEvent
 from pymysqlreplication.packet import BinLogPacketWrapper
 from pymysqlreplication.row_event import DeleteRowsEvent, TableMapEvent, UpdateRowsEvent, WriteRowsEvent
 
-from binlog_projector.changes import Row
+from binlog_projector.domain.changes import Row
 from ops.stack import Stack
-from tests.harness import admin_connection
 from tests.projector.reading import Images, executed, images_of, record, split
 from tests.projector.wide_table import AT_THE_EDGES, PROJECTED, WIDE, create, write
+from tests.support.harness import admin_connection
 
 FOLDER = Path(__file__).with_name("recorded")
 RECORDED = ("NULL", "NOT NULL")

@@ -21,20 +21,21 @@ from pymongo import MongoClient
 
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import mint
-from binlog_projector.audit_settling import Settling
-from binlog_projector.audit_source import SourceView
-from binlog_projector.audit_store import AuditStore, RepairQueue, RepairRequest, View
-from binlog_projector.batch import ENTITY_OF, Batch
-from binlog_projector.changes import RowChange
-from binlog_projector.consistent_snapshot import consistent_snapshot
-from binlog_projector.projections import document_id, project
-from binlog_projector.source import Connection, MySqlSource
-from binlog_projector.truth import touched_by
+from binlog_projector.audit.settling import Settling
+from binlog_projector.audit.source import SourceView
+from binlog_projector.domain.batch import ENTITY_OF, Batch
+from binlog_projector.domain.changes import RowChange
+from binlog_projector.domain.projections import document_id, project
+from binlog_projector.domain.truth import touched_by
+from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
+from binlog_projector.mysql.source import Connection, MySqlSource
+from binlog_projector.stores.audit_store import AuditStore, RepairQueue, RepairRequest, View
 from ops.stack import Stack
 from reader.read_model.cached_values import cache_key
 from reader.read_model.declarations import COLLECTIONS
 from tests.conftest import AUTH, empty_stores, service_environment
-from tests.harness import (
+from tests.reader.conftest import plain_client
+from tests.support.harness import (
     ROOT,
     admin_connection,
     assert_everything_is_equal,
@@ -45,10 +46,9 @@ from tests.harness import (
     wait_until_caught_up,
     watermark,
 )
-from tests.oracle import actual_documents, expected_documents
-from tests.reader.conftest import plain_client
-from tests.services import Services, running_services
-from tests.traffic import POSTS, seed_rows, traffic, write_traffic
+from tests.support.oracle import actual_documents, expected_documents
+from tests.support.services import Services, running_services
+from tests.support.traffic import POSTS, seed_rows, traffic, write_traffic
 from tidemark.gtid import EMPTY, GtidSet
 from writer.schema import TABLES
 

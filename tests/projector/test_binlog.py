@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from binlog_projector.binlog import FOR_A_STATEMENT, HARMLESS, OTHER_ROWS, TransactionReader
-from binlog_projector.changes import Transaction
+from binlog_projector.binlog.transactions import FOR_A_STATEMENT, HARMLESS, OTHER_ROWS, TransactionReader
+from binlog_projector.domain.changes import Transaction
 from binlog_projector.errors import CorruptEvent, ProjectorError, SourceUnavailable, UnsupportedEvent
 from ops.stack import Stack
 from tests.conftest import empty_stores
-from tests.harness import admin_connection, create_tables, run_sql
 from tests.projector.reading import checked, compressed, event, executed, packet, payload, record, replay, split
+from tests.support.harness import admin_connection, create_tables, run_sql
 
 GTID, QUERY, XID, TABLE_MAP, WRITE_ROWS, EXECUTE_LOAD = 33, 2, 16, 19, 30, 18
 USER = "INSERT INTO users (subject, handle, display_name) VALUES ('{0}', '{0}', 'é😀')"

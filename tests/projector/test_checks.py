@@ -17,11 +17,11 @@ import redis
 import structlog.testing
 
 from binlog_projector.__main__ import main
-from binlog_projector.checks import VARIABLES, check_source, demand
 from binlog_projector.findings import Finding
-from binlog_projector.source import Connection, MySqlSource, connection_settings
+from binlog_projector.mysql.checks import VARIABLES, check_source, demand
+from binlog_projector.mysql.source import Connection, MySqlSource, connection_settings
 from ops.stack import Stack
-from tests.harness import ROOT, admin_connection, create_tables, projector_environment, run_sql
+from tests.support.harness import ROOT, admin_connection, create_tables, projector_environment, run_sql
 
 WRONG = {
     "binlog_format": "SET GLOBAL binlog_format = 'MIXED'",

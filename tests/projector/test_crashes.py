@@ -10,9 +10,9 @@ from datetime import datetime
 
 import pytest
 
-from binlog_projector.source import Connection
+from binlog_projector.mysql.source import Connection
 from ops.stack import Stack
-from tests.harness import (
+from tests.support.harness import (
     Process,
     admin_connection,
     assert_everything_is_equal,
@@ -22,14 +22,14 @@ from tests.harness import (
     wait_until,
     wait_until_caught_up,
 )
-from tests.reader_fills import fill_cache
-from tests.traffic import seed_rows, write_traffic
+from tests.support.reader_fills import fill_cache
+from tests.support.traffic import seed_rows, write_traffic
 
 STREAMING_POINTS = ["inside_transaction", "after_commit", "after_apply"]
 
 
 def crash(environment: dict[str, str], point: str, count: int, connection: Connection, chance: random.Random) -> None:
-    with projector({**environment, "AT": f"{point}:SIGKILL:{count}"}, "tests.faulty_projector") as crashing:
+    with projector({**environment, "AT": f"{point}:SIGKILL:{count}"}, "tests.support.faulty_projector") as crashing:
         deadline = time.monotonic() + 30
         while crashing.popen.poll() is None and time.monotonic() < deadline:
             write_traffic(connection, chance, 2)

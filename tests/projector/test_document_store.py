@@ -13,26 +13,26 @@ import redis
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from binlog_projector import cache, mongodb
-from binlog_projector.audit_store import AuditStore
 from binlog_projector.backoff import Backoff
-from binlog_projector.batch import Batch
-from binlog_projector.batcher import Batcher
-from binlog_projector.cache import CacheStage
-from binlog_projector.cache_thread import CacheThread
-from binlog_projector.control_store import ControlStore
-from binlog_projector.document_store import DocumentStore
+from binlog_projector.domain.batch import Batch
+from binlog_projector.domain.mutations import Put
+from binlog_projector.domain.projections import project
 from binlog_projector.errors import StandDown
-from binlog_projector.freshness import Freshness
-from binlog_projector.health import Health
+from binlog_projector.leading.batcher import Batcher
+from binlog_projector.leading.cache_thread import CacheThread
+from binlog_projector.leading.health import Health
+from binlog_projector.leading.steps import Steps
 from binlog_projector.metrics import ProjectorMetrics
-from binlog_projector.mutations import Put
-from binlog_projector.projections import project
-from binlog_projector.steps import Steps
+from binlog_projector.mysql.freshness import Freshness
+from binlog_projector.stores import cache, mongodb
+from binlog_projector.stores.audit_store import AuditStore
+from binlog_projector.stores.cache import CacheStage
+from binlog_projector.stores.control_store import ControlStore
+from binlog_projector.stores.document_store import DocumentStore
 from ops.stack import Stack
 from reader.read_model.cached_values import cache_key, encode_absent
 from reader.read_model.control import Anchor, JournalEntry, journal_id
-from tests.harness import wait_until
+from tests.support.harness import wait_until
 from tidemark.gtid import EMPTY, Gtid
 
 NOW = "2026-11-23T00:00:00.000000Z"

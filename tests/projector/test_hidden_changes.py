@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from tests.projector.judging import Bench, bench
-from tests.statements_at_random import at_random
+from tests.support.statements_at_random import at_random
 
 pytestmark = pytest.mark.server
 

@@ -8,23 +8,24 @@ from collections.abc import Iterable, Iterator, Sequence
 import pytest
 from msgspec import structs
 
-from binlog_projector import mongodb, parts
-from binlog_projector.audit_store import View
-from binlog_projector.batch import Batch
-from binlog_projector.batcher import Batcher
-from binlog_projector.changes import RowChange, Transaction
-from binlog_projector.control_store import ControlStore
-from binlog_projector.document_store import DocumentStore
+from binlog_projector.binlog import parts
+from binlog_projector.domain.batch import Batch
+from binlog_projector.domain.changes import RowChange, Transaction
+from binlog_projector.domain.mutations import Mutation
+from binlog_projector.domain.projections import project
 from binlog_projector.errors import PositionLost, SourceBehind, UnprojectableRow, UnsupportedEvent
-from binlog_projector.mutations import Mutation
-from binlog_projector.projections import project
-from binlog_projector.source import Connection, MySqlSource
+from binlog_projector.leading.batcher import Batcher
+from binlog_projector.mysql.source import Connection, MySqlSource
+from binlog_projector.stores import mongodb
+from binlog_projector.stores.audit_store import View
+from binlog_projector.stores.control_store import ControlStore
+from binlog_projector.stores.document_store import DocumentStore
 from ops.stack import Stack
 from reader.read_model.control import Anchor, Partial
-from tests.harness import admin_connection, create_tables, run_sql
 from tests.projector.reading import executed
-from tests.received import Received
-from tests.traffic import seed_rows
+from tests.support.harness import admin_connection, create_tables, run_sql
+from tests.support.received import Received
+from tests.support.traffic import seed_rows
 from tidemark.gtid import Gtid, GtidSet
 
 ROWS = 30

@@ -9,10 +9,10 @@ import httpx2
 import pytest
 import redis
 
-from binlog_projector.source import Connection
+from binlog_projector.mysql.source import Connection
 from ops.stack import Stack
 from reader.read_model.cached_values import WATERMARK_KEY, cache_key, encode_version
-from tests.harness import (
+from tests.support.harness import (
     admin_connection,
     assert_everything_is_equal,
     create_tables,
@@ -25,9 +25,9 @@ from tests.harness import (
     wait_until_caught_up,
     watermark,
 )
-from tests.oracle import actual_documents, expected_documents
-from tests.reader_fills import fill_cache
-from tests.traffic import seed_rows, write_traffic
+from tests.support.oracle import actual_documents, expected_documents
+from tests.support.reader_fills import fill_cache
+from tests.support.traffic import seed_rows, write_traffic
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from binlog_projector.batch import Batch
-from binlog_projector.batcher import MAX_KEYS, WAITING_BYTES, WAITING_ROWS, Batcher
-from binlog_projector.changes import Position, RowChange, Transaction
+from binlog_projector.binlog.parts import MAX_ROWS
+from binlog_projector.domain.batch import Batch
+from binlog_projector.domain.changes import Position, RowChange, Transaction
+from binlog_projector.domain.mutations import Increment, Invalidate, Put
+from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, project
 from binlog_projector.errors import SourceUnavailable, UnprojectableRow
-from binlog_projector.mutations import Increment, Invalidate, Put
-from binlog_projector.parts import MAX_ROWS
-from binlog_projector.projections import COUNTERS, PROJECTIONS, project
+from binlog_projector.leading.batcher import MAX_KEYS, WAITING_BYTES, WAITING_ROWS, Batcher
 from reader.read_model.declarations import COLLECTIONS, ENTITIES, SCANS
-from tests.harness import wait_until
+from tests.support.harness import wait_until
 from tidemark.gtid import EMPTY, Gtid
 from writer.schema import TABLES
 

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from binlog_projector import row_decoder
-from binlog_projector.binlog import BODY, DEFINITION, TABLE_MAP
-from binlog_projector.column_types import CHARACTER_SETS, DATA_TYPES, UTF8_COLLATIONS
+from binlog_projector.binlog import row_decoder
+from binlog_projector.binlog.column_types import CHARACTER_SETS, DATA_TYPES, UTF8_COLLATIONS
+from binlog_projector.binlog.table_map import DATETIME2, LONGLONG, VARCHAR, Column
+from binlog_projector.binlog.transactions import BODY, DEFINITION, TABLE_MAP
 from binlog_projector.errors import UnsupportedEvent
-from binlog_projector.table_map import DATETIME2, LONGLONG, VARCHAR, Column
 from ops.stack import Stack
-from tests.harness import admin_connection, rows, run_sql
 from tests.projector.reading import Images, executed, library_images, our_images, record, replay, split
 from tests.projector.recording import RECORDED, as_text, edges, library_images_of, recorded
 from tests.projector.wide_table import PROJECTED, SKIPPED, TYPE_OF, WIDE, create, write
+from tests.support.harness import admin_connection, rows, run_sql
 from writer.schema import Table
 
 

@@ -16,17 +16,18 @@ from itertools import chain
 import pytest
 import structlog.testing
 
-from binlog_projector import mongodb, table_rows
-from binlog_projector.consistent_snapshot import consistent_snapshot
-from binlog_projector.control_store import ControlStore
-from binlog_projector.copying import CHUNK_ROWS, Copying
+from binlog_projector.domain.projections import COUNTERS
 from binlog_projector.errors import SourceUnavailable, ToldToStop, UnprojectableRow
-from binlog_projector.progress import Progress
-from binlog_projector.projections import COUNTERS
-from binlog_projector.snapshot import take_snapshot
-from binlog_projector.source import Connection, MySqlSource, query_value
+from binlog_projector.mysql import table_rows
+from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
+from binlog_projector.mysql.source import Connection, MySqlSource, query_value
+from binlog_projector.snapshot.copying import CHUNK_ROWS, Copying
+from binlog_projector.snapshot.progress import Progress
+from binlog_projector.snapshot.snapshot import take_snapshot
+from binlog_projector.stores import mongodb
+from binlog_projector.stores.control_store import ControlStore
 from ops.stack import Stack
-from tests.harness import (
+from tests.support.harness import (
     ROOT,
     admin_connection,
     create_tables,
@@ -36,9 +37,9 @@ from tests.harness import (
     run_sql,
     wait_until,
 )
-from tests.oracle import documents_of_build, expected_documents
-from tests.proxy import Proxy
-from tests.traffic import seed_rows, write_traffic
+from tests.support.oracle import documents_of_build, expected_documents
+from tests.support.proxy import Proxy
+from tests.support.traffic import seed_rows, write_traffic
 from writer.schema import LIKES, POSTS, TABLES
 
 MANY = 8 * CHUNK_ROWS

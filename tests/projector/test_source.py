@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 import pymysql
 import pytest
 
-from binlog_projector.changes import Transaction
-from binlog_projector.consistent_snapshot import consistent_snapshot
+from binlog_projector.domain.changes import Transaction
 from binlog_projector.errors import PositionLost, SourceBehind, Stop
-from binlog_projector.source import Connection, MySqlSource, query_value
+from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
+from binlog_projector.mysql.source import Connection, MySqlSource, query_value
 from ops.stack import Stack
 from reader.read_model.control import Anchor
-from tests.harness import admin_connection, create_tables, rows, run_sql
 from tests.projector.reading import executed, our_images
-from tests.received import Received
+from tests.support.harness import admin_connection, create_tables, rows, run_sql
+from tests.support.received import Received
 from tidemark.gtid import EMPTY, Gtid, GtidSet
 from writer.schema import USERS, Table
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from binlog_projector.statements import Statement, Watched, hidden_change
-from binlog_projector.table_map import VARCHAR, Column
+from binlog_projector.binlog.statements import Statement, Watched, hidden_change
+from binlog_projector.binlog.table_map import VARCHAR, Column
 from writer.schema import TABLES
 
 STRICT = 1 << 21

@@ -8,9 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from binlog_projector.changes import Row
-from binlog_projector.source import Connection
-from tests.harness import rows, run_sql
+from binlog_projector.domain.changes import Row
+from binlog_projector.mysql.source import Connection
+from tests.support.harness import rows, run_sql
 from writer.schema import Table
 
 WHOLE = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}

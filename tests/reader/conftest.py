@@ -16,8 +16,8 @@ from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import mint
 from ops.stack import Stack
 from tests.conftest import AUTH, service_environment
-from tests.harness import Process, free_port, process, wait_until
 from tests.reader.world import World
+from tests.support.harness import Process, free_port, process, wait_until
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pytest
 
 from ops.stack import Stack
 from reader.cache import TIMEOUT_SECONDS
-from tests.harness import wait_until
 from tests.reader.conftest import RunningReader
 from tests.reader.world import World
+from tests.support.harness import wait_until
 
 
 def test_without_redis_reads_come_from_mongodb(

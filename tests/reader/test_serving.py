@@ -12,9 +12,9 @@ from ops.stack import Stack
 from reader.app import Reader
 from reader.settings import ReaderSettings
 from tests.conftest import AUTH, service_environment
-from tests.harness import ROOT, free_port, process, wait_until
 from tests.reader.conftest import RunningReader
 from tests.reader.world import World
+from tests.support.harness import ROOT, free_port, process, wait_until
 from tidemark.settings import Address, SettingError, load
 
 URLS = {

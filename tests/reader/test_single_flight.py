@@ -22,9 +22,9 @@ from reader.metrics import ReaderMetrics
 from reader.parts import Origin, Wanted
 from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.read_through import ReadThrough
-from tests.proxy import Proxy
 from tests.reader.inside import inside
 from tests.reader.world import World
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
 COMMENTS = next(listing for listing in LISTINGS if listing.name == "comments")

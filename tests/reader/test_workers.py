@@ -11,9 +11,9 @@ import pytest
 
 from ops.stack import Stack
 from tests.conftest import service_environment
-from tests.harness import free_port, process, wait_until
 from tests.reader.conftest import RunningReader
 from tests.reader.world import World
+from tests.support.harness import free_port, process, wait_until
 
 REQUESTS = 60
 

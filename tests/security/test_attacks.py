@@ -16,13 +16,13 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from binlog_projector.source import Connection
+from binlog_projector.mysql.source import Connection
 from ops.stack import Stack
 from tests.conftest import empty_stores
-from tests.harness import Process, admin_connection, rows, run_sql, wait_until_caught_up, watermark
 from tests.reader.conftest import plain_client
 from tests.security.services import bearer
-from tests.services import Services, running_services
+from tests.support.harness import Process, admin_connection, rows, run_sql, wait_until_caught_up, watermark
+from tests.support.services import Services, running_services
 from writer.endpoints import ENDPOINTS
 from writer.schema import TABLES
 

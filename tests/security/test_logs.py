@@ -8,9 +8,9 @@ import pytest
 import structlog
 
 from tests.conftest import AUTH
-from tests.harness import process
 from tests.reader.conftest import token
-from tests.secrecy import leaks
+from tests.support.harness import process
+from tests.support.secrecy import leaks
 from tidemark import logs
 
 URLS = {"TIDEMARK_WRITER_MYSQL_URL": "mysql://writer:pass%2Fword-1@127.0.0.1:1/tidemark"}

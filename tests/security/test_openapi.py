@@ -18,7 +18,7 @@ import writer.openapi
 from ops.stack import Stack
 from tests.conftest import empty_stores
 from tests.security.services import bearer
-from tests.services import Services, running_services
+from tests.support.services import Services, running_services
 
 WRITER = schemathesis.openapi.from_dict(writer.openapi.document())
 READER = schemathesis.openapi.from_dict(reader.openapi.document())

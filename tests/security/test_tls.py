@@ -20,12 +20,12 @@ from pymongo.errors import PyMongoError
 from ops.stack import Stack
 from ops.stack.servers.ports import free_port
 from ops.stack.urls import mysql_arguments
-from tests.certificates import Authority
 from tests.conftest import service_environment
-from tests.harness import ROOT, process, wait_until
-from tests.harness import free_port as any_port
 from tests.reader.conftest import plain_client
-from tests.services import running_services
+from tests.support.certificates import Authority
+from tests.support.harness import ROOT, process, wait_until
+from tests.support.harness import free_port as any_port
+from tests.support.services import running_services
 
 pytestmark = pytest.mark.server
 

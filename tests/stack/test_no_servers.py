@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.stack import RedisServer, StackError
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 START = "import sys, pathlib, ops.stack; ops.stack.RedisServer(pathlib.Path(sys.argv[1])).start()"
 

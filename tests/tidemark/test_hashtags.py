@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.oracle import hashtags_of
+from tests.support.oracle import hashtags_of
 from tidemark.hashtags import MAX_LENGTH, canonical, hashtags
 
 WHOLE = (

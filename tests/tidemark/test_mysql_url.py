@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from binlog_projector.source import connection_settings
+from binlog_projector.mysql.source import connection_settings
 from ops.stack.urls import mysql_arguments
 from tidemark.mysql_url import MySqlUrl
 from writer.database import connection_arguments

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.harness import free_port
+from tests.support.harness import free_port
 from tidemark.admin import AdminThread
 from tidemark.settings import Address
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.harness import free_port
+from tests.support.harness import free_port
 from tidemark.admin import AdminThread
 from tidemark.settings import Address
 from tidemark.strict_protocol import MAX_HEAD_BYTES

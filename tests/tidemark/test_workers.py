@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.harness import Process, free_port, process, wait_until
+from tests.support.harness import Process, free_port, process, wait_until
 from tidemark.tally import Tally
 from tidemark.workers import MOST_RESTARTS, combined
 

@@ -10,7 +10,7 @@ import pymysql
 
 from ops.stack import Stack
 from ops.stack.urls import mysql_arguments
-from tests.harness import wait_until
+from tests.support.harness import wait_until
 
 
 class MySql:

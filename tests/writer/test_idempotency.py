@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.harness import wait_until
+from tests.support.harness import wait_until
 from tests.writer.mysql import MySql
 from tests.writer.people import Person, Writer, at_once, serving
 from writer.idempotency import PURGE_ROWS

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.proxy import Proxy
+from tests.support.proxy import Proxy
 from tests.writer.mysql import MySql
 from tests.writer.people import Writer, serving
 from writer import metrics

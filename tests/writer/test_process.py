@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.conftest import service_environment
-from tests.harness import Process, free_port, process, wait_until
+from tests.support.harness import Process, free_port, process, wait_until
 from tests.writer.mysql import MySql
 from tests.writer.people import Person, Writer
 from writer.__main__ import main

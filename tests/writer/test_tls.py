@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.certificates import Authority
+from tests.support.certificates import Authority
 from tests.writer.mysql import MySql
 from writer.database import Database, readiness
 

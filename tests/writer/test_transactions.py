@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.harness import wait_until
+from tests.support.harness import wait_until
 from tests.writer.mysql import MySql
 from tests.writer.people import Writer, at_once, serving
 from writer import metrics

@@ -1,0 +1,1 @@
+"""Whether the read model is right, compared with MySQL while both change."""

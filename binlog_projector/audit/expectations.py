@@ -1,0 +1,103 @@
+"""What a cache key must hold, and what the reader must answer, according to MySQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from binlog_projector.audit.source import SourceView
+from binlog_projector.domain.mutations import DocumentId
+from binlog_projector.domain.truth import Truth
+from reader.read_model.cached_values import Entry, encode_entity
+from reader.read_model.cached_values import decode as decode_value
+from reader.read_model.declarations import AUTHORED, COMMENT, ENTITIES, LISTINGS, PAGE_LIMIT, USER, Entity, Listing
+
+Truths = dict[tuple[str, DocumentId], Truth]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """`entry` and `answer` as they must be; they depend on what is cached under `key` and under `parts`.
+
+    An answer is a JSON body, or the ids of a page's items; None: there is no such thing. `path` None: it is not asked.
+    """
+
+    key: str
+    truth: Truth | None
+    entry: tuple[bool, bytes, bytes] | tuple[int, ...]
+    path: str | None
+    answer: Any
+    parts: frozenset[str]
+
+    def is_entry(self, found: Entry) -> bool:
+        if self.truth is None:
+            return found.present and tuple(found.ids()) == self.entry
+        return (found.present, found.head, found.body) == self.entry
+
+    def is_answer(self, status: int, body: bytes) -> bool:
+        if self.answer is None or status != 200:
+            return (self.answer is None) == (status == 404) and status in (200, 404)
+        found = msgspec.json.decode(body)
+        return bool(self.answer == (tuple(int(item["id"]) for item in found["items"]) if self.truth is None else found))
+
+
+def expectations(keys: Iterable[str], source: SourceView) -> dict[str, Expectation]:
+    """For all keys of entities and lists; others are left out."""
+    kinds = {key: kind for key in keys if (kind := _kind(key))}
+    entities = {key: (entity, id) for key, (entity, id) in kinds.items() if isinstance(entity, Entity)}
+    lists = {key: (listing, id) for key, (listing, id) in kinds.items() if isinstance(listing, Listing)}
+    pages = {key: tuple(source.first_ids(listing, id, PAGE_LIMIT)) for key, (listing, id) in lists.items()}
+    shown = {(entity.collection, id) for entity, id in entities.values()}
+    shown |= {(listing.item.collection, id) for key, (listing, _) in lists.items() for id in pages[key]}
+    shown |= {(listing.parent.collection, id) for listing, id in lists.values()}
+    truths = _truths(shown, source)
+    authors = {one.fields["author_id"] for one in truths.values() if one.fields and "author_id" in one.fields}
+    truths |= _truths({(USER.collection, id) for id in authors}, source)
+    return {
+        **{key: _of_entity(key, entity, id, truths) for key, (entity, id) in entities.items()},
+        **{key: _of_list(key, listing, id, pages[key], truths) for key, (listing, id) in lists.items()},
+    }
+
+
+def _kind(key: str) -> tuple[Entity | Listing, int] | None:
+    name, _, rest = key.partition(":")
+    id, _, list_name = rest.partition(":")
+    if name not in ENTITIES or not id.isdecimal():
+        return None
+    if not list_name:
+        return ENTITIES[name], int(id)
+    return next(((one, int(id)) for one in LISTINGS if (one.parent.name, one.name) == (name, list_name)), None)
+
+
+def _truths(wanted: Iterable[tuple[str, DocumentId]], source: SourceView) -> Truths:
+    ids: dict[str, list[DocumentId]] = {}
+    for name, id in wanted:
+        ids.setdefault(name, []).append(id)
+    return {(name, id): truth for name in ids for id, truth in source.truths(name, ids[name]).items()}
+
+
+def _of_entity(key: str, entity: Entity, id: int, truths: Truths) -> Expectation:
+    truth, path = truths[entity.collection, id], f"/{entity.name}/{id}" if entity is not COMMENT else None
+    if truth.fields is None:
+        return Expectation(key, truth, (False, b"", b""), path, None, frozenset({key}))
+    value = decode_value(encode_entity(entity, {**truth.document, "v": 0}))
+    assert value is not None
+    answer, parts = entity.to_json(truth.document), {key}
+    if entity.name in AUTHORED:
+        author = truth.fields["author_id"]
+        found = truths[USER.collection, author]
+        answer = {**answer, "author": msgspec.json.decode(USER.to_head(found.document)) if found.fields else None}
+        parts |= {USER.key(author)}
+    return Expectation(key, truth, (True, value.head, value.body), path, answer, frozenset(parts))
+
+
+def _of_list(key: str, listing: Listing, parent_id: int, ids: tuple[int, ...], truths: Truths) -> Expectation:
+    """The reader leaves out items that are gone, and has no list of a thing that is gone."""
+    parent = truths[listing.parent.collection, parent_id]
+    answer = tuple(id for id in ids if truths[listing.item.collection, id].fields)
+    parts = {key, listing.parent.key(parent_id), *(listing.item.key(id) for id in ids)}
+    path = listing.path.format(id=parent_id)
+    return Expectation(key, None, ids, path, answer if parent.fields else None, frozenset(parts))

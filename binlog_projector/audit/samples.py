@@ -1,0 +1,225 @@
+"""Samples: cache entries and the reader's answers, looked at some seconds after MySQL was read at a known GTID set."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import httpx2
+import structlog
+
+from binlog_projector.audit.expectations import Expectation, expectations
+from binlog_projector.audit.report import CONSISTENT, Difference, Report
+from binlog_projector.audit.settling import Settling
+from binlog_projector.audit.source import SourceView
+from binlog_projector.domain.truth import STALE
+from binlog_projector.errors import CacheUnavailable
+from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
+from binlog_projector.mysql.freshness import timestamp
+from binlog_projector.stores.audit_store import RepairRequest, Touched
+from binlog_projector.stores.cache import Client, cache_errors, read_watermark
+from reader.read_model.cached_values import WATERMARK_KEY, Entry, Watermark, cache_key, decode
+from reader.read_model.declarations import ENTITIES
+from tidemark.gtid import EMPTY, GtidSet
+
+BEHIND, MOVED, GONE, UNAVAILABLE = "behind", "moved", "gone", "unavailable"
+SCAN_ROUNDS, SCAN_COUNT = 100, 500
+AS_OF = re.compile(r'as-of="([^"]+)"')
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the reader said; it claims to be complete as of `as_of` (RFC 3339)."""
+
+    status: int
+    body: bytes
+    as_of: str
+
+
+class ReaderClient:
+    """Asks the reader as any client does."""
+
+    def __init__(self, url: str, token: str) -> None:
+        headers = {"authorization": f"Bearer {token}"}
+        self.http = httpx2.Client(base_url=url, headers=headers, timeout=5, trust_env=False)
+
+    def get(self, path: str) -> Answer | None:
+        """None if there is no answer that says how fresh it is."""
+        try:
+            answer = self.http.get(path)
+        except httpx2.TransportError:
+            return None
+        bound = AS_OF.search(answer.headers.get("freshness", ""))
+        return Answer(answer.status_code, answer.content, bound[1]) if bound else None
+
+    def close(self) -> None:
+        self.http.close()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What MySQL said as of `gtid_set`, which was all it had committed by `as_of`."""
+
+    expected: Mapping[str, Expectation]
+    gtid_set: GtidSet = EMPTY
+    as_of: str = ""
+
+
+class Samples:
+    """Takes a sample at the beginning of a pass, and looks at it when it is time to. `stale`: key -> repair."""
+
+    def __init__(
+        self,
+        settling: Settling,
+        cache: Client,
+        reader: ReaderClient | None,
+        size: int,
+        after_seconds: Sequence[float],
+    ) -> None:
+        self.settling = settling
+        self.cache = cache
+        self.reader = reader
+        self.size = size
+        self.after_seconds = after_seconds
+        self.cursor = 0  # of SCAN: the next pass goes on where this one ended
+        self.sample = Sample({})
+        self.stale: dict[str, RepairRequest] = {}
+        self.due: list[tuple[float, float]] = []
+
+    def take(self) -> None:
+        """Choose what is cached, and some documents that may not be; read MySQL once for all of it."""
+        self.stale = {}
+        keys = [*self._cached_keys(), *self._other_keys()][: self.size]
+        self.sample = self._read_source(keys)
+        begun = time.monotonic()
+        self.due = [(begun + seconds, seconds) for seconds in sorted(self.after_seconds)]
+
+    def look(self, report: Report) -> None:
+        """If it is time to."""
+        while self.due and time.monotonic() >= self.due[0][0]:
+            self._look(self.due.pop(0)[1], report)
+
+    def finish(self, report: Report) -> None:
+        """Wait for the looks that are left."""
+        while self.due and not self.settling.stopping.wait(max(0.0, self.due[0][0] - time.monotonic())):
+            self.look(report)
+
+    def look_again(self, keys: Sequence[str]) -> dict[str, RepairRequest]:
+        """Read MySQL anew for these keys; what is still stale, as an entry or as an answer, with its repair."""
+        self.stale, self.sample = {}, self._read_source(keys)
+        with self.settling.view_containing(self.sample.gtid_set):
+            self._look(0, Report())
+        return self.stale
+
+    def _read_source(self, keys: Iterable[str]) -> Sample:
+        with consistent_snapshot(self.settling.source) as snapshot:
+            expected = expectations(keys, SourceView(snapshot.connection))
+        with self.settling.source.session() as connection:
+            return Sample(expected, snapshot.executed, timestamp(self.settling.source.clock(connection).now))
+
+    def _look(self, after_seconds: float, report: Report) -> None:
+        """First the stores, then what happened since: what was touched by then is not judged."""
+        watermark, entries = self._entries()
+        answers = self._answers()
+        with self.settling.source.session() as connection:
+            now = self.settling.source.clock(connection).now
+        with self.settling.store.view() as view:
+            touched, build = view.touched_since(self.sample.gtid_set), view.checkpoint.build
+        if watermark is not None:
+            report.stale("redis", now, watermark.as_of)
+        for key, expected in self.sample.expected.items():
+            result = self._judge_entry(watermark, entries.get(key), expected, touched)
+            report.sampled("redis", after_seconds, result)
+            if result == STALE:
+                self._note(Difference("cache entry", STALE, key), build, expected, report)
+        for expected in (one for one in self.sample.expected.values() if one.path in answers):
+            answer = answers[expected.path]
+            result = self._judge_answer(answer, expected, touched)
+            report.sampled("reader", after_seconds, result)
+            if answer is not None:
+                report.stale("reader", now, answer.as_of)
+            if result == STALE:
+                self._note(Difference("answer", STALE, str(expected.path)), build, expected, report)
+
+    def _entries(self) -> tuple[Watermark | None, dict[str, Entry | None]]:
+        try:
+            return read_entries(self.cache, list(self.sample.expected))
+        except CacheUnavailable as error:
+            log.warning("cache unavailable", error=str(error))
+            return None, {}
+
+    def _judge_entry(
+        self, watermark: Watermark | None, entry: Entry | None, expected: Expectation, touched: Touched
+    ) -> str:
+        if watermark is None:
+            return UNAVAILABLE
+        if entry is None:
+            return GONE
+        if expected.is_entry(entry):
+            return CONSISTENT
+        if not GtidSet.parse(watermark.gtid_set) >= self.sample.gtid_set:
+            return BEHIND
+        return MOVED if touched.any_of({expected.key}) else STALE
+
+    def _judge_answer(self, answer: Answer | None, expected: Expectation, touched: Touched) -> str:
+        if answer is None:
+            return UNAVAILABLE
+        if expected.is_answer(answer.status, answer.body):
+            return CONSISTENT
+        if answer.as_of < self.sample.as_of:
+            return BEHIND
+        return MOVED if touched.any_of(expected.parts) else STALE
+
+    def _answers(self) -> dict[str | None, Answer | None]:
+        paths = [one.path for one in self.sample.expected.values() if one.path]
+        return {path: self.reader.get(path) for path in paths} if self.reader else {}
+
+    def _cached_keys(self) -> list[str]:
+        """Keys of entries, from where the last sample ended."""
+        found: list[str] = []
+        try:
+            with cache_errors():
+                watermark = read_watermark(self.cache)
+                prefix = cache_key(watermark.epoch, "") if watermark else ""
+                for _ in range(SCAN_ROUNDS if prefix else 0):
+                    self.cursor, keys = self.cache.scan(self.cursor, match=f"{prefix}*", count=SCAN_COUNT)
+                    found += [key.decode().removeprefix(prefix) for key in keys if isinstance(key, bytes)]
+                    if not self.cursor or len(found) >= self.size:
+                        break
+        except CacheUnavailable as error:
+            log.warning("cache unavailable", error=str(error))
+        return found
+
+    def _other_keys(self) -> list[str]:
+        with self.settling.store.view() as view:
+            return [
+                entity.key(id)
+                for entity in ENTITIES.values()
+                for id in view.random_ids(entity.collection, self.size // 10)
+            ]
+
+    def _note(self, found: Difference, build: int, expected: Expectation, report: Report) -> None:
+        if found not in report.differences:
+            report.differences.append(found)
+            log.warning("difference", found=str(found), read_at=str(self.sample.gtid_set))
+        keys = () if expected.truth else (expected.key,)
+        self.stale[expected.key] = RepairRequest(build, str(self.sample.gtid_set), expected.truth, keys)
+
+
+def read_entries(client: Client, keys: Sequence[str]) -> tuple[Watermark | None, dict[str, Entry | None]]:
+    """The watermark and what is cached under `keys`, in one MGET per epoch. Raises CacheUnavailable."""
+    with cache_errors():
+        watermark = read_watermark(client)
+        for _ in range(3):
+            if watermark is None or not keys:
+                break
+            epoch = watermark.epoch
+            found = client.mget([WATERMARK_KEY, *(cache_key(epoch, key) for key in keys)])
+            raw, *values = (value if isinstance(value, bytes) else None for value in found)
+            watermark = Watermark.decode(raw) if raw else None
+            if watermark is not None and watermark.epoch == epoch:
+                return watermark, dict(zip(keys, map(decode, values), strict=True))
+    return watermark, {}

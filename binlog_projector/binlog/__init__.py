@@ -1,0 +1,1 @@
+"""The row binlog: bytes in, transactions out."""

@@ -1,0 +1,286 @@
+"""How a value of each column type stands in a row image, and how it becomes what PyMySQL's SELECT gives.
+
+The formats are MySQL's `Field_*::pack` and `my_*_from_binary`; a SELECT is the reference: a row copied by the snapshot
+and the same row from the binlog must be equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from struct import calcsize
+from typing import Any
+
+from binlog_projector.binlog.table_map import (
+    BIT,
+    BLOB,
+    DATE,
+    DATETIME2,
+    DOUBLE,
+    ENUM,
+    FLOAT,
+    GEOMETRY,
+    INT24,
+    JSON,
+    LONG,
+    LONGLONG,
+    NEWDECIMAL,
+    SET,
+    SHORT,
+    STRING,
+    TIME2,
+    TIMESTAMP2,
+    TINY,
+    VAR_STRING,
+    VARCHAR,
+    VECTOR,
+    YEAR,
+    Column,
+)
+from binlog_projector.errors import UnsupportedEvent
+
+Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A value of fixed size: its code for the struct module, and what to do with what that gives."""
+
+    code: str
+    convert: Convert | None = None
+
+    @property
+    def size(self) -> int:
+        return calcsize(f"<{self.code}")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Bytes behind their number, which takes `prefix` bytes."""
+
+    prefix: int
+    convert: Convert | None = None
+
+
+Layout = Fixed | Counted
+NAMES = {JSON: "JSON", GEOMETRY: "GEOMETRY", VECTOR: "VECTOR", SET: "SET"}  # skipped, never decoded
+BINARY_COLLATION = 63
+CHARACTER_BYTES = {  # of the longest character, by collation: ascii, utf8mb3, utf8mb4
+    **dict.fromkeys((11, 65), 1),
+    **dict.fromkeys((33, 76, 83, *range(192, 216), 223), 3),
+    **dict.fromkeys((45, 46, *range(224, 248), *range(255, 324)), 4),
+}
+UTF8_COLLATIONS = frozenset(CHARACTER_BYTES)
+TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bit"})
+NUMBER_TYPES = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "year"})
+TIME_TYPES = frozenset({"date", "time", "datetime", "timestamp"})
+DATA_TYPES = TEXT_TYPES | BINARY_TYPES | NUMBER_TYPES | TIME_TYPES | {"enum"}  # as information_schema names them
+CHARACTER_SETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
+DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # that so many decimal digits take
+
+
+def is_decoded(data_type: str, character_set: str | None) -> bool:
+    """Whether values of a column can be used, by what information_schema says of it."""
+    return data_type.lower() in DATA_TYPES and (character_set or "ascii") in CHARACTER_SETS
+
+
+def layout_of(column: Column) -> Layout:
+    """How to read the column, or only to skip it."""
+    return LAYOUTS[column.type](column)
+
+
+def decoded_layout_of(column: Column) -> Layout:
+    """The same for a column whose values are used. Raises UnsupportedEvent if they cannot be decoded."""
+    if column.type in NAMES:
+        raise UnsupportedEvent(f"column {column.name} is of type {NAMES[column.type]}, which is not decoded")
+    if column.collation not in UTF8_COLLATIONS | {0, BINARY_COLLATION}:
+        known = ", ".join(sorted(CHARACTER_SETS))
+        raise UnsupportedEvent(f"column {column.name} has collation {column.collation}, which is none of {known}")
+    return layout_of(column)
+
+
+def _integer(signed: str) -> Callable[[Column], Layout]:
+    return lambda column: Fixed(signed.upper() if column.unsigned else signed)
+
+
+def _int24(column: Column) -> Layout:
+    signed = not column.unsigned
+    return Fixed("3s", lambda raw: int.from_bytes(raw, "little", signed=signed))
+
+
+def _decimal(column: Column) -> Layout:
+    """Digits in big-endian groups of nine, the odd ones first and last; the highest bit says that it is positive."""
+    precision, scale = column.metadata
+    whole, odd_whole = divmod(precision - scale, 9)
+    fraction, odd_fraction = divmod(scale, 9)
+    groups = [odd_whole] + [9] * (whole + fraction) + [odd_fraction]
+    sizes = [DIGIT_BYTES[digits] for digits in groups]
+
+    def convert(raw: bytes) -> Decimal:
+        negative = not raw[0] & 0x80
+        value = int.from_bytes(raw, "big") ^ 0x80 << 8 * (len(raw) - 1)
+        packed = (value ^ (1 << 8 * len(raw)) - 1 if negative else value).to_bytes(len(raw), "big")
+        digits, at = "", 0
+        for count, size in zip(groups, sizes, strict=True):
+            digits += f"{int.from_bytes(packed[at : at + size], 'big'):0{count}d}" if count else ""
+            at += size
+        return Decimal(f"{'-' if negative else ''}{digits}E-{scale}")
+
+    return Fixed(f"{sum(sizes)}s", convert)
+
+
+def _text(prefix: int, collation: int) -> Layout:
+    return Counted(prefix, None if collation == BINARY_COLLATION else bytes.decode)
+
+
+def char_bytes(column: Column) -> int:
+    """Of a CHAR or BINARY; its length has up to ten bits, of which two are hidden, inverted, in the type."""
+    high, low = column.metadata
+    return (high << 4 & 0x300 ^ 0x300) + low
+
+
+def _string(column: Column) -> Layout:
+    size = char_bytes(column)
+    if column.collation == BINARY_COLLATION:
+        return Counted(1, lambda raw: raw.ljust(size, b"\0"))
+    return _text(1 if size < 256 else 2, column.collation)
+
+
+def _varchar(column: Column) -> Layout:
+    return _text(1 if int.from_bytes(column.metadata, "little") < 256 else 2, column.collation)
+
+
+def _blob(column: Column) -> Layout:
+    return _text(column.metadata[0], column.collation)
+
+
+def _opaque(column: Column) -> Layout:
+    return Counted(column.metadata[0])
+
+
+def _set(column: Column) -> Layout:
+    return Fixed(f"{column.metadata[1]}s")
+
+
+def _enum(column: Column) -> Layout:
+    labels = ["", *(label.decode() for label in column.labels)]
+    return Fixed("B" if column.metadata[1] == 1 else "H", labels.__getitem__)
+
+
+def _bit(column: Column) -> Layout:
+    bits, whole_bytes = column.metadata
+    return Fixed(f"{whole_bytes + (bits > 0)}s")
+
+
+def _float(column: Column) -> Layout:
+    """MySQL shows six digits of a FLOAT."""
+    return Fixed("f", lambda value: float(f"{value:.6g}"))
+
+
+def _date(column: Column) -> Layout:
+    def convert(raw: bytes) -> date | str:
+        packed = int.from_bytes(raw, "little")
+        year, month, day = packed >> 9, packed >> 5 & 15, packed & 31
+        try:
+            return date(year, month, day)
+        except ValueError:
+            return f"{year:04d}-{month:02d}-{day:02d}"
+
+    return Fixed("3s", convert)
+
+
+def _fraction(digits: int) -> tuple[int, int]:
+    """How many bytes the fraction of a second takes, and how many microseconds its unit has."""
+    size = (digits + 1) // 2
+    return size, 10 ** (6 - 2 * size)
+
+
+def _datetime(column: Column) -> Layout:
+    digits = column.metadata[0]
+    return Fixed(f"{5 + _fraction(digits)[0]}s", _datetime_of(digits))
+
+
+@lru_cache
+def _datetime_of(digits: int) -> Convert:
+    """A sign bit, 17 bits of year * 13 + month, 5 of day, 5 of hour, 6 of minute, 6 of second, then the fraction."""
+    size, unit = _fraction(digits)
+    shift, mask = 8 * size, (1 << 8 * size) - 1
+
+    @lru_cache(maxsize=8)  # the times of a row, and of all rows of one statement, are mostly the same
+    def convert(raw: bytes) -> datetime | str:
+        packed = int.from_bytes(raw, "big")
+        whole = packed >> shift
+        year, month = divmod(whole >> 22 & 0x1FFFF, 13)
+        fields = year, month, whole >> 17 & 31, whole >> 12 & 31, whole >> 6 & 63, whole & 63, (packed & mask) * unit
+        try:
+            return datetime(*fields)
+        except ValueError:
+            return _datetime_text(fields, digits)
+
+    return convert
+
+
+def _timestamp(column: Column) -> Layout:
+    size, unit = _fraction(column.metadata[0])
+    zero = _datetime_text((0,) * 7, column.metadata[0])
+
+    def convert(raw: bytes) -> datetime | str:
+        seconds, fraction = int.from_bytes(raw[:4], "big"), int.from_bytes(raw[4:], "big")
+        if not seconds:
+            return zero
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction * unit, tzinfo=None)
+
+    return Fixed(f"{4 + size}s", convert)
+
+
+def _datetime_text(fields: tuple[int, ...], digits: int) -> str:
+    """What Python's datetime cannot hold, such as the month 0, comes from a SELECT as text."""
+    text = "{:04d}-{:02d}-{:02d} {:02d}:{:02d}:{:02d}.{:06d}".format(*fields)
+    return text[: 20 + digits] if digits else text[:19]
+
+
+def _time(column: Column) -> Layout:
+    """A signed number with an offset: 10 bits of hour, 6 of minute, 6 of second, then the fraction."""
+    size, unit = _fraction(column.metadata[0])
+    offset, shift, mask = 0x800000 << 8 * size, 8 * size, (1 << 8 * size) - 1
+
+    def convert(raw: bytes) -> timedelta:
+        packed = int.from_bytes(raw, "big") - offset
+        whole, fraction = abs(packed) >> shift, abs(packed) & mask
+        time = timedelta(
+            hours=whole >> 12 & 0x3FF, minutes=whole >> 6 & 63, seconds=whole & 63, microseconds=fraction * unit
+        )
+        return -time if packed < 0 else time
+
+    return Fixed(f"{3 + size}s", convert)
+
+
+LAYOUTS: dict[int, Callable[[Column], Layout]] = {
+    TINY: _integer("b"),
+    SHORT: _integer("h"),
+    INT24: _int24,
+    LONG: _integer("i"),
+    LONGLONG: _integer("q"),
+    FLOAT: _float,
+    DOUBLE: lambda column: Fixed("d"),
+    NEWDECIMAL: _decimal,
+    YEAR: lambda column: Fixed("B", lambda value: value and value + 1900),
+    DATE: _date,
+    TIME2: _time,
+    DATETIME2: _datetime,
+    TIMESTAMP2: _timestamp,
+    BIT: _bit,
+    ENUM: _enum,
+    SET: _set,
+    STRING: _string,
+    VARCHAR: _varchar,
+    VAR_STRING: _varchar,
+    BLOB: _blob,
+    JSON: _opaque,
+    GEOMETRY: _opaque,
+    VECTOR: _opaque,
+}

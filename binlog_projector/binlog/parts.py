@@ -1,0 +1,84 @@
+"""Parts: the rows of a transaction that is too large for one batch are handed on as they come, each of them once.
+
+A source that is asked again for a transaction delivers it from its beginning, and so does another source: its rows have
+one order, because every table has a primary key. So rows that were applied are counted off, and the CRC32 of their keys
+says whether they are the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from zlib import crc32
+
+from binlog_projector.domain.changes import RowChange
+from binlog_projector.errors import PositionLost
+from reader.read_model.control import Partial
+from tidemark.gtid import Gtid
+from writer.schema import Table
+
+MAX_ROWS = 4_000  # in one MongoDB transaction
+MAX_BYTES = 4 * 1024 * 1024  # of binlog in one batch
+
+
+def are_too_many(rows: int, size: int) -> bool:
+    """Whether so many rows of a transaction, of `size` bytes in all, have to be handed on as a part."""
+    return rows > MAX_ROWS or size > MAX_BYTES
+
+
+class Parts:
+    """What has come of the transaction that is being read, and what of others was applied before a restart."""
+
+    def __init__(self, tables: Mapping[str, Table], applied: Iterable[Partial]) -> None:
+        self.keys = {name: itemgetter(*table.primary_key) for name, table in tables.items()}
+        self.applied = {partial.gtid: partial for partial in applied}
+        self.come: Partial | None = None
+
+    def rows_of(self, gtid: Gtid | None) -> int:
+        """How many rows of a transaction, the one that is being read, were applied or handed on."""
+        known = [partial.rows for partial in (self.come, self.applied.get(gtid) if gtid else None) if partial]
+        return max(known, default=0)
+
+    def next(
+        self, gtid: Gtid, original_commit_us: int, rows: Sequence[RowChange], *, whole: bool
+    ) -> tuple[Sequence[RowChange], int, Partial | None]:
+        """Those of `rows` that were not applied, how many came before them, and how far the transaction has come with
+        them, unless it is `whole`.
+
+        Raises PositionLost if the source delivers other rows than those that were applied.
+        """
+        if whole and self.come is None and not self.applied:
+            return rows, 0, None
+        applied = self.applied.get(gtid)
+        come = self.come or Partial(gtid, original_commit_us, 0, 0)
+        known = max(0, applied.rows - come.rows) if applied else 0
+        if applied and known:
+            come = self._with(come, rows[:known])
+            _demand_same(come, applied, whole=whole)
+        self.come = None if whole else self._with(come, rows[known:])
+        if whole:
+            self.applied.pop(gtid, None)
+        return rows[known:], come.rows, self.come
+
+    def _with(self, come: Partial, rows: Sequence[RowChange]) -> Partial:
+        crc = come.crc
+        for row in rows:
+            key = self.keys[row.table]
+            crc = crc32(f"{row.table}{row.before and key(row.before)}{row.after and key(row.after)};".encode(), crc)
+        return Partial(come.gtid, come.original_commit_us, come.rows + len(rows), crc)
+
+
+def extent(rows: int) -> str:
+    """How much of a transaction that cannot be applied was applied."""
+    return f"its first {rows} rows were applied" if rows else "nothing of it was applied"
+
+
+def _demand_same(come: Partial, applied: Partial, *, whole: bool) -> None:
+    if come.rows < applied.rows and not whole:
+        return
+    if come != applied:
+        raise PositionLost(
+            f"of transaction {applied.gtid} the first {applied.rows} rows were applied, and the source delivers others "
+            "under this GTID: it has another history; point the projector at the right server, or run "
+            "`python -m binlog_projector rebuild`"
+        )

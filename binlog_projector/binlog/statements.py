@@ -1,0 +1,281 @@
+"""What a statement in the binlog means for watched tables: nothing, or a change that no row event shows.
+
+A statement that names a watched table passes only if it has one of the forms that are known to change no row of it. All
+others stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+from binlog_projector.binlog.alterations import alterations, as_a_whole, cascades
+from binlog_projector.binlog.sql_tokens import (
+    END,
+    NAME,
+    NEWEST,
+    UTF8MB4,
+    WORD,
+    Dialect,
+    NotUnderstood,
+    Reading,
+    Token,
+    Unreadable,
+    folded,
+    tokens,
+    words,
+)
+from binlog_projector.binlog.table_map import Column
+from writer.schema import Table
+
+ROWS_AS_STATEMENT = words("INSERT UPDATE DELETE REPLACE LOAD CALL WITH SELECT DO VALUES TABLE (")
+SIZES = {0: 4, 1: 8, 3: 4, 4: 6, 7: 2, 8: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1}
+SQL_MODE, CHARACTER_SET, ACCESSED_SCHEMAS, TOO_MANY = 1, 4, 12, 254
+COUNTED = {5: 1, 6: 1, 11: 2}  # texts behind their length
+HARMLESS = words(  # whatever they name
+    "GRANT REVOKE ANALYZE OPTIMIZE CHECK CHECKSUM FLUSH LOCK UNLOCK SET USE SAVEPOINT RELEASE BEGIN START COMMIT"
+    " INSTALL UNINSTALL"
+)
+OBJECTS = words(  # behind CREATE, ALTER and DROP: none of them has rows. Some words stand before VIEW or TRIGGER
+    "VIEW TRIGGER PROCEDURE FUNCTION AGGREGATE EVENT USER ROLE SERVER TABLESPACE UNDO LOGFILE RESOURCE INSTANCE LIBRARY"
+    " JSON OR ALGORITHM DEFINER SQL"
+)
+INDEXES = frozenset({"INDEX", "UNIQUE", "FULLTEXT", "SPATIAL"})
+FILLED = frozenset({"SELECT", "VALUES", "TABLE", "WITH", "LIKE"})  # a new table from what others are or have
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement as a QUERY event has it, with what its session had set."""
+
+    text: bytes
+    schema: str = ""
+    sql_mode: int = 0
+    collation: int = UTF8MB4
+    version: int = NEWEST  # of the server that read it
+    accessed: frozenset[str] = frozenset()  # schemas of the tables it used, also by views, triggers and functions
+
+    @classmethod
+    def of(cls, text: bytes, schema: bytes, status: bytes, version: int) -> Statement:
+        """`status` are the event's status variables. What stands behind one that is unknown is not read."""
+        found, at = {}, 0
+        while at < len(status):
+            code, begin = status[at], at + 1
+            at = _end_of(code, status, begin)
+            found[code] = status[begin:at]
+        accessed = [name.decode() for name in found.get(ACCESSED_SCHEMAS, b"")[1:-1].split(b"\0")]
+        collation = int.from_bytes(found[CHARACTER_SET][:2], "little") if CHARACTER_SET in found else UTF8MB4
+        sql_mode = int.from_bytes(found.get(SQL_MODE, b""), "little")
+        return cls(text, schema.decode(), sql_mode, collation, version, frozenset(accessed) - {""})
+
+    @cached_property
+    def keyword(self) -> str:
+        """The first word in upper case, or the mark that it begins with. Raises Unreadable."""
+        first = next(self.tokens(), None)
+        return first.text.upper() if first else ""
+
+    def tokens(self) -> Iterator[Token]:
+        """Raises Unreadable."""
+        return tokens(self.text, Dialect(self.sql_mode, self.collation, self.version))
+
+    def __str__(self) -> str:
+        return repr(self.text.decode(errors="backslashreplace")[:200])
+
+
+@dataclass
+class Watched:
+    """The watched tables, and the server that names them."""
+
+    schema: str
+    tables: Mapping[str, Table]
+    folds_case: bool = False  # lower_case_table_names is not 0
+    columns: dict[str, Mapping[str, Column]] = field(default_factory=dict)  # by table, as rows showed them last
+
+    def table(self, schema: str, name: str) -> Table | None:
+        return self.tables.get(self._same_case(name)) if self.is_schema(schema) else None
+
+    def is_schema(self, name: str) -> bool:
+        return self._same_case(name) == self.schema
+
+    def may_be_in(self, text: bytes) -> bool:
+        """Whether a name of a watched table, or of their schema, can stand anywhere in the statement."""
+        lower = text.lower()
+        return (self.folds_case and not text.isascii()) or any(
+            name.lower().encode() in lower for name in (self.schema, *self.tables)
+        )
+
+    def _same_case(self, name: str) -> str:
+        return folded(name) if self.folds_case else name
+
+
+def hidden_change(statement: Statement, watched: Watched) -> str | None:
+    """What a statement may do to watched tables without row events, and the remedy; None if it is harmless."""
+    try:
+        keyword = statement.keyword
+        if keyword in ROWS_AS_STATEMENT:
+            return _as_statement(statement, watched)
+        if keyword == "XA":
+            return "an XA transaction, which may still be rolled back; do not use XA here, then run `rebuild`"
+        if keyword == "ROLLBACK":
+            return "a rolled back transaction that other engines kept a part of; use only InnoDB, then run `rebuild`"
+        if keyword in HARMLESS or not watched.may_be_in(statement.text):
+            return None
+        found = list(statement.tokens())
+    except Unreadable as error:
+        return f"a statement that cannot be read with certainty ({error}); look at what it did, then run `rebuild`"
+    judge = Judge(found, statement, watched)
+    try:
+        return next(judge.changes(), None)
+    except NotUnderstood:
+        return next(judge.mentions(), None)
+
+
+def _as_statement(statement: Statement, watched: Watched) -> str | None:
+    """Views, triggers and functions reach tables that it does not name: MySQL lists the schemas of all of them."""
+    if statement.accessed and not any(map(watched.is_schema, statement.accessed)):
+        return None
+    return (
+        f"{statement.keyword} was logged as a statement, and used tables of {watched.schema}, or too many to tell; "
+        "set binlog_format=ROW for every session, then run `rebuild`"
+    )
+
+
+class Judge:
+    """One statement that changes definitions."""
+
+    def __init__(self, found: list[Token], statement: Statement, watched: Watched) -> None:
+        self.found = found
+        self.reading = Reading(found)
+        self.statement = statement
+        self.watched = watched
+
+    def mentions(self) -> Iterator[str]:
+        """Wherever the name of a watched table stands, unless that of another schema stands before it."""
+        found = [END, END, *self.found]
+        for schema, dot, token in zip(found, found[1:], found[2:], strict=False):
+            if token.kind in (WORD, NAME):
+                is_qualified = dot.text == "." and schema.kind in (WORD, NAME)
+                table = self.watched.table(schema.text if is_qualified else self.statement.schema, token.text)
+                if table:
+                    yield (
+                        f"the watched table {table.name} is named by a statement of a form that is not known to be "
+                        "harmless; look at what it did, then run `rebuild`"
+                    )
+
+    def changes(self) -> Iterator[str]:
+        """What it changes. Raises NotUnderstood if its form is another one than those that are known."""
+        reading = self.reading
+        if reading.has("TRUNCATE"):
+            reading.has("TABLE")
+            yield from self._as_a_whole(self._table())
+            reading.demand(reading.ended())
+        elif reading.one_of(("RENAME",)):
+            yield from self._renamed()
+        elif reading.has("DROP"):
+            yield from self._dropped()
+        elif reading.has("CREATE"):
+            yield from self._created()
+        elif reading.has("ALTER"):
+            yield from self._altered()
+        else:
+            raise NotUnderstood
+
+    def _renamed(self) -> Iterator[str]:
+        reading = self.reading
+        if reading.has("USER"):
+            return
+        reading.demand(reading.one_of(("TABLE", "TABLES")))
+        while True:
+            yield from self._as_a_whole(self._table())
+            reading.demand(reading.has("TO"))
+            yield from self._as_a_whole(self._table())
+            if not reading.mark(","):
+                break
+        reading.demand(reading.ended())
+
+    def _dropped(self) -> Iterator[str]:
+        reading = self.reading
+        if reading.has("TEMPORARY") or reading.one_of(OBJECTS) or reading.has("SPATIAL", "REFERENCE"):
+            return
+        if reading.has("INDEX"):
+            name = reading.name()
+            reading.demand(reading.has("ON"))
+            if folded(name) == "primary":
+                yield from self._as_a_whole(self._table())
+        elif reading.one_of(("DATABASE", "SCHEMA")):
+            reading.has("IF", "EXISTS")
+            if self.watched.is_schema(reading.name()):
+                yield f"the schema {self.watched.schema} was dropped; bring it back, then run `rebuild`"
+            reading.demand(reading.ended())
+        else:
+            reading.demand(reading.one_of(("TABLE", "TABLES")))
+            reading.has("IF", "EXISTS")
+            yield from self._as_a_whole(self._table())
+            while reading.mark(","):
+                yield from self._as_a_whole(self._table())
+            reading.one_of(("RESTRICT", "CASCADE"))
+            reading.demand(reading.ended())
+
+    def _created(self) -> Iterator[str]:
+        """A watched table that is created is empty: what comes into it comes as rows."""
+        reading = self.reading
+        if reading.one_of(OBJECTS | INDEXES | {"DATABASE", "SCHEMA", "TEMPORARY"}):
+            return
+        reading.demand(reading.has("TABLE"))
+        reading.has("IF", "NOT", "EXISTS")
+        table = self._table()
+        if table:
+            rest = reading.rest[reading.at :]
+            yield from cascades(table, rest)
+            engines = {after.text.lower() for word, after in _settings(rest) if word.keyword == "ENGINE"}
+            reading.demand(engines <= {"innodb"} and not {token.keyword for token in rest} & FILLED)
+
+    def _altered(self) -> Iterator[str]:
+        reading = self.reading
+        if reading.one_of(OBJECTS | {"DATABASE", "SCHEMA"}):
+            return
+        reading.demand(reading.has("TABLE"))
+        table = self._table()
+        if table:
+            known = self.watched.columns.get(table.name, {})
+            yield from alterations(reading, table, known, self.statement.sql_mode)
+        while not reading.ended():
+            if reading.has("RENAME") and reading.peek().keyword not in ("COLUMN", "INDEX", "KEY"):
+                _ = reading.mark("=") or reading.one_of(("TO", "AS"))
+                yield from self._as_a_whole(self._table())
+            elif reading.has("WITH", "TABLE"):
+                yield from self._as_a_whole(self._table())
+            elif not reading.ended():
+                reading.next()
+
+    def _table(self) -> Table | None:
+        """The watched table that is named here, if it is one."""
+        schema, name = self.reading.table()
+        return self.watched.table(self.statement.schema if schema is None else schema, name)
+
+    def _as_a_whole(self, table: Table | None) -> Iterator[str]:
+        if table:
+            yield as_a_whole(table)
+
+
+def _settings(found: list[Token]) -> Iterator[tuple[Token, Token]]:
+    """Each token and the next one, or the one behind `=`."""
+    plain = [token for token in found if token.text != "="]
+    return pairwise(plain)
+
+
+def _end_of(code: int, status: bytes, at: int) -> int:
+    """Where the value of a status variable ends; all the rest belongs to one that is not known."""
+    if code in SIZES:
+        return at + SIZES[code]
+    if code == ACCESSED_SCHEMAS:
+        count = 0 if status[at] == TOO_MANY else status[at]
+        at += 1
+        for _ in range(count):
+            at = status.index(b"\0", at) + 1
+        return at
+    for _ in range(COUNTED.get(code, 0)):
+        at += 1 + status[at]
+    return at if code in COUNTED else len(status)

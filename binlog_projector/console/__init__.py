@@ -1,0 +1,1 @@
+"""What people see of a projector: its page, readiness and metrics."""

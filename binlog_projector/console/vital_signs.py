@@ -1,0 +1,179 @@
+"""What the console shows: each second the figures of the projector, and of the readers and audits it is told of."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from binlog_projector.leading.health import Health
+from reader.read_model.cached_values import Watermark
+from reader.read_model.control import Checkpoint
+from tidemark.logs import Event
+
+INTERVAL_SECONDS = 1.0
+HISTORY_SECONDS = 15 * 60
+TIMEOUT_SECONDS = 1.0
+Families = Sequence[Metric]
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # admin ports are not behind a proxy
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counters at one moment; their growth makes the rates."""
+
+    at: float
+    transactions: float
+    rows: float
+    batches: float
+    reads: float
+    lookups: float
+    hits: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """One second of the charts. None: there was nothing to measure."""
+
+    at: float  # Unix seconds
+    lag_seconds: float | None
+    transactions_per_s: float
+    batch_transactions: float | None
+    reads_per_s: float
+    hit_ratio: float | None
+
+
+class VitalSigns:
+    """Takes a sample each second in a thread; `points` are those of the last quarter of an hour."""
+
+    def __init__(
+        self, health: Health, admin_urls: Sequence[str], errors: deque[Event], clock: Callable[[], float] = time.time
+    ) -> None:
+        self.health = health
+        self.admin_urls = admin_urls
+        self.errors = errors
+        self.clock = clock
+        self.points: deque[Point] = deque(maxlen=int(HISTORY_SECONDS / INTERVAL_SECONDS))
+        self.latest: dict[str, Any] = {}
+        self.stopping = threading.Event()
+        self._counts: Counts | None = None
+        self._rows_per_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="vital signs", daemon=True)
+
+    def __enter__(self) -> VitalSigns:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stopping.set()
+        self._thread.join(timeout=5)
+
+    def sample(self) -> dict[str, Any]:
+        """The latest point and everything that is shown beside the charts."""
+        own = list(self.health.metrics.registry.collect())
+        others = {url: families_of(url) for url in self.admin_urls}
+        seen = [family for families in others.values() if families for family in families]
+        point = self._point(own, seen)
+        self.points.append(point)
+        return {
+            "point": asdict(point),
+            "boxes": {**self._boxes(), "reader": _reader_box(others)},
+            "leader": self.health.leads,
+            "epoch": self.health.epoch,
+            "rows_per_s": self._rows_per_s,
+            "checkpoint": _position(self.health.checkpoint),
+            "watermark": _position(self.health.watermark),
+            "audit": _audit(seen),
+            "errors": [*self.errors][::-1],
+        }
+
+    def _run(self) -> None:
+        while not self.stopping.wait(INTERVAL_SECONDS):
+            self.latest = self.sample()
+
+    def _point(self, own: Families, others: Families) -> Point:
+        now, before = self._count(own, others), self._counts
+        self._counts, before = now, before or now
+        seconds = max(now.at - before.at, INTERVAL_SECONDS / 2)
+        batches, lookups = now.batches - before.batches, now.lookups - before.lookups
+        transactions = now.transactions - before.transactions
+        self._rows_per_s = (now.rows - before.rows) / seconds
+        return Point(
+            at=now.at,
+            lag_seconds=total(own, "tidemark_projector_lag_seconds") if self.health.leads else None,
+            transactions_per_s=transactions / seconds,
+            batch_transactions=transactions / batches if batches else None,
+            reads_per_s=max(0.0, now.reads - before.reads) / seconds,
+            hit_ratio=(now.hits - before.hits) / lookups if lookups > 0 else None,
+        )
+
+    def _count(self, own: Families, others: Families) -> Counts:
+        lookups = "tidemark_cache_requests_total"
+        return Counts(
+            at=self.clock(),
+            transactions=total(own, "tidemark_projector_transactions_total"),
+            rows=total(own, "tidemark_projector_rows_total"),
+            batches=total(own, "tidemark_projector_batch_transactions_count"),
+            reads=total(others, "tidemark_http_request_duration_seconds_count", service="reader"),
+            lookups=total(others, lookups, layer="redis"),
+            hits=sum(total(others, lookups, layer="redis", result=result) for result in ("hit", "absent")),
+        )
+
+    def _boxes(self) -> dict[str, dict[str, Any]]:
+        parts = self.health.parts
+        if not self.health.leads:
+            standing_by = {"ok": True, "state": "another projector leads"}
+            return {
+                "projector": {"ok": True, "state": "standing by"},
+                **dict.fromkeys(("mysql", "mongodb", "redis"), standing_by),
+            }
+        states = {"mysql": parts["source"], "mongodb": parts["mongodb"], "redis": parts["redis"]}
+        boxes = {name: {"ok": state == "ok", "state": state} for name, state in states.items()}
+        return {"projector": {"ok": True, "state": "leading"}, **boxes}
+
+
+def families_of(admin_url: str) -> Families | None:
+    """The metrics of another service, or None if it does not answer."""
+    with (
+        contextlib.suppress(OSError, ValueError),
+        DIRECT.open(f"{admin_url}/metrics", timeout=TIMEOUT_SECONDS) as answer,
+    ):
+        return list(text_string_to_metric_families(answer.read().decode()))
+    return None
+
+
+def total(families: Iterable[Metric], name: str, **labels: str) -> float:
+    """All samples of that name and with these labels, added up."""
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def _reader_box(others: Mapping[str, Families | None]) -> dict[str, Any]:
+    silent = [url for url, families in others.items() if families is None]
+    if silent:
+        return {"ok": False, "state": f"no answer from {', '.join(silent)}"}
+    return {"ok": True, "state": "ok" if others else "not watched: see TIDEMARK_CONSOLE_ADMIN_URLS"}
+
+
+def _position(of: Checkpoint | Watermark | None) -> dict[str, Any] | None:
+    return asdict(of) if of else None
+
+
+def _audit(families: Families) -> dict[str, float] | None:
+    names = {"verified_through": "tidemark_audit_verified_through_timestamp_seconds"}
+    names |= {"differences": "tidemark_audit_differences"}
+    if not any(family.name == names["differences"] for family in families):
+        return None
+    return {key: total(families, name) for key, name in names.items()}

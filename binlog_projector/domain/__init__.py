@@ -1,0 +1,1 @@
+"""What a change means: pure functions and frozen values."""

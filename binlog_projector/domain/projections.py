@@ -1,0 +1,202 @@
+"""From rows to documents: one pure function per table, and the declared counters.
+
+Snapshot, stream, audit and the tests' oracle all derive from PROJECTIONS and COUNTERS. Counters belong to an id, not to
+a row: a like of a missing post counts, and a post that is deleted and made again keeps the likes of its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from binlog_projector.domain.changes import Row, RowChange
+from binlog_projector.domain.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
+from binlog_projector.errors import UnprojectableRow
+from reader.read_model.declarations import LISTINGS, Listing
+from tidemark.hashtags import hashtags
+from tidemark.ids import MAX_ID
+from writer.schema import TABLES
+
+
+@dataclass(frozen=True)
+class Counter:
+    """`collection`.`field` of the document `by` counts the rows of `table`."""
+
+    collection: str
+    field: str
+    table: str
+    by: str
+
+
+COUNTERS = (
+    Counter("posts", "like_count", table="likes", by="post_id"),
+    Counter("posts", "comment_count", table="comments", by="post_id"),
+    Counter("users", "post_count", table="posts", by="author_id"),
+    Counter("users", "follower_count", table="follows", by="followee_id"),
+    Counter("users", "following_count", table="follows", by="follower_id"),
+)
+
+
+def user(row: Row) -> Fields:
+    names = ("subject", "handle", "display_name", "bio")
+    return {**{name: row[name] for name in names}, **_times(row, "created_at", "updated_at")}
+
+
+def post(row: Row) -> Fields:
+    return {
+        "author_id": row["author_id"],
+        "body": row["body"],
+        "hashtags": hashtags(row["body"]),
+        **_times(row, "created_at", "updated_at"),
+    }
+
+
+def comment(row: Row) -> Fields:
+    names = ("post_id", "author_id", "body")
+    return {**{name: row[name] for name in names}, **_times(row, "created_at", "updated_at")}
+
+
+def like(row: Row) -> Fields:
+    return {"post_id": row["post_id"], "user_id": row["user_id"], **_times(row, "created_at")}
+
+
+def follow(row: Row) -> Fields:
+    return {"follower_id": row["follower_id"], "followee_id": row["followee_id"], **_times(row, "created_at")}
+
+
+PROJECTIONS: dict[str, Callable[[Row], Fields]] = {
+    "users": user,
+    "posts": post,
+    "comments": comment,
+    "likes": like,
+    "follows": follow,
+}
+
+
+def project(change: RowChange) -> list[Mutation]:
+    """The mutations of one row change. Raises UnprojectableRow."""
+    table, before, after = change.table, change.before, change.after
+    plan = PLANS[table]
+    mutations: list[Mutation] = []
+    if before is not None and (after is None or plan.id(before) != plan.id(after)):
+        mutations.append(Remove(table, *plan.document(before)))
+    if after is not None:
+        mutations.append(Put(table, *plan.document(after), before is None))
+    for counter in plan.counters:
+        _count(mutations, counter, before, after)
+    for listed in plan.listings:
+        _list(mutations, listed, before, after)
+    return mutations
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list that rows of a table stand in. Its `parent` and its `place`, which decide whether and where, are fields of
+    documents, and here columns of the same names."""
+
+    key: Callable[[int], str]
+    parent: str
+    place: tuple[str, ...]
+
+    @classmethod
+    def of(cls, listing: Listing) -> Listed:
+        fields = (listing.by, *(name for name, _ in listing.order), listing.item_id)
+        key = TABLES[listing.collection].primary_key
+        columns = (column for field in fields for column in (key if field == "_id" else (field,)))
+        return cls(listing.key, listing.by, tuple(dict.fromkeys(columns)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with the rows of one table, looked up once."""
+
+    table: str
+    primary_key: tuple[str, ...]
+    project: Callable[[Row], Fields]
+    counters: tuple[Counter, ...]
+    listings: tuple[Listed, ...]
+
+    def id(self, row: Row) -> DocumentId:
+        return _id(self.primary_key, row)
+
+    def document(self, row: Row) -> tuple[DocumentId, Fields]:
+        """Raises UnprojectableRow."""
+        demand_fitting(self.table, row)
+        try:
+            return _id(self.primary_key, row), self.project(row)
+        except (KeyError, TypeError) as error:
+            key = {column: row.get(column) for column in self.primary_key}
+            raise UnprojectableRow(f"row {key} of table {self.table} cannot be projected: {error!r}") from error
+
+
+PLANS = {
+    name: Plan(
+        name,
+        TABLES[name].primary_key,
+        projection,
+        tuple(counter for counter in COUNTERS if counter.table == name),
+        tuple(Listed.of(listing) for listing in LISTINGS if listing.collection == name),
+    )
+    for name, projection in PROJECTIONS.items()
+}
+
+
+def demand_fitting(table: str, row: Row) -> None:
+    """Raises UnprojectableRow for a number that MongoDB cannot hold."""
+    for value in row.values():
+        if type(value) is int and value > MAX_ID:
+            column = next(name for name in row if row[name] == value)
+            key = {name: row[name] for name in TABLES[table].primary_key if name in row}
+            raise UnprojectableRow(
+                f"row {key or {column: value}} of table {table} cannot be projected: {column} is {value}, and MongoDB "
+                f"has no numbers beyond {MAX_ID}; correct it in MySQL, then run `rebuild`"
+            )
+
+
+def document_id(table: str, row: Row) -> DocumentId:
+    """The row's primary key: the number itself, or the numbers of a pair joined by a colon."""
+    return _id(TABLES[table].primary_key, row)
+
+
+def primary_key(table: str, id: DocumentId) -> tuple[int, ...] | None:
+    """The primary key that `document_id` made into this id; None if no row can have it."""
+    columns = TABLES[table].primary_key
+    parts = [id] if len(columns) == 1 else str(id).split(":")
+    usable = len(parts) == len(columns) and all(str(part).isdecimal() for part in parts)
+    key = tuple(int(part) for part in parts) if usable else ()
+    return key if key and document_id(table, dict(zip(columns, key, strict=True))) == id else None
+
+
+def _id(primary_key: tuple[str, ...], row: Row) -> DocumentId:
+    id: DocumentId = row[primary_key[0]]
+    return id if len(primary_key) == 1 else ":".join([str(row[column]) for column in primary_key])
+
+
+def _count(mutations: list[Mutation], counter: Counter, before: Row | None, after: Row | None) -> None:
+    old = before[counter.by] if before is not None else None
+    new = after[counter.by] if after is not None else None
+    if old == new:
+        return
+    if old is not None:
+        mutations.append(Increment(counter.collection, old, counter.field, -1))
+    if new is not None:
+        mutations.append(Increment(counter.collection, new, counter.field, +1))
+
+
+def _list(mutations: list[Mutation], listed: Listed, before: Row | None, after: Row | None) -> None:
+    if before is not None and after is not None and all(before[name] == after[name] for name in listed.place):
+        return
+    rows = [row for row in (before, after) if row is not None]
+    mutations += [Invalidate(listed.key(row[listed.parent])) for row in rows]
+
+
+def _times(row: Row, *names: str) -> dict[str, str]:
+    return {name: _timestamp(name, row[name]) for name in names}
+
+
+def _timestamp(name: str, moment: object) -> str:
+    """RFC 3339 in UTC with all six digits: MongoDB's own date type would keep only milliseconds."""
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{name} is {moment!r}, not a date and time")
+    return moment.isoformat(timespec="microseconds") + "Z"

@@ -1,0 +1,1 @@
+"""The loop that projects, and who may run it."""

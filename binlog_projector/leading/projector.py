@@ -1,0 +1,138 @@
+"""The projector: MySQL's binlog -> whole transactions -> batches -> one MongoDB transaction each -> one APPLY each.
+
+A leader opens the build that serves (or takes a snapshot), connects to the source right behind its checkpoint, and goes
+on. Whatever fails, the checkpoint in MongoDB and the watermark in Redis say where: nothing in memory is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from collections.abc import Iterator
+
+import structlog
+
+from binlog_projector.backoff import Backoff
+from binlog_projector.domain.projections import project
+from binlog_projector.errors import PositionLost, Retry, StandDown
+from binlog_projector.leading.batcher import Batcher
+from binlog_projector.leading.cache_thread import CacheThread
+from binlog_projector.leading.health import Health
+from binlog_projector.leading.housekeeping import Housekeeping
+from binlog_projector.leading.lease import Lease, Standby
+from binlog_projector.leading.rebuild import Rebuild
+from binlog_projector.leading.steps import Steps
+from binlog_projector.mysql.failover import Servers
+from binlog_projector.mysql.freshness import ClockThread, Freshness
+from binlog_projector.mysql.source import Stream
+from binlog_projector.snapshot.snapshot import take_snapshot
+from binlog_projector.stores.cache import OpenCache
+from binlog_projector.stores.control_store import ControlStore
+from binlog_projector.stores.document_store import DocumentStore
+
+log = structlog.get_logger()
+
+
+class Projector:
+    """One process of any number: leads while it holds the lease, stands by otherwise."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        control: ControlStore,
+        open_cache: OpenCache,
+        housekeeping: Housekeeping,
+        health: Health,
+        chance: random.Random,
+        stopping: threading.Event,
+        rebuild_if_lost: Rebuild | None = None,
+    ) -> None:
+        self.servers = servers
+        self.control = control
+        self.open_cache = open_cache
+        self.housekeeping = housekeeping
+        self.health = health
+        self.chance = chance
+        self.backoff = Backoff(chance)
+        self.stopping = stopping
+        self.rebuild_if_lost = rebuild_if_lost
+
+    def run(self) -> None:
+        """Until `stopping` is set. Raises Stop when an operator has to act."""
+        while not self.stopping.is_set():
+            try:
+                with Standby(self.control.lease).leadership(self.stopping) as lease:
+                    if lease is not None:
+                        self._lead(lease)
+            except Retry as error:
+                self._pause(error)
+            except StandDown as error:
+                log.warning("standing down", reason=str(error))
+            finally:
+                self.health.led(None)
+
+    def _lead(self, lease: Lease) -> None:
+        """Until we are told to stop, or somebody asks for the lease."""
+        self.health.led(lease.epoch)
+        while self._goes_on(lease):
+            try:
+                with self._opened(lease) as (documents, stream):
+                    self._project(documents, stream, lease)
+            except PositionLost as error:
+                self._rebuild(error, lease)
+            except Retry as error:
+                self._pause(error)
+
+    def _goes_on(self, lease: Lease) -> bool:
+        return not (self.stopping.is_set() or lease.wanted.is_set())
+
+    def _rebuild(self, error: PositionLost, lease: Lease) -> None:
+        """Unattended, while we lead: nobody else can project either."""
+        if self.rebuild_if_lost is None:
+            raise error
+        log.error("rebuilding", kind=type(error).__name__, reason=str(error))
+        self.health.part("source", f"rebuilding: {error}")
+        self.rebuild_if_lost.run(contextlib.nullcontext(lease), lease.wanted)
+
+    @contextlib.contextmanager
+    def _opened(self, lease: Lease) -> Iterator[tuple[DocumentStore, Stream]]:
+        """The serving build and the stream right behind it; the first time, a snapshot makes both."""
+        documents = self.control.open_serving(lease.epoch)
+        if documents is None:
+            source = self.servers.usable()
+            documents, stream = take_snapshot(source, self.control, lease.epoch, self.stopping, lease.wanted)
+            documents.serve(None, documents.position.checkpoint.as_of)
+        else:
+            stream = self.servers.stream(documents.position)
+        self.health.metrics.binlog_expire.set(self.servers.retention_seconds)
+        with contextlib.closing(stream):
+            yield documents, stream
+
+    def _project(self, documents: DocumentStore, stream: Stream, lease: Lease) -> None:
+        freshness = Freshness(documents.position.checkpoint.as_of)
+        at = documents.position
+        log.info("streaming", build=documents.build, gtid_set=at.checkpoint.gtid_set, rows_of=at.rows_of)
+        batcher = Batcher(documents.position.gtid_set, project)
+        with (
+            self.housekeeping.running(),
+            ClockThread(stream.source, freshness),
+            self.health.watched("source", stream.silent_seconds),
+            contextlib.closing(batcher),
+            CacheThread(self.open_cache(documents), self.health, Backoff(self.chance)) as cache,
+        ):
+            self.health.metrics.waiting.labels("mongodb").set_function(lambda: batcher.size)
+            self.health.metrics.waiting.labels("redis").set_function(lambda: cache.size)
+            stream.start(batcher)
+            steps = Steps(batcher, documents, cache, freshness, self.health)
+            while self._goes_on(lease):
+                steps.step()
+                self.backoff.reset()
+
+    def _pause(self, error: Retry) -> None:
+        seconds = self.backoff.next_seconds()
+        kind = type(error).__name__
+        self.health.metrics.errors.labels(kind).inc()
+        self.health.part("mongodb" if kind == "StoreUnavailable" else "source", str(error))
+        log.warning("retrying", error=str(error), kind=kind, seconds=round(seconds, 2))
+        self.stopping.wait(seconds)

@@ -1,0 +1,68 @@
+"""The loop: take the batch that waits, commit it to MongoDB, hand it to the cache.
+
+Three threads overlap. The stream's own reads, decodes and folds what it reads into the batch that waits; this one
+commits; the cache's brings into Redis what was committed. Each waits when too much waits for the next.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from binlog_projector.leading.batcher import Batcher
+from binlog_projector.leading.cache_thread import CacheThread, Committed
+from binlog_projector.leading.health import Health
+from binlog_projector.leading.repair import Repairs
+from binlog_projector.mysql.freshness import INTERVAL_SECONDS, Freshness
+from binlog_projector.stores.document_store import DocumentStore
+
+MONGODB_TICK_SECONDS = 0.5
+log = structlog.get_logger()
+
+
+class Steps:
+    """One turn of the loop after the other, over an open stream."""
+
+    def __init__(
+        self, batcher: Batcher, documents: DocumentStore, cache: CacheThread, freshness: Freshness, health: Health
+    ) -> None:
+        self.batcher = batcher
+        self.documents = documents
+        self.cache = cache
+        self.freshness = freshness
+        self.health = health
+        self.repairs = Repairs(documents, health.metrics)
+        self.ticked = documents.position.checkpoint.as_of
+        self.mongodb_tick = 0.0
+
+    def step(self) -> None:
+        """Commit one batch, or wait for one a little. Raises what ended the stream, or the cache's thread."""
+        before = self.documents.position.gtid_set
+        batch = self.repairs.next() or self.batcher.take(INTERVAL_SECONDS)
+        if batch is not None:
+            with self.health.stage("mongodb"):
+                entry = self.documents.commit(batch, self.freshness.as_of(batch.gtid_set))
+            self.cache.apply(Committed(entry, batch.last.immediate_commit_us if batch.last else None))
+            rows_of = self.documents.position.rows_of
+            progress = {"rows_of": rows_of} if rows_of else {}
+            log.info("batch", seq=entry.checkpoint.seq, gtids=str(batch.gtid_set - before), rows=batch.rows, **progress)
+            self.health.committed(batch)
+        self.cache.check()
+        self._tick()
+        self.health.part("source")
+        self.health.part("mongodb")
+        self.health.metrics.partial_rows.set(sum(self.documents.position.rows_of.values()))
+        self.health.served(self.documents.position.checkpoint, self.cache.watermark)
+
+    def _tick(self) -> None:
+        """Everything MySQL had committed at `as_of` is applied: readers may know."""
+        as_of = self.freshness.as_of(self.documents.position.gtid_set)
+        if as_of > self.documents.position.checkpoint.as_of and time.monotonic() >= self.mongodb_tick:
+            with self.health.working("mongodb"):
+                self.documents.tick(as_of)
+                self.health.metrics.journal.set(self.documents.journal_size())
+            self.mongodb_tick = time.monotonic() + MONGODB_TICK_SECONDS
+        if as_of > self.ticked:
+            self.cache.tick(self.documents.position.checkpoint.at(as_of))
+            self.ticked = as_of

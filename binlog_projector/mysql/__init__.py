@@ -1,0 +1,1 @@
+"""Connections to MySQL: the stream, the clock, the checks, consistent views."""

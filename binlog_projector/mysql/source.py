@@ -1,0 +1,277 @@
+"""Connections to MySQL: the stream of transactions, its clock, and what `check` asks."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pymysql
+from pymysql.constants import FIELD_TYPE
+from pymysql.converters import conversions
+
+from binlog_projector.binlog.packets import Packets, connect_reader
+from binlog_projector.binlog.transactions import TransactionReader
+from binlog_projector.domain.changes import Transaction
+from binlog_projector.errors import PositionLost, SourceBehind, SourceDemoted, SourceUnavailable
+from reader.read_model.control import Anchor, Partial, with_begun
+from tidemark.gtid import GtidSet
+from tidemark.mysql_url import MySqlUrl
+from writer.schema import SCHEMA, TABLES
+
+if TYPE_CHECKING:
+    Connection = pymysql.connections.Connection[Any]
+else:
+    Connection = pymysql.connections.Connection  # generic in its type stubs only
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 10  # a server that is silent for so long in spite of its heartbeats is gone
+PURGED = 1236
+IDENTITY = uuid.UUID("6f2b7b53-51f1-4f58-8a0f-3a3a3f7e5d10")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """MySQL's clock, and everything it had committed by then."""
+
+    now: datetime
+    executed: GtidSet
+
+
+class MySqlSource:
+    """The server whose binlog is tailed. Raises SourceUnavailable when it does not answer.
+
+    `must_be_writable`: it is one of several, and a read-only one is a replica that cannot tell how far behind it is.
+    """
+
+    def __init__(self, url: str, server_id: int, *, must_be_writable: bool = False) -> None:
+        self.settings = connection_settings(url)
+        self.address = f"{self.settings['host']}:{self.settings['port']}"
+        self.must_be_writable = must_be_writable
+        self.server_id = server_id
+        self.uuid = str(uuid.uuid5(IDENTITY, str(server_id)))
+
+    def connect(self, **options: Any) -> Connection:
+        with unavailable("cannot connect to MySQL"):
+            return pymysql.connect(**{**self.settings, **options})
+
+    @contextlib.contextmanager
+    def session(self, **options: Any) -> Iterator[Connection]:
+        connection = self.connect(**options)
+        with unavailable("MySQL closed the connection"), contextlib.closing(connection):
+            yield connection
+
+    def demand_writable(self) -> None:
+        """Raises SourceDemoted."""
+        with self.session() as connection:
+            self.clock(connection)
+
+    def stream(self, applied: GtidSet, anchor: Anchor | None, partials: Sequence[Partial] = ()) -> Stream:
+        """Connect and verify that the source continues the history of `applied`; reading begins with `start`.
+
+        Asks again for the anchor, the last applied transaction: the first one delivered must be that very one, by its
+        GTID and commit time; what it changed is not looked at. Of what was applied in part the rest is delivered.
+        Raises PositionLost if the anchor is another one, or if the source has purged what comes next.
+        """
+        with self.session() as connection:
+            purged = _check_history(connection, applied, partials)
+            folds_case = bool(query_value(connection, "SELECT @@global.lower_case_table_names"))
+        if anchor is not None and anchor.gtid in purged:
+            anchor = None
+        asked = applied.without_gtid(anchor.gtid) if anchor else applied
+        stream = Stream(self, asked, partials, folds_case=folds_case, anchored=anchor is not None)
+        try:
+            stream.verify(anchor)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def clock(self, connection: Connection) -> Clock:
+        """One statement: its time is read before the set, so all that was committed by then is in the set.
+
+        Raises SourceDemoted: the set of a replica does not say what its source had committed.
+        """
+        with unavailable("MySQL does not tell its clock"):
+            now, executed, read_only = query_row(
+                connection, "SELECT NOW(6), @@global.gtid_executed, @@global.read_only"
+            )
+        if read_only and self.must_be_writable:
+            raise SourceDemoted("the server is read-only: a replica, until it is promoted")
+        return Clock(now.replace(tzinfo=UTC), GtidSet.parse(executed))
+
+
+class Receiver(Protocol):
+    """Who takes what a stream delivers, in the stream's own thread."""
+
+    def add(self, transaction: Transaction) -> None:
+        """The next transaction; returns once there is room for another one."""
+
+    def fail(self, error: Exception) -> None:
+        """The stream has ended, and why."""
+
+
+class Stream:
+    """Transactions from the binlog, read and handed on by a thread."""
+
+    def __init__(
+        self, source: MySqlSource, applied: GtidSet, partials: Iterable[Partial], *, folds_case: bool, anchored: bool
+    ) -> None:
+        self.source = source
+        dump = partial(connect_reader, pymysql.connect, source.settings, source.server_id, source.uuid, applied)
+        self.reader = TransactionReader(
+            Packets(dump), SCHEMA, TABLES, partials, folds_case=folds_case, anchored=anchored
+        )
+        self.transactions = iter(self.reader)
+        self.stopping = threading.Event()
+        self.thread: threading.Thread | None = None
+        self.pending: Transaction | None = None
+        self.anchor: Anchor | None = None
+        self.listening = False
+        self.heard = 0.0
+
+    def verify(self, anchor: Anchor | None) -> None:
+        """Read until the source has said something. Raises PositionLost."""
+        first = self._next()
+        if anchor is None:
+            self.pending = first
+            return
+        while first is None:
+            first = self._next()
+        found = Anchor(first.gtid, first.original_commit_us)
+        if found.gtid != anchor.gtid or anchor.original_commit_us not in (0, found.original_commit_us):
+            raise PositionLost(
+                f"the source has another history: it delivers {found.gtid} of {found.original_commit_us} us where "
+                f"{anchor.gtid} of {anchor.original_commit_us} us was applied last; "
+                "point the projector at the right server, or run `python -m binlog_projector rebuild`"
+            )
+        self.anchor = found
+
+    def start(self, receiver: Receiver) -> None:
+        """Deliver until `close`, or until the stream breaks."""
+        self.thread = threading.Thread(target=self._read, args=(receiver,), name="source", daemon=True)
+        self.thread.start()
+
+    def silent_seconds(self) -> float:
+        """For how long we have listened and heard nothing, not even a heartbeat."""
+        return time.monotonic() - self.heard if self.listening else 0.0
+
+    def close(self) -> None:
+        """The thread closes its connection at the next heartbeat: closing it under a blocked read would wait too."""
+        self.stopping.set()
+        if self.thread is None or not self.thread.is_alive():
+            self.reader.close()
+
+    def _read(self, receiver: Receiver) -> None:
+        try:
+            if self.pending is not None:
+                receiver.add(self.pending)
+            for transaction in self._transactions():
+                if self.stopping.is_set():
+                    return
+                if transaction is not None:
+                    receiver.add(transaction)
+        except Exception as error:  # noqa: BLE001 - handed to whoever receives
+            receiver.fail(error)
+        finally:
+            self.reader.close()
+
+    def _next(self) -> Transaction | None:
+        """The next transaction, or None at a heartbeat."""
+        return next(self._transactions())
+
+    def _transactions(self) -> Iterator[Transaction | None]:
+        """Transactions, and None at heartbeats, for ever."""
+        with unavailable("the binlog stream broke"):
+            self.heard, self.listening = time.monotonic(), True
+            for transaction in self.transactions:
+                self.listening = False
+                yield transaction
+                self.heard, self.listening = time.monotonic(), True
+        raise SourceUnavailable("the source ended the binlog stream (it shuts down, or another reader has our id)")
+
+
+def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[Partial]) -> GtidSet:
+    """What the source has purged, if all of it was applied and all that was applied is in the source."""
+    executed, purged = map(GtidSet.parse, query_row(connection, "SELECT @@global.gtid_executed, @@global.gtid_purged"))
+    begun = with_begun(applied, partials)
+    if not executed >= begun:
+        raise SourceBehind(f"the source lacks {begun - executed}, which was applied")
+    if not applied >= purged:
+        raise PositionLost(
+            f"the source has purged {purged - applied}, which was not applied; "
+            "run `python -m binlog_projector rebuild` (readers are served meanwhile)"
+        )
+    return purged
+
+
+def connection_settings(url: str) -> dict[str, Any]:
+    """PyMySQL's arguments."""
+    server = MySqlUrl.parse(url)
+    certificate = server.options.get("ssl_ca")
+    return {
+        **server.arguments(),
+        "database": server.schema or SCHEMA,
+        "charset": "utf8mb4",
+        "conv": {**conversions, FIELD_TYPE.DATETIME: _moment},
+        "autocommit": True,
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "read_timeout": READ_TIMEOUT_SECONDS,
+        "write_timeout": READ_TIMEOUT_SECONDS,
+        "init_command": "SET SESSION time_zone='+00:00', net_write_timeout=86400",
+        **({"ssl": ssl.create_default_context(cafile=certificate)} if certificate else {"ssl_disabled": True}),
+    }
+
+
+def _moment(text: str) -> datetime | str:
+    """Twice as fast as PyMySQL's own; like there, what is no date (0000-00-00) stays the text that it is."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return text
+
+
+@contextlib.contextmanager
+def unavailable(what: str) -> Iterator[None]:
+    """Turn PyMySQL's errors into ours: a purged position is lost, everything else may come back."""
+    try:
+        yield
+    except pymysql.err.MySQLError as error:
+        code = error.args[0] if error.args else 0
+        if code == PURGED and "same server" not in str(error):
+            raise PositionLost(
+                f"the source cannot continue from our position: {error}; "
+                "run `python -m binlog_projector rebuild` (readers are served meanwhile)"
+            ) from error
+        raise SourceUnavailable(f"{what}: {error}") from error
+    except OSError as error:
+        raise SourceUnavailable(f"{what}: {error}") from error
+
+
+def execute(connection: Connection, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def query_row(connection: Connection, statement: str, arguments: Sequence[object] = ()) -> tuple[Any, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, arguments)
+        row: tuple[Any, ...] = cursor.fetchone()
+        return row
+
+
+def query_value(connection: Connection, statement: str, arguments: Sequence[object] = ()) -> Any:
+    return query_row(connection, statement, arguments)[0]
+
+
+def query_rows(connection: Connection, statement: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, arguments)
+        return list(cursor.fetchall())

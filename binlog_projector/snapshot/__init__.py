@@ -1,0 +1,1 @@
+"""The first copy of MySQL's tables into a new build."""

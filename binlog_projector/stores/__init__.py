@@ -1,0 +1,1 @@
+"""All of PyMongo and redis-py."""

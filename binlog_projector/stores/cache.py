@@ -1,0 +1,273 @@
+"""Redis: one atomic APPLY per batch moves present entries and the watermark together.
+
+The cache's checkpoint is the watermark, in Redis itself: after a failover or a restore from an old dump, entries and
+watermark have gone back together, and the journal brings both forward again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import redis
+import structlog
+
+from binlog_projector.errors import CacheUnavailable
+from binlog_projector.fault_points import reached
+from binlog_projector.findings import Finding
+from binlog_projector.metrics import ProjectorMetrics
+from binlog_projector.stores.document_store import DocumentStore
+from reader.read_model.cached_values import (
+    MAX_VALUE_BYTES,
+    WATERMARK_KEY,
+    Watermark,
+    absent_ttl_ms,
+    cache_key,
+    encode_absent,
+    encode_entity,
+    value_ttl_ms,
+)
+from reader.read_model.control import Checkpoint, JournalEntry
+from reader.read_model.declarations import ENTITIES, MODEL_VERSION, is_present
+
+REPLAY_ENTRIES = 50
+PROBED_KEYS = 1_000  # at once: Redis serves others in between
+MAX_VALUES = 2_000  # in one APPLY, which then holds Redis up for some 10 ms; what else is cached is deleted
+log = structlog.get_logger()
+
+# KEYS: watermark, keys with a value at hand, then all others of the batch. ARGV: lineage that the watermark must have,
+# new watermark, how many keys have a value, then each of those values and its TTL. allow-oom: the watermark must move
+# even when memory is full.
+# What is present is replaced, or deleted if it looks newer than the value: nothing is left alone, because an entry that
+# was filled ahead of the watermark may come from a history that MongoDB has lost since (restored from a backup).
+# Most keys are neither present nor have a value: for those a DEL of many costs Redis next to nothing.
+# DEL and SET: two writes make every APPLY a transaction in Redis' append-only file. Redis 8.0 drops transactions when
+# it loads that file and the default user may do nothing (redis/redis#14541); the watermark must go with the entries.
+APPLY = """#!lua flags=allow-oom
+local current = redis.call('GET', KEYS[1]) or ''
+if string.sub(current, 1, #ARGV[1]) ~= ARGV[1] then return {current} end
+local valued, updated, deleted = tonumber(ARGV[3]), 0, 0
+for i = 1, valued do
+  local key, value, ttl = KEYS[i + 1], ARGV[2 * i + 2], ARGV[2 * i + 3]
+  local head = redis.call('GETRANGE', key, 0, 16)
+  if head ~= '' then
+    local newer = string.sub(head, 1, 1) ~= 'L' and string.sub(head, 2, 17) > string.sub(value, 2, 17)
+    local stored = not newer and redis.pcall('SET', key, value, 'PX', ttl)
+    if stored and not stored.err then
+      updated = updated + 1
+    else
+      deleted = deleted + redis.call('DEL', key)
+    end
+  end
+end
+for i = valued + 2, #KEYS, 1000 do
+  deleted = deleted + redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))
+end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[2])
+return {'', updated, deleted, #KEYS - 1 - updated - deleted}
+"""
+
+# Which of the keys are there (places from one). It changes nothing, so it may be asked in parts.
+PRESENT = """#!lua flags=no-writes
+local present = {}
+for i = 1, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then present[#present + 1] = i end
+end
+return present
+"""
+
+# Compare-and-set of the whole watermark; the expected one is empty if there must be none.
+SET_WATERMARK = """#!lua flags=allow-oom
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+Client = redis.Redis
+
+
+def connect(url: str) -> Client:
+    """A client that gives up after a second; retrying is the cache stage's own business."""
+    return redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=None, protocol=2)
+
+
+def read_watermark(client: Client) -> Watermark | None:
+    """The watermark in force, or None if there is none. Raises CacheUnavailable."""
+    with cache_errors():
+        raw = client.get(WATERMARK_KEY)
+    return Watermark.decode(raw) if isinstance(raw, bytes) else None
+
+
+@contextlib.contextmanager
+def cache_errors() -> Iterator[None]:
+    """Turn redis-py's errors into CacheUnavailable."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise CacheUnavailable(f"Redis does not answer: {error}") from error
+
+
+def check_eviction(client: Client) -> Finding:
+    """The watermark has no TTL: under volatile-* it is never evicted, and memory pressure only costs hits."""
+    with cache_errors():
+        policy = str(client.info("memory")["maxmemory_policy"])
+    ok = policy.startswith("volatile-") or policy == "noeviction"
+    return Finding("redis maxmemory-policy", ok, policy, "volatile-*", "CONFIG SET maxmemory-policy volatile-lfu")
+
+
+class CacheStage:
+    """Follows the journal of the serving build. `watermark` is None while Redis is away or not understood."""
+
+    def __init__(
+        self, client: Client, documents: DocumentStore, metrics: ProjectorMetrics, chance: random.Random
+    ) -> None:
+        self.client = client
+        self.documents = documents
+        self.metrics = metrics
+        self.chance = chance
+        self.watermark: Watermark | None = None
+        self.apply_script = client.register_script(APPLY)
+        self.set_script = client.register_script(SET_WATERMARK)
+
+    def apply(self, entry: JournalEntry) -> None:
+        """Bring a committed batch into the cache; a cache that is further back gets it from the journal."""
+        if self.watermark is None or self.watermark.seq >= entry.checkpoint.seq:
+            return
+        try:
+            if self.watermark.seq == entry.checkpoint.seq - 1:
+                self._apply(self.watermark, entry)
+            else:
+                self._replay()
+        except redis.RedisError as error:
+            self._lost(error)
+
+    def tick(self, checkpoint: Checkpoint) -> None:
+        """Tell readers that nothing was missing at the checkpoint's `as_of`."""
+        if self.watermark is None or self.watermark.seq > checkpoint.seq:
+            return
+        try:
+            if self.watermark.seq < checkpoint.seq:
+                self._replay()
+            else:
+                reached("before_tick")
+                self._send(self.watermark, checkpoint, {}, ())
+        except redis.RedisError as error:
+            self._lost(error)
+
+    def catch_up(self) -> None:
+        """Read the watermark and go on from there, or from an empty cache. Raises CacheUnavailable, StandDown."""
+        self.watermark = None
+        try:
+            self._continue_from(read_watermark(self.client))
+        except redis.RedisError as error:
+            self.watermark = None  # only a cache without one is looked at again, with back-off
+            raise CacheUnavailable(f"Redis does not answer: {error}") from error
+
+    def _continue_from(self, found: Watermark | None) -> None:
+        serving = self.documents.serving()
+        if reason := self._break_in_history(found, serving.epoch):
+            self._start_empty(found, reason)
+        else:
+            self.watermark = found
+            self._replay()
+
+    def _break_in_history(self, watermark: Watermark | None, epoch: str) -> str:
+        """Why the cache cannot be continued from this watermark; empty if it can."""
+        checkpoint = self.documents.position.checkpoint
+        if watermark is None:
+            return "absent"
+        if watermark.model_version != MODEL_VERSION:
+            return "model"
+        if (watermark.build, watermark.epoch) != (checkpoint.build, epoch):
+            return "build"
+        if watermark.seq > checkpoint.seq:
+            return "ahead"
+        if watermark.seq == checkpoint.seq:
+            return "" if watermark.batch_id == checkpoint.batch_id else "history"
+        return "" if self.documents.batch_id(watermark.seq) == watermark.batch_id else "history"
+
+    def _start_empty(self, found: Watermark | None, reason: str) -> None:
+        """A new epoch is an empty cache; if somebody else moved the watermark meanwhile, the next look decides."""
+        self.watermark = None
+        serving = self.documents.new_cache_epoch()
+        watermark = self.documents.position.checkpoint.watermark(serving.epoch)
+        if self.set_script(keys=[WATERMARK_KEY], args=[found.encode() if found else "", watermark.encode()]):
+            self.watermark = watermark
+            self.metrics.epochs.labels(reason).inc()
+            log.info("cache starts empty", reason=reason, epoch=serving.epoch, seq=watermark.seq)
+
+    def _replay(self) -> None:
+        """Apply what the journal has beyond the watermark; a hole in it means starting empty."""
+        while self.watermark is not None and self.watermark.seq < self.documents.position.checkpoint.seq:
+            entries = self.documents.journal(self.watermark.seq, REPLAY_ENTRIES)
+            if not entries:
+                self._start_empty(self.watermark, "journal")
+            for entry in entries:
+                if self.watermark is not None:
+                    self._apply(self.watermark, entry)
+
+    def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
+        values = self._values(self._present(watermark.epoch, entry.keys), entry.checkpoint.seq)
+        reached("before_apply")
+        self._send(watermark, entry.checkpoint, values, [key for key in entry.keys if key not in values])
+
+    def _present(self, epoch: str, keys: Sequence[str]) -> list[str]:
+        found: list[str] = []
+        for at in range(0, len(keys), PROBED_KEYS):
+            some = keys[at : at + PROBED_KEYS]
+            places = self.client.eval_ro(PRESENT, len(some), *(cache_key(epoch, key) for key in some))
+            found += (some[place - 1] for place in places)
+        return found
+
+    def _values(self, keys: list[str], seq: int) -> dict[str, bytes]:
+        """Fresh bytes for entities, read back from MongoDB; derived lists get none and are deleted."""
+        wanted: dict[str, list[int]] = defaultdict(list)
+        entities = (key.split(":") for key in keys if key.count(":") == 1)
+        for name, number in islice(entities, MAX_VALUES):
+            wanted[name].append(int(number))
+        values = {}
+        for name, ids in wanted.items():
+            entity = ENTITIES[name]
+            documents = self.documents.documents(entity.collection, ids)
+            for id in ids:
+                document = documents.get(id)
+                values[entity.key(id)] = (
+                    encode_entity(entity, document)
+                    if document is not None and is_present(document)
+                    else encode_absent(seq)
+                )
+        return {key: value for key, value in values.items() if len(value) <= MAX_VALUE_BYTES}
+
+    def _send(
+        self, watermark: Watermark, following: Checkpoint, values: Mapping[str, bytes], others: Sequence[str]
+    ) -> None:
+        """APPLY; if it is refused, somebody else moved the watermark and `catch_up` has to look."""
+        new = following.watermark(watermark.epoch)
+        keys = [WATERMARK_KEY, *(cache_key(watermark.epoch, key) for key in (*values, *others))]
+        arguments: list[bytes | str | int] = [watermark.lineage, new.encode(), len(values)]
+        for value in values.values():
+            arguments += [value, self._ttl_ms(value)]
+        refused, *counts = self.apply_script(keys=keys, args=arguments)
+        if refused or not counts:
+            log.warning("APPLY refused", expected=watermark.lineage, found=bytes(refused).decode())
+            self.watermark = None
+            return
+        self.watermark = new
+        for action, count in zip(("updated", "deleted", "absent"), counts, strict=True):
+            self.metrics.applies.labels(action).inc(count)
+
+    def _ttl_ms(self, value: bytes) -> int:
+        return absent_ttl_ms(self.chance.random()) if value[:1] == b"N" else value_ttl_ms(self.chance.random())
+
+    def _lost(self, error: redis.RedisError) -> None:
+        self.watermark = None
+        self.metrics.errors.labels("cache").inc()
+        log.warning("cache unavailable", error=str(error))
+
+
+OpenCache = Callable[[DocumentStore], CacheStage]

@@ -1,0 +1,143 @@
+"""Transactions that move a build's checkpoint: fenced by it, tried again, and sure of their outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
+from binlog_projector.fault_points import reached
+from binlog_projector.stores.mongodb import BsonDocument, store_errors
+from binlog_projector.stores.writes import FIELD_OF, Write
+from reader.read_model.control import CONTROL, Position, checkpoint_id
+
+ATTEMPTS = 5
+DUPLICATE_KEY = 11000
+TRANSIENT, UNKNOWN = "TransientTransactionError", "UnknownTransactionCommitResult"
+
+
+class StubMet(StoreUnavailable):
+    """A new row met a document of its id, or a change met none. Nothing was written."""
+
+
+class Command(NamedTuple):
+    """One write command. Fewer than `must_find` documents found or made: StubMet."""
+
+    name: str
+    collection: str
+    writes: Sequence[Write]
+    must_find: int = 0
+
+
+class CheckpointedTransactions:
+    """One transaction at a time on one build, under one lease epoch.
+
+    Raises StoreUnavailable, CheckpointMoved and StandDown. A transaction that raises has written nothing, except after
+    CheckpointMoved: then MongoDB has a batch that is not ours.
+    """
+
+    def __init__(self, database: Database[BsonDocument], session: ClientSession, position: Position) -> None:
+        self.database = database
+        self.session = session
+        self.position = position
+        self.lock = threading.Lock()
+
+    def move(self, to: Position, commands: Sequence[Command] = (), beside: Sequence[Write] = (), **state: Any) -> None:
+        """Run `commands` and move the checkpoint to `to` and `state`; each write `beside` it in the control collection
+        must find or make one document. Raises StubMet."""
+        with self.lock:
+            moves = [{"q": exactly(self.position), "u": {"$set": {**to.encode(), **state}}}, *beside]
+            self._until_it_is_known(to, moves, commands)
+            self.position = to
+
+    def hold(self, beside: Sequence[Write]) -> None:
+        """Run the writes `beside` the checkpoint where it stands."""
+        with self.lock, store_errors("a change beside the checkpoint"):
+            self._attempt([{"q": exactly(self.position), "u": {"$inc": {"holds": 1}}}, *beside], ())
+
+    def tick(self, as_of: str) -> None:
+        """The same checkpoint, known to be complete at a later moment."""
+        with self.lock:
+            with store_errors("the checkpoint's freshness"):
+                ticked = {"$set": {"as_of": as_of}}
+                found = self.database[CONTROL].update_one(exactly(self.position), ticked).matched_count
+            if not found:
+                self._refuse(self._linearizable_position())
+            self.position = replace(self.position, checkpoint=self.position.checkpoint.at(as_of))
+
+    def _until_it_is_known(self, to: Position, moves: Sequence[Write], commands: Sequence[Command]) -> None:
+        """Try up to 5 times. On an unknown commit result, read the checkpoint."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._attempt(moves, commands)
+            except PyMongoError as error:
+                if error.has_error_label(UNKNOWN):
+                    return self._settle(to, error)
+                if attempt == ATTEMPTS or not error.has_error_label(TRANSIENT):
+                    raise StoreUnavailable(f"MongoDB refused batch {to.checkpoint.seq}: {error}") from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(self, moves: Sequence[Write], commands: Sequence[Command]) -> None:
+        with self.session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority")):
+            if self._run("update", CONTROL, moves) < len(moves):
+                self._refuse(self._linearizable_position())
+            for command in commands:
+                if self._run(command.name, command.collection, command.writes) < command.must_find:
+                    raise StubMet(f"some of the documents to be updated are not in {command.collection}")
+            reached("inside_transaction")
+        reached("after_commit")
+
+    def _settle(self, to: Position, error: PyMongoError) -> None:
+        """After an unknown outcome: commit again (it is idempotent), then the checkpoint says what is true."""
+        with contextlib.suppress(PyMongoError):
+            self.session.commit_transaction()
+        actual = self._linearizable_position()
+        if (actual.epoch, actual.checkpoint.batch_id) != (to.epoch, to.checkpoint.batch_id):
+            self._refuse(actual, error)
+
+    def _refuse(self, actual: Position, cause: Exception | None = None) -> None:
+        mine, found = self.position.checkpoint, actual.checkpoint
+        if actual.epoch != self.position.epoch:
+            raise StandDown(f"another projector holds lease epoch {actual.epoch}; ours was {self.position.epoch}")
+        if cause is None and (found.seq, found.batch_id) == (mine.seq, mine.batch_id):
+            raise StandDown(f"another projector has taken over: it wrote beside the checkpoint of build {mine.build}")
+        raise CheckpointMoved(
+            f"batch {mine.seq} ({mine.batch_id}) is not the last one: MongoDB has {found.seq} ({found.batch_id})"
+        ) from cause
+
+    def _linearizable_position(self) -> Position:
+        build = self.position.checkpoint.build
+        control = self.database.get_collection(CONTROL, read_concern=ReadConcern("linearizable"))
+        with store_errors("the checkpoint"):
+            document = control.find_one({"_id": checkpoint_id(build)}, max_time_ms=10_000)
+        if document is None:
+            raise StandDown(f"the checkpoint of build {build} is gone")
+        return Position.decode(document)
+
+    def _run(self, command: str, collection: str, writes: Sequence[Write]) -> int:
+        """One write command as it is; how many documents it found or made. PyMongo's own methods cost more, and its
+        bulk writes check and copy each document again. Raises StubMet and OperationFailure: the transaction is over."""
+        request = {command: collection, FIELD_OF[command]: writes, "ordered": False}
+        try:
+            reply = self.database.command(request, session=self.session)
+        except DuplicateKeyError as error:
+            raise StubMet(str(error)) from error
+        for failed in reply.get("writeErrors", ()):
+            raise StubMet(failed["errmsg"]) if failed["code"] == DUPLICATE_KEY else OperationFailure(failed["errmsg"])
+        return int(reply["n"])
+
+
+def exactly(position: Position) -> BsonDocument:
+    """The compare of the compare-and-set: it fails for an old leader, and after a commit that was not ours."""
+    checkpoint = position.checkpoint
+    names = {"epoch": position.epoch, "seq": checkpoint.seq, "batch_id": checkpoint.batch_id}
+    return {"_id": checkpoint_id(checkpoint.build), **names}

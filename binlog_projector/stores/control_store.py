@@ -1,0 +1,189 @@
+"""MongoDB's control collection: which builds exist, which one serves, and opening one of them for writing."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+
+from pymongo import IndexModel, MongoClient, ReturnDocument
+from pymongo.errors import OperationFailure
+
+from binlog_projector.domain.batch import Batch
+from binlog_projector.errors import NotEnoughDisk, StandDown
+from binlog_projector.stores.document_store import DocumentStore
+from binlog_projector.stores.lease_store import LeaseStore
+from binlog_projector.stores.mongodb import BsonDocument, store_errors
+from reader.read_model.control import (
+    ALLOCATIONS_ID,
+    CONTROL,
+    DROPPED,
+    LEADING_ID,
+    LONG_AGO,
+    NOBODY,
+    SERVING_ID,
+    SNAPSHOT,
+    STREAMING,
+    Checkpoint,
+    Position,
+    checkpoint_id,
+)
+from reader.read_model.declarations import COLLECTIONS
+
+NAMESPACE_EXISTS = 48
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one more build takes: as much disk as the one that serves, and as much time per row as that one took."""
+
+    rows: int
+    seconds: float
+    disk_bytes: int
+    free_bytes: int  # on MongoDB's disk
+
+    def demand(self) -> None:
+        """Raises NotEnoughDisk."""
+        if self.free_bytes < self.disk_bytes:
+            raise NotEnoughDisk(
+                f"a second build needs about {self.disk_bytes >> 20} MiB of MongoDB's disk, "
+                f"and {self.free_bytes >> 20} MiB are left: make room"
+            )
+
+
+class ControlStore:
+    """Reads and compare-and-sets of the control collection. Raises StoreUnavailable."""
+
+    def __init__(self, client: MongoClient[BsonDocument], journal_hours: int, lease: str = LEADING_ID) -> None:
+        self.client = client
+        self.journal_hours = journal_hours
+        self.lease = LeaseStore(client, lease)  # builds are written in its session
+        self.database = client.get_default_database("tidemark")
+        self.control = self.database[CONTROL]
+
+    def open_serving(self, epoch: int) -> DocumentStore | None:
+        """The build that serves, fenced for `epoch`; None if there is none yet. Raises StandDown."""
+        with store_errors("the serving build"):
+            self._expire_journal()
+            serving = self.control.find_one({"_id": SERVING_ID})
+        return self.open_build(serving["build"], epoch) if serving else None
+
+    def create_build(self, epoch: int) -> DocumentStore:
+        """A new, empty build; what earlier attempts left unfinished is dropped.
+
+        While it is filled beside one that serves its `epoch` is 0: whoever leads may claim it.
+        """
+        self.drop_unfinished()
+        with store_errors("a new build"):
+            former = self.position()
+            seq = former.checkpoint.seq if former else 0  # it goes on: no version means two things
+            build = self._next_number()
+            self._create_collections(build)
+            begun = Position(Checkpoint(build, seq, secrets.token_hex(8), LONG_AGO, ""), epoch, None)
+            self.control.insert_one(begun.first_document())
+        return self.open_build(build, epoch)
+
+    def unfinished(self) -> list[int]:
+        """Builds that have never served: one may be under way, what else there is was left behind."""
+        return self._builds({"state": {"$in": [SNAPSHOT, DROPPED]}})
+
+    def drop_unfinished(self, *builds: int) -> list[int]:
+        """Those among `builds`, or all; for the holder of the lease under which builds are made."""
+        unfinished = [build for build in self.unfinished() if build in builds or not builds]
+        return [build for build in unfinished if self._drop(build, {"state": {"$ne": STREAMING}})]
+
+    def drop_retired(self, grace_seconds: float) -> list[int]:
+        """Drop the builds that ceased to serve so long ago, by MongoDB's clock: nobody is in them any more."""
+        age = {"$subtract": ["$$NOW", "$retired_at"]}
+        retired = {"retired_at": {"$exists": True}}
+        builds = self._builds({**retired, "$expr": {"$gte": [age, grace_seconds * 1000]}})
+        return [build for build in builds if self._drop(build, retired)]
+
+    def _builds(self, query: BsonDocument) -> list[int]:
+        builds = {"_id": {"$type": "string"}, "build": {"$exists": True}, **query}  # past the journal
+        with store_errors("the builds"):
+            return sorted(document["build"] for document in self.control.find(builds))
+
+    def _drop(self, build: int, condition: BsonDocument) -> bool:
+        """Only under `condition`, which a switch to this build ends. First it is fenced: who still writes to it stands
+        down. Its checkpoint goes last, so that what was interrupted is found again."""
+        with store_errors("dropping a build"):
+            claimed = {"$set": {"state": DROPPED, "epoch": NOBODY}}
+            if not self.control.update_one({"_id": checkpoint_id(build), **condition}, claimed).matched_count:
+                return False
+            for collection in COLLECTIONS.values():
+                self.database.drop_collection(collection.in_build(build))
+            self.control.delete_one({"_id": checkpoint_id(build)})
+        return True
+
+    def needs(self, build: int) -> Needs:
+        """What another build beside `build` will need."""
+        with store_errors("the size of the read model"):
+            names = [collection.in_build(build) for collection in COLLECTIONS.values()]
+            sizes = [self.database.command("collStats", name) for name in names]
+            disk = self.database.command("dbStats")
+            copied = (self.control.find_one({"_id": checkpoint_id(build)}) or {}).get("copied")
+        rows = sum(size["count"] for size in sizes)
+        rate = copied["seconds"] / max(1, copied["rows"]) if copied else 0.0
+        return Needs(
+            rows,
+            rows * rate,
+            sum(size["storageSize"] + size["totalIndexSize"] for size in sizes),
+            int(disk["fsTotalSize"] - disk["fsUsedSize"]),
+        )
+
+    def position(self) -> Position | None:
+        """Where the serving build is, for `status`: read, not fenced."""
+        with store_errors("the checkpoint"):
+            serving = self.control.find_one({"_id": SERVING_ID})
+            document = self.control.find_one({"_id": checkpoint_id(serving["build"])}) if serving else None
+        return Position.decode(document) if document else None
+
+    def cache_epoch(self) -> str | None:
+        with store_errors("the serving build"):
+            serving = self.control.find_one({"_id": SERVING_ID})
+        return serving["epoch"] if serving else None
+
+    def open_build(self, build: int, epoch: int) -> DocumentStore:
+        """Claim the checkpoint for this lease epoch: from here on no older leader can commit.
+
+        A new leader begins with an empty batch: Redis then refuses what an older one still has in hand, ticks too.
+        """
+        with store_errors("the checkpoint"):
+            document = self.control.find_one_and_update(
+                {"_id": checkpoint_id(build), "epoch": {"$lte": epoch}},
+                {"$set": {"epoch": epoch}},
+                return_document=ReturnDocument.BEFORE,
+            )
+        if document is None:
+            raise StandDown(f"the checkpoint of build {build} is gone or belongs to a newer leader")
+        position = replace(Position.decode(document), epoch=epoch)
+        documents = DocumentStore(self.client, self.lease.session, position, self.journal_hours)
+        if document["epoch"] != epoch:
+            documents.commit(Batch(position.gtid_set), position.checkpoint.as_of)
+        return documents
+
+    def _expire_journal(self) -> None:
+        """Once for all: the entries themselves say when. A node that is down need not have the index for that."""
+        self.control.create_indexes([IndexModel("expires_at", expireAfterSeconds=0)], commitQuorum="majority")
+
+    def _next_number(self) -> int:
+        """Of a build. The only place where builds are numbered is MongoDB."""
+        document = self.control.find_one_and_update(
+            {"_id": ALLOCATIONS_ID}, {"$inc": {"build": 1}}, upsert=True, return_document=ReturnDocument.AFTER
+        )
+        assert document is not None
+        return int(document["build"])
+
+    def _create_collections(self, build: int) -> None:
+        for collection in COLLECTIONS.values():
+            created = self.database[collection.in_build(build)]
+            self._create(created.name)
+            if collection.indexes:
+                created.create_indexes([IndexModel(list(keys)) for keys in collection.indexes])
+
+    def _create(self, name: str) -> None:
+        try:
+            self.database.create_collection(name)
+        except OperationFailure as error:
+            if error.code != NAMESPACE_EXISTS:
+                raise

@@ -1,0 +1,182 @@
+"""One build in MongoDB: what a batch does to its documents, its journal, and which cache epoch is its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from pymongo import ASCENDING, MongoClient
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection as MongoCollection
+from pymongo.database import Database
+
+from binlog_projector.domain.batch import Batch
+from binlog_projector.domain.mutations import DocumentId
+from binlog_projector.errors import StandDown
+from binlog_projector.stores.checkpointing import CheckpointedTransactions, Command, StubMet, exactly
+from binlog_projector.stores.mongodb import BsonDocument, store_errors
+from binlog_projector.stores.writes import Write, document_count, writes_of
+from reader.read_model.control import (
+    CONTROL,
+    SERVING_ID,
+    STREAMING,
+    Anchor,
+    Checkpoint,
+    JournalEntry,
+    Position,
+    Serving,
+    journal_id,
+)
+from reader.read_model.declarations import COLLECTIONS
+from tidemark.gtid import GtidSet
+
+
+class DocumentStore:
+    """One build, written under one lease epoch. Raises StoreUnavailable, CheckpointMoved and StandDown.
+
+    One thread commits batches. Another one may read, and begin cache epochs: transactions wait for each other.
+    """
+
+    def __init__(
+        self, client: MongoClient[BsonDocument], session: ClientSession, position: Position, journal_hours: int
+    ) -> None:
+        self.database: Database[BsonDocument] = client.get_default_database("tidemark")
+        self.session = session
+        self.journal_hours = journal_hours
+        self.build = position.checkpoint.build
+        self.transactions = CheckpointedTransactions(self.database, session, position)
+
+    @property
+    def position(self) -> Position:
+        """The last commit."""
+        return self.transactions.position
+
+    def commit(self, batch: Batch, as_of: str) -> JournalEntry:
+        """Commit the batch and return what the cache has to know of it."""
+        following = self._following(str(batch.gtid_set), as_of)
+        partials = self.position.partials_at(batch.gtid_set, batch.partial)
+        to = replace(
+            self.position, checkpoint=following, anchor=batch.anchor or self.position.anchor, partials=partials
+        )
+        entry = JournalEntry(following, batch.keys, partials)
+        journaled = [self._journaled(entry)]
+        try:
+            self.transactions.move(to, self._commands(batch, following.seq, upsert=False), journaled)
+        except StubMet:
+            self.transactions.move(to, self._commands(batch, following.seq, upsert=True), journaled)
+        return entry
+
+    def commit_rows(self, name: str, documents: list[BsonDocument]) -> None:
+        """Commit one chunk of a snapshot: complete new documents of one collection; nobody reads this build yet."""
+        following = self._following("", self.position.checkpoint.as_of)
+        versioned = [{**document, "v": following.seq} for document in documents]
+        insert = Command("insert", COLLECTIONS[name].in_build(self.build), versioned)
+        self.transactions.move(replace(self.position, checkpoint=following, anchor=None), [insert])
+
+    def finish_snapshot(
+        self, gtid_set: GtidSet, as_of: str, anchor: Anchor | None, copied: Mapping[str, float]
+    ) -> None:
+        """The build is complete as of `gtid_set`; `copied`: how many `rows` in how many `seconds`."""
+        following = self._following(str(gtid_set), as_of)
+        self.transactions.move(replace(self.position, checkpoint=following, anchor=anchor), copied=dict(copied))
+
+    def serve(self, former: Position | None, as_of: str) -> None:
+        """This build serves from now on, with an empty cache, and `former` is over: one transaction.
+
+        Its number goes on behind both of theirs: no version means two things. Raises StandDown if `former` is not where
+        its leader has left it: then this is not the leader.
+        """
+        mine, ended = self.position.checkpoint, former.checkpoint if former else None
+        following = replace(
+            self._following(mine.gtid_set, as_of), seq=1 + max(mine.seq, ended.seq if ended else mine.seq)
+        )
+        entry = JournalEntry(following, (), self.position.partials)
+        retired = [{"q": exactly(former), "u": {"$currentDate": {"retired_at": True}}}] if former else []
+        served = _served(self._new_serving(following.seq))
+        to = replace(self.position, checkpoint=following)
+        self.transactions.move(to, beside=[self._journaled(entry), *retired, served], state=STREAMING)
+
+    def new_cache_epoch(self) -> Serving:
+        """Name a cache that nobody has ever filled; only the lease holder of the serving build can."""
+        serving = self._new_serving(self.position.checkpoint.seq)
+        self.transactions.hold([_served(serving)])
+        return serving
+
+    def serving(self) -> Serving:
+        """Which build serves. Raises StandDown if it is not this one."""
+        with store_errors("the serving build"):
+            document = self.database[CONTROL].find_one({"_id": SERVING_ID})
+        serving = Serving.decode(document or {"build": 0, "epoch": ""})
+        if serving.build != self.build:
+            raise StandDown(f"build {serving.build} serves, not {self.build}")
+        return serving
+
+    def tick(self, as_of: str) -> None:
+        """Note that nothing was missing at `as_of`: the same checkpoint, more recent."""
+        self.transactions.tick(as_of)
+
+    def documents(self, collection: str, ids: Iterable[DocumentId]) -> dict[DocumentId, BsonDocument]:
+        """The majority-committed documents among `ids`."""
+        with store_errors(f"documents of {collection}"):
+            return {
+                document["_id"]: document for document in self._collection(collection).find({"_id": {"$in": [*ids]}})
+            }
+
+    def journal(self, after: int, limit: int) -> list[JournalEntry]:
+        """Up to `limit` entries that follow batch `after`, in order, without a gap."""
+        last = self.position.checkpoint.seq
+        query = {"_id": {"$gt": journal_id(self.build, after), "$lte": journal_id(self.build, last)}}
+        with store_errors("the journal"):
+            documents = list(self.database[CONTROL].find(query).sort("_id", ASCENDING).limit(limit))
+        entries = []
+        for expected, document in enumerate(documents, start=after + 1):
+            if document["_id"]["seq"] != expected:
+                break
+            entries.append(JournalEntry.decode(document))
+        return entries
+
+    def journal_size(self) -> int:
+        """About how many batches the journals of all builds have, as MongoDB keeps count of it."""
+        with store_errors("the journal's size"):
+            return self.database[CONTROL].estimated_document_count()
+
+    def batch_id(self, seq: int) -> str | None:
+        """Under which id batch `seq` of this history was committed, if the journal still knows."""
+        with store_errors("the journal"):
+            document = self.database[CONTROL].find_one({"_id": journal_id(self.build, seq)}, {"batch_id": 1})
+        return document["batch_id"] if document else None
+
+    def _following(self, gtid_set: str, as_of: str) -> Checkpoint:
+        return Checkpoint(self.build, self.position.checkpoint.seq + 1, secrets.token_hex(8), as_of, gtid_set)
+
+    def _commands(self, batch: Batch, version: int, *, upsert: bool) -> Sequence[Command]:
+        return [
+            Command(
+                name,
+                COLLECTIONS[collection].in_build(self.build),
+                writes,
+                sum(map(document_count, writes)) if name == "update" else 0,
+            )
+            for collection, changes in batch.documents.items()
+            for name, writes in writes_of(collection, changes, version, upsert=upsert)
+        ]
+
+    def _journaled(self, entry: JournalEntry) -> Write:
+        """The insert of an entry, as an update: one command carries it and the checkpoint. A former leader may meet its
+        successor's entry here; the checkpoint in the same command then fails."""
+        expires_at = datetime.now(UTC) + timedelta(hours=self.journal_hours)
+        id = journal_id(self.build, entry.checkpoint.seq)
+        return {"q": {"_id": id}, "u": entry.encode(expires_at), "upsert": True}
+
+    def _new_serving(self, seq: int) -> Serving:
+        """A cache epoch that was never used: `seq` tells people when it began, and the random part keeps it unique."""
+        return Serving(self.build, f"{seq}-{secrets.token_hex(4)}")
+
+    def _collection(self, name: str) -> MongoCollection[BsonDocument]:
+        return self.database[COLLECTIONS[name].in_build(self.build)]
+
+
+def _served(serving: Serving) -> Write:
+    return {"q": {"_id": SERVING_ID}, "u": {"$set": serving.encode()}, "upsert": True}

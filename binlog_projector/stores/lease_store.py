@@ -1,0 +1,77 @@
+"""A lease in MongoDB: who holds it, whether the holder lives, who asks for it, and the session that it writes in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo import MongoClient, ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from binlog_projector.stores.mongodb import BsonDocument, store_errors
+from reader.read_model.control import CONTROL, LEADING_ID, LeaseRecord
+
+
+class LeaseStore:
+    """Reads and compare-and-sets of one lease, a document of its own. Raises StoreUnavailable."""
+
+    def __init__(self, client: MongoClient[BsonDocument], name: str = LEADING_ID) -> None:
+        self.client = client
+        self.database = client.get_default_database("tidemark")
+        self.control = self.database[CONTROL]
+        self.name = name
+        self.session = client.start_session()
+
+    def read(self) -> LeaseRecord | None:
+        with store_errors("the lease"):
+            document = self.control.find_one({"_id": self.name})
+        return LeaseRecord.decode(document) if document else None
+
+    def take(self, seen: LeaseRecord | None, holder: Mapping[str, Any]) -> int | None:
+        """The new epoch, or None if the lease is no longer as `seen`.
+
+        First the old holder's session is killed: its open transaction would hold what it wrote for up to 90 s.
+        """
+        self.session = self.client.start_session()
+        taken = LeaseRecord(seen.epoch + 1 if seen else 1, holder, self.session.session_id["id"]).encode()
+        with store_errors("the lease"):
+            if seen is None:
+                return self._first(taken)
+            self._kill_session()
+            document = self.control.find_one_and_update(
+                {"_id": self.name, "epoch": seen.epoch, "renewals": seen.renewals},
+                {"$set": taken},
+                return_document=ReturnDocument.AFTER,
+            )
+            return document["epoch"] if document else None
+
+    def renew(self, epoch: int) -> LeaseRecord | None:
+        """The lease as it is now; None if it is somebody else's."""
+        with store_errors("the lease"):
+            document = self.control.find_one_and_update(
+                {"_id": self.name, "epoch": epoch}, {"$inc": {"renewals": 1}}, return_document=ReturnDocument.AFTER
+            )
+        return LeaseRecord.decode(document) if document else None
+
+    def release(self, epoch: int) -> None:
+        self._set(epoch, {"released": True})
+
+    def ask(self, epoch: int, asker: Mapping[str, Any] | None) -> None:
+        """Have the holder of `epoch` release it to `asker`; None withdraws that."""
+        self._set(epoch, {"wanted_by": dict(asker) if asker else None})
+
+    def _set(self, epoch: int, fields: BsonDocument) -> None:
+        with store_errors("the lease"):
+            self.control.update_one({"_id": self.name, "epoch": epoch}, {"$set": fields})
+
+    def _first(self, taken: Mapping[str, Any]) -> int | None:
+        with contextlib.suppress(DuplicateKeyError):
+            self.control.insert_one({"_id": self.name, **taken})
+            return int(taken["epoch"])
+        return None
+
+    def _kill_session(self) -> None:
+        document = self.control.find_one({"_id": self.name})
+        if document is not None:
+            self.database.command({"killSessions": [{"id": LeaseRecord.decode(document).session}]})

@@ -1,0 +1,1 @@
+"""What tests share: processes, clients, the oracle, random work."""

@@ -1,0 +1,101 @@
+"""What people and scripts do to the write side: commands over HTTP and statements of SQL, with ids that collide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pymysql
+
+from binlog_projector.mysql.source import Connection
+from tests.support.harness import run_sql
+from tests.support.services import Services
+
+IDS, SUBJECTS = 12, 6
+SPELLINGS = (
+    *("#हिन्दी", "#สวัสดี,", "(#தமிழ்)", "#caf\u00e9", "#Cafe\u0301!", "\uff03日本語。"),
+    *("#کتاب\u200cها", "#\u05e9\u05c1\u05dc\u05d5\u05dd #x"),  # noqa: RUF001 - they are Arabic letters
+)
+FIRST_IDS = (1, 2**31 - 2, 2**53 - 2, 2**63 - 1000)  # around what 32 bits, a double, and 64 bits hold
+Act = Callable[[Services, Connection, int, int, int, int], None]  # `first` id, then three numbers from 0 on
+
+
+def http(method: str, path: str, body: Callable[[int, int, int], object] = lambda a, b, c: None) -> Act:
+    """A command of subject `a` with ids `b` and `c`; any answer but a failure of the service is right."""
+
+    def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
+        answer = services.write(f"s{a % SUBJECTS}", method, path.format(b=first + b), body(a, b, c))
+        assert answer.status_code < 500, answer.text
+
+    return act
+
+
+def sql(*statements: str) -> Act:
+    """Statements of one transaction, in autocommit if there is one only; a constraint may refuse them."""
+
+    def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
+        ids = {"a": first + a, "b": first + b, "c": first + c}
+        try:
+            run_sql(connection, *(statement.format(**ids, s=f"s{a}", h=f"h{a}") for statement in statements))
+        except (pymysql.err.IntegrityError, pymysql.err.OperationalError):
+            run_sql(connection, "ROLLBACK")
+
+    return act
+
+
+def sql_without_checks(*statements: str) -> Act:
+    """As `sql`, with foreign keys off: parents go and come back, children stay."""
+    inner = sql(*statements)
+
+    def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
+        run_sql(connection, "SET foreign_key_checks = 0")
+        inner(services, connection, first, a, b, c)
+        run_sql(connection, "SET foreign_key_checks = 1")
+
+    return act
+
+
+def begin_at(connection: Connection, first: int) -> None:
+    """Leave no rows, and give new ones ids from `first` on."""
+    for table in ("likes", "follows", "comments", "posts", "users"):
+        run_sql(connection, f"DELETE FROM {table}")
+    for table in ("comments", "posts", "users"):
+        run_sql(connection, f"ALTER TABLE {table} AUTO_INCREMENT = {first}")
+
+
+NEW_POST = "INSERT INTO posts (author_id, body) VALUES ({a}, 'sql #t{b}')"
+LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a})"
+COMMENT = "INSERT INTO comments (post_id, author_id, body) VALUES ({b}, {a}, 'c{c}')"
+ACTS: tuple[Act, ...] = (
+    http("PUT", "/user/me", lambda a, b, c: {"handle": f"h{b}", "display_name": f"N{c}", "bio": f"é😀{' ' * (b % 3)}"}),
+    http("POST", "/post", lambda a, b, c: {"body": f"post {c} #tag{b % 3}"}),
+    http("POST", "/post", lambda a, b, c: {"body": f"another {c} #tag{b % 3} #x"}),
+    http("POST", "/post", lambda a, b, c: {"body": f"{SPELLINGS[b % len(SPELLINGS)]} {SPELLINGS[c % len(SPELLINGS)]}"}),
+    http("PATCH", "/post/{b}", lambda a, b, c: {"body": f"edited {c}"}),
+    http("DELETE", "/post/{b}"),
+    http("POST", "/post/{b}/comment", lambda a, b, c: {"body": f"comment {c}"}),
+    http("DELETE", "/comment/{b}"),
+    http("PUT", "/post/{b}/like"),
+    http("DELETE", "/post/{b}/like"),
+    http("PUT", "/user/{b}/follow"),
+    http("DELETE", "/user/{b}/follow"),
+    sql("BEGIN", NEW_POST, LIKE, "ROLLBACK"),
+    sql("BEGIN", NEW_POST, "SAVEPOINT s", LIKE, "ROLLBACK TO s", COMMENT, "COMMIT"),
+    sql("INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a}), ({b}, {c}), ({c}, {a})"),
+    sql("UPDATE posts SET body = CONCAT('many ', id) WHERE id % 3 = {a} % 3"),
+    sql("DELETE FROM likes WHERE user_id = {a}"),
+    sql("INSERT INTO likes (post_id, user_id) VALUES ({b}, {a}) ON DUPLICATE KEY UPDATE created_at = NOW(6)"),
+    sql(
+        "INSERT INTO users (subject, handle, display_name) VALUES ('{s}', '{h}', 'U')"
+        " ON DUPLICATE KEY UPDATE display_name = 'U{c}'"
+    ),
+    sql_without_checks("REPLACE INTO users (id, subject, handle, display_name) VALUES ({b}, '{s}', '{h}', 'R')"),
+    sql_without_checks("REPLACE INTO posts (id, author_id, body) VALUES ({b}, {a}, 'replaced')"),
+    sql_without_checks("UPDATE posts SET id = {c} + 100 WHERE id = {b}"),
+    sql_without_checks("UPDATE users SET id = {c} WHERE id = {b}"),
+    sql("UPDATE comments SET post_id = {b} WHERE id = {c}"),
+    sql("UPDATE IGNORE follows SET followee_id = {b} WHERE follower_id = {a}"),
+    sql_without_checks("DELETE FROM posts WHERE id = {b}"),
+    sql_without_checks(LIKE),
+    sql_without_checks("BEGIN", "DELETE FROM posts WHERE id = {b}", LIKE, "COMMIT"),
+    sql_without_checks("INSERT IGNORE INTO posts (id, author_id, body) VALUES ({b}, {a}, 'again #back')"),
+)

@@ -1,0 +1,131 @@
+"""What the read side must hold, computed from MySQL alone by the declared projections and counters."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter as Tally
+from typing import Any
+from unicodedata import category, normalize
+
+import redis
+from pymongo import MongoClient
+
+from binlog_projector.domain.changes import Row
+from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id
+from binlog_projector.mysql.source import Connection
+from ops.stack import Stack
+from reader.paging import encode_cursor
+from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key, decode, encode_entity
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTINGS, PAGE_LIMIT, is_present
+from writer.schema import TABLES
+
+KINDS = {**dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo", "Nl", "Nd", "Pc"), "c"), "Mn": "m", "Mc": "m"}
+OF_THEIR_OWN = {**dict.fromkeys("#\ufe5f\uff03", "#"), **dict.fromkeys("\u200c\u200d", "j"), "&": "&", "\u00b7": "c"}
+TAG = re.compile("(?<![cm&])#(c[cm]*(?:j[cm]+)*)")  # in the kinds of a text's characters
+Documents = dict[str, dict[Any, dict[str, Any]]]  # collection -> _id -> document
+
+
+def expected_documents(connection: Connection) -> Documents:
+    """Every document, stubs included, as of one consistent view of MySQL."""
+    tables = read_tables(connection)
+    documents: Documents = {name: {} for name in COLLECTIONS}
+    for name, rows in tables.items():
+        for row in rows:
+            key = document_id(name, row)
+            documents[name][key] = {"_id": key, **PROJECTIONS[name](row)}
+            if name == "posts":
+                documents[name][key]["hashtags"] = hashtags_of(row["body"])
+    tallies = {counter: Tally(row[counter.by] for row in tables[counter.table]) for counter in COUNTERS}
+    for counter, tally in tallies.items():
+        for key in tally:
+            documents[counter.collection].setdefault(key, {"_id": key})
+    for counter, tally in tallies.items():
+        for key, document in documents[counter.collection].items():
+            document[counter.field] = tally[key]
+    return documents
+
+
+def hashtags_of(body: str) -> list[str]:
+    """By the characters' general categories; the product goes by what Unicode allows in identifiers."""
+    text = normalize("NFC", body)
+    kinds = "".join(OF_THEIR_OWN.get(one) or KINDS.get(category(one), " ") for one in text)
+    tags = [text[slice(*found.span(1))].lower() for found in TAG.finditer(kinds)]
+    return list(dict.fromkeys(normalize("NFC", tag) for tag in tags))
+
+
+def read_tables(connection: Connection) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        for table in TABLES.values():
+            cursor.execute(f"SELECT {', '.join(table.columns)} FROM {table.name}")
+            found[table.name] = [dict(zip(table.columns, row, strict=True)) for row in cursor.fetchall()]
+        cursor.execute("COMMIT")
+    return found
+
+
+def actual_documents(stack: Stack) -> Documents:
+    """Every document of the serving build, without its version."""
+    with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
+        serving = client["tidemark"]["control"].find_one({"_id": "serving"})
+    assert serving is not None
+    return documents_of_build(stack, serving["build"])
+
+
+def documents_of_build(stack: Stack, build: int) -> Documents:
+    """Every document of a build, without its version."""
+    with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
+        return {
+            name: {
+                document["_id"]: {field: value for field, value in document.items() if field != "v"}
+                for document in client["tidemark"][collection.in_build(build)].find()
+            }
+            for name, collection in COLLECTIONS.items()
+        }
+
+
+def assert_cache_is_true(stack: Stack, documents: Documents) -> int:
+    """Every entry of the current epoch says what `documents` say; returns how many there were."""
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        raw = cache.get(WATERMARK_KEY)
+        assert isinstance(raw, bytes), "there is no watermark"
+        prefix = cache_key(Watermark.decode(raw).epoch, "")
+        entries = 0
+        for key in cache.scan_iter(match=f"{prefix}*", count=1000):
+            value = cache.get(key)
+            entry = decode(value if isinstance(value, bytes) else None)
+            if entry is None:
+                continue
+            entries += 1
+            name = key.decode().removeprefix(prefix)
+            expected = _expected_entry(name, documents)
+            assert (entry.present, entry.head, entry.body) == expected, f"{name} is stale: {value!r}"
+        return entries
+
+
+def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes]:
+    entity_name, _, rest = name.partition(":")
+    parent, _, list_name = rest.partition(":")
+    entity = ENTITIES[entity_name]
+    if list_name:
+        return _expected_page(entity_name, list_name, int(parent), documents)
+    document = documents[entity.collection].get(int(rest))
+    if document is None or not is_present(document):
+        return False, b"", b""
+    entry = decode(encode_entity(entity, {**document, "v": 0}))
+    assert entry is not None
+    return True, entry.head, entry.body
+
+
+def _expected_page(parent: str, name: str, parent_id: int, documents: Documents) -> tuple[bool, bytes, bytes]:
+    listing = next(one for one in LISTINGS if (one.parent.name, one.name) == (parent, name))
+    edges = [
+        edge
+        for edge in documents[listing.collection].values()
+        if is_present(edge) and edge.get(listing.by) == parent_id
+    ]
+    edges.sort(key=lambda edge: [edge[field] for field, _ in listing.order], reverse=True)
+    shown = edges[:PAGE_LIMIT]
+    more = len(edges) > PAGE_LIMIT
+    cursor = encode_cursor([shown[-1][field] for field, _ in listing.order]).encode() if more else b""
+    return True, cursor, b",".join(b"%d" % edge[listing.item_id] for edge in shown)

@@ -1,0 +1,28 @@
+"""Taking what a stream delivers, one transaction at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from binlog_projector.domain.changes import Transaction
+from tests.support.harness import wait_until
+
+
+class Received:
+    """What a stream has delivered, in order; what ended it is raised."""
+
+    def __init__(self) -> None:
+        self.items: deque[Transaction | Exception] = deque()
+
+    def add(self, transaction: Transaction) -> None:
+        self.items.append(transaction)
+
+    def fail(self, error: Exception) -> None:
+        self.items.append(error)
+
+    def next(self) -> Transaction:
+        wait_until(lambda: self.items, "a transaction")
+        item = self.items.popleft()
+        if isinstance(item, Exception):
+            raise item
+        return item

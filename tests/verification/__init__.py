@@ -1,0 +1,1 @@
+"""Promises under faults: the checker of the protocol, schedules, faults on real servers, torture."""

@@ -1,0 +1,113 @@
+"""A projector and a reader on servers that a test disturbs, and the end that every fault must have."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from binlog_projector.mysql.source import Connection
+from ops.stack import Server, Stack
+from reader.read_model.cached_values import Watermark
+from tests.reader.conftest import RunningReader
+from tests.support.harness import (
+    Process,
+    admin_connection,
+    assert_everything_is_equal,
+    create_tables,
+    free_port,
+    process,
+    projector,
+    wait_until,
+    wait_until_caught_up,
+    watermark,
+)
+from tests.support.traffic import seed_rows
+
+POSTS, USERS = range(1, 16), range(1, 11)  # those that are read; traffic writes to more
+PATHS = [
+    *(f"/post/{id}{rest}" for id in POSTS for rest in ("", "/comments")),
+    *(f"/user/{id}{rest}" for id in USERS for rest in ("", "/posts", "/followers")),
+]
+
+
+@dataclass(frozen=True)
+class System:
+    """What runs, and MySQL as its administrator sees it."""
+
+    stack: Stack
+    connection: Connection
+    projecting: Process
+    reading: RunningReader
+
+    def catch_up_and_fill(self) -> Watermark:
+        """Have posts, users and lists cached, by fills under a lease; the watermark then."""
+        wait_until_caught_up(self.stack, self.connection)
+        with self.reading.client() as client:
+            for path in PATHS:
+                assert client.get(path).status_code == 200, path
+        return self.watermark()
+
+    def watermark(self) -> Watermark:
+        mark = watermark(self.stack)
+        assert mark is not None, "the watermark is gone"
+        return mark
+
+    def assert_all_is_well(self) -> None:
+        """The cache and MongoDB equal MySQL as the fault left them, and again after everything was read once more."""
+        wait_until_caught_up(self.stack, self.connection)
+        assert_everything_is_equal(self.stack, self.connection)
+        self.catch_up_and_fill()
+        assert assert_everything_is_equal(self.stack, self.connection) >= len(PATHS)
+
+
+@contextlib.contextmanager
+def running_system(stack: Stack, environment: Mapping[str, str], *launcher: str) -> Iterator[System]:
+    """Over empty stores: tables with rows, a projector (`launcher`: its module), a reader."""
+    with admin_connection(stack) as connection:
+        create_tables(connection)
+        seed_rows(connection)
+        with projector(environment, *launcher) as projecting, reader(environment) as reading:
+            yield System(stack, connection, projecting, reading)
+
+
+@contextlib.contextmanager
+def reader(environment: Mapping[str, str]) -> Iterator[RunningReader]:
+    """A reader process that answers."""
+    port, admin_port = free_port(), free_port()
+    binds = {"TIDEMARK_READER_BIND": f"127.0.0.1:{port}", "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin_port}"}
+    with process({**environment, **binds}, "-m", "reader") as started:
+        running = RunningReader(started, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}")
+        wait_until(running.answers, "the reader to answer")
+        yield running
+
+
+@contextlib.contextmanager
+def standing_in(stack: Stack, store: str, server: Server) -> Iterator[None]:
+    """For the length of a block `server` is the stack's own server of `store`."""
+    own = stack.servers[store]
+    stack.servers[store] = server
+    try:
+        yield
+    finally:
+        stack.servers[store] = own
+
+
+@contextlib.contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """Not running for the length of a block."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextlib.contextmanager
+def paused(server: Server) -> Iterator[None]:
+    """Silent for the length of a block, with all that it knows."""
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()

@@ -1,0 +1,59 @@
+"""MongoDB restored from a backup under a running projector: behind Redis, and counting again."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from tests.support.harness import wait_until
+from tests.support.traffic import write_traffic
+from tests.verification.faults.system import System, paused, stopped
+from tests.verification.faults.witness import Witness
+
+
+@pytest.mark.parametrize("reason", ["ahead", "history"])
+def test_trace_8_mongodb_from_a_backup_begins_a_new_cache_epoch_and_leaves_nothing_stale(
+    system: System, witness: Witness, tmp_path: Path, reason: str
+) -> None:
+    """When Redis is looked at again, MongoDB is behind the watermark, or has come past it by other batches."""
+    chance, backup, server = random.Random(8), tmp_path / "backup", system.stack.mongodb
+    system.catch_up_and_fill()
+    with stopped(server):
+        shutil.copytree(server.data, backup)
+    write_traffic(system.connection, chance, 60)
+    witness.wait_until_fresh(system.connection)
+    lost = system.catch_up_and_fill()
+    with paused(system.stack.redis) if reason == "history" else contextlib.nullcontext():
+        newest = newest_seq(system)
+        with stopped(server):
+            shutil.rmtree(server.data)
+            shutil.copytree(backup, server.data)
+        if reason == "history":
+            wait_until(lambda: newest_seq(system) > newest, "other batches under the same numbers")
+    wait_until(lambda: system.watermark().epoch != lost.epoch, "a new cache epoch")
+    write_traffic(system.connection, chance, 20)
+    witness.wait_until_fresh(system.connection)
+    witness.stop()
+    system.assert_all_is_well()
+    assert reasons(system)[-1] == reason
+
+
+def newest_seq(system: System) -> int:
+    """How far MongoDB is; Redis is never further."""
+    with MongoClient[dict[str, Any]](system.stack.mongodb.admin_url) as client:
+        serving = client["tidemark"]["control"].find_one({"_id": "serving"})
+        assert serving is not None
+        checkpoint = client["tidemark"]["control"].find_one({"_id": f"checkpoint:{serving['build']}"})
+    assert checkpoint is not None
+    return int(checkpoint["seq"])
+
+
+def reasons(system: System) -> list[str]:
+    """Why the projector let the cache start empty, each time that it did."""
+    return [event["reason"] for event in system.projecting.events() if event["event"] == "cache starts empty"]

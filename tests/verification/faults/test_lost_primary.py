@@ -1,0 +1,70 @@
+"""A MongoDB primary that dies with a batch that nobody else has."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import redis
+from pymongo import MongoClient
+
+from ops.stack import Stack
+from reader.read_model.cached_values import cache_key, decode
+from reader.read_model.control import journal_id
+from tests.conftest import service_environment
+from tests.support.harness import wait_until
+from tests.support.traffic import write_traffic
+from tests.verification.faults.replica_set import (
+    has_rolled_back,
+    hold_back_a_batch,
+    lose_primary,
+    replica_set,
+    service_urls,
+)
+from tests.verification.faults.system import System, running_system, standing_in
+from tests.verification.faults.witness import Witness
+
+
+def test_trace_1_a_batch_that_dies_with_its_primary_is_formed_again_and_leaves_nothing_stale(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """The next batch is on the primary alone when a reader fills what it changes; then another batch takes its
+    number. The old primary comes back and rolls back."""
+    chance = random.Random(1)
+    with replica_set(tmp_path) as nodes, standing_in(stack, "mongodb", nodes[0]):
+        environment = {**service_environment(stack), **service_urls(stack, nodes[0])}
+        with running_system(stack, environment) as system, Witness(stack, system.reading) as witness:
+            lost = hold_back_a_batch(nodes, system.catch_up_and_fill().build)
+            assert_fill_lacks(system, lost)
+            write_traffic(system.connection, chance, 40)
+            lose_primary(nodes)
+            witness.wait_until_fresh(system.connection)
+            assert not has_rolled_back(nodes[0])
+            nodes[0].start()
+            wait_until(lambda: has_rolled_back(nodes[0]), "the old primary to roll back")
+            write_traffic(system.connection, chance, 20)
+            witness.wait_until_fresh(system.connection)
+            witness.stop()
+            system.assert_all_is_well()
+            assert final_batch_id(system, lost["_id"]["seq"]) != lost["batch_id"]
+
+
+def assert_fill_lacks(system: System, batch: dict[str, Any]) -> None:
+    """A reader that misses what this batch changed caches it as it was before."""
+    key = next(key for key in batch["keys"] if key.startswith("post:") and key.count(":") == 1)
+    name = cache_key(system.watermark().epoch, key)
+    with redis.Redis.from_url(system.stack.redis.admin_url) as cache, system.reading.client() as client:
+        cache.delete(name)
+        client.get(f"/{key.replace(':', '/')}")
+        value = cache.get(name)
+    entry = decode(value if isinstance(value, bytes) else None)
+    assert entry is not None and entry.version < batch["_id"]["seq"]
+
+
+def final_batch_id(system: System, seq: int) -> str:
+    """Under which id this batch is known in the end."""
+    with MongoClient[dict[str, Any]](system.stack.mongodb.admin_url) as client:
+        entry = client["tidemark"]["control"].find_one({"_id": journal_id(system.watermark().build, seq)})
+    assert entry is not None
+    return str(entry["batch_id"])

@@ -1,0 +1,110 @@
+"""What outlives a schedule: clients of the real stores, one build that grows, and where its last leader left it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import redis
+from pymongo import AsyncMongoClient
+
+from binlog_projector.metrics import ProjectorMetrics
+from binlog_projector.stores import cache as projector_cache
+from binlog_projector.stores import mongodb
+from binlog_projector.stores.control_store import ControlStore
+from ops.stack import Stack
+from reader.metrics import ReaderMetrics
+from reader.read_model.cached_values import WATERMARK_KEY
+from reader.read_model.control import JournalEntry
+from reader.read_model.declarations import Entity
+from tests.verification.schedules.history import History, batch_of, entity_content, last_number, opening_of
+from tests.verification.schedules.projector_stores import JOURNAL_HOURS, ProjectorConnection, ProjectorStore
+from tests.verification.schedules.promises import as_of
+from tests.verification.schedules.reader_stores import ReaderPools
+from tests.verification.schedules.scheduler import QuietSelector
+from tidemark.gtid import GtidSet
+
+FIRST_ID = 2**53 - 2  # ids of the same length sort as numbers do; a double, as Lua has it, holds no others exactly
+THREADS = 8
+
+
+class Bench:
+    """Opens everything once. Schedules run on it one after the other, in one event loop."""
+
+    def __init__(self, stack: Stack, selector: QuietSelector) -> None:
+        environment = stack.environment()
+        self.selector = selector
+        self.pools = ReaderPools(selector)
+        self.threads = ThreadPoolExecutor(THREADS)
+        self.reader_redis_url = environment["TIDEMARK_READER_REDIS_URL"]
+        self.reader_mongodb = AsyncMongoClient[dict[str, Any]](environment["TIDEMARK_READER_MONGODB_URL"])
+        self.reader_metrics, self.projector_metrics = ReaderMetrics(), ProjectorMetrics()
+        self.admin_redis = redis.Redis.from_url(stack.redis.admin_url)
+        self.projector_redis = projector_cache.connect(environment["TIDEMARK_PROJECTOR_REDIS_URL"])
+        self.projector_redis.connection_pool.connection_class = ProjectorConnection
+        self._mongodb = mongodb.connect(environment["TIDEMARK_PROJECTOR_MONGODB_URL"])
+        self._control = ControlStore(self._mongodb, JOURNAL_HOURS)
+        self._next_id = FIRST_ID
+        self.checks: Counter[str] = Counter()
+        self.lease_epoch = 1
+        store = self._control.create_build(self.lease_epoch)
+        store.finish_snapshot(GtidSet.parse(""), as_of(0), None, {})
+        store.serve(None, as_of(0))
+        self.position = store.position
+        self.cache_epoch = store.serving().epoch
+
+    def open_histories(self, seeds: Sequence[int]) -> list[History]:
+        """One for each seed, the rows that they begin with committed together."""
+        histories = [History(self._next_id + at, random.Random(seed)) for at, seed in enumerate(seeds)]
+        self._next_id += len(seeds)
+        store = self.store([])
+        number = last_number(store.position.checkpoint.gtid_set) + 1
+        opening = store.commit(batch_of(store.position.gtid_set, [opening_of(histories, number)]), as_of(number))
+        for history in histories:
+            history.opened_seq = opening.checkpoint.seq
+        self.position = store.position
+        return histories
+
+    def store(self, committed: list[JournalEntry]) -> ProjectorStore:
+        """The build as its last leader left it; commits are noted in `committed`."""
+        return ProjectorStore(self._mongodb, self._control.lease.session, self.position, committed)
+
+    def take_over(self, committed: list[JournalEntry]) -> ProjectorStore:
+        """The build as it is now, fenced for a new leader. All leaders share a session: none waits inside a commit."""
+        self.lease_epoch += 1
+        opened = self._control.open_serving(self.lease_epoch)
+        assert opened is not None
+        began_with = JournalEntry(opened.position.checkpoint, (), opened.position.partials)  # an empty batch
+        committed.append(began_with)
+        return ProjectorStore(self._mongodb, opened.session, opened.position, committed)
+
+    def empty_cache(self, scripts: Sequence[Any]) -> None:
+        """As if the last batch had just been applied to a cache with nothing in it but `scripts`."""
+        watermark = self.position.checkpoint.watermark(self.cache_epoch)
+        with self.admin_redis.pipeline() as pipeline:
+            pipeline.flushall()
+            pipeline.set(WATERMARK_KEY, watermark.encode())
+            for script in scripts:
+                pipeline.script_load(script)
+            pipeline.execute()
+
+    def assert_documents_follow(self, histories: Sequence[History]) -> None:
+        """Once their schedules are over, the documents are what the rows say."""
+        for kind in {one.kind.name: one.kind for one in histories[0].wanted}.values():
+            if isinstance(kind, Entity):
+                found = self.store([]).documents(kind.collection, [history.id for history in histories])
+                for history in histories:
+                    document = found.get(history.id, {})
+                    actual = entity_content(kind, document) if "created_at" in document else None
+                    assert actual == history.states[-1][kind.key(history.id)], f"{kind.key(history.id)}: {actual!r}"
+
+    async def close(self) -> None:
+        self.threads.shutdown()
+        await self.pools.close()
+        await self.reader_mongodb.close()
+        self.admin_redis.close()
+        self.projector_redis.close()
+        self._mongodb.close()

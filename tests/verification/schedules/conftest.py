@@ -1,0 +1,39 @@
+"""The bench on which schedules run, in an event loop that knows when it is quiet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from ops.stack import Stack
+from tests.conftest import empty_stores
+from tests.verification.schedules.bench import Bench
+from tests.verification.schedules.running import Runner
+from tests.verification.schedules.scheduler import QuietSelector
+
+
+@pytest.fixture(scope="module")
+def bench_runner(shared_stack: Stack) -> Iterator[tuple[Bench, asyncio.Runner]]:
+    empty_stores(shared_stack)
+    selector = QuietSelector()
+
+    async def opened() -> Bench:
+        return Bench(shared_stack, selector)
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as loop:
+        bench = loop.run(opened())
+        yield bench, loop
+        loop.run(bench.close())
+
+
+@pytest.fixture
+def runner(bench_runner: tuple[Bench, asyncio.Runner], monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Time plays no part in schedules: leases expire, and reads are repeated, when the seed says so."""
+    bench, loop = bench_runner
+    monkeypatch.setattr("reader.cache.BlockingConnectionPool", bench.pools)
+    monkeypatch.setattr("reader.cache.TIMEOUT_SECONDS", None)
+    monkeypatch.setattr("reader.cache.LEASE_TTL_MS", 600_000)
+    monkeypatch.setattr("reader.read_through.LEASE_PAUSES_SECONDS", (0.0, 0.0))
+    return Runner(bench, loop, monkeypatch)

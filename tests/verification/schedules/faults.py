@@ -1,0 +1,115 @@
+"""What goes wrong in a schedule, each at a moment that the seed chose."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+import redis
+
+from reader.read_model.cached_values import LEASE, WATERMARK_KEY
+from tests.verification.schedules.actors import Leadership, Reader
+from tests.verification.schedules.promises import Promises
+from tests.verification.schedules.redis_commands import read_values
+
+TTL_MS = 600_000
+EVICTED, LEASES_EXPIRED, FLUSHED, WATERMARK_LOST = "evicted", "leases expired", "flushed", "watermark lost"
+FAILED_OVER, CRASHED, TAKEN_OVER, ANSWER_LOST = "failed over", "crashed", "taken over", "answer lost"
+CANCELLED, DEPOSED = "cancelled", "deposed"
+ALL = (
+    EVICTED,
+    LEASES_EXPIRED,
+    FLUSHED,
+    WATERMARK_LOST,
+    *[FAILED_OVER] * 2,
+    CRASHED,
+    *[TAKEN_OVER] * 2,
+    ANSWER_LOST,
+    CANCELLED,
+    *[DEPOSED] * 2,
+)
+
+
+class Faults:
+    """Everything that the seed may let happen to Redis, to the leader and to requests."""
+
+    def __init__(
+        self,
+        cache: redis.Redis,
+        chance: random.Random,
+        leadership: Leadership,
+        promises: Promises,
+        readers: Sequence[Reader],
+        requests: Sequence[asyncio.Task[None]],
+    ) -> None:
+        self._cache = cache
+        self._chance = chance
+        self._leadership = leadership
+        self._promises = promises
+        self._readers = readers
+        self._requests = requests
+        self._copy: dict[bytes, bytes] = {}
+
+    def drawn(self, kinds: Sequence[str]) -> list[Callable[[], object]]:
+        """What happens, in this order, when one of `kinds` strikes. A part that finds nothing to do says False."""
+        reader = self._chance.choice(self._readers)
+        parts: dict[str, list[Callable[[], object]]] = {
+            EVICTED: [self.evict],
+            LEASES_EXPIRED: [self.expire_leases],
+            FLUSHED: [self.flush],
+            WATERMARK_LOST: [self.lose_watermark],
+            FAILED_OVER: [self.copy, self.fail_over],
+            CRASHED: [self._leadership.crash],
+            TAKEN_OVER: [self._leadership.take_over],
+            ANSWER_LOST: [self._leadership.lose_answer],
+            CANCELLED: [self.cancel],
+            DEPOSED: [reader.depose_primary, reader.find_primary],
+        }
+        return parts[self._chance.choice(kinds)]
+
+    def evict(self) -> bool:
+        keys = [key for key in self._keys() if key != WATERMARK_KEY.encode()]
+        return bool(keys) and bool(self._cache.delete(self._chance.choice(keys)))
+
+    def expire_leases(self) -> bool:
+        leases = [key for key, value in self._dump().items() if value.startswith(LEASE)]
+        return bool(leases) and bool(self._cache.delete(*leases))
+
+    def flush(self) -> None:
+        self._cache.flushall()
+
+    def lose_watermark(self) -> None:
+        self._cache.delete(WATERMARK_KEY)
+
+    def copy(self) -> None:
+        """What a replica has that receives nothing from now on."""
+        self._copy = self._dump()
+
+    def fail_over(self) -> None:
+        """The replica takes over, with entries and watermark of its moment and without scripts."""
+        with self._cache.pipeline() as pipeline:
+            pipeline.flushall()
+            pipeline.script_flush()
+            for key, value in self._copy.items():
+                pipeline.set(key, value, px=None if key == WATERMARK_KEY.encode() else TTL_MS)
+            pipeline.execute()
+        self._promises.forget()
+
+    def cancel(self) -> bool:
+        waiting = [request for request in self._requests if not request.done()]
+        return bool(waiting) and self._chance.choice(waiting).cancel()
+
+    def _keys(self) -> list[bytes]:
+        return sorted((key for key in self._cache.keys("tidemark:*") if isinstance(key, bytes)), key=_age)
+
+    def _dump(self) -> dict[bytes, bytes]:
+        keys = self._keys()
+        values = zip(keys, read_values(self._cache, keys) if keys else (), strict=True)
+        return {key: value for key, value in values if value is not None}
+
+
+def _age(key: bytes) -> tuple[int, bytes]:
+    """Epochs by number, so that the order does not depend on how many there were before."""
+    _, epoch, *rest = key.split(b":", 2)
+    return int(epoch[1:].partition(b"-")[0]) if rest else 0, b"".join(rest)

@@ -1,0 +1,152 @@
+"""What MySQL would have said during one schedule, and what each watched key means after each of its transactions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from binlog_projector.domain.batch import Batch
+from binlog_projector.domain.changes import Position, Row, RowChange, Transaction
+from binlog_projector.domain.mutations import DocumentId
+from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id, project
+from reader.parts import Wanted
+from reader.read_model.cached_values import Entry, encode_entity, encode_page
+from reader.read_model.declarations import LISTINGS, POST, USER, Document, Entity, Listing
+from tidemark.gtid import Gtid, GtidSet
+from writer.schema import TABLES
+
+SOURCE = "00000000-0000-0000-0000-000000000001"
+START = datetime(2026, 11, 23)
+COMMENTS = next(listing for listing in LISTINGS if listing.path == "/post/{id}/comments")
+HEADER_BYTES = 17  # kind and version
+Content = bytes | None  # of a cached value behind its version; None: known to be absent
+Documents = dict[tuple[str, DocumentId], dict[str, Any]]
+
+
+def content_of(entry: Entry) -> Content:
+    return entry.head + b"\n" + entry.body if entry.present else None
+
+
+def entity_content(entity: Entity, document: Document) -> bytes:
+    return encode_entity(entity, {**document, "v": 0})[HEADER_BYTES:]
+
+
+def batch_of(gtid_set: GtidSet, transactions: Iterable[Transaction]) -> Batch:
+    batch = Batch(gtid_set)
+    for transaction in transactions:
+        batch.add(transaction, [mutation for change in transaction.changes for mutation in project(change)])
+    return batch
+
+
+class History:
+    """One post, its author and comments: `opening` makes the rows to begin with, `changes` follow, a transaction each.
+
+    `states[2 * n]` maps each watched key to its content after n of them, the one behind it after one change more.
+    """
+
+    def __init__(self, id: int, chance: random.Random) -> None:
+        self.id = id
+        self.opened_seq = 0  # of the batch that made the rows of `opening`
+        self.wanted = (Wanted(POST, id), Wanted(USER, id), Wanted(COMMENTS, id))
+        self._chance = chance
+        self._writes = 0
+        self._tables: dict[str, dict[DocumentId, Row]] = {name: {} for name in TABLES}
+        self.opening = self._opening()
+        self.states = [self._state()]
+        self.changes: list[tuple[RowChange, ...]] = []
+        for _ in range(chance.choice((2, 2, 3, 4))):
+            self.changes.append(self._transaction())
+
+    def transactions(self, after: int) -> list[Transaction]:
+        """As a stream that follows transaction number `after`."""
+        return [_transaction(after + number, changes) for number, changes in enumerate(self.changes, 1)]
+
+    def _opening(self) -> tuple[RowChange, ...]:
+        rows = [self._rename()]
+        rows += [self._toggle_post()] if self._chance.random() < 0.85 else []
+        rows += [self._toggle_comment()] if self._chance.random() < 0.5 else []
+        return tuple(rows)
+
+    def _transaction(self) -> tuple[RowChange, ...]:
+        kinds = [self._toggle_comment] * 3 + [self._toggle_like, self._toggle_post, self._rename]
+        if self.id in self._tables["posts"]:
+            kinds += [self._edit_post] * 3
+        first, *others = self._chance.choices(kinds, k=self._chance.choice((1, 1, 1, 2)))
+        changes = [first()]
+        self.states.append(self._state())
+        changes += [kind() for kind in others]
+        self.states.append(self._state())
+        return tuple(changes)
+
+    def _edit_post(self) -> RowChange:
+        times = self._times() if self.id not in self._tables["posts"] else {"updated_at": self._now()}
+        return self._put("posts", {"id": self.id, "author_id": self.id, "body": f"text {self._writes}", **times})
+
+    def _toggle_post(self) -> RowChange:
+        return self._remove("posts", self.id) or self._edit_post()
+
+    def _toggle_like(self) -> RowChange:
+        user = self._chance.randint(1, 3)
+        row = {"post_id": self.id, "user_id": user, "created_at": self._now()}
+        return self._remove("likes", f"{self.id}:{user}") or self._put("likes", row)
+
+    def _toggle_comment(self) -> RowChange:
+        id = self.id * 10 + self._chance.randint(1, 3)
+        row = {"id": id, "post_id": self.id, "author_id": self.id, "body": "comment", **self._times()}
+        return self._remove("comments", id) or self._put("comments", row)
+
+    def _rename(self) -> RowChange:
+        names = {"subject": f"s{self.id}", "handle": f"h{self.id}", "display_name": f"name {self._writes}", "bio": ""}
+        return self._put("users", {"id": self.id, **names, **self._times()})
+
+    def _put(self, table: str, row: Row) -> RowChange:
+        key = document_id(table, row)
+        before = self._tables[table].get(key)
+        self._tables[table][key] = {**(before or {}), **row}
+        return RowChange(table, before, self._tables[table][key])
+
+    def _remove(self, table: str, key: DocumentId) -> RowChange | None:
+        before = self._tables[table].pop(key, None)
+        return RowChange(table, before, None) if before else None
+
+    def _times(self) -> dict[str, datetime]:
+        return {"created_at": self._now(), "updated_at": self._now()}
+
+    def _now(self) -> datetime:
+        self._writes += 1
+        return START + timedelta(seconds=self._writes)
+
+    def _state(self) -> dict[str, Content]:
+        return {one.key: self._content(one.kind, one.id) for one in self.wanted}
+
+    def _content(self, kind: Entity | Listing, id: int) -> Content:
+        if isinstance(kind, Listing):
+            ids = [key for key, row in self._tables[kind.collection].items() if row[kind.by] == id]
+            return encode_page(0, sorted(map(int, ids), reverse=True), None)[HEADER_BYTES:]
+        row = self._tables[kind.collection].get(id)
+        return entity_content(kind, self._document(kind.collection, id, row)) if row else None
+
+    def _document(self, collection: str, id: int, row: Row) -> Document:
+        counts = {
+            counter.field: sum(one[counter.by] == id for one in self._tables[counter.table].values())
+            for counter in COUNTERS
+            if counter.collection == collection
+        }
+        return {"_id": id, **PROJECTIONS[collection](row), **counts}
+
+
+def _transaction(number: int, changes: tuple[RowChange, ...]) -> Transaction:
+    return Transaction(Gtid(SOURCE, number), number, number, changes, Position("schedule", number))
+
+
+def opening_of(histories: Iterable[History], number: int) -> Transaction:
+    """One transaction that makes the rows which several histories begin with."""
+    return _transaction(number, tuple(change for history in histories for change in history.opening))
+
+
+def last_number(gtid_set: str) -> int:
+    """The number of the last transaction in the set."""
+    last = GtidSet.parse(gtid_set).last_of(SOURCE)
+    return last.number if last else 0

@@ -1,0 +1,153 @@
+"""The product without one of its rules: what must be found, or the schedules prove nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+from binlog_projector.domain.batch import Batch
+from binlog_projector.stores.cache import APPLY, CacheStage
+from binlog_projector.stores.document_store import DocumentStore as ProjectorDocuments
+from reader.cache import FILL, Cache, Lease
+from reader.document_store import DocumentStore, View
+from reader.parts import Wanted
+from reader.read_model.cached_values import Watermark
+from reader.read_model.control import JournalEntry
+from reader.read_through import ReadThrough
+from tests.verification.schedules.actors import Product
+from tests.verification.schedules.faults import (
+    CRASHED,
+    DEPOSED,
+    FAILED_OVER,
+    LEASES_EXPIRED,
+    TAKEN_OVER,
+    WATERMARK_LOST,
+)
+from tidemark.gtid import GtidSet
+
+
+def with_other(script: str, code: str, instead: str) -> str:
+    """The script with other code in one place; fails if the script has changed there."""
+    assert script.count(code) == 1, f"the script has not exactly one {code!r}"
+    return script.replace(code, instead)
+
+
+def apply_with(code: str, instead: str) -> dict[str, object]:
+    return {"binlog_projector.stores.cache.APPLY": with_other(APPLY, code, instead)}
+
+
+class WatermarkBeforeLease(Cache):
+    """A batch that is applied between the two finds no lease to end, and is not in the watermark."""
+
+    async def lease(self, keys: Iterable[str], epoch: str) -> Lease:
+        before = await super().lease([], epoch)
+        return replace(await super().lease(keys, epoch), watermark=before.watermark)
+
+
+class FillsBehindWatermark(DocumentStore):
+    """Never minds that the documents are older than the watermark, or of another history."""
+
+    async def view(self, watermark: Watermark | None = None) -> View:
+        return replace(await super().view(watermark), continues=True)
+
+
+class CheckpointAfterDocument(ReadThrough):
+    """Proves a document with a checkpoint that may be younger."""
+
+    async def _read(
+        self, wanted: Sequence[Wanted], watermark: Watermark | None = None
+    ) -> tuple[View, dict[str, bytes]]:
+        _, values = await super()._read(wanted, watermark)
+        return await self._documents.view(watermark), values
+
+
+class SkipsAbsentKeys(CacheStage):
+    """Tells APPLY only of keys that were there when it looked."""
+
+    def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
+        present = self._present(watermark.epoch, entry.keys)
+        values = self._values(present, entry.checkpoint.seq)
+        self._send(watermark, entry.checkpoint, values, [key for key in present if key not in values])
+
+
+class SkipsReplay(CacheStage):
+    """Takes MongoDB's checkpoint for the cache's."""
+
+    def _replay(self) -> None:
+        assert self.watermark is not None
+        self._send(self.watermark, self.documents.position.checkpoint, {}, ())
+
+
+def with_begun(batch: Batch) -> GtidSet:
+    """Calls a transaction applied when its first part is."""
+    return batch.gtids.current().with_gtid(batch.partial.gtid) if batch.partial else batch.gtids.current()
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A changed product, the faults that bring the change out (none: it shows without), and how soon it is found.
+
+    `seed` is of the first schedule that finds it; `within` is how many are tried once that one does not any more.
+    """
+
+    product: Product
+    faults: tuple[str, ...] = ()
+    seed: int = 0
+    within: int = 150
+
+
+MUTATIONS = {
+    "a fill needs no lease": Mutation(
+        Product(
+            patches={
+                "reader.cache.FILL": with_other(FILL, "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end", "")
+            }
+        ),
+        seed=56,
+    ),
+    "a lease has no token of its own": Mutation(
+        Product(patches={"reader.cache.secrets": SimpleNamespace(token_hex=lambda count: "0" * 2 * count)}),
+        (LEASES_EXPIRED,),
+        within=400,
+        seed=70,
+    ),
+    "the watermark is read before the lease is taken": Mutation(
+        Product(cache=WatermarkBeforeLease), (DEPOSED,), seed=120
+    ),
+    "a fill may be behind the watermark": Mutation(Product(documents=FillsBehindWatermark), (DEPOSED,), seed=65),
+    "the checkpoint is read after the document": Mutation(Product(things=CheckpointAfterDocument), seed=81),
+    "APPLY leaves leases alone": Mutation(
+        Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then")), seed=73
+    ),
+    "APPLY leaves alone what is not absent": Mutation(
+        Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'V', 1, 1) ~= 'V' then"))
+    ),
+    "APPLY replaces what is newer": Mutation(
+        Product(patches=apply_with("not newer and ", "")), (TAKEN_OVER, CRASHED), within=800, seed=330
+    ),
+    "APPLY keeps what it has no bytes for": Mutation(
+        Product(patches=apply_with("redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))", "0")), seed=1
+    ),
+    "APPLY does not compare the lineage": Mutation(
+        Product(patches=apply_with("~= ARGV[1] then", "== false then")), (TAKEN_OVER, FAILED_OVER), seed=2
+    ),
+    "absent keys are not applied": Mutation(Product(stage=SkipsAbsentKeys), (DEPOSED,), within=1_000, seed=711),
+    "the journal is not replayed": Mutation(Product(stage=SkipsReplay), (FAILED_OVER, CRASHED)),
+    "the checkpoint of a part contains its transaction": Mutation(
+        Product(patches={"binlog_projector.domain.batch.Batch.gtid_set": property(with_begun)}), within=400
+    ),
+    "a transaction that was begun begins again": Mutation(
+        Product(patches={"binlog_projector.domain.position.decode_partials": lambda documents: ()}),
+        (TAKEN_OVER, CRASHED),
+        within=800,
+        seed=3,
+    ),
+    "an epoch is used again": Mutation(
+        Product(
+            patches={"binlog_projector.stores.document_store.DocumentStore.new_cache_epoch": ProjectorDocuments.serving}
+        ),
+        (WATERMARK_LOST,),
+        seed=1,
+    ),
+}

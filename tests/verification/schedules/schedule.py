@@ -1,0 +1,153 @@
+"""One schedule: everything in it follows from its seed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from reader.read_model.cached_values import VALUE, cache_key, encode_absent, encode_version
+from reader.read_model.declarations import Entity
+from tests.verification.schedules.actors import Leadership, Product, Reader
+from tests.verification.schedules.bench import Bench
+from tests.verification.schedules.faults import ALL, TTL_MS, Faults
+from tests.verification.schedules.history import History, last_number
+from tests.verification.schedules.promises import Promises
+from tests.verification.schedules.scheduler import SCHEDULER, Scheduler
+
+READERS = ("A", "B")
+FAULTS = (0, 1, 1, 1, 2, 2, 3)
+FAULTS_WITHIN, REQUESTS_WITHIN = 30, 20  # steps from the start
+LATER = 3  # steps until a fault that found nothing to do tries again
+ASKED = ((0,), (0,), (2,), (0, 2), (0, 1, 2))  # which of post, author and comments
+MOSTLY = 0.8  # how often it is the same
+
+
+class ScheduleFailed(AssertionError):
+    """Its cause says what went wrong: a BrokenPromise, or an error in the product or here."""
+
+    def __init__(self, seed: int, error: Exception, trace: Sequence[str]) -> None:
+        self.seed = seed
+        super().__init__(f"SCHEDULE_SEED={seed} repeats this: {error!r} after\n  " + "\n  ".join(trace))
+
+
+class Event(NamedTuple):
+    """Something that happens once so many steps have been done."""
+
+    due: int
+    name: str
+    happen: Callable[[], object]
+    is_fault: bool
+
+
+class Schedule:
+    """Two readers, leaders and faults over one history."""
+
+    def __init__(
+        self, bench: Bench, product: Product, history: History, seed: int, faults: Sequence[str] = ALL
+    ) -> None:
+        self._bench = bench
+        self._history = history
+        self._seed = seed
+        self._faults = faults
+        self._chance = random.Random(f"schedule {seed}")
+        self._scheduler = Scheduler(self._chance, bench.selector)
+        self._promises = Promises(bench.admin_redis, history, bench.position.checkpoint, bench.cache_epoch)
+        self._requests: list[asyncio.Task[None]] = []
+        self._events: list[Event] = []
+        self._asked = self._chance.choice(ASKED)
+        self._readers = [Reader(name, bench, product, self._promises) for name in READERS]
+        stream = history.transactions(after=last_number(bench.position.checkpoint.gtid_set))
+        self._leadership = Leadership(bench, product, self._scheduler, self._promises, stream)
+
+    async def run(self) -> list[str]:
+        """What happened, step by step. Raises ScheduleFailed."""
+        token = SCHEDULER.set(self._scheduler)
+        try:
+            await self._run()
+        except Exception as error:
+            raise ScheduleFailed(self._seed, error, self._scheduler.trace) from error
+        finally:
+            SCHEDULER.reset(token)
+            await self._end()
+        return self._scheduler.trace
+
+    async def _run(self) -> None:
+        stage = self._leadership.leader.stage
+        self._bench.empty_cache([stage.apply_script.script, stage.set_script.script])
+        self._fill_some()
+        self._events = [*self._requests_to_come(), *self._faults_to_come()]
+        self._leadership.start()
+        while self._scheduler.waiting or self._events:
+            event = min(self._events, key=lambda event: event.due, default=None)
+            if event and (event.due <= self._scheduler.steps or not self._scheduler.waiting):
+                self._events.remove(event)
+                await self._let_happen(event)
+            elif (await self._scheduler.step()).changes_redis:
+                self._promises.look()
+            self._raise_what_failed()
+        self._leadership.leader.catch_up()
+        self._promises.at_the_end(self._leadership.leader.store.position.checkpoint)
+
+    async def _let_happen(self, event: Event) -> None:
+        self._scheduler.trace.append(event.name)
+        if event.happen() is False and self._scheduler.waiting:
+            self._events.append(event._replace(due=event.due + LATER))
+        await self._scheduler.selector.quiet()
+        if event.is_fault:
+            self._scheduler.disturb()
+            self._promises.look()
+
+    def _raise_what_failed(self) -> None:
+        for request in self._requests:
+            if request.done() and not request.cancelled():
+                request.result()
+
+    async def _end(self) -> None:
+        """Also after a broken promise nothing goes on, and the next schedule finds a leader that has caught up."""
+        self._leadership.end()
+        self._bench.checks += self._promises.checks
+        for reader in self._readers:
+            await reader.end()
+        leader = self._leadership.leader
+        self._bench.position = leader.store.position
+        self._bench.cache_epoch = leader.store.serving().epoch
+
+    def _fill_some(self) -> None:
+        """What readers may have cached before the first step."""
+        likely = self._chance.choice((0.0, 0.0, 0.5, 1.0))
+        for one in self._history.wanted:
+            if self._chance.random() < likely:
+                content = self._history.states[0][one.key]
+                seq = self._bench.position.checkpoint.seq
+                version = self._history.opened_seq if isinstance(one.kind, Entity) else seq
+                value = encode_absent(seq) if content is None else VALUE + encode_version(version) + content
+                self._bench.admin_redis.set(cache_key(self._bench.cache_epoch, one.key), value, px=TTL_MS)
+
+    def _requests_to_come(self) -> list[Event]:
+        readers = self._chance.sample(self._readers, 2)
+        return [self._request_to_come(readers[at % 2]) for at in range(self._chance.choice((2, 3, 3)))]
+
+    def _request_to_come(self, reader: Reader) -> Event:
+        asked = self._asked if self._chance.random() < MOSTLY else self._chance.choice(ASKED)
+        wanted = [self._history.wanted[at] for at in asked]
+        name = f"{reader.name} is asked for {' '.join(one.key for one in wanted)}"
+        return Event(
+            self._chance.randrange(REQUESTS_WITHIN), name, lambda: self._requests.append(reader.ask(wanted)), False
+        )
+
+    def _faults_to_come(self) -> list[Event]:
+        faults = Faults(
+            self._bench.admin_redis, self._chance, self._leadership, self._promises, self._readers, self._requests
+        )
+        return [
+            event
+            for _ in range(self._chance.choice(FAULTS) if self._faults else 0)
+            for event in self._fault_to_come(faults)
+        ]
+
+    def _fault_to_come(self, faults: Faults) -> list[Event]:
+        drawn = faults.drawn(self._faults)
+        dues = sorted(self._chance.randrange(FAULTS_WITHIN) for _ in drawn)
+        return [Event(due, happen.__name__, happen, True) for due, happen in zip(dues, drawn, strict=True)]

@@ -1,0 +1,41 @@
+"""Under any order of their commands, and any faults between them, readers and projectors keep what is promised.
+
+`SCHEDULE_SEED=5 pytest tests/verification/schedules -k thousands` repeats schedule 5 alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from tests.verification.schedules.mutations import MUTATIONS
+from tests.verification.schedules.running import Runner
+
+SHORT, LONG = range(2_000), range(2_000, 22_000)
+SEED = os.environ.get("SCHEDULE_SEED")
+NUMBER = re.compile(r"\d{2,}|e\d+:|\d+$")  # of ids, epochs and batches: there are more each time
+
+
+def test_promises_hold_in_thousands_of_schedules(runner: Runner) -> None:
+    print(runner.count(SHORT if SEED is None else [int(SEED)]))
+
+
+@pytest.mark.long
+def test_promises_hold_in_twenty_thousand_schedules(runner: Runner) -> None:
+    print(runner.count(LONG))
+
+
+def test_a_seed_decides_every_step(runner: Runner) -> None:
+    first, again = ([[NUMBER.sub("#", step) for step in trace] for trace in runner.run(range(40))] for _ in range(2))
+    assert first == again
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_broken_rule_is_found(runner: Runner, name: str) -> None:
+    mutation = MUTATIONS[name]
+    found = (
+        runner.finds(mutation.product, mutation.faults, seeds) for seeds in ([mutation.seed], range(mutation.within))
+    )
+    assert any(found), f"{name}: not found in {mutation.within} schedules"

@@ -1,0 +1,23 @@
+"""`make torture`: random work and faults; the last line of the output is the outcome, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from tests.verification.torture.running import torture
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.verification.torture", description=__doc__)
+    parser.add_argument("--duration", type=float, default=900, help="seconds of work and faults (%(default)s)")
+    parser.add_argument("--seed", type=int, default=7, help="of everything random (%(default)s)")
+    options = parser.parse_args()
+    outcome = torture(options.duration, options.seed)
+    print(json.dumps(outcome.as_json()))
+    return 0 if outcome.as_expected else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

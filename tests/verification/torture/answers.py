@@ -1,0 +1,114 @@
+"""Readers that ask for everything, again and again, and record what they were told."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pymysql
+
+from binlog_projector.mysql.source import query_row, query_value
+from ops.stack import Stack
+from tests.conftest import AUTH
+from tests.support.harness import admin_connection
+from tests.support.services import Services
+from tests.verification.torture.history import Observed
+from tests.verification.torture.judge import VISIBLE_WITHIN_SECONDS, Answer
+from tidemark.consistency_token import HEADER, ConsistencyKeys, verify
+from tidemark.gtid import EMPTY, GtidSet
+
+KEYS = ConsistencyKeys.parse(AUTH["TIDEMARK_CONSISTENCY_SECRET"])
+AS_OF = re.compile(r'as-of="([^"]+)"')
+IDS = range(13)  # from the first one on
+PATHS = (
+    *("/post/{id}", "/user/{id}", "/post/{id}/comments", "/post/{id}/likes"),
+    *("/user/{id}/posts", "/user/{id}/followers", "/user/{id}/following", "/hashtag/tag{tag}"),
+    *("/hashtag/हिन्दी", "/hashtag/สวัสดี", "/hashtag/Cafe\u0301"),
+)
+
+
+@dataclass
+class Token:
+    """The latest that a write was answered with, and when it expires for our purposes."""
+
+    text: str = ""
+    issued: float = 0.0
+
+
+@dataclass
+class Records:
+    """What was answered, what was refused (by status), and what MySQL had committed when."""
+
+    first_id: int
+    answers: list[Answer] = field(default_factory=list)
+    refused: Counter[int] = field(default_factory=Counter)
+    observed: list[Observed] = field(default_factory=list)
+    token: Token = field(default_factory=Token)
+
+
+class Asking:
+    """One client. Now and then it shows the latest token of a write, or what it has already."""
+
+    def __init__(self, services: Services, records: Records, chance: random.Random) -> None:
+        self.services = services
+        self.records = records
+        self.chance = chance
+        self.known: dict[str, tuple[str, Any]] = {}
+
+    def ask_for_anything(self) -> None:
+        template = self.chance.choice(PATHS)
+        self.ask(template, self.chance.choice(IDS), self.chance.randint(0, 2))
+
+    def ask(self, template: str, number: int, tag: int) -> None:
+        path = template.format(id=self.records.first_id + number, tag=tag)
+        headers, token = {}, EMPTY
+        held = self.records.token
+        if held.text and time.monotonic() - held.issued < 30 and self.chance.random() < 0.3:
+            headers, token = {HEADER: held.text, "Prefer": "wait=1"}, verify(held.text, KEYS, time.time())
+        if path in self.known and self.chance.random() < 0.3:
+            headers["If-None-Match"] = self.known[path][0]
+        try:
+            self._record(path, token, self.services.read(path, headers=headers))
+        except httpx2.TransportError:
+            self.records.refused[0] += 1
+
+    def _record(self, path: str, token: GtidSet, answer: httpx2.Response) -> None:
+        bound = AS_OF.match(answer.headers.get("freshness", ""))
+        if answer.status_code not in (200, 304, 404) or bound is None:
+            self.records.refused[answer.status_code] += 1
+            return
+        body = self.known[path][1] if answer.status_code == 304 else None
+        if answer.status_code == 200:
+            body = answer.json()
+            self.known[path] = answer.headers["etag"], body
+        origin = f"{answer.status_code} {answer.headers.get('cache-status', '')}"
+        self.records.answers.append(Answer(path, body, comparable(bound[1]), token, received(), origin))
+
+
+def observe(stack: Stack, records: Records, stopping: threading.Event) -> None:
+    """Note what was committed when, as MySQL itself says: the set first, then the clock."""
+    while not stopping.wait(0.1):
+        with contextlib.suppress(pymysql.err.MySQLError, OSError), admin_connection(stack) as connection:
+            while not stopping.wait(0.01):
+                executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
+                (now,) = query_row(connection, "SELECT NOW(6)")
+                records.observed.append(Observed(now.isoformat(timespec="microseconds"), executed))
+
+
+def comparable(as_of: str) -> str:
+    """Both clocks as text that sorts as time does."""
+    return datetime.fromisoformat(as_of).replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def received() -> str:
+    """Now (MySQL is on this machine), and the moment that MySQL may take to count what it already shows."""
+    now = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=VISIBLE_WITHIN_SECONDS)
+    return now.isoformat(timespec="microseconds")

@@ -1,0 +1,35 @@
+"""What statements did to rows without row events, found in MySQL's own reading of its binlog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from binlog_projector.domain.changes import Row
+from binlog_projector.mysql.source import Connection
+from tests.support.harness import rows
+from tidemark.gtid import Gtid
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a statement does to each row of a table: another row, or None where it is gone."""
+
+    table: str
+    becomes: Callable[[Row], Row | None]
+
+
+def effects_in(connection: Connection, effects: Mapping[str, Effect]) -> dict[Gtid, Effect]:
+    """By MySQL's own reading of its binlog: the transactions that are statements with an effect, in order."""
+    found: dict[Gtid, Effect] = {}
+    for file, *_ in rows(connection, "SHOW BINARY LOGS"):
+        gtid = None
+        for _, _, kind, _, _, info in rows(connection, f"SHOW BINLOG EVENTS IN '{file}'"):
+            if kind == "Gtid":
+                source, _, number = info.split("'")[1].partition(":")
+                gtid = Gtid(source, int(number))
+            elif kind == "Query" and gtid is not None:
+                for statement, effect in effects.items():
+                    if statement in info:
+                        found[gtid] = effect
+    return found

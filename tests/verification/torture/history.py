@@ -1,0 +1,167 @@
+"""MySQL's whole history, read back from its binlog: what every document and list was after each transaction."""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from binlog_projector.domain.changes import Row, RowChange, Transaction
+from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id
+from reader.read_model.declarations import COLLECTIONS, LISTINGS, PAGE_LIMIT, Listing
+from tests.support.oracle import hashtags_of
+from tests.verification.torture.effects import Effect
+from tidemark.gtid import Gtid, GtidSet
+
+Key = tuple[str, Any]  # collection and id, or list and parent's id
+TAGGED = "hashtag"
+
+
+@dataclass
+class Versions:
+    """What one thing was: `values[n]` from transaction `since[n]` on. None: there was no such thing."""
+
+    since: list[int] = field(default_factory=lambda: [0])
+    values: list[Any] = field(default_factory=lambda: [None])
+
+    def add(self, index: int, value: Any) -> None:
+        if value == self.values[-1]:
+            return
+        if self.since[-1] == index:
+            self.values[-1] = value
+        else:
+            self.since.append(index)
+            self.values.append(value)
+
+    def between(self, first: int, last: int) -> list[Any]:
+        """Every value that it had after any of the transactions from `first` to `last`."""
+        return self.values[max(0, bisect_right(self.since, first) - 1) : bisect_right(self.since, last)]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All of `executed` was committed at `now`, by MySQL's clock."""
+
+    now: str
+    executed: GtidSet
+
+
+class History:
+    """`index` counts transactions: after `index` of them, things were as `things[key]` says.
+
+    `effects`: what a transaction did to a table without row events.
+    """
+
+    def __init__(self, transactions: Iterable[Transaction], effects: Mapping[Gtid, Effect] | None = None) -> None:
+        self.things: dict[Key, Versions] = defaultdict(Versions)
+        self.index_of: dict[Gtid, int] = {}
+        self.rows = 0
+        tables = _Tables()
+        for index, transaction in enumerate(transactions, start=1):
+            self.index_of[transaction.gtid] = index
+            effect = (effects or {}).get(transaction.gtid)
+            changes = tables.changes(effect) if effect else transaction.changes
+            self.rows += len(changes)
+            for key, value in tables.apply(changes):
+                self.things[key].add(index, value)
+
+    @property
+    def transactions(self) -> int:
+        return len(self.index_of)
+
+    def index(self, gtids: GtidSet) -> int:
+        """After which transaction all of `gtids` had happened."""
+        ends = (Gtid(source, last) for source, spans in gtids.intervals.items() for _, last in spans)
+        return max((self.index_of[gtid] for gtid in ends), default=0)
+
+
+class Clock:
+    """What was committed at which moment, from observations in the order of time."""
+
+    def __init__(self, history: History, observations: Iterable[Observed]) -> None:
+        ordered = sorted(observations, key=lambda one: one.now)
+        self.moments = [one.now for one in ordered]
+        self.indexes = [history.index(one.executed) for one in ordered]
+        self.end = history.transactions
+
+    def at_least(self, moment: str) -> int:
+        """How many transactions had certainly been committed at that moment."""
+        at = bisect_right(self.moments, moment) - 1
+        return self.indexes[at] if at >= 0 else 0
+
+    def at_most(self, moment: str) -> int:
+        """How many transactions may have been committed at that moment."""
+        at = bisect_left(self.moments, moment)
+        return self.indexes[at] if at < len(self.indexes) else self.end
+
+
+class _Tables:
+    """The state of MySQL, folded row change by row change: an implementation apart from the projector's."""
+
+    def __init__(self) -> None:
+        self.raw: dict[str, dict[Any, Row]] = {name: {} for name in COLLECTIONS}
+        self.rows: dict[str, dict[Any, Mapping[str, Any]]] = {name: {} for name in COLLECTIONS}
+        self.counts: dict[tuple[str, str, Any], int] = defaultdict(int)
+        self.lists: dict[Key, dict[Any, tuple[Any, int]]] = defaultdict(dict)
+
+    def changes(self, effect: Effect) -> list[RowChange]:
+        """The row changes that have the same effect now."""
+        return [RowChange(effect.table, row, effect.becomes(row)) for row in self.raw[effect.table].values()]
+
+    def apply(self, changes: Iterable[RowChange]) -> Iterator[tuple[Key, Any]]:
+        """The things that the changes of one transaction may have changed, as they are afterwards."""
+        touched: set[Key] = set()
+        for change in changes:
+            for row, by in ((change.before, -1), (change.after, 1)):
+                if row is not None:
+                    touched |= self._fold(change.table, row, by)
+        for key in touched:
+            yield key, self._document(*key) if key[0] in COLLECTIONS else self._page(key)
+
+    def _fold(self, table: str, row: Mapping[str, Any], by: int) -> set[Key]:
+        id, fields = document_id(table, row), {**PROJECTIONS[table](row)}
+        if table == "posts":
+            fields["hashtags"] = hashtags_of(row["body"])
+        if by > 0:
+            self.rows[table][id], self.raw[table][id] = fields, row
+        else:
+            self.rows[table].pop(id, None)
+            self.raw[table].pop(id, None)
+        touched: set[Key] = {(table, id)}
+        for counter in COUNTERS:
+            if counter.table == table:
+                self.counts[counter.collection, counter.field, row[counter.by]] += by
+                touched.add((counter.collection, row[counter.by]))
+        document = {"_id": id, **fields}
+        for listing in LISTINGS:
+            if listing.collection == table:
+                place = tuple(document[name] for name, _ in listing.order)
+                touched.add(self._list((path(listing), document[listing.by]), id, place, document[listing.item_id], by))
+        for tag in fields.get("hashtags", ()):
+            touched.add(self._list((TAGGED, tag), id, (id,), id, by))
+        return touched
+
+    def _list(self, key: Key, id: Any, place: tuple[Any, ...], item: Any, by: int) -> Key:
+        if by > 0:
+            self.lists[key][id] = (place, item)
+        else:
+            self.lists[key].pop(id, None)
+        return key
+
+    def _document(self, collection: str, id: Any) -> dict[str, Any] | None:
+        fields = self.rows[collection].get(id)
+        if fields is None:
+            return None
+        counters = COLLECTIONS[collection].counters
+        return {"_id": id, **fields, **{name: self.counts[collection, name, id] for name in counters}}
+
+    def _page(self, key: Key) -> tuple[int, ...]:
+        return tuple(item for _, item in heapq.nlargest(PAGE_LIMIT, self.lists[key].values()))
+
+
+def path(listing: Listing) -> str:
+    """The list's name among the things of a history."""
+    return f"{listing.parent.name}:{listing.name}"

@@ -1,0 +1,206 @@
+"""A torture: random work, random faults, and then everything must be equal and every answer must have been allowed."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pymysql
+import redis
+from pymongo.errors import PyMongoError
+
+from binlog_projector.domain.changes import Position, Transaction
+from binlog_projector.errors import UnsupportedEvent
+from binlog_projector.mysql.source import Connection, MySqlSource, query_value
+from ops.stack import Stack
+from tests.support.acts import begin_at
+from tests.support.harness import Process, admin_connection, wait_until_caught_up
+from tests.support.oracle import actual_documents, assert_cache_is_true, expected_documents
+from tests.support.received import Received
+from tests.verification.torture.answers import IDS, PATHS, Asking, Records
+from tests.verification.torture.effects import Effect, effects_in
+from tests.verification.torture.faults import ALONE, FAULTS, UNPAIRED, Hindered
+from tests.verification.torture.history import Clock, History
+from tests.verification.torture.judge import Judge
+from tests.verification.torture.system import System, running_system
+from tests.verification.torture.workload import workload
+from tidemark.gtid import EMPTY, Gtid, GtidSet
+
+FAULT_SECONDS = 240.0  # within which each one heals
+CAUGHT_UP_SECONDS = 120.0
+READING_SERVER_ID = 9_999
+FIRST_IDS = (1, 2**31 - 2, 2**53 - 2, 2**63 - 2_000_000)  # the last with room for all that is written
+NOT_INFLICTED = (Hindered, redis.RedisError, pymysql.err.MySQLError, PyMongoError, OSError)  # the last: by another one
+
+
+@dataclass
+class Outcome:
+    """What happened. `as_expected` is False if anything is as it must not be."""
+
+    seed: int
+    faults: Counter[str] = field(default_factory=Counter)
+    passed_over: Counter[str] = field(default_factory=Counter)  # faults that could not be inflicted
+    transactions: int = 0
+    rows: int = 0
+    answers: int = 0
+    refused: Counter[int] = field(default_factory=Counter)
+    divergences: int = 0
+    stale_reads: int = 0
+    audits: int = 0  # passes of an audit that ran beside it all
+    audited: list[str] = field(default_factory=list)  # what it found wrong
+    seconds: float = 0.0
+    error: str = ""  # the reason why it ended early
+
+    @property
+    def as_expected(self) -> bool:
+        wrong = self.divergences or self.stale_reads or self.audited or self.error
+        return not wrong and {*self.refused} <= {0, 503}
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "transactions": self.transactions,
+            "rows": self.rows,
+            "faults": dict(self.faults),
+            "passed_over": dict(self.passed_over),
+            "divergences": self.divergences,
+            "stale_reads": self.stale_reads,
+            "seed": self.seed,
+            "answers": self.answers,
+            "audits": self.audits,
+            "audited": len(self.audited),
+            "refused": dict(self.refused),
+            "seconds": round(self.seconds, 1),
+            **({"error": self.error} if self.error else {}),
+        }
+
+
+def torture(seconds: float, seed: int) -> Outcome:
+    """The outcome, always: an error (a fault that does not heal, a projector that stops, an end that is not reached) is
+    shown on stderr and is in it."""
+    outcome, begun = Outcome(seed), time.monotonic()
+    try:
+        _torture(seconds, outcome)
+    except BaseException as error:  # noqa: BLE001 - an interrupt, too, leaves its line
+        traceback.print_exc()
+        outcome.error = f"{type(error).__name__}: {error}"[:500]
+    outcome.seconds = time.monotonic() - begun
+    return outcome
+
+
+def _torture(seconds: float, outcome: Outcome) -> None:
+    records = Records(random.Random(f"{outcome.seed}:ids").choice(FIRST_IDS))
+    with running_system() as system:
+        with admin_connection(system.stack) as connection:
+            begin_at(connection, records.first_id)
+            wait_until_caught_up(system.stack, connection)
+        with workload(system, outcome.seed, records):
+            _inflict(system, random.Random(f"{outcome.seed}:faults"), time.monotonic() + seconds, outcome)
+            time.sleep(1)
+        system.assert_projectors_run()
+        with admin_connection(system.stack) as connection:
+            wait_until_caught_up(system.stack, connection, CAUGHT_UP_SECONDS)
+            outcome.divergences = _divergences(system.stack, connection)
+            _ask_for_everything(system, records, outcome.seed)
+            outcome.divergences += _divergences(system.stack, connection)
+            _note_audits(system.auditing, outcome)
+            effects = effects_in(connection, system.effects)
+            history = History(read_binlog(system.stack, connection, effects), effects)
+    _judge(history, records, outcome)
+
+
+def _inflict(system: System, chance: random.Random, deadline: float, outcome: Outcome) -> None:
+    """One fault after the other, and now and then two at a time."""
+    with ThreadPoolExecutor(2, "fault") as threads:
+        while time.monotonic() < deadline:
+            names = chance.sample([*FAULTS], 2 if chance.random() < 0.3 else 1)
+            if ALONE.issuperset(names) or UNPAIRED.intersection(names):
+                names = names[:1]
+            seeds = [random.Random(chance.random()) for _ in names]
+            running = [threads.submit(FAULTS[name], system, one) for name, one in zip(names, seeds, strict=True)]
+            for name, fault in zip(names, running, strict=True):
+                try:
+                    what = fault.result(timeout=FAULT_SECONDS)
+                    outcome.faults[name] += 1
+                except NOT_INFLICTED as error:
+                    what = f"passed over: {error!r}"
+                    outcome.passed_over[name] += 1
+                print(f"{time.strftime('%T')} {name} {what}", file=sys.stderr, flush=True)
+            time.sleep(chance.uniform(0.2, 2))
+            system.assert_projectors_run()
+
+
+def _divergences(stack: Stack, connection: Connection) -> int:
+    """Documents that differ from MySQL, and one more if any cache entry does."""
+    expected, actual = expected_documents(connection), actual_documents(stack)
+    different = [
+        (name, id)
+        for name in expected
+        for id in expected[name].keys() | actual[name].keys()
+        if expected[name].get(id) != actual[name].get(id)
+    ]
+    for name, id in different:
+        print(f"differs: {name} {id}: {expected[name].get(id)} {actual[name].get(id)}", file=sys.stderr)
+    try:
+        assert_cache_is_true(stack, expected)
+    except AssertionError as error:
+        print(f"differs: {error}", file=sys.stderr)
+        return len(different) + 1
+    return len(different)
+
+
+def _note_audits(auditing: Process, outcome: Outcome) -> None:
+    events = auditing.events()
+    outcome.audits = sum(event["event"] == "pass" for event in events)
+    found = [event for event in events if event["event"] == "difference"]
+    outcome.audited = [event["found"] for event in found]
+    for event in found:
+        print(f"the audit found: {event}", file=sys.stderr)
+
+
+def _ask_for_everything(system: System, records: Records, seed: int) -> None:
+    asking = Asking(system.services, records, random.Random(seed))
+    for path in PATHS:
+        for id in IDS:
+            asking.ask(path, id, id % 3)
+
+
+def read_binlog(stack: Stack, connection: Connection, effects: Mapping[Gtid, Effect]) -> Iterator[Transaction]:
+    """Every transaction that MySQL has, from the first one on; empty ones for what `effects` has instead of rows."""
+    executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
+    source = MySqlSource(stack.mysql.admin_url, READING_SERVER_ID)
+    read = EMPTY
+    while not read >= executed:
+        for transaction in _until_it_stops(source, read, executed):
+            read = read.with_gtid(transaction.gtid)
+            yield transaction
+        if not read >= executed:
+            gtid = next(gtid for gtid in effects if gtid not in read)
+            read = read.with_gtid(gtid)
+            yield Transaction(gtid, 0, 0, (), Position("", 0))
+
+
+def _until_it_stops(source: MySqlSource, read: GtidSet, executed: GtidSet) -> Iterator[Transaction]:
+    received = Received()
+    with contextlib.suppress(UnsupportedEvent), contextlib.closing(source.stream(read, None)) as stream:
+        stream.start(received)
+        while not read >= executed:
+            transaction = received.next()
+            read = read.with_gtid(transaction.gtid)
+            yield transaction
+
+
+def _judge(history: History, records: Records, outcome: Outcome) -> None:
+    judge = Judge(history, Clock(history, records.observed))
+    stale = judge.stale(records.answers)
+    for answer in stale[:20]:
+        print(f"not allowed in {judge.window(answer)}: {answer}", file=sys.stderr)
+    outcome.transactions, outcome.rows = history.transactions, history.rows
+    outcome.answers, outcome.refused, outcome.stale_reads = len(records.answers), records.refused, len(stale)

@@ -1,0 +1,147 @@
+"""Whatever happens to the servers: everything is equal in the end, and no answer was ever older than it said."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+import redis
+
+from binlog_projector.domain.changes import Position, RowChange, Transaction
+from tests.verification.torture.__main__ import main
+from tests.verification.torture.faults import FAULTS
+from tests.verification.torture.history import Clock, History, Observed
+from tests.verification.torture.judge import Answer, Judge
+from tests.verification.torture.running import torture
+from tests.verification.torture.system import System
+from tidemark.gtid import Gtid, GtidSet
+
+CUT = pytest.mark.filterwarnings(  # the HTTP client leaves sockets to the garbage collector when they are cut under it
+    "ignore:unclosed <socket:ResourceWarning",
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning",
+)
+SOURCE = "aaaaaaaa-0000-0000-0000-000000000001"
+MOMENT = datetime(2026, 1, 1)
+USER = {"id": 1, "subject": "s", "handle": "h", "display_name": "N", "bio": ""}
+TIMES = {"created_at": MOMENT, "updated_at": MOMENT}
+
+
+def row(**columns: object) -> dict[str, Any]:
+    return {**columns, **TIMES}
+
+
+def post(body: str, id: int = 1) -> dict[str, Any]:
+    return row(id=id, author_id=1, body=body)
+
+
+LIKE = {"post_id": 1, "user_id": 1, "created_at": MOMENT}
+CHANGES = [
+    RowChange("users", None, row(**USER)),
+    RowChange("posts", None, post("first")),
+    RowChange("posts", post("first"), post("second")),
+    RowChange("likes", None, LIKE),
+    RowChange("posts", post("second"), post("third #tag")),
+    RowChange("likes", LIKE, None),
+    RowChange("posts", None, post("another", 2)),
+    RowChange("posts", post("another", 2), None),
+]
+
+
+def gtids(number: int) -> GtidSet:
+    return GtidSet.parse(f"{SOURCE}:1-{number}") if number else GtidSet({})
+
+
+@pytest.fixture
+def judge() -> Judge:
+    """Transaction n is committed by second n."""
+    transactions = [
+        Transaction(Gtid(SOURCE, number), 0, 0, (change,), Position("", 0))
+        for number, change in enumerate(CHANGES, start=1)
+    ]
+    history = History(transactions)
+    return Judge(history, Clock(history, [Observed(second(number), gtids(number)) for number in range(9)]))
+
+
+def second(number: float) -> str:
+    return f"2026-01-01T00:00:{number:09.6f}"
+
+
+def shown(body: str, likes: int, **changes: object) -> dict[str, Any]:
+    moment = "2026-01-01T00:00:00.000000Z"
+    counts = {"like_count": likes, "comment_count": 0}
+    author = {"id": "1", "handle": "h", "display_name": "N"}
+    tags = ["tag"] if "#tag" in body else []
+    times = {"created_at": moment, "updated_at": moment}
+    return {"id": "1", "body": body, "hashtags": tags, **counts, **times, "author": author, **changes}
+
+
+ALLOWED = [
+    Answer("/post/1", shown("second", 1), second(4)),
+    Answer("/post/1", shown("second", 1), second(3)),  # fresher than it says
+    Answer("/post/1", shown("second", 1), second(2), token=gtids(4)),
+    Answer("/post/1", None, second(1)),
+    Answer("/user/1/posts", {"items": [shown("third #tag", 1)]}, second(5), received=second(6)),
+    Answer("/hashtag/tag", {"items": [shown("third #tag", 0)]}, second(6)),
+    Answer("/post/1/likes", {"items": []}, second(6)),
+    Answer("/post/2", None, second(8)),
+]
+FORBIDDEN = {
+    "older than its bound": Answer("/post/1", shown("second", 0), second(4.1)),
+    "a counter that is older than its bound": Answer("/post/1", shown("third #tag", 1), second(6.1)),
+    "without what its token names": Answer("/post/1", shown("second", 0), second(3), token=gtids(4)),
+    "something that never was": Answer("/post/1", shown("third #tag", 2), second(4)),
+    "half of one state and half of another": Answer("/post/1", shown("first", 1), second(1)),
+    "an author that never was": Answer("/post/1", shown("second", 1, author=None), second(4)),
+    "what was written after it was received": Answer("/post/1", shown("third #tag", 0), second(2), received=second(4)),
+    "absent although it was there": Answer("/post/1", None, second(2)),
+    "there although it was deleted": Answer("/post/2", shown("another", 0, id="2"), second(8)),
+    "a list without an item": Answer("/user/1/posts", {"items": []}, second(5)),
+    "a list with an item too many": Answer("/post/1/likes", {"items": [shown("x", 0)]}, second(6)),
+    "a list that is older than its bound": Answer("/hashtag/tag", {"items": []}, second(5)),
+}
+
+
+@pytest.mark.parametrize("answer", ALLOWED, ids=str)
+def test_the_judge_allows_what_mysql_said_at_some_point_that_is_recent_enough(judge: Judge, answer: Answer) -> None:
+    assert judge.allows(answer)
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_the_judge_refuses_an_answer_that_is(judge: Judge, name: str) -> None:
+    assert judge.stale([*ALLOWED, FORBIDDEN[name]]) == [FORBIDDEN[name]]
+    assert name not in ("older than its bound",) or judge.allows(replace(FORBIDDEN[name], as_of=second(3)))
+
+
+@pytest.mark.server
+@CUT
+def test_a_fault_that_is_hindered_is_noted_and_the_line_always_comes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seed 99173 once ended with a traceback and without its line: another fault had cut a FLUSHALL's connection."""
+
+    errors = iter([redis.ConnectionError("cut by another fault")] * 2 + [AssertionError("waited for nothing")] * 2)
+
+    def fault(system: System, chance: random.Random) -> str:
+        raise next(errors)
+
+    for name in FAULTS:
+        monkeypatch.setitem(FAULTS, name, fault)
+    monkeypatch.setattr(sys, "argv", ["torture", "--duration", "60"])
+    assert main() == 1
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert sum(line["passed_over"].values()) == 2 and not line["faults"]
+    assert line["error"] == "AssertionError: waited for nothing" and line["seed"] == 7
+
+
+@pytest.mark.server
+@CUT
+def test_a_short_torture_leaves_everything_equal_and_every_answer_was_allowed() -> None:
+    outcome = torture(30, seed=8)  # several faults that heal soon
+    assert outcome.as_expected, outcome
+    assert outcome.transactions > 100 and outcome.answers > 100 and outcome.faults.total() > 3, outcome
+    assert outcome.audits > 0, outcome

@@ -1,0 +1,80 @@
+"""Random writes through SQL and HTTP, whatever happens to the servers, and reads that are recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pymysql
+
+from binlog_projector.mysql.source import Connection
+from tests.support.acts import ACTS, IDS, Act
+from tests.support.harness import admin_connection
+from tests.support.services import Services
+from tests.verification.torture.answers import Asking, Records, Token, observe
+from tests.verification.torture.system import System
+from tidemark.consistency_token import HEADER
+
+ASKERS = 2
+PAUSE_SECONDS = 0.01
+
+
+class Writing(Services):
+    """Remembers the latest token; an answer that is a failure is one more thing that happens."""
+
+    records: Records
+
+    def write(self, subject: str, method: str, path: str, json: object = None) -> httpx2.Response:
+        answer = super().write(subject, method, path, json)
+        if HEADER in answer.headers:
+            self.records.token = Token(answer.headers[HEADER], time.monotonic())
+        return answer
+
+
+@contextlib.contextmanager
+def workload(system: System, seed: int, records: Records) -> Iterator[None]:
+    """For the length of a block. What a thread could not go on from ends the block with its error."""
+    stopping = threading.Event()
+    services = Writing(system.services.writer_url, system.services.reader_url, system.services.projector)
+    services.records = records
+    with ThreadPoolExecutor(ASKERS + 3, "torture") as threads:
+        running = [
+            threads.submit(_write, system, services, random.Random(f"{seed}:write"), stopping),
+            threads.submit(_write, system, services, random.Random(f"{seed}:write too"), stopping),
+            threads.submit(observe, system.stack, records, stopping),
+            *(
+                threads.submit(_ask, system.services, records, random.Random(f"{seed}:ask {n}"), stopping)
+                for n in range(ASKERS)
+            ),
+        ]
+        try:
+            yield
+        finally:
+            stopping.set()
+        for thread in running:
+            thread.result()
+    services.close()
+
+
+def _write(system: System, services: Writing, chance: random.Random, stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        with contextlib.suppress(pymysql.err.MySQLError, OSError), admin_connection(system.stack) as connection:
+            while not stopping.wait(PAUSE_SECONDS):
+                _act(chance.choice(ACTS), services, connection, chance)
+
+
+def _act(act: Act, services: Writing, connection: Connection, chance: random.Random) -> None:
+    """A writer that cannot reach MySQL says so; whether it wrote, the binlog will tell."""
+    with contextlib.suppress(httpx2.TransportError, AssertionError):
+        act(services, connection, services.records.first_id, *(chance.randrange(IDS) for _ in range(3)))
+
+
+def _ask(services: Services, records: Records, chance: random.Random, stopping: threading.Event) -> None:
+    asking = Asking(services, records, chance)
+    while not stopping.wait(PAUSE_SECONDS):
+        asking.ask_for_anything()
