@@ -18,11 +18,16 @@ WORD, NAME, TEXT, MARK, VARIABLE = "word", "name", "text", "mark", "variable"
 ANSI_QUOTES, NO_BACKSLASH_ESCAPES = 1 << 2, 1 << 20  # in sql_mode
 UTF8MB4, NEWEST = 255, 999_999
 LATIN1_COLLATIONS = frozenset({5, 8, 15, 31, 47, 48, 49, 94})
-MULTIBYTE = {  # character sets whose later bytes may look like a quote or a backslash
-    **dict.fromkeys((1, 84), rb"[\xa1-\xf9][\x40-\x7e\xa1-\xfe]"),  # big5
-    **dict.fromkeys((28, 87), rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]"),  # gbk
-    **dict.fromkeys((13, 88, 95, 96), rb"[\x81-\x9f\xe0-\xfc][\x40-\x7e\x80-\xfc]"),  # sjis, cp932
-    **dict.fromkeys((248, 249, 250), rb"[\x81-\xfe](?:[\x40-\x7e\x80-\xfe]|[0-9][\x81-\xfe][0-9])"),  # gb18030
+MULTIBYTE = {  # character sets whose later bytes may look like a quote or a backslash, and their characters
+    **dict.fromkeys((1, 84), ("big5", rb"[\xa1-\xf9][\x40-\x7e\xa1-\xfe]")),
+    **dict.fromkeys((28, 87), ("gbk", rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]")),
+    **dict.fromkeys((13, 88, 95, 96), ("cp932", rb"[\x81-\x9f\xe0-\xfc][\x40-\x7e\x80-\xfc]")),  # and sjis
+    **dict.fromkeys((248, 249, 250), ("gb18030", rb"[\x81-\xfe](?:[\x40-\x7e\x80-\xfe]|[0-9][\x81-\xfe][0-9])")),
+}
+ENCODINGS = {
+    **dict.fromkeys(UTF8_COLLATIONS, "utf-8"),
+    **dict.fromkeys(LATIN1_COLLATIONS, "cp1252"),
+    **{collation: encoding for collation, (encoding, _) in MULTIBYTE.items()},
 }
 COMMENT = re.compile(rb"(?>/\*.*?\*/|(?!\*/).)*+\*/", re.DOTALL)  # its rest; comments inside it have none themselves
 
@@ -76,15 +81,19 @@ def tokens(sql: bytes, dialect: Dialect) -> Iterator[Token]:
     """All tokens of the statement, one by one. Raises Unreadable."""
     collation = dialect.collation
     pattern = _pattern(dialect.sql_mode & (ANSI_QUOTES | NO_BACKSLASH_ESCAPES), collation)
-    encoding = "cp1252" if collation in LATIN1_COLLATIONS else "utf-8"
+    encoding = ENCODINGS.get(collation, "ascii")
     at, executed = 0, False
     while match := pattern.match(sql, at):
         at, kind = match.end(), match.lastgroup
         if kind == "version":
-            at, executed = _executed(sql, at, match["version"], dialect.version)
+            if _is_executed(match["version"], dialect.version):
+                executed = True
+            else:
+                at = _end_of_comment(sql, at)
         elif kind == "end":
             if not executed:
-                raise Unreadable("a comment ends that did not begin")
+                yield Token(MARK, "*")
+                at -= 1  # the slash may begin a comment: SELECT */* x */FROM t
             executed = False
         elif kind == WORD:
             yield Token(WORD, _word(match[0], encoding))
@@ -96,16 +105,17 @@ def tokens(sql: bytes, dialect: Dialect) -> Iterator[Token]:
         raise Unreadable(f"byte {at} and what follows")
 
 
-def _executed(sql: bytes, at: int, version: bytes, server: int) -> tuple[int, bool]:
-    """Where to read on in a comment for certain versions, and whether its content is executed."""
+def _is_executed(version: bytes, server: int) -> bool:
     if version.startswith(b"0"):
         raise Unreadable("a version that begins with 0")
-    if not version or int(version) <= server:
-        return at, True
-    skipped = COMMENT.match(sql, at)
-    if not skipped:
+    return not version or int(version) <= server
+
+
+def _end_of_comment(sql: bytes, at: int) -> int:
+    found = COMMENT.match(sql, at)
+    if not found:
         raise Unreadable("a comment without an end")
-    return skipped.end(), False
+    return found.end()
 
 
 def _word(raw: bytes, encoding: str) -> str:
@@ -129,7 +139,7 @@ def _pattern(sql_mode: int, collation: int) -> re.Pattern[bytes]:
         space, letters = rb"\xa0", rb"\x80-\x9f\xa1-\xff"
     elif collation in UTF8_COLLATIONS:
         letters = rb"\x80-\xff"
-    wide = MULTIBYTE.get(collation, rb"(?!)")
+    _, wide = MULTIBYTE.get(collation, ("", rb"(?!)"))
     escape = rb"(?!)" if sql_mode & NO_BACKSLASH_ESCAPES else rb"\\."
 
     def quoted(quote: bytes, inside: bytes) -> bytes:

@@ -191,11 +191,11 @@ def test_a_decoder_is_made_once_for_each_definition(stack: Stack) -> None:
         run_sql(connection, "CREATE TABLE narrow (id INT PRIMARY KEY, c INT)")
         start = executed(connection)
         run_sql(connection, "INSERT INTO narrow VALUES (1, 1)", "FLUSH TABLES", "INSERT INTO narrow VALUES (2, 2)")
-        run_sql(connection, "ALTER TABLE narrow MODIFY c VARCHAR(9) FIRST", "INSERT INTO narrow VALUES ('drei', 3)")
+        run_sql(connection, "ALTER TABLE narrow MODIFY c BIGINT FIRST", "INSERT INTO narrow VALUES (3000000000, 3)")
     sent = record(stack, start, 5, {"narrow": table})  # with FLUSH and ALTER
     reader = replay(sent, tables={"narrow": table})
     found = [change.after for each in reader.read() for change in each.changes]
-    assert found == [{"id": 1, "c": 1}, {"id": 2, "c": 2}, {"id": 3, "c": "drei"}]
+    assert found == [{"id": 1, "c": 1}, {"id": 2, "c": 2}, {"id": 3, "c": 3_000_000_000}]
     ids = {each[5 + BODY : 5 + DEFINITION] for each in split(sent) if each[9] == TABLE_MAP}
     assert (len(ids), len(reader.decoders)) == (3, 2)
 

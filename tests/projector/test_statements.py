@@ -41,6 +41,31 @@ def change(statement: str, schema: str = "tidemark", *, folds_case: bool = False
         ("ALTER TABLE posts MODIFY COLUMN created_at DATETIME", "posts.created_at was made DATETIME"),
         ("ALTER TABLE posts CHANGE created_at created_at TIMESTAMP(6)", "posts.created_at was made TIMESTAMP"),
         ("ALTER TABLE likes ADD FOREIGN KEY (post_id) REFERENCES posts (id) ON DELETE CASCADE", "cascading"),
+        ("ALTER TABLE posts ADD x BIGINT UNSIGNED REFERENCES users (id) ON UPDATE SET NULL", "cascading"),
+        ("CREATE TABLE IF NOT EXISTS likes (u INT, FOREIGN KEY (u) REFERENCES x (id) ON DELETE CASCADE)", "cascading"),
+        ("CREATE TABLE likes (x INT) ENGINE = BLACKHOLE", "likes is named by a statement of a form"),
+        ("CREATE TABLE likes SELECT * FROM other", "likes is named by a statement of a form"),
+        ("REPAIR TABLE other, posts", "posts is named by a statement of a form"),
+        ("SOMETHING NEW tidemark.posts", "posts is named by a statement of a form"),
+        ("DROP INDEX `PRIMARY` ON posts", "table posts was changed as a whole"),
+        ("ALTER TABLE posts DROP CONSTRAINT `primary`", "table posts was changed as a whole"),
+        ("ALTER TABLE posts ADD (x INT, PRIMARY KEY (x))", "table posts was changed as a whole"),
+        ("ALTER TABLE posts FORCE PARTITION BY HASH (id) PARTITIONS 4", "table posts was changed as a whole"),
+        ("ALTER TABLE posts FORCE, TRUNCATE PARTITION p", "table posts was changed as a whole"),
+        ("ALTER TABLE other EXCHANGE PARTITION p WITH TABLE posts", "table posts was changed as a whole"),
+        ("ALTER TABLE other COMMENT 'x', RENAME = posts", "table posts was changed as a whole"),
+        ("ALTER TABLE posts ADD (x INT, body TEXT)", "posts.body was added anew"),
+        ("ALTER TABLE posts MODIFY BODY VARCHAR(3000) NOT NULL", "posts.body was dropped or renamed"),
+        ("ALTER TABLE posts MODIFY body VARCHAR(1999) NOT NULL", "posts.body was made VARCHAR"),
+        ("ALTER TABLE posts MODIFY body TINYTEXT NOT NULL", "posts.body was made TINYTEXT"),
+        ("ALTER TABLE posts MODIFY body NVARCHAR(3000) NOT NULL", "posts.body was made NVARCHAR"),
+        ("ALTER TABLE posts MODIFY body VARCHAR(3000) COLLATE latin1_bin NOT NULL", "posts.body was made VARCHAR"),
+        ("ALTER TABLE users MODIFY bio VARCHAR(900) NOT NULL", "no row has shown yet what it was before"),
+        (
+            "ALTER TABLE posts CONVERT TO CHARACTER SET utf8mb4 COLLATE latin1_bin",
+            "all text of the watched table posts",
+        ),
+        ("CREATE PROCEDURE $p () TRUNCATE posts", "cannot be read with certainty"),
         ("INSERT INTO other VALUES (1)", "INSERT was logged as a statement"),
         ("WITH x AS (SELECT 1) DELETE FROM other", "WITH was logged as a statement"),
         ("XA END 'x'", "XA"),
@@ -69,7 +94,16 @@ def test_a_change_that_no_row_event_shows_is_noticed(statement: str, reason: str
         "ALTER TABLE posts MODIFY body VARCHAR(3000) NOT NULL, MODIFY x DATETIME",
         "ALTER TABLE posts CHANGE `body` `body` TEXT NOT NULL",
         "ALTER TABLE posts ALTER COLUMN body SET DEFAULT ''",
+        "ALTER TABLE posts MODIFY body VARCHAR(2000) NOT NULL DEFAULT _utf8mb4'x' COMMENT 'PRIMARY' AFTER id",
+        "ALTER TABLE posts MODIFY body VARCHAR(2000) COLLATE `utf8mb4_bin` DEFAULT (CONCAT('a', ')', \"b\"))",
         "ALTER TABLE other DROP COLUMN body",
+        "ALTER TABLE other RENAME KEY a TO posts, RENAME COLUMN b TO likes, COMMENT 'RENAME posts'",
+        "CREATE TEMPORARY TABLE posts (id INT)",
+        "DROP TEMPORARY TABLE IF EXISTS posts",
+        "CREATE TABLE likes (post_id BIGINT, user_id BIGINT) ENGINE = InnoDB",
+        "CREATE DATABASE IF NOT EXISTS tidemark",
+        "RENAME USER posts TO likes",
+        "SOMETHING NEW elsewhere.posts",
         "CREATE INDEX i ON posts (x)",
         "DROP INDEX i ON posts",
         "DROP DATABASE elsewhere",
@@ -83,3 +117,16 @@ def test_harmless_statements_pass_without_a_word(statement: str) -> None:
 
 def test_the_default_schema_decides_for_bare_names() -> None:
     assert change("TRUNCATE posts", "elsewhere") is None
+
+
+def test_lower_case_table_names_decides_whether_case_counts() -> None:
+    assert change("TRUNCATE Posts") is None
+    assert change("TRUNCATE TIDEMARK.Posts", folds_case=True) is not None
+    assert change("TRUNCATE l\u0130kes", folds_case=True) is not None
+
+
+def test_status_variables_tell_modes_character_set_and_schemas() -> None:
+    status = b"\0" + bytes(4) + b"\1" + (5).to_bytes(8, "little") + b"\4" + b"\x08\0\xff\0\xff\0" + b"\6\3std"
+    found = Statement.of(b"x", b"s", status + b"\x0c\2a\0b\0" + b"\x80unknown", 90704)
+    assert found == Statement(b"x", "s", 5, 8, 90704, frozenset({"a", "b"}))
+    assert Statement.of(b"x", b"s", status + b"\x0c\xfe", 90704).accessed == frozenset()

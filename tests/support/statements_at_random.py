@@ -16,6 +16,7 @@ from random import Random
 
 SCHEMA, ELSEWHERE = "tidemark", "elsewhere"
 STRICT, LOOSE = "STRICT_TRANS_TABLES", ""
+CHARACTER_SETS = ("utf8mb4", "utf8mb4", "utf8mb4", "utf8mb3", "latin1", "gbk", "cp932")
 
 SETUP = (  # besides the tables of the write side
     "ALTER TABLE users ADD spare INT, ADD INDEX spare_index (spare)",
@@ -146,6 +147,33 @@ HARMFUL_AS_STATEMENT = (
     "DELETE @likes FROM @likes , %plain",
     "WITH q AS ( SELECT 1 ) UPDATE @users SET #bio = 'w'",
 )
+HARMLESS_WORK = (  # statements one behind the other, after which the tables of the write side are as before
+    ("ALTER TABLE @users ADD ?COLUMN #x1 INT FIRST", "ALTER TABLE @users DROP ?COLUMN #x1"),
+    ("ALTER TABLE @posts ADD ?COLUMN #x1 TEXT , ADD #x2 INT AFTER #body", "ALTER TABLE @posts DROP #x1 , DROP #x2"),
+    ("CREATE INDEX #x1 ON @posts ( #created_at )", "DROP INDEX #x1 ON @posts"),
+    ("ALTER TABLE @users ADD INDEX #x1 ( #bio ( 20 ) )", "ALTER TABLE @users DROP INDEX #x1"),
+    ("ALTER TABLE @likes FORCE , ALGORITHM = COPY",),
+    ("ALTER TABLE @comments ENGINE = InnoDB",),
+    ("ANALYZE TABLE @users , @posts",),
+    ("OPTIMIZE TABLE @follows",),
+    ("CREATE VIEW @x1 AS SELECT * FROM @posts", "DROP VIEW @x1"),
+    ("CREATE TABLE @x1 LIKE @likes", "RENAME TABLE @x1 TO @x2", "DROP TABLE @x2"),
+    ("CREATE TABLE @x1 AS SELECT * FROM @users", "TRUNCATE ?TABLE @x1", "DROP TABLE IF EXISTS @x1"),
+    ("CREATE TABLE @x1 ( #likes INT , #posts INT )", "ALTER TABLE @x1 DROP #likes , COMMENT $", "DROP TABLE @x1"),
+)
+HARMFUL_WORK = (
+    ("TRUNCATE ?TABLE @likes",),
+    ("TRUNCATE ?TABLE @follows",),
+    ("ALTER TABLE @users DROP ?COLUMN #bio , ADD ?COLUMN =bio VARCHAR(500) NOT NULL DEFAULT ''",),
+    (
+        "ALTER TABLE @users MODIFY =bio VARCHAR(2) NOT NULL DEFAULT ''",
+        "ALTER TABLE @users MODIFY =bio VARCHAR(500) NOT NULL DEFAULT ''",
+    ),
+    (
+        "ALTER TABLE @posts MODIFY ?COLUMN =body VARCHAR(2000) CHARACTER SET latin1 NOT NULL",
+        "ALTER TABLE @posts MODIFY ?COLUMN =body VARCHAR(2000) NOT NULL",
+    ),
+)
 
 GAPS = (
     *(" ", "  ", "\n", "\t", "\r\n", "\f", "/**/", " /* c */ ", "/* TRUNCATE likes; ' */", '/*"*/', "/*`*/", "/*\n*/"),
@@ -184,6 +212,18 @@ def disguised(random: Random, template: str, *, harmless: bool, strictness: str 
     return _sample(random, (template,), harmless=harmless, strictness=strictness)
 
 
+def work(random: Random, *, harmless: bool) -> list[Sample]:
+    """Statements for a running system, to be executed in one session one behind the other.
+
+    After harmful ones the projector stops, and needs a rebuild; the tables can be used as before.
+    """
+    modes, charset = _modes(random), random.choice(CHARACTER_SETS)
+    writing = Writing(random, modes, charset, SCHEMA)
+    templates = random.choice(HARMLESS_WORK if harmless else HARMFUL_WORK)
+    session = _session(SCHEMA, [*modes, *([] if not harmless else [STRICT])], charset, "ROW")
+    return [Sample(session, writing.text(template), harmless) for template in templates]
+
+
 def at_random(random: Random) -> Iterator[Sample]:
     while True:
         yield harmless(random) if random.random() < 0.6 else harmful(random)
@@ -193,16 +233,23 @@ def _sample(
     random: Random, templates: Sequence[str], *, harmless: bool, strictness: str | None = None, format: str = "ROW"
 ) -> Sample:
     strictness = random.choice((STRICT, STRICT, LOOSE)) if strictness is None else strictness
-    modes = [mode for mode in ("ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "IGNORE_SPACE") if random.random() < 0.3]
-    charset = random.choice(("utf8mb4", "utf8mb4", "utf8mb4", "utf8mb3", "latin1", "gbk", "cp932"))
+    modes, charset = _modes(random), random.choice(CHARACTER_SETS)
     default = random.choice((SCHEMA, SCHEMA, SCHEMA, ELSEWHERE))
     writing = Writing(random, modes, charset, default)
-    session = (
+    session = _session(default, [*filter(None, [strictness]), *modes], charset, format)
+    return Sample(session, writing.text(random.choice(templates)), harmless)
+
+
+def _modes(random: Random) -> list[str]:
+    return [mode for mode in ("ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "IGNORE_SPACE") if random.random() < 0.3]
+
+
+def _session(default: str, modes: Sequence[str], charset: str, format: str) -> tuple[str, ...]:
+    return (
         f"USE {default}",
-        f"SET sql_mode = '{','.join(filter(None, [strictness, *modes]))}', character_set_client = {charset}",
+        f"SET sql_mode = '{','.join(modes)}', character_set_client = {charset}",
         f"SET binlog_format = {format}",
     )
-    return Sample(session, writing.text(random.choice(templates)), harmless)
 
 
 class Writing:
