@@ -29,8 +29,8 @@ from binlog_projector.leading.projector import Projector
 from binlog_projector.leading.rebuild import Rebuild
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.mysql.checks import check_source
+from binlog_projector.mysql.connections import query_row
 from binlog_projector.mysql.failover import Servers
-from binlog_projector.mysql.source import query_row
 from binlog_projector.settings import AuditSettings, ProjectorSettings
 from binlog_projector.stores import cache, mongodb
 from binlog_projector.stores.control_store import ControlStore

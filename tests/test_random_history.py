@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from reader.read_model.declarations import LISTINGS, is_present
 from tests.support.acts import ACTS, FIRST_IDS, IDS, begin_at

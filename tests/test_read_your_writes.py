@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from tests.conftest import AUTH
 from tests.support.harness import admin_connection, rows, wait_until, wait_until_caught_up, watermark

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
@@ -14,62 +13,37 @@ import anyio.to_thread
 import pymysql
 import structlog
 from dbutils.pooled_db import PooledDB
-from pymysql.constants import CLIENT, COMMAND, CR, ER, FIELD_TYPE
-from pymysql.converters import conversions
+from pymysql.constants import CLIENT, COMMAND
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
 from tidemark.ids import MAX_ID
-from tidemark.mysql_url import MySqlUrl
 from writer import metrics
+from writer.connections import (
+    connect,
+    connection_arguments,
+)
 from writer.errors import (
     Contended,
     DatabaseUnavailable,
-    Duplicate,
     IdsExhausted,
     Interrupted,
-    MissingRow,
     OutcomeUnknown,
     PoolExhausted,
     StatementRefused,
 )
 from writer.session_track import own_gtids
+from writer.sql_errors import (
+    GONE,
+    translated,
+)
 
 T = TypeVar("T")
 Rows = Sequence[tuple[Any, ...]]
 log = structlog.get_logger()
 
-# READ COMMITTED: no command reads twice, what a command decides by it locks, and without gap locks there are fewer
-# deadlocks and no strangers' inserts wait. Waits for locks of rows and (lock_wait_timeout) of tables end before
-# READ_SECONDS, so that a timeout means a dead server; a migration then gives way, too, instead of blocking everybody.
-SESSION = (
-    "SET SESSION time_zone = '+00:00', sql_mode = 'TRADITIONAL', transaction_isolation = 'READ-COMMITTED',"
-    " innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, session_track_gtids = OWN_GTID"
-)
-CONNECT_SECONDS, READ_SECONDS, WRITE_SECONDS = 2, 5, 5
 POOL_WAIT_SECONDS = 2.0
 ATTEMPTS, ATTEMPTS_SECONDS = 6, 6
-
-CONTENTION = {ER.LOCK_DEADLOCK: "deadlock", ER.LOCK_WAIT_TIMEOUT: "lock_wait_timeout"}
-CLIENT_SESSION_TRACK = 1 << 23  # PyMySQL has no name for it
-CLOSED = 0  # PyMySQL's code for a command on a connection that is closed already
-SERVER_ENDED_CONNECTION = 4031  # wait_timeout, https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html
-AUTO_INCREMENT_EXHAUSTED = 1467
-GONE = frozenset(
-    {
-        CLOSED,
-        SERVER_ENDED_CONNECTION,
-        CR.CR_CONNECTION_ERROR,
-        CR.CR_CONN_HOST_ERROR,
-        CR.CR_SERVER_GONE_ERROR,
-        CR.CR_SERVER_LOST,
-        ER.CON_COUNT_ERROR,
-        ER.SERVER_SHUTDOWN,
-        ER.QUERY_INTERRUPTED,
-        ER.OPTION_PREVENTS_STATEMENT,  # read_only: a failover is under way
-    }
-)
-PARENT = re.compile(r"REFERENCES `(?:\w+`\.`)?(\w+)`")
 
 
 @dataclass(frozen=True)
@@ -91,7 +65,7 @@ class Session:
 
     def execute(self, sql: str, *values: object) -> int:
         """Return the number of rows that were changed (found, for SELECT)."""
-        with _translated():
+        with translated():
             return int(self._cursor.execute(sql, values))
 
     def insert(self, sql: str, *values: object) -> int:
@@ -110,7 +84,7 @@ class Session:
 
     def script(self, sql: str) -> None:
         """Run several statements; for a session of `migration_session`."""
-        with _translated():
+        with translated():
             self._cursor.execute(sql)
             while self._cursor.nextset():
                 pass
@@ -188,7 +162,7 @@ class Database:
 
 def _begin(connection: pymysql.Connection[Any]) -> None:
     """Start a transaction; open the connection if it is not, or died while it was idle."""
-    with _translated():
+    with translated():
         try:
             connection.begin()
         except pymysql.MySQLError as error:
@@ -202,7 +176,7 @@ def _commit(connection: pymysql.Connection[Any]) -> str:
     """The one place where commands become true; the answer to COMMIT proves it and, if it changed anything, names its
     GTID. (`connection.commit()` does the same but drops the answer.)"""
     try:
-        with _translated():
+        with translated():
             connection._execute_command(COMMAND.COM_QUERY, "COMMIT")  # type: ignore[attr-defined]
             answer = connection._read_ok_packet()  # type: ignore[attr-defined]
             return own_gtids(answer.message, answer.server_status)
@@ -228,32 +202,6 @@ def _abandon(connection: pymysql.Connection[Any]) -> None:
         connection.close()
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """The driver's errors as ours."""
-    try:
-        yield
-    except pymysql.MySQLError as error:
-        raise _translation(error) from error
-
-
-def _translation(error: pymysql.MySQLError) -> Exception:
-    code, text = error.args[0], str(error.args[-1])
-    if code in CONTENTION:
-        return Contended(CONTENTION[code])
-    if code in GONE:
-        log.warning("mysql connection lost", code=code, error=text)
-        return DatabaseUnavailable()
-    if code == AUTO_INCREMENT_EXHAUSTED:
-        return IdsExhausted()
-    if code == ER.DUP_ENTRY:
-        return Duplicate(text.rpartition("for key ")[2].strip("'"))
-    if code in (ER.NO_REFERENCED_ROW, ER.NO_REFERENCED_ROW_2):
-        parent = PARENT.search(text)
-        return MissingRow(parent[1] if parent else "row")
-    return StatementRefused(f"MySQL answered {code}: {text}")
-
-
 def _count_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, Interrupted):
@@ -266,7 +214,7 @@ def readiness(url: str) -> str:
     It asks on its own: a busy pool is not a broken one. Read-only servers refuse even a statement that finds no row.
     """
     try:
-        with _open(url, autocommit=False) as connection:
+        with connect(url, autocommit=False) as connection:
             Session(connection).execute("UPDATE users SET bio = bio WHERE FALSE")
     except (Interrupted, StatementRefused) as error:
         return str(error.__cause__)
@@ -276,32 +224,5 @@ def readiness(url: str) -> str:
 @contextmanager
 def migration_session(url: str) -> Iterator[Session]:
     """A session for `script`, without a time limit: changes of large tables take long. Raises DatabaseUnavailable."""
-    with _open(url, client_flag=CLIENT.MULTI_STATEMENTS, read_timeout=None) as connection:
+    with connect(url, client_flag=CLIENT.MULTI_STATEMENTS, read_timeout=None) as connection:
         yield Session(connection)
-
-
-def _open(url: str, **arguments: Any) -> pymysql.Connection[Any]:
-    with _translated():
-        return pymysql.connect(**{**connection_arguments(url), **arguments})
-
-
-def connection_arguments(url: str) -> dict[str, Any]:
-    """PyMySQL's; without `ssl_ca` in the URL, no TLS."""
-    server = MySqlUrl.parse(url)
-    ca = server.options.get("ssl_ca")
-    return {
-        **server.arguments(),
-        "charset": "utf8mb4",
-        "autocommit": True,  # outside of BEGIN and COMMIT, that is
-        "client_flag": CLIENT_SESSION_TRACK,
-        "init_command": SESSION,
-        "connect_timeout": CONNECT_SECONDS,
-        "read_timeout": READ_SECONDS,
-        "write_timeout": WRITE_SECONDS,
-        "conv": {**conversions, FIELD_TYPE.DATETIME: _rfc3339},
-        **({"ssl_ca": ca, "ssl_verify_cert": True, "ssl_verify_identity": True} if ca else {"ssl_disabled": True}),
-    }
-
-
-def _rfc3339(moment: str) -> str:
-    return f"{moment.replace(' ', 'T')}Z"

@@ -9,7 +9,7 @@ from binlog_projector.domain.changes import Row
 from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.projections import COUNTERS, PLANS, Counter, demand_fitting, document_id, primary_key
 from binlog_projector.domain.truth import Truth
-from binlog_projector.mysql.source import Connection, query_rows
+from binlog_projector.mysql.connections import Connection, query_rows
 from binlog_projector.mysql.table_rows import Key, beyond, names
 from reader.read_model.declarations import COLLECTIONS, Listing
 from writer.schema import TABLES, Table

@@ -7,13 +7,9 @@ and the same row from the binlog must be equal.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
-from struct import calcsize
-from typing import Any
 
+from binlog_projector.binlog.layouts import Counted, Fixed, Layout
 from binlog_projector.binlog.table_map import (
     BIT,
     BLOB,
@@ -40,32 +36,14 @@ from binlog_projector.binlog.table_map import (
     YEAR,
     Column,
 )
+from binlog_projector.binlog.times import (
+    date_layout,
+    datetime_layout,
+    time_layout,
+    timestamp_layout,
+)
 from binlog_projector.errors import UnsupportedEvent
 
-Convert = Callable[[Any], Any]
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A value of fixed size: its code for the struct module, and what to do with what that gives."""
-
-    code: str
-    convert: Convert | None = None
-
-    @property
-    def size(self) -> int:
-        return calcsize(f"<{self.code}")
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Bytes behind their number, which takes `prefix` bytes."""
-
-    prefix: int
-    convert: Convert | None = None
-
-
-Layout = Fixed | Counted
 NAMES = {JSON: "JSON", GEOMETRY: "GEOMETRY", VECTOR: "VECTOR", SET: "SET"}  # skipped, never decoded
 BINARY_COLLATION = 63
 CHARACTER_BYTES = {  # of the longest character, by collation: ascii, utf8mb3, utf8mb4
@@ -181,84 +159,6 @@ def _float(column: Column) -> Layout:
     return Fixed("f", lambda value: float(f"{value:.6g}"))
 
 
-def _date(column: Column) -> Layout:
-    def convert(raw: bytes) -> date | str:
-        packed = int.from_bytes(raw, "little")
-        year, month, day = packed >> 9, packed >> 5 & 15, packed & 31
-        try:
-            return date(year, month, day)
-        except ValueError:
-            return f"{year:04d}-{month:02d}-{day:02d}"
-
-    return Fixed("3s", convert)
-
-
-def _fraction(digits: int) -> tuple[int, int]:
-    """How many bytes the fraction of a second takes, and how many microseconds its unit has."""
-    size = (digits + 1) // 2
-    return size, 10 ** (6 - 2 * size)
-
-
-def _datetime(column: Column) -> Layout:
-    digits = column.metadata[0]
-    return Fixed(f"{5 + _fraction(digits)[0]}s", _datetime_of(digits))
-
-
-@lru_cache
-def _datetime_of(digits: int) -> Convert:
-    """A sign bit, 17 bits of year * 13 + month, 5 of day, 5 of hour, 6 of minute, 6 of second, then the fraction."""
-    size, unit = _fraction(digits)
-    shift, mask = 8 * size, (1 << 8 * size) - 1
-
-    @lru_cache(maxsize=8)  # the times of a row, and of all rows of one statement, are mostly the same
-    def convert(raw: bytes) -> datetime | str:
-        packed = int.from_bytes(raw, "big")
-        whole = packed >> shift
-        year, month = divmod(whole >> 22 & 0x1FFFF, 13)
-        fields = year, month, whole >> 17 & 31, whole >> 12 & 31, whole >> 6 & 63, whole & 63, (packed & mask) * unit
-        try:
-            return datetime(*fields)
-        except ValueError:
-            return _datetime_text(fields, digits)
-
-    return convert
-
-
-def _timestamp(column: Column) -> Layout:
-    size, unit = _fraction(column.metadata[0])
-    zero = _datetime_text((0,) * 7, column.metadata[0])
-
-    def convert(raw: bytes) -> datetime | str:
-        seconds, fraction = int.from_bytes(raw[:4], "big"), int.from_bytes(raw[4:], "big")
-        if not seconds:
-            return zero
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction * unit, tzinfo=None)
-
-    return Fixed(f"{4 + size}s", convert)
-
-
-def _datetime_text(fields: tuple[int, ...], digits: int) -> str:
-    """What Python's datetime cannot hold, such as the month 0, comes from a SELECT as text."""
-    text = "{:04d}-{:02d}-{:02d} {:02d}:{:02d}:{:02d}.{:06d}".format(*fields)
-    return text[: 20 + digits] if digits else text[:19]
-
-
-def _time(column: Column) -> Layout:
-    """A signed number with an offset: 10 bits of hour, 6 of minute, 6 of second, then the fraction."""
-    size, unit = _fraction(column.metadata[0])
-    offset, shift, mask = 0x800000 << 8 * size, 8 * size, (1 << 8 * size) - 1
-
-    def convert(raw: bytes) -> timedelta:
-        packed = int.from_bytes(raw, "big") - offset
-        whole, fraction = abs(packed) >> shift, abs(packed) & mask
-        time = timedelta(
-            hours=whole >> 12 & 0x3FF, minutes=whole >> 6 & 63, seconds=whole & 63, microseconds=fraction * unit
-        )
-        return -time if packed < 0 else time
-
-    return Fixed(f"{3 + size}s", convert)
-
-
 LAYOUTS: dict[int, Callable[[Column], Layout]] = {
     TINY: _integer("b"),
     SHORT: _integer("h"),
@@ -269,10 +169,10 @@ LAYOUTS: dict[int, Callable[[Column], Layout]] = {
     DOUBLE: lambda column: Fixed("d"),
     NEWDECIMAL: _decimal,
     YEAR: lambda column: Fixed("B", lambda value: value and value + 1900),
-    DATE: _date,
-    TIME2: _time,
-    DATETIME2: _datetime,
-    TIMESTAMP2: _timestamp,
+    DATE: date_layout,
+    TIME2: time_layout,
+    DATETIME2: datetime_layout,
+    TIMESTAMP2: timestamp_layout,
     BIT: _bit,
     ENUM: _enum,
     SET: _set,

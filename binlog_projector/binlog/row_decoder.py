@@ -29,7 +29,8 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
-from binlog_projector.binlog.column_types import Counted, Fixed, decoded_layout_of, layout_of
+from binlog_projector.binlog.column_types import decoded_layout_of, layout_of
+from binlog_projector.binlog.layouts import Counted, Fixed
 from binlog_projector.binlog.table_map import Column, columns_of
 from binlog_projector.domain.changes import Row, RowChange
 from binlog_projector.errors import UnprojectableRow, UnsupportedEvent

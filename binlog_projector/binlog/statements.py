@@ -8,32 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
 
 from binlog_projector.binlog.alterations import alterations, as_a_whole, cascades
 from binlog_projector.binlog.sql_tokens import (
     END,
     NAME,
-    NEWEST,
-    UTF8MB4,
     WORD,
-    Dialect,
     NotUnderstood,
     Reading,
     Token,
     Unreadable,
     folded,
-    tokens,
     words,
+)
+from binlog_projector.binlog.statement_events import (
+    Statement,
 )
 from binlog_projector.binlog.table_map import Column
 from writer.schema import Table
 
 ROWS_AS_STATEMENT = words("INSERT UPDATE DELETE REPLACE LOAD CALL WITH SELECT DO VALUES TABLE (")
-SIZES = {0: 4, 1: 8, 3: 4, 4: 6, 7: 2, 8: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1}
-SQL_MODE, CHARACTER_SET, ACCESSED_SCHEMAS, TOO_MANY = 1, 4, 12, 254
-COUNTED = {5: 1, 6: 1, 11: 2}  # texts behind their length
 HARMLESS = words(  # whatever they name
     "GRANT REVOKE ANALYZE OPTIMIZE CHECK CHECKSUM FLUSH LOCK UNLOCK SET USE SAVEPOINT RELEASE BEGIN START COMMIT"
     " INSTALL UNINSTALL"
@@ -44,44 +39,6 @@ OBJECTS = words(  # behind CREATE, ALTER and DROP: none of them has rows. Some w
 )
 INDEXES = frozenset({"INDEX", "UNIQUE", "FULLTEXT", "SPATIAL"})
 FILLED = frozenset({"SELECT", "VALUES", "TABLE", "WITH", "LIKE"})  # a new table from what others are or have
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A statement as a QUERY event has it, with what its session had set."""
-
-    text: bytes
-    schema: str = ""
-    sql_mode: int = 0
-    collation: int = UTF8MB4
-    version: int = NEWEST  # of the server that read it
-    accessed: frozenset[str] = frozenset()  # schemas of the tables it used, also by views, triggers and functions
-
-    @classmethod
-    def of(cls, text: bytes, schema: bytes, status: bytes, version: int) -> Statement:
-        """`status` are the event's status variables. What stands behind one that is unknown is not read."""
-        found, at = {}, 0
-        while at < len(status):
-            code, begin = status[at], at + 1
-            at = _end_of(code, status, begin)
-            found[code] = status[begin:at]
-        accessed = [name.decode() for name in found.get(ACCESSED_SCHEMAS, b"")[1:-1].split(b"\0")]
-        collation = int.from_bytes(found[CHARACTER_SET][:2], "little") if CHARACTER_SET in found else UTF8MB4
-        sql_mode = int.from_bytes(found.get(SQL_MODE, b""), "little")
-        return cls(text, schema.decode(), sql_mode, collation, version, frozenset(accessed) - {""})
-
-    @cached_property
-    def keyword(self) -> str:
-        """The first word in upper case, or the mark that it begins with. Raises Unreadable."""
-        first = next(self.tokens(), None)
-        return first.text.upper() if first else ""
-
-    def tokens(self) -> Iterator[Token]:
-        """Raises Unreadable."""
-        return tokens(self.text, Dialect(self.sql_mode, self.collation, self.version))
-
-    def __str__(self) -> str:
-        return repr(self.text.decode(errors="backslashreplace")[:200])
 
 
 @dataclass
@@ -264,18 +221,3 @@ def _settings(found: list[Token]) -> Iterator[tuple[Token, Token]]:
     """Each token and the next one, or the one behind `=`."""
     plain = [token for token in found if token.text != "="]
     return pairwise(plain)
-
-
-def _end_of(code: int, status: bytes, at: int) -> int:
-    """Where the value of a status variable ends; all the rest belongs to one that is not known."""
-    if code in SIZES:
-        return at + SIZES[code]
-    if code == ACCESSED_SCHEMAS:
-        count = 0 if status[at] == TOO_MANY else status[at]
-        at += 1
-        for _ in range(count):
-            at = status.index(b"\0", at) + 1
-        return at
-    for _ in range(COUNTED.get(code, 0)):
-        at += 1 + status[at]
-    return at if code in COUNTED else len(status)

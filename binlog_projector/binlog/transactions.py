@@ -6,49 +6,24 @@ and four bytes of checksum.
 
 from __future__ import annotations
 
-import struct
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
+from binlog_projector.binlog import events
+from binlog_projector.binlog.events import BODY, CHECKSUM, DEFINITION, ROWS_BODY
 from binlog_projector.binlog.packets import Event, Packets
 from binlog_projector.binlog.parts import Parts, are_too_many, extent
 from binlog_projector.binlog.payload import unpacked
 from binlog_projector.binlog.row_decoder import DELETE, INSERT, UPDATE, Images, RowDecoder
 from binlog_projector.binlog.sql_tokens import NEWEST, version_of
-from binlog_projector.binlog.statements import Statement, Watched, hidden_change
+from binlog_projector.binlog.statement_events import Statement
+from binlog_projector.binlog.statements import Watched, hidden_change
 from binlog_projector.binlog.table_map import schema_and_table
 from binlog_projector.domain.changes import Position, RowChange, Transaction
 from binlog_projector.errors import CorruptEvent, UnprojectableRow, UnsupportedEvent
 from reader.read_model.control import Partial
 from tidemark.gtid import Gtid
 from writer.schema import Table
-
-QUERY, ROTATE, XID, TABLE_MAP, WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS, GTID = 2, 4, 16, 19, 30, 31, 32, 33
-STOP, FORMAT_DESCRIPTION, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2 = 3, 15, 27, 28, 29, 35, 41
-ANONYMOUS_GTID, TAGGED_GTID = 34, 42
-BEGINNINGS, OF_FILES = (GTID, ANONYMOUS_GTID, TAGGED_GTID), (ROTATE, FORMAT_DESCRIPTION)
-HARMLESS = (STOP, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2)
-INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD, EXECUTE_LOAD, XA_PREPARE, PAYLOAD = 5, 13, 14, 9, 17, 18, 38, 40
-FOR_A_STATEMENT = (INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD)  # that follows them, and is judged
-OTHER_ROWS = {23: "WRITE_ROWS_V1", 24: "UPDATE_ROWS_V1", 25: "DELETE_ROWS_V1", 39: "PARTIAL_UPDATE_ROWS"}
-EVENT_NAMES = {**OTHER_ROWS, 26: "INCIDENT", 34: "ANONYMOUS_GTID", 42: "GTID_TAGGED_LOG"}
-REMEDIES = {
-    26: "events were lost on the source; look into its error log",
-    34: "set gtid_mode=ON",
-    39: "set binlog_row_value_options='' for every session",
-    42: "do not use tagged GTIDs",
-}
-BODY, DEFINITION, CHECKSUM = 19, 25, -4  # a definition is what stands behind the table id
-CRC32 = 1  # among the kinds of checksum
-GTID_BODY = struct.Struct("<x16sQB16xQ")  # UUID, number, whether times follow, commit time in the lower seven bytes
-VERSION = slice(2, 52)  # in the body of a FORMAT_DESCRIPTION
-QUERY_BODY = struct.Struct("<8xB2xH")  # lengths of the schema and of the status variables
-LOAD_SIZE = 13  # behind those: which file, and where in the statement its name stands
-ROWS_BODY = struct.Struct("<6s2xH")  # table id, length of what follows before the number of columns
-HAS_TIMES = 2
-NEWER = "it cannot be projected truthfully; look whether a newer projector knows it"
-SEVEN_BYTES, ORIGINAL_FOLLOWS = (1 << 55) - 1, 1 << 55
 
 
 class TransactionReader:
@@ -82,26 +57,25 @@ class TransactionReader:
         self.parts = Parts(tables, applied)
         self.finished: list[Transaction] = []
         self.file, self.offset = "", 0
-        self.sources: dict[bytes, str] = {}  # UUIDs as text
         self.decoders: dict[bytes, RowDecoder | None] = {}  # by definition; None if the table is not watched
         self.mapped: dict[bytes, RowDecoder | None] = {}  # by table id, within a transaction
         self.failed: Exception | None = None
         self.payload = b""
         self.pieces = self._pieces()
         self.handlers: dict[int, Callable[[bytes], None]] = {
-            GTID: self._gtid,
-            QUERY: self._query,
-            TABLE_MAP: self._table_map,
-            WRITE_ROWS: partial(self._rows, INSERT),
-            UPDATE_ROWS: partial(self._rows, UPDATE),
-            DELETE_ROWS: partial(self._rows, DELETE),
-            EXECUTE_LOAD: self._load,
-            XID: self._end,
-            XA_PREPARE: self._prepare,
-            ROTATE: self._rotate,
-            FORMAT_DESCRIPTION: self._format,
-            **{kind: partial(self._other_rows, kind) for kind in OTHER_ROWS},
-            **dict.fromkeys((*HARMLESS, *FOR_A_STATEMENT), self._ignore),
+            events.GTID: self._gtid,
+            events.QUERY: self._query,
+            events.TABLE_MAP: self._table_map,
+            events.WRITE_ROWS: partial(self._rows, INSERT),
+            events.UPDATE_ROWS: partial(self._rows, UPDATE),
+            events.DELETE_ROWS: partial(self._rows, DELETE),
+            events.EXECUTE_LOAD: self._load,
+            events.XID: self._end,
+            events.XA_PREPARE: self._prepare,
+            events.ROTATE: self._rotate,
+            events.FORMAT_DESCRIPTION: self._format,
+            **{kind: partial(self._other_rows, kind) for kind in events.OTHER_ROWS},
+            **dict.fromkeys((*events.HARMLESS, *events.FOR_A_STATEMENT), self._ignore),
         }
 
     def __iter__(self) -> Iterator[Transaction | None]:
@@ -119,12 +93,12 @@ class TransactionReader:
             raise self.failed
         self.finished, handlers = [], self.handlers
         try:
-            events = next(self.pieces)
-            for kind, offset, event in self._judged(events) if self.anchored or self.inside_anchor else events:
+            piece = next(self.pieces)
+            for kind, offset, event in self._judged(piece) if self.anchored or self.inside_anchor else piece:
                 handle = handlers.get(kind)
                 if handle is None:
-                    if kind != PAYLOAD:
-                        raise UnsupportedEvent(self._unsupported(kind))
+                    if kind != events.PAYLOAD:
+                        raise UnsupportedEvent(events.unsupported(kind))
                     self.offset, self.payload = offset, event
                     break
                 self.offset = offset or self.offset
@@ -141,18 +115,18 @@ class TransactionReader:
     def _pieces(self) -> Iterator[Iterator[Event]]:
         """What is read at once: a piece of the stream up to a payload, that one's own pieces, then what is left."""
         while True:
-            events = self.packets.read()
-            yield events
+            piece = self.packets.read()
+            yield piece
             while self.payload:
                 payload, self.payload = self.payload, b""
                 yield from unpacked(payload)
-                yield events
+                yield piece
 
-    def _judged(self, events: Iterable[Event]) -> Iterator[Event]:
+    def _judged(self, piece: Iterable[Event]) -> Iterator[Event]:
         """Events without the content of the anchor, which ends where the next transaction begins."""
-        for kind, offset, event in events:
-            self.inside_anchor = self.inside_anchor and kind not in BEGINNINGS
-            if not self.inside_anchor or kind in OF_FILES:
+        for kind, offset, event in piece:
+            self.inside_anchor = self.inside_anchor and kind not in events.BEGINNINGS
+            if not self.inside_anchor or kind in events.OF_FILES:
                 yield kind, offset, event
 
     def _gtid(self, event: bytes) -> None:
@@ -161,36 +135,23 @@ class TransactionReader:
             if self.begun:
                 raise UnsupportedEvent("a transaction began inside another one; run `rebuild`")
             self._end(event)
-        source, number, times, immediate = GTID_BODY.unpack_from(event, BODY)
-        if times != HAS_TIMES:
-            raise UnsupportedEvent("a GTID event has no commit timestamps; MySQL 8.0 or newer is needed")
-        self.immediate_us = self.original_us = immediate & SEVEN_BYTES
-        if immediate & ORIGINAL_FOLLOWS:
-            self.original_us = int.from_bytes(event[BODY + GTID_BODY.size - 1 :][:7], "little") & SEVEN_BYTES
-        self.gtid = Gtid(self.sources.get(source) or self._source(source), number)
+        source, number, self.original_us, self.immediate_us = events.gtid_fields(event)
+        self.gtid = Gtid(events.source_id(source), number)
         if self.anchored:
             self._end(event)
             self.anchored, self.inside_anchor = False, True
 
-    def _source(self, raw: bytes) -> str:
-        return self.sources.setdefault(raw, str(uuid.UUID(bytes=raw)))
-
     def _query(self, event: bytes) -> None:
-        schema_length, status_length = QUERY_BODY.unpack_from(event, BODY)
-        schema_at = BODY + QUERY_BODY.size + status_length
-        text = event[schema_at + schema_length + 1 : CHECKSUM]
+        schema, status, text = events.query_fields(event)
         if text == b"BEGIN":
             self.begun = True
-            return
-        if text.startswith(b"XA "):
+        elif text.startswith(b"XA "):
             self._xa(text.split()[1])
-            return
-        schema, status = event[schema_at : schema_at + schema_length], event[BODY + QUERY_BODY.size : schema_at]
-        self._statement(Statement.of(text, schema, status, self.version))
+        else:
+            self._statement(Statement.of(text, schema, status, self.version))
 
     def _load(self, event: bytes) -> None:
-        at = BODY + QUERY_BODY.size
-        self._query(event[:at] + event[at + LOAD_SIZE :])
+        self._query(events.query_of_load(event))
 
     def _statement(self, statement: Statement) -> None:
         if reason := hidden_change(statement, self.watched):
@@ -246,17 +207,16 @@ class TransactionReader:
         """Formats that are not decoded, in tables that may not be watched."""
         decoder = self._mapped(event[BODY:DEFINITION])
         if decoder is not None:
-            raise UnsupportedEvent(f"table {decoder.table}: {self._unsupported(kind)}")
+            raise UnsupportedEvent(f"table {decoder.table}: {events.unsupported(kind)}")
 
     def _rotate(self, event: bytes) -> None:
-        self.offset = int.from_bytes(event[BODY : BODY + 8], "little")
-        self.file = event[BODY + 8 : CHECKSUM].decode()
+        self.file, self.offset = events.next_file(event)
 
     def _format(self, event: bytes) -> None:
-        """The last byte of its body says how the events of this file are checked; a server of `version` wrote it."""
-        if event[CHECKSUM - 1] != CRC32:
+        """A file begins, written by a server of `version`."""
+        if not events.has_checksums(event):
             raise CorruptEvent("the file was written without checksums; set binlog_checksum=CRC32, then run `rebuild`")
-        self.version = version_of(event[BODY + VERSION.start : BODY + VERSION.stop])
+        self.version = version_of(events.server_version(event))
 
     def _ignore(self, event: bytes) -> None:
         pass
@@ -281,10 +241,6 @@ class TransactionReader:
                 Transaction(self.gtid, self.original_us, self.immediate_us, rows, at, self.size, before, partial)
             )
         self.changes, self.size = [], 0
-
-    def _unsupported(self, kind: int) -> str:
-        name = EVENT_NAMES.get(kind, "unknown")
-        return f"event of type {kind} ({name}): {REMEDIES.get(kind, NEWER)}, then run `rebuild`"
 
     def _located(self, error: Exception) -> Exception:
         if not isinstance(error, UnsupportedEvent | UnprojectableRow | CorruptEvent):

@@ -11,7 +11,8 @@ from binlog_projector.binlog.column_types import is_decoded
 from binlog_projector.domain.projections import COUNTERS
 from binlog_projector.errors import SourceMisconfigured
 from binlog_projector.findings import Finding
-from binlog_projector.mysql.source import Connection, MySqlSource, execute, query_rows, query_value
+from binlog_projector.mysql.connections import Connection, execute, query_rows, query_value
+from binlog_projector.mysql.source import MySqlSource
 from tidemark.gtid import GtidSet
 from tidemark.ids import MAX_ID
 from writer.schema import SCHEMA, TABLES

@@ -13,7 +13,8 @@ import structlog
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from binlog_projector.errors import SourceUnavailable
-from binlog_projector.mysql.source import Connection, MySqlSource, execute, query_value
+from binlog_projector.mysql.connections import Connection, execute, query_value
+from binlog_projector.mysql.source import MySqlSource
 from tidemark.gtid import Gtid, GtidSet
 from writer.schema import TABLES
 

@@ -11,7 +11,8 @@ import structlog
 
 from binlog_projector.errors import PositionLost, ProjectorError, Retry, SourceBehind, SourceUnavailable, Stop
 from binlog_projector.mysql.checks import check_source, demand, retention_seconds
-from binlog_projector.mysql.source import Connection, MySqlSource, Stream
+from binlog_projector.mysql.connections import Connection
+from binlog_projector.mysql.source import MySqlSource, Stream
 from binlog_projector.settings import server_urls
 from reader.read_model.control import Position
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
 import threading
 import time
 import uuid
@@ -11,29 +10,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pymysql
-from pymysql.constants import FIELD_TYPE
-from pymysql.converters import conversions
 
 from binlog_projector.binlog.packets import Packets, connect_reader
 from binlog_projector.binlog.transactions import TransactionReader
 from binlog_projector.domain.changes import Transaction
 from binlog_projector.errors import PositionLost, SourceBehind, SourceDemoted, SourceUnavailable
+from binlog_projector.mysql.connections import (
+    Connection,
+    connection_settings,
+    query_row,
+    query_value,
+    unavailable,
+)
 from reader.read_model.control import Anchor, Partial, with_begun
 from tidemark.gtid import GtidSet
-from tidemark.mysql_url import MySqlUrl
 from writer.schema import SCHEMA, TABLES
 
-if TYPE_CHECKING:
-    Connection = pymysql.connections.Connection[Any]
-else:
-    Connection = pymysql.connections.Connection  # generic in its type stubs only
-
-CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 10  # a server that is silent for so long in spite of its heartbeats is gone
-PURGED = 1236
 IDENTITY = uuid.UUID("6f2b7b53-51f1-4f58-8a0f-3a3a3f7e5d10")
 
 
@@ -210,68 +205,3 @@ def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[
             "run `python -m binlog_projector rebuild` (readers are served meanwhile)"
         )
     return purged
-
-
-def connection_settings(url: str) -> dict[str, Any]:
-    """PyMySQL's arguments."""
-    server = MySqlUrl.parse(url)
-    certificate = server.options.get("ssl_ca")
-    return {
-        **server.arguments(),
-        "database": server.schema or SCHEMA,
-        "charset": "utf8mb4",
-        "conv": {**conversions, FIELD_TYPE.DATETIME: _moment},
-        "autocommit": True,
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "read_timeout": READ_TIMEOUT_SECONDS,
-        "write_timeout": READ_TIMEOUT_SECONDS,
-        "init_command": "SET SESSION time_zone='+00:00', net_write_timeout=86400",
-        **({"ssl": ssl.create_default_context(cafile=certificate)} if certificate else {"ssl_disabled": True}),
-    }
-
-
-def _moment(text: str) -> datetime | str:
-    """Twice as fast as PyMySQL's own; like there, what is no date (0000-00-00) stays the text that it is."""
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return text
-
-
-@contextlib.contextmanager
-def unavailable(what: str) -> Iterator[None]:
-    """Turn PyMySQL's errors into ours: a purged position is lost, everything else may come back."""
-    try:
-        yield
-    except pymysql.err.MySQLError as error:
-        code = error.args[0] if error.args else 0
-        if code == PURGED and "same server" not in str(error):
-            raise PositionLost(
-                f"the source cannot continue from our position: {error}; "
-                "run `python -m binlog_projector rebuild` (readers are served meanwhile)"
-            ) from error
-        raise SourceUnavailable(f"{what}: {error}") from error
-    except OSError as error:
-        raise SourceUnavailable(f"{what}: {error}") from error
-
-
-def execute(connection: Connection, statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def query_row(connection: Connection, statement: str, arguments: Sequence[object] = ()) -> tuple[Any, ...]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, arguments)
-        row: tuple[Any, ...] = cursor.fetchone()
-        return row
-
-
-def query_value(connection: Connection, statement: str, arguments: Sequence[object] = ()) -> Any:
-    return query_row(connection, statement, arguments)[0]
-
-
-def query_rows(connection: Connection, statement: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, arguments)
-        return list(cursor.fetchall())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from binlog_projector.domain.projections import Counter
-from binlog_projector.mysql.source import Connection, execute, query_rows
+from binlog_projector.mysql.connections import Connection, execute, query_rows
 from writer.schema import Table
 
 Key = tuple[int, ...]

@@ -9,8 +9,8 @@ from typing import Any
 
 from binlog_projector.domain.projections import COUNTERS, PLANS, Counter, demand_fitting
 from binlog_projector.errors import ToldToStop
+from binlog_projector.mysql.connections import Connection
 from binlog_projector.mysql.consistent_snapshot import Snapshot
-from binlog_projector.mysql.source import Connection
 from binlog_projector.mysql.table_rows import orphans, rows
 from binlog_projector.snapshot.progress import Progress
 from binlog_projector.stores.document_store import DocumentStore

@@ -19,6 +19,7 @@ from binlog_projector.errors import CacheUnavailable
 from binlog_projector.fault_points import reached
 from binlog_projector.findings import Finding
 from binlog_projector.metrics import ProjectorMetrics
+from binlog_projector.stores.cache_scripts import APPLY, PRESENT, SET_WATERMARK
 from binlog_projector.stores.document_store import DocumentStore
 from reader.read_model.cached_values import (
     MAX_VALUE_BYTES,
@@ -37,55 +38,6 @@ REPLAY_ENTRIES = 50
 PROBED_KEYS = 1_000  # at once: Redis serves others in between
 MAX_VALUES = 2_000  # in one APPLY, which then holds Redis up for some 10 ms; what else is cached is deleted
 log = structlog.get_logger()
-
-# KEYS: watermark, keys with a value at hand, then all others of the batch. ARGV: lineage that the watermark must have,
-# new watermark, how many keys have a value, then each of those values and its TTL. allow-oom: the watermark must move
-# even when memory is full.
-# What is present is replaced, or deleted if it looks newer than the value: nothing is left alone, because an entry that
-# was filled ahead of the watermark may come from a history that MongoDB has lost since (restored from a backup).
-# Most keys are neither present nor have a value: for those a DEL of many costs Redis next to nothing.
-# DEL and SET: two writes make every APPLY a transaction in Redis' append-only file. Redis 8.0 drops transactions when
-# it loads that file and the default user may do nothing (redis/redis#14541); the watermark must go with the entries.
-APPLY = """#!lua flags=allow-oom
-local current = redis.call('GET', KEYS[1]) or ''
-if string.sub(current, 1, #ARGV[1]) ~= ARGV[1] then return {current} end
-local valued, updated, deleted = tonumber(ARGV[3]), 0, 0
-for i = 1, valued do
-  local key, value, ttl = KEYS[i + 1], ARGV[2 * i + 2], ARGV[2 * i + 3]
-  local head = redis.call('GETRANGE', key, 0, 16)
-  if head ~= '' then
-    local newer = string.sub(head, 1, 1) ~= 'L' and string.sub(head, 2, 17) > string.sub(value, 2, 17)
-    local stored = not newer and redis.pcall('SET', key, value, 'PX', ttl)
-    if stored and not stored.err then
-      updated = updated + 1
-    else
-      deleted = deleted + redis.call('DEL', key)
-    end
-  end
-end
-for i = valued + 2, #KEYS, 1000 do
-  deleted = deleted + redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))
-end
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[2])
-return {'', updated, deleted, #KEYS - 1 - updated - deleted}
-"""
-
-# Which of the keys are there (places from one). It changes nothing, so it may be asked in parts.
-PRESENT = """#!lua flags=no-writes
-local present = {}
-for i = 1, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 1 then present[#present + 1] = i end
-end
-return present
-"""
-
-# Compare-and-set of the whole watermark; the expected one is empty if there must be none.
-SET_WATERMARK = """#!lua flags=allow-oom
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1
-"""
 
 
 Client = redis.Redis

@@ -9,7 +9,7 @@ import pymysql
 
 from binlog_projector.binlog.packets import Packets, connect_reader
 from binlog_projector.binlog.transactions import TransactionReader
-from binlog_projector.mysql.source import connection_settings, query_value
+from binlog_projector.mysql.connections import connection_settings, query_value
 from tidemark.gtid import GtidSet
 from writer.schema import SCHEMA, TABLES
 

@@ -9,7 +9,7 @@ from typing import Any
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 
-from binlog_projector.mysql.source import connection_settings
+from binlog_projector.mysql.connections import connection_settings
 from ops.stack import Stack
 from ops.stack.progress import say
 from perf.dataset import load_posts

@@ -15,7 +15,7 @@ from binlog_projector.binlog.packets import Event, Packets
 from binlog_projector.binlog.transactions import TransactionReader
 from binlog_projector.domain.changes import RowChange
 from binlog_projector.errors import UnprojectableRow, UnsupportedEvent
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from ops.stack import MySqlServer
 from tests.projector.reading import dump, executed
 from tests.support.harness import create_tables, rows, run_sql

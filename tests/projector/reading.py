@@ -16,7 +16,7 @@ from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, Write
 from binlog_projector.binlog.packets import Packets, connect_reader
 from binlog_projector.binlog.transactions import TransactionReader
 from binlog_projector.domain.changes import Row, Transaction
-from binlog_projector.mysql.source import Connection, connection_settings, query_value
+from binlog_projector.mysql.connections import Connection, connection_settings, query_value
 from ops.stack import Stack
 from tidemark.gtid import GtidSet
 from writer.schema import SCHEMA, TABLES, Table

@@ -27,8 +27,9 @@ from binlog_projector.domain.batch import ENTITY_OF, Batch
 from binlog_projector.domain.changes import RowChange
 from binlog_projector.domain.projections import document_id, project
 from binlog_projector.domain.truth import touched_by
+from binlog_projector.mysql.connections import Connection
 from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
-from binlog_projector.mysql.source import Connection, MySqlSource
+from binlog_projector.mysql.source import MySqlSource
 from binlog_projector.stores.audit_store import AuditStore, RepairQueue, RepairRequest, View
 from ops.stack import Stack
 from reader.read_model.cached_values import cache_key

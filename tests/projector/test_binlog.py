@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from binlog_projector.binlog.transactions import FOR_A_STATEMENT, HARMLESS, OTHER_ROWS, TransactionReader
+from binlog_projector.binlog.events import FOR_A_STATEMENT, HARMLESS, OTHER_ROWS
+from binlog_projector.binlog.transactions import TransactionReader
 from binlog_projector.domain.changes import Transaction
 from binlog_projector.errors import CorruptEvent, ProjectorError, SourceUnavailable, UnsupportedEvent
 from ops.stack import Stack

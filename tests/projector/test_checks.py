@@ -19,7 +19,8 @@ import structlog.testing
 from binlog_projector.__main__ import main
 from binlog_projector.findings import Finding
 from binlog_projector.mysql.checks import VARIABLES, check_source, demand
-from binlog_projector.mysql.source import Connection, MySqlSource, connection_settings
+from binlog_projector.mysql.connections import Connection, connection_settings
+from binlog_projector.mysql.source import MySqlSource
 from ops.stack import Stack
 from tests.support.harness import ROOT, admin_connection, create_tables, projector_environment, run_sql
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import pytest
 
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from tests.support.harness import (
     Process,

@@ -15,7 +15,8 @@ from binlog_projector.domain.mutations import Mutation
 from binlog_projector.domain.projections import project
 from binlog_projector.errors import PositionLost, SourceBehind, UnprojectableRow, UnsupportedEvent
 from binlog_projector.leading.batcher import Batcher
-from binlog_projector.mysql.source import Connection, MySqlSource
+from binlog_projector.mysql.connections import Connection
+from binlog_projector.mysql.source import MySqlSource
 from binlog_projector.stores import mongodb
 from binlog_projector.stores.audit_store import View
 from binlog_projector.stores.control_store import ControlStore

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 import redis
 
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from reader.read_model.cached_values import WATERMARK_KEY, cache_key, encode_version
 from tests.support.harness import (

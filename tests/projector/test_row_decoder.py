@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from binlog_projector.binlog import row_decoder
 from binlog_projector.binlog.column_types import CHARACTER_SETS, DATA_TYPES, UTF8_COLLATIONS
+from binlog_projector.binlog.events import BODY, DEFINITION, TABLE_MAP
 from binlog_projector.binlog.table_map import DATETIME2, LONGLONG, VARCHAR, Column
-from binlog_projector.binlog.transactions import BODY, DEFINITION, TABLE_MAP
 from binlog_projector.errors import UnsupportedEvent
 from ops.stack import Stack
 from tests.projector.reading import Images, executed, library_images, our_images, record, replay, split

@@ -19,8 +19,9 @@ import structlog.testing
 from binlog_projector.domain.projections import COUNTERS
 from binlog_projector.errors import SourceUnavailable, ToldToStop, UnprojectableRow
 from binlog_projector.mysql import table_rows
+from binlog_projector.mysql.connections import Connection, query_value
 from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
-from binlog_projector.mysql.source import Connection, MySqlSource, query_value
+from binlog_projector.mysql.source import MySqlSource
 from binlog_projector.snapshot.copying import CHUNK_ROWS, Copying
 from binlog_projector.snapshot.progress import Progress
 from binlog_projector.snapshot.snapshot import take_snapshot

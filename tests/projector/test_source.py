@@ -14,8 +14,9 @@ import pytest
 
 from binlog_projector.domain.changes import Transaction
 from binlog_projector.errors import PositionLost, SourceBehind, Stop
+from binlog_projector.mysql.connections import Connection, query_value
 from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
-from binlog_projector.mysql.source import Connection, MySqlSource, query_value
+from binlog_projector.mysql.source import MySqlSource
 from ops.stack import Stack
 from reader.read_model.control import Anchor
 from tests.projector.reading import executed, our_images

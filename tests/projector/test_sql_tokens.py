@@ -21,7 +21,7 @@ from binlog_projector.binlog.sql_tokens import (
     tokens,
     version_of,
 )
-from binlog_projector.mysql.source import Connection, query_value
+from binlog_projector.mysql.connections import Connection, query_value
 from ops.stack import Stack
 from tests.support.harness import admin_connection, run_sql
 from tests.support.statements_at_random import HARMFUL, HARMLESS, Writing

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from binlog_projector.binlog.statements import Statement, Watched, hidden_change
+from binlog_projector.binlog.statement_events import Statement
+from binlog_projector.binlog.statements import Watched, hidden_change
 from binlog_projector.binlog.table_map import VARCHAR, Column
 from writer.schema import TABLES
 

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from binlog_projector.domain.changes import Row
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from tests.support.harness import rows, run_sql
 from writer.schema import Table
 

@@ -16,7 +16,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from tests.conftest import empty_stores
 from tests.reader.conftest import plain_client

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pymysql
 
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from tests.support.harness import run_sql
 from tests.support.services import Services
 

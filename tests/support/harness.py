@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pymysql
 import redis
 
-from binlog_projector.mysql.source import Connection, connection_settings, query_value
+from binlog_projector.mysql.connections import Connection, connection_settings, query_value
 from ops.stack import Stack
 from reader.read_model.cached_values import WATERMARK_KEY, Watermark
 from tests.support.oracle import actual_documents, assert_cache_is_true, expected_documents

@@ -12,7 +12,7 @@ from pymongo import MongoClient
 
 from binlog_projector.domain.changes import Row
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from reader.paging import encode_cursor
 from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key, decode, encode_entity

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from tests.support.harness import admin_connection, run_sql
 

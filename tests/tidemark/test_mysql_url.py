@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from binlog_projector.mysql.source import connection_settings
+from binlog_projector.mysql.connections import connection_settings
 from ops.stack.urls import mysql_arguments
 from tidemark.mysql_url import MySqlUrl
-from writer.database import connection_arguments
+from writer.connections import connection_arguments
 
 URL = "mysql://jo%40home:p%2Fw%3A1@[::1]:3307/tide%2Dmark?ssl_ca=/a%20file"
 PARTS = {"host": "::1", "port": 3307, "user": "jo@home", "password": "p/w:1", "database": "tide-mark"}

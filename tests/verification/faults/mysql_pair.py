@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pymysql
 
-from binlog_projector.mysql.source import Connection, connection_settings, query_value
+from binlog_projector.mysql.connections import Connection, connection_settings, query_value
 from ops.stack import MySqlServer, Stack
 from ops.stack.accounts.create import create_accounts
 from tests.support.harness import admin_connection, run_sql, wait_until

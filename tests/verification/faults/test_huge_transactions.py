@@ -14,7 +14,7 @@ import pytest
 from httpx2 import Client, Response
 from pymongo import MongoClient
 
-from binlog_projector.mysql.source import Connection, query_value
+from binlog_projector.mysql.connections import Connection, query_value
 from ops.stack import Stack
 from tests.conftest import AUTH, service_environment
 from tests.support.harness import (

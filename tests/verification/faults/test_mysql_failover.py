@@ -14,7 +14,7 @@ from typing import TypeVar
 import pymysql
 import pytest
 
-from binlog_projector.mysql.source import Connection, query_value
+from binlog_projector.mysql.connections import Connection, query_value
 from ops.stack import MySqlServer, Stack
 from reader.read_model.cached_values import Watermark
 from tests.conftest import service_environment

@@ -12,7 +12,7 @@ import pytest
 import redis
 from pymongo import MongoClient
 
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from reader.read_model.cached_values import cache_key
 from tests.conftest import service_environment

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import httpx2
 
-from binlog_projector.mysql.source import Connection, query_value
+from binlog_projector.mysql.connections import Connection, query_value
 from ops.stack import Stack
 from tests.reader.conftest import RunningReader
 from tests.support.harness import admin_connection, run_sql, wait_until

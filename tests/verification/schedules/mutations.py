@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from binlog_projector.domain.batch import Batch
-from binlog_projector.stores.cache import APPLY, CacheStage
+from binlog_projector.stores.cache import CacheStage
+from binlog_projector.stores.cache_scripts import APPLY
 from binlog_projector.stores.document_store import DocumentStore as ProjectorDocuments
 from reader.cache import FILL, Cache, Lease
 from reader.document_store import DocumentStore, View
@@ -34,7 +35,7 @@ def with_other(script: str, code: str, instead: str) -> str:
 
 
 def apply_with(code: str, instead: str) -> dict[str, object]:
-    return {"binlog_projector.stores.cache.APPLY": with_other(APPLY, code, instead)}
+    return {"binlog_projector.stores.cache_scripts.APPLY": with_other(APPLY, code, instead)}
 
 
 class WatermarkBeforeLease(Cache):

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import pymysql
 
-from binlog_projector.mysql.source import query_row, query_value
+from binlog_projector.mysql.connections import query_row, query_value
 from ops.stack import Stack
 from tests.conftest import AUTH
 from tests.support.harness import admin_connection

@@ -12,7 +12,7 @@ from functools import partial
 import pymysql
 
 from binlog_projector.domain.changes import Row
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from tests.support.harness import Process, admin_connection, run_sql, wait_until
 from tests.verification.torture.effects import Effect
 from tests.verification.torture.system import PROJECTORS, System

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from binlog_projector.domain.changes import Row
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from tests.support.harness import rows
 from tidemark.gtid import Gtid
 

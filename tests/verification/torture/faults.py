@@ -13,7 +13,7 @@ from functools import partial
 
 import redis
 
-from binlog_projector.mysql.source import Connection, query_value
+from binlog_projector.mysql.connections import Connection, query_value
 from tests.support.harness import Process, run_sql, wait_until
 from tests.verification.faults import mysql_pair
 from tests.verification.faults.redis_servers import replica_of

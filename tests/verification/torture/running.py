@@ -19,7 +19,8 @@ from pymongo.errors import PyMongoError
 
 from binlog_projector.domain.changes import Position, Transaction
 from binlog_projector.errors import UnsupportedEvent
-from binlog_projector.mysql.source import Connection, MySqlSource, query_value
+from binlog_projector.mysql.connections import Connection, query_value
+from binlog_projector.mysql.source import MySqlSource
 from ops.stack import Stack
 from tests.support.acts import begin_at
 from tests.support.harness import Process, admin_connection, wait_until_caught_up

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pymysql
 
-from binlog_projector.mysql.source import Connection
+from binlog_projector.mysql.connections import Connection
 from tests.support.acts import ACTS, IDS, Act
 from tests.support.harness import admin_connection
 from tests.support.services import Services

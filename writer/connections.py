@@ -1,0 +1,53 @@
+"""How the writer connects to MySQL, and what holds in each of its sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pymysql
+from pymysql.constants import FIELD_TYPE
+from pymysql.converters import conversions
+
+from tidemark.mysql_url import MySqlUrl
+from writer.sql_errors import (
+    translated,
+)
+
+# READ COMMITTED: no command reads twice, what a command decides by it locks, and without gap locks there are fewer
+# deadlocks and no strangers' inserts wait. Waits for locks of rows and (lock_wait_timeout) of tables end before
+# READ_SECONDS, so that a timeout means a dead server; a migration then gives way, too, instead of blocking everybody.
+SESSION = (
+    "SET SESSION time_zone = '+00:00', sql_mode = 'TRADITIONAL', transaction_isolation = 'READ-COMMITTED',"
+    " innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, session_track_gtids = OWN_GTID"
+)
+CONNECT_SECONDS, READ_SECONDS, WRITE_SECONDS = 2, 5, 5
+
+
+CLIENT_SESSION_TRACK = 1 << 23  # PyMySQL has no name for it
+
+
+def connect(url: str, **arguments: Any) -> pymysql.Connection[Any]:
+    with translated():
+        return pymysql.connect(**{**connection_arguments(url), **arguments})
+
+
+def connection_arguments(url: str) -> dict[str, Any]:
+    """PyMySQL's; without `ssl_ca` in the URL, no TLS."""
+    server = MySqlUrl.parse(url)
+    ca = server.options.get("ssl_ca")
+    return {
+        **server.arguments(),
+        "charset": "utf8mb4",
+        "autocommit": True,  # outside of BEGIN and COMMIT, that is
+        "client_flag": CLIENT_SESSION_TRACK,
+        "init_command": SESSION,
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "write_timeout": WRITE_SECONDS,
+        "conv": {**conversions, FIELD_TYPE.DATETIME: _rfc3339},
+        **({"ssl_ca": ca, "ssl_verify_cert": True, "ssl_verify_identity": True} if ca else {"ssl_disabled": True}),
+    }
+
+
+def _rfc3339(moment: str) -> str:
+    return f"{moment.replace(' ', 'T')}Z"
