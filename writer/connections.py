@@ -9,9 +9,7 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
 from tidemark.mysql_url import MySqlUrl
-from writer.sql_errors import (
-    translated,
-)
+from writer.sql_errors import translated
 
 # READ COMMITTED: no command reads twice, what a command decides by it locks, and without gap locks there are fewer
 # deadlocks and no strangers' inserts wait. Waits for locks of rows and (lock_wait_timeout) of tables end before
@@ -21,8 +19,6 @@ SESSION = (
     " innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, session_track_gtids = OWN_GTID"
 )
 CONNECT_SECONDS, READ_SECONDS, WRITE_SECONDS = 2, 5, 5
-
-
 CLIENT_SESSION_TRACK = 1 << 23  # PyMySQL has no name for it
 
 

@@ -11,9 +11,7 @@ from binlog_projector.binlog.definitions import (
     _collation,
 )
 from binlog_projector.binlog.sql_tokens import MARK, NotUnderstood, Reading, Token, folded, words
-from binlog_projector.binlog.table_map import (
-    Column,
-)
+from binlog_projector.binlog.table_map import Column
 from writer.schema import Table
 
 KEYS = ("INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL", "CONSTRAINT", "CHECK", "FOREIGN")

@@ -22,9 +22,7 @@ from binlog_projector.binlog.sql_tokens import (
     folded,
     words,
 )
-from binlog_projector.binlog.statement_events import (
-    Statement,
-)
+from binlog_projector.binlog.statement_events import Statement
 from binlog_projector.binlog.table_map import Column
 from writer.schema import Table
 

@@ -6,9 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
 from binlog_projector.binlog.layouts import Convert, Fixed, Layout
-from binlog_projector.binlog.table_map import (
-    Column,
-)
+from binlog_projector.binlog.table_map import Column
 
 
 def date_layout(column: Column) -> Layout:
