@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Answer:
+class SampledAnswer:
     """What the reader said; it claims to be complete as of `as_of` (RFC 3339)."""
 
     status: int
@@ -46,14 +46,14 @@ class ReaderClient:
         headers = {"authorization": f"Bearer {token}"}
         self.http = httpx2.Client(base_url=url, headers=headers, timeout=5, trust_env=False)
 
-    def get(self, path: str) -> Answer | None:
+    def get(self, path: str) -> SampledAnswer | None:
         """None if there is no answer that says how fresh it is."""
         try:
             answer = self.http.get(path)
         except httpx2.TransportError:
             return None
         bound = AS_OF.search(answer.headers.get("freshness", ""))
-        return Answer(answer.status_code, answer.content, bound[1]) if bound else None
+        return SampledAnswer(answer.status_code, answer.content, bound[1]) if bound else None
 
     def close(self) -> None:
         self.http.close()
@@ -164,7 +164,7 @@ class Samples:
             return BEHIND
         return MOVED if touched.any_of({expected.key}) else STALE
 
-    def _judge_answer(self, answer: Answer | None, expected: Expectation, touched: Touched) -> str:
+    def _judge_answer(self, answer: SampledAnswer | None, expected: Expectation, touched: Touched) -> str:
         if answer is None:
             return UNAVAILABLE
         if expected.is_answer(answer.status, answer.body):
@@ -173,7 +173,7 @@ class Samples:
             return BEHIND
         return MOVED if touched.any_of(expected.parts) else STALE
 
-    def _answers(self) -> dict[str | None, Answer | None]:
+    def _answers(self) -> dict[str | None, SampledAnswer | None]:
         paths = [one.path for one in self.sample.expected.values() if one.path]
         return {path: self.reader.get(path) for path in paths} if self.reader else {}
 

@@ -15,7 +15,7 @@ from binlog_projector.domain.truth import Stored, Truth, difference, row_fields,
 from binlog_projector.errors import ProjectorBehind
 from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
 from binlog_projector.mysql.source import MySqlSource
-from binlog_projector.stores.audit_store import AuditStore, RepairQueue, RepairRequest, View
+from binlog_projector.stores.audit_store import AuditStore, RepairQueue, RepairRequest, StoredView
 from tidemark.gtid import GtidSet
 
 PAUSES_SECONDS = (0.2, 0.6)  # before a suspect is looked at again: what is only late is right by then
@@ -99,7 +99,7 @@ class Settling:
         self.stopping.wait(PAUSES_SECONDS[0])
 
     @contextlib.contextmanager
-    def view_containing(self, gtid_set: GtidSet) -> Iterator[View]:
+    def view_containing(self, gtid_set: GtidSet) -> Iterator[StoredView]:
         """The read model as of a moment at which its checkpoint contains `gtid_set`."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -148,7 +148,7 @@ def truths_of(suspects: Sequence[Suspect], source: SourceView) -> list[Truth]:
     return [truth for name in ids for truth in source.truths(name, ids[name]).values()]
 
 
-def _compare(truths: Sequence[Truth], view: View) -> Iterator[Compared]:
+def _compare(truths: Sequence[Truth], view: StoredView) -> Iterator[Compared]:
     for name in {truth.collection for truth in truths}:
         wanted = [truth for truth in truths if truth.collection == name]
         stored = view.documents(name, [truth.id for truth in wanted])

@@ -19,7 +19,7 @@ from binlog_projector.binlog.sql_tokens import NEWEST, version_of
 from binlog_projector.binlog.statement_events import Statement
 from binlog_projector.binlog.statements import Watched, hidden_change
 from binlog_projector.binlog.table_map import schema_and_table
-from binlog_projector.domain.changes import Position, RowChange, Transaction
+from binlog_projector.domain.changes import BinlogPosition, RowChange, Transaction
 from binlog_projector.errors import CorruptEvent, UnprojectableRow, UnsupportedEvent
 from reader.read_model.control import Partial
 from tidemark.gtid import Gtid
@@ -236,7 +236,7 @@ class TransactionReader:
             )
         changes, before, partial = self.parts.next(self.gtid, self.original_us, self.changes, whole=whole)
         if whole or changes:
-            at, rows = Position(self.file, self.offset), tuple(changes)
+            at, rows = BinlogPosition(self.file, self.offset), tuple(changes)
             self.finished.append(
                 Transaction(self.gtid, self.original_us, self.immediate_us, rows, at, self.size, before, partial)
             )

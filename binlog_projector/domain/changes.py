@@ -25,7 +25,7 @@ class RowChange(msgspec.Struct, frozen=True, gc=False):
     after: Row | None
 
 
-class Position(msgspec.Struct, frozen=True, gc=False):
+class BinlogPosition(msgspec.Struct, frozen=True, gc=False):
     """Where an event ends in the source's binlog: for people and messages only, GTIDs are what counts."""
 
     file: str
@@ -49,7 +49,7 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     original_commit_us: int
     immediate_commit_us: int
     changes: tuple[RowChange, ...]
-    position: Position
+    position: BinlogPosition
     size: int = 0  # bytes of the binlog
     rows_before: int = 0
     partial: Partial | None = None

@@ -19,7 +19,7 @@ from binlog_projector.domain.batch import Batch
 from binlog_projector.domain.mutations import Invalidate, Mutation
 from binlog_projector.domain.truth import are_counted, mend, recount
 from binlog_projector.metrics import ProjectorMetrics
-from binlog_projector.stores.audit_store import MAX_RECENT, RepairQueue, RepairRequest, View
+from binlog_projector.stores.audit_store import MAX_RECENT, RepairQueue, RepairRequest, StoredView
 from binlog_projector.stores.document_store import DocumentStore
 from binlog_projector.stores.mongodb import store_errors
 from tidemark.gtid import GtidSet
@@ -47,7 +47,7 @@ class Repairs:
         if time.monotonic() < self.look_at:
             return None
         self.look_at = time.monotonic() + LOOK_SECONDS
-        view = View(self.documents.database, None, self.documents.position.checkpoint)
+        view = StoredView(self.documents.database, None, self.documents.position.checkpoint)
         requests = [one for one in self.queue.waiting() if self._is_foreign(one) or view.contains(one.read_at)]
         if not requests:
             return None
@@ -64,7 +64,9 @@ class Repairs:
     def _is_foreign(self, request: RepairRequest) -> bool:
         return request.build != self.documents.build
 
-    def _repairs(self, requests: Sequence[RepairRequest], view: View) -> Iterator[tuple[RepairRequest, list[Mutation]]]:
+    def _repairs(
+        self, requests: Sequence[RepairRequest], view: StoredView
+    ) -> Iterator[tuple[RepairRequest, list[Mutation]]]:
         """Each request with what carries it out: nothing, if it is of another build or was overtaken by events.
 
         One whose document was touched since can still mend counters: an event adds to them, right or wrong. Only
@@ -90,7 +92,7 @@ class Repairs:
         log.info("repair", outcome=outcome, name=name)
 
 
-def _stored(requests: Sequence[RepairRequest], view: View) -> dict[str, Any]:
+def _stored(requests: Sequence[RepairRequest], view: StoredView) -> dict[str, Any]:
     """Request's name -> the document as it is."""
     truths = {one.name: one.truth for one in requests if one.truth}
     found = {

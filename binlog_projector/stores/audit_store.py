@@ -46,7 +46,7 @@ class Touched:
         return self.keys is None or not self.keys.isdisjoint(keys)
 
 
-class View:
+class StoredView:
     """The serving build as of one moment."""
 
     def __init__(self, database: Database[BsonDocument], session: ClientSession | None, checkpoint: Checkpoint) -> None:
@@ -132,7 +132,7 @@ class AuditStore:
         self.database = client.get_default_database("tidemark")
 
     @contextlib.contextmanager
-    def view(self) -> Iterator[View]:
+    def view(self) -> Iterator[StoredView]:
         """Majority-committed documents, checkpoint and journal as of the same moment (for some minutes)."""
         with store_errors("a view of the read model"), self.client.start_session(snapshot=True) as session:
             control = self.database[CONTROL]
@@ -140,7 +140,7 @@ class AuditStore:
             document = serving and control.find_one({"_id": checkpoint_id(serving["build"])}, session=session)
             if document is None:
                 raise ReadModelMissing("MongoDB holds no serving build with a checkpoint: start the projector")
-            yield View(self.database, session, Checkpoint.decode(document))
+            yield StoredView(self.database, session, Checkpoint.decode(document))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from binlog_projector.domain.truth import touched_by
 from binlog_projector.mysql.connections import Connection
 from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
 from binlog_projector.mysql.source import MySqlSource
-from binlog_projector.stores.audit_store import AuditStore, RepairQueue, RepairRequest, View
+from binlog_projector.stores.audit_store import AuditStore, RepairQueue, RepairRequest, StoredView
 from ops.stack import Stack
 from reader.read_model.cached_values import cache_key
 from reader.read_model.declarations import COLLECTIONS
@@ -230,7 +230,7 @@ def test_a_difference_that_an_event_hides_is_found_all_the_same(system: System) 
 
     class Overtaken(Settling):
         @contextlib.contextmanager
-        def view_containing(self, gtid_set: GtidSet) -> Iterator[View]:
+        def view_containing(self, gtid_set: GtidSet) -> Iterator[StoredView]:
             run_sql(system.connection, *likes)
             wait_until_caught_up(system.stack, system.connection)
             with super().view_containing(gtid_set) as view:

@@ -18,7 +18,7 @@ from binlog_projector.leading.batcher import Batcher
 from binlog_projector.mysql.connections import Connection
 from binlog_projector.mysql.source import MySqlSource
 from binlog_projector.stores import mongodb
-from binlog_projector.stores.audit_store import View
+from binlog_projector.stores.audit_store import StoredView
 from binlog_projector.stores.control_store import ControlStore
 from binlog_projector.stores.document_store import DocumentStore
 from ops.stack import Stack
@@ -202,8 +202,8 @@ def batch_of(documents: DocumentStore, part: Transaction) -> Batch:
     return batch
 
 
-def view(documents: DocumentStore) -> View:
-    return View(documents.database, None, documents.position.checkpoint)
+def view(documents: DocumentStore) -> StoredView:
+    return StoredView(documents.database, None, documents.position.checkpoint)
 
 
 def touched_since(documents: DocumentStore, gtid_set: GtidSet) -> set[str]:

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from binlog_projector.binlog.parts import MAX_ROWS
 from binlog_projector.domain.batch import Batch
-from binlog_projector.domain.changes import Position, RowChange, Transaction
+from binlog_projector.domain.changes import BinlogPosition, RowChange, Transaction
 from binlog_projector.domain.mutations import Increment, Invalidate, Put
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, project
 from binlog_projector.errors import SourceUnavailable, UnprojectableRow
@@ -144,7 +144,7 @@ def test_an_unprojectable_row_is_named() -> None:
 
 
 def transaction(number: int, *changes: RowChange) -> Transaction:
-    return Transaction(Gtid(SOURCE, number), number, number, changes, Position("binlog.1", number), size=100)
+    return Transaction(Gtid(SOURCE, number), number, number, changes, BinlogPosition("binlog.1", number), size=100)
 
 
 def new_posts(number: int, count: int) -> Transaction:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from binlog_projector.domain.batch import Batch
-from binlog_projector.domain.changes import Position, Row, RowChange, Transaction
+from binlog_projector.domain.changes import BinlogPosition, Row, RowChange, Transaction
 from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id, project
 from reader.parts import Wanted
@@ -138,7 +138,7 @@ class History:
 
 
 def _transaction(number: int, changes: tuple[RowChange, ...]) -> Transaction:
-    return Transaction(Gtid(SOURCE, number), number, number, changes, Position("schedule", number))
+    return Transaction(Gtid(SOURCE, number), number, number, changes, BinlogPosition("schedule", number))
 
 
 def opening_of(histories: Iterable[History], number: int) -> Transaction:

@@ -17,7 +17,7 @@ import pymysql
 import redis
 from pymongo.errors import PyMongoError
 
-from binlog_projector.domain.changes import Position, Transaction
+from binlog_projector.domain.changes import BinlogPosition, Transaction
 from binlog_projector.errors import UnsupportedEvent
 from binlog_projector.mysql.connections import Connection, query_value
 from binlog_projector.mysql.source import MySqlSource
@@ -185,7 +185,7 @@ def read_binlog(stack: Stack, connection: Connection, effects: Mapping[Gtid, Eff
         if not read >= executed:
             gtid = next(gtid for gtid in effects if gtid not in read)
             read = read.with_gtid(gtid)
-            yield Transaction(gtid, 0, 0, (), Position("", 0))
+            yield Transaction(gtid, 0, 0, (), BinlogPosition("", 0))
 
 
 def _until_it_stops(source: MySqlSource, read: GtidSet, executed: GtidSet) -> Iterator[Transaction]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from binlog_projector.domain.changes import Position, RowChange, Transaction
+from binlog_projector.domain.changes import BinlogPosition, RowChange, Transaction
 from tests.verification.torture.__main__ import main
 from tests.verification.torture.faults import FAULTS
 from tests.verification.torture.history import Clock, History, Observed
@@ -60,7 +60,7 @@ def gtids(number: int) -> GtidSet:
 def judge() -> Judge:
     """Transaction n is committed by second n."""
     transactions = [
-        Transaction(Gtid(SOURCE, number), 0, 0, (change,), Position("", 0))
+        Transaction(Gtid(SOURCE, number), 0, 0, (change,), BinlogPosition("", 0))
         for number, change in enumerate(CHANGES, start=1)
     ]
     history = History(transactions)
