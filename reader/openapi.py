@@ -4,74 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import GenericAlias
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
-from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTINGS, PAGE_LIMIT, PAGE_LIMIT_MAX, POST, Entity
-from tidemark.ids import Id
+from reader.read_model.declarations import ENTITIES, LISTINGS, PAGE_LIMIT, PAGE_LIMIT_MAX, POST, Entity
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from tidemark.strict_protocol import MAX_HEAD_BYTES
 
-Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Json = dict[str, Any]
 
-
-class Author(msgspec.Struct):
-    """Who wrote it."""
-
-    id: Id
-    handle: str
-    display_name: str
-
-
-class UserFields(msgspec.Struct):
-    """A user without counts."""
-
-    id: Id
-    handle: str
-    display_name: str
-    bio: str
-    created_at: Time
-    updated_at: Time
-
-
-class PostFields(msgspec.Struct):
-    """A post with its author (null: gone) and hashtags, without counts."""
-
-    id: Id
-    body: str
-    hashtags: list[str]
-    created_at: Time
-    updated_at: Time
-    author: Author | None
-
-
-class Comment(msgspec.Struct):
-    """A comment with its author (null: gone)."""
-
-    id: Id
-    post_id: Id
-    body: str
-    created_at: Time
-    updated_at: Time
-    author: Author | None
-
-
-def with_counts(name: str, fields: type[msgspec.Struct], collection: str) -> type[msgspec.Struct]:
-    """`fields` and the counters that the collection's documents have."""
-    counts = [(counter, int) for counter in COLLECTIONS[collection].counters]
-    return msgspec.defstruct(name, counts, bases=(fields,), kw_only=True)
-
-
-User = with_counts("User", UserFields, "users")
-Post = with_counts("Post", PostFields, "posts")
-TYPES: dict[str, Any] = {"user": User, "post": Post, "comment": Comment}
+TYPES = {name: entity.shown for name, entity in ENTITIES.items()}
 PAGES = {
-    name: msgspec.defstruct(
-        f"{name.capitalize()}Page", [("items", GenericAlias(list, TYPES.get(name, Json))), ("next", str | None)]
-    )
-    for name in ENTITIES
+    name: msgspec.defstruct(f"{shown.__name__}Page", [("items", GenericAlias(list, shown)), ("next", str | None)])
+    for name, shown in TYPES.items()
 }
 
 HEADERS: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""docs/add-a-table.md, done as it says: its diffs bring bookmarks to a system that has data already."""
+"""docs/add-a-table.md, done as it says: its diffs bring bookmarks, or a field, to a system that has data already."""
 
 from __future__ import annotations
 
@@ -21,15 +21,36 @@ from tests.support.services import Services, running_services
 
 PAGE = (ROOT / "docs/add-a-table.md").read_text()
 PACKAGES = ("tidemark", "writer", "binlog_projector", "reader", "authorizer_lambda")
-CHANGED = {
-    "writer/schema.py",
-    "writer/commands.py",
-    "writer/handlers.py",
-    "writer/endpoints.py",
-    "reader/read_model/declarations.py",
-    "binlog_projector/domain/projections.py",
-}
-NEW = {"writer/migrations/0002_bookmarks.sql"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One part of the page: which of its shell blocks applies it, the files that it changes, and the one it adds."""
+
+    block: int
+    changed: frozenset[str]
+    new: str
+
+
+TABLE = Example(
+    0,
+    frozenset(
+        {
+            "writer/schema.py",
+            "writer/commands.py",
+            "writer/handlers.py",
+            "writer/endpoints.py",
+            "reader/read_model/declarations.py",
+            "binlog_projector/domain/projections.py",
+        }
+    ),
+    "writer/migrations/0002_bookmarks.sql",
+)
+FIELD = Example(
+    1,
+    frozenset({"writer/schema.py", "writer/commands.py", "reader/read_model/declarations.py"}),
+    "writer/migrations/0002_language.sql",
+)
 
 
 @dataclass(frozen=True)
@@ -49,10 +70,20 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def apply_the_page(checkout: Path) -> None:
-    """By the first shell block of the page."""
-    [command, *_] = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    run(["sh", "-c", command], checkout)
+def apply(example: Example, checkout: Path) -> None:
+    """By its shell block on the page."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    run(["sh", "-c", [block for block in blocks if "git apply" in block][example.block]], checkout)
+
+
+def put_to_work(stack: Stack, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the commands that the page names; what starts from now on runs the checkout."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # or the folder that processes start in would come first
+    monkeypatch.setenv("PYTHONPATH", os.fspath(checkout))
+    commands = re.findall("`python -m ([^`]+)`", PAGE)
+    assert commands == ["writer migrate", "binlog_projector rebuild"]
+    for command in commands:
+        run([sys.executable, "-m", *command.split()], checkout, service_environment(stack))
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
@@ -65,14 +96,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if "__pycache__" not in path.parts}
 
 
-def test_the_page_changes_six_files_adds_one_and_is_clean(checkout: Path) -> None:
+@pytest.mark.parametrize("example", [TABLE, FIELD], ids=["a table: seven files", "a field: four files"])
+def test_the_page_changes_the_files_it_names_and_is_clean(checkout: Path, example: Example) -> None:
     before = contents(checkout)
-    apply_the_page(checkout)
+    apply(example, checkout)
     after = contents(checkout)
-    assert after.keys() - before.keys() == NEW
-    assert {name for name, content in before.items() if after.get(name) != content} == CHANGED
-    run([sys.executable, "-m", "ruff", "check", "--no-cache", *CHANGED], checkout)
-    run([sys.executable, "-m", "ruff", "format", "--no-cache", "--check", *CHANGED], checkout)
+    assert after.keys() - before.keys() == {example.new}
+    assert {name for name, content in before.items() if after.get(name) != content} == example.changed
+    run([sys.executable, "-m", "ruff", "check", "--no-cache", *example.changed], checkout)
+    run([sys.executable, "-m", "ruff", "format", "--no-cache", "--check", *example.changed], checkout)
 
 
 def test_bookmarks_work_after_the_page_was_applied(
@@ -82,18 +114,45 @@ def test_bookmarks_work_after_the_page_was_applied(
         paths = people_and_a_post(services)
         wait_until(lambda: services.read(paths.post).status_code == 200, "the post")
         assert "bookmark_count" not in services.read(paths.post).json()
-    apply_the_page(checkout)
-    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # or the folder that processes start in would come first
-    monkeypatch.setenv("PYTHONPATH", os.fspath(checkout))
-    commands = re.findall("`python -m ([^`]+)`", PAGE)
-    assert commands == ["writer migrate", "binlog_projector rebuild"]
-    for command in commands:
-        run([sys.executable, "-m", *command.split()], checkout, service_environment(stack))
+    apply(TABLE, checkout)
+    put_to_work(stack, checkout, monkeypatch)
     with running_services(stack) as services:
         assert services.read(paths.post).json()["bookmark_count"] == 0
         check_bookmarks(services, paths)
         check_openapi(services)
         check_that_a_bookmarked_post_can_be_deleted(services, paths)
+
+
+def test_a_post_has_its_language_after_the_page_was_applied(
+    stack: Stack, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_services(stack) as services:
+        old = people_and_a_post(services).post
+        wait_until(lambda: services.read(old).status_code == 200, "the post")
+        assert "language" not in services.read(old).json()
+        assert services.write("jane", "POST", "/post", {"body": "hi", "language": "en"}).json()["field"] == "language"
+    apply(FIELD, checkout)
+    put_to_work(stack, checkout, monkeypatch)
+    with running_services(stack) as services:
+        assert services.read(old).json()["language"] == ""
+        for sent, language in (({"language": "pt-BR"}, "pt-BR"), ({}, "")):
+            written = services.write("jane", "POST", "/post", {"body": "Bom dia", **sent})
+            assert (written.status_code, written.json()["language"]) == (201, language)
+            check_language(services, written.headers["location"], language)
+        refused = services.write("jane", "POST", "/post", {"body": "hi", "language": "no language"})
+        assert (refused.status_code, refused.json()["field"]) == (422, "language")
+        for url in (services.writer_url, services.reader_url):
+            schemas = httpx2.get(f"{url}/openapi.json", trust_env=False).json()["components"]["schemas"]
+            assert schemas["Post"]["properties"]["language"] == {"type": "string"}
+
+
+def check_language(services: Services, path: str, language: str) -> None:
+    """As it was written, and still so after an edit of the text."""
+    wait_until(lambda: services.read(path).status_code == 200, "the new post")
+    assert services.read(path).json()["language"] == language
+    assert services.write("jane", "PATCH", path, {"body": "Boa noite"}).json()["language"] == language
+    wait_until(lambda: services.read(path).json()["body"] == "Boa noite", "the edit")
+    assert services.read(path).json()["language"] == language
 
 
 def people_and_a_post(services: Services) -> Paths:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
+from msgspec import structs
 
 from tidemark.problem import Problem
 from writer.commands import (
     Answer,
+    Command,
     Comment,
     DeleteComment,
     DeletePost,
@@ -25,6 +29,7 @@ from writer.database import Rows, Session
 from writer.errors import Contended, Duplicate, MissingRow
 
 NO_CONTENT = Answer(204)
+Authored = TypeVar("Authored", Post, Comment)
 
 
 def put_profile(db: Session, profile: PutProfile) -> Answer:
@@ -45,8 +50,8 @@ def put_profile(db: Session, profile: PutProfile) -> Answer:
 def write_post(db: Session, post: WritePost) -> Answer:
     """Write a post."""
     me = _user_id(db, post.subject)
-    post_id = db.insert("INSERT INTO posts (author_id, body) VALUES (%s, %s)", me, post.body)
-    return _created(_post(db, post_id), f"/post/{post_id}")
+    post_id = _insert(db, "posts", me, post)
+    return _created(_stored(db, Post, "posts", post_id), f"/post/{post_id}")
 
 
 def edit_post(db: Session, edit: EditPost) -> Answer:
@@ -55,7 +60,7 @@ def edit_post(db: Session, edit: EditPost) -> Answer:
     if not _is_mine(me, db.rows("SELECT author_id FROM posts WHERE id = %s FOR UPDATE", edit.post_id)):
         raise MissingRow("posts")
     db.execute("UPDATE posts SET body = %s WHERE id = %s", edit.body, edit.post_id)
-    return _changed(_post(db, edit.post_id))
+    return _changed(_stored(db, Post, "posts", edit.post_id))
 
 
 def delete_post(db: Session, command: DeletePost) -> Answer:
@@ -71,10 +76,8 @@ def delete_post(db: Session, command: DeletePost) -> Answer:
 def write_comment(db: Session, comment: WriteComment) -> Answer:
     """Comment on a post."""
     me = _user_id(db, comment.subject)
-    comment_id = db.insert(
-        "INSERT INTO comments (post_id, author_id, body) VALUES (%s, %s, %s)", comment.post_id, me, comment.body
-    )
-    return _created(_comment(db, comment_id), f"/comment/{comment_id}")
+    comment_id = _insert(db, "comments", me, comment)
+    return _created(_stored(db, Comment, "comments", comment_id), f"/comment/{comment_id}")
 
 
 def delete_comment(db: Session, command: DeleteComment) -> Answer:
@@ -159,13 +162,16 @@ def _profile(db: Session, subject: str) -> Profile:
     return Profile(str(user_id), *rest)
 
 
-def _post(db: Session, post_id: int) -> Post:
-    (row,) = db.rows("SELECT body, created_at, updated_at FROM posts WHERE id = %s", post_id)
-    return Post(str(post_id), *row)
+def _insert(db: Session, table: str, author_id: int, command: Command) -> int:
+    """The id of a new row. The command's fields are its columns, but for the subject."""
+    values = {**structs.asdict(command), "author_id": author_id}
+    del values["subject"]
+    columns, places = ", ".join(values), ", ".join(["%s"] * len(values))
+    return db.insert(f"INSERT INTO {table} ({columns}) VALUES ({places})", *values.values())  # noqa: S608 - our own names
 
 
-def _comment(db: Session, comment_id: int) -> Comment:
-    ((post_id, *rest),) = db.rows(
-        "SELECT post_id, body, created_at, updated_at FROM comments WHERE id = %s", comment_id
-    )
-    return Comment(str(comment_id), str(post_id), *rest)
+def _stored(db: Session, kind: type[Authored], table: str, id: int) -> Authored:
+    """A row as its author gets it back: the type's fields are its columns, and ids become text."""
+    names = kind.__struct_fields__
+    (row,) = db.rows(f"SELECT {', '.join(names)} FROM {table} WHERE id = %s", id)  # noqa: S608 - our own names
+    return kind(**{name: str(value) if name.endswith("id") else value for name, value in zip(names, row, strict=True)})

@@ -9,7 +9,10 @@ SCHEMA = "tidemark"
 
 @dataclass(frozen=True)
 class Table:
-    """One table whose rows are projected: the columns that projections may use, and its primary key."""
+    """One table whose rows are projected: the columns that its documents get, and its primary key.
+
+    The documents are in a collection of the same name. A column named `..._at` is a time: DATETIME(6), in UTC.
+    """
 
     name: str
     columns: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""From rows to documents: one pure function per table, and the declared counters.
+"""From rows to documents: a copy of the table's columns unless said otherwise, and the declared counters.
 
 Snapshot, stream, audit and the tests' oracle all derive from PROJECTIONS and COUNTERS. Counters belong to an id, not to
 a row: a like of a missing post counts, and a post that is deleted and made again keeps the likes of its id.
@@ -16,7 +16,9 @@ from binlog_projector.errors import UnprojectableRow
 from reader.read_model.declarations import LISTINGS, Listing
 from tidemark.hashtags import hashtags
 from tidemark.ids import MAX_ID
-from writer.schema import TABLES
+from writer.schema import TABLES, Table
+
+Projection = Callable[[Row], Fields]
 
 
 @dataclass(frozen=True)
@@ -38,40 +40,22 @@ COUNTERS = (
 )
 
 
-def user(row: Row) -> Fields:
-    names = ("subject", "handle", "display_name", "bio")
-    return {**{name: row[name] for name in names}, **_times(row, "created_at", "updated_at")}
+def copied(table: Table) -> Projection:
+    """The projection that copies a table's columns: times as text, and a key of one column not, for that is `_id`."""
+    columns = [column for column in table.columns if (column,) != table.primary_key]
+    names = [column for column in columns if not column.endswith("_at")]
+    times = [column for column in columns if column.endswith("_at")]
+    return lambda row: {**{name: row[name] for name in names}, **{name: _timestamp(name, row[name]) for name in times}}
+
+
+COPIED = {name: copied(table) for name, table in TABLES.items()}
 
 
 def post(row: Row) -> Fields:
-    return {
-        "author_id": row["author_id"],
-        "body": row["body"],
-        "hashtags": hashtags(row["body"]),
-        **_times(row, "created_at", "updated_at"),
-    }
+    return {**COPIED["posts"](row), "hashtags": hashtags(row["body"])}
 
 
-def comment(row: Row) -> Fields:
-    names = ("post_id", "author_id", "body")
-    return {**{name: row[name] for name in names}, **_times(row, "created_at", "updated_at")}
-
-
-def like(row: Row) -> Fields:
-    return {"post_id": row["post_id"], "user_id": row["user_id"], **_times(row, "created_at")}
-
-
-def follow(row: Row) -> Fields:
-    return {"follower_id": row["follower_id"], "followee_id": row["followee_id"], **_times(row, "created_at")}
-
-
-PROJECTIONS: dict[str, Callable[[Row], Fields]] = {
-    "users": user,
-    "posts": post,
-    "comments": comment,
-    "likes": like,
-    "follows": follow,
-}
+PROJECTIONS = {**COPIED, "posts": post}
 
 
 def project(change: RowChange) -> list[Mutation]:
@@ -113,7 +97,7 @@ class Plan:
 
     table: str
     primary_key: tuple[str, ...]
-    project: Callable[[Row], Fields]
+    project: Projection
     counters: tuple[Counter, ...]
     listings: tuple[Listed, ...]
 
@@ -189,10 +173,6 @@ def _list(mutations: list[Mutation], listed: Listed, before: Row | None, after: 
         return
     rows = [row for row in (before, after) if row is not None]
     mutations += [Invalidate(listed.key(row[listed.parent])) for row in rows]
-
-
-def _times(row: Row, *names: str) -> dict[str, str]:
-    return {name: _timestamp(name, row[name]) for name in names}
 
 
 def _timestamp(name: str, moment: object) -> str:

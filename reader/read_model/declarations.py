@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from operator import itemgetter
+from typing import Annotated, Any, NewType
 
 import msgspec
+from msgspec import Meta, structs
+
+from tidemark.ids import Id
 
 MODEL_VERSION = 2
 Document = Mapping[str, Any]
@@ -20,12 +25,59 @@ PAGE_LIMIT = 20  # of the first page, the one that is cached
 PAGE_LIMIT_MAX = 100
 NEWEST_FIRST: Order = (("_id", -1),)
 
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Count = NewType("Count", int)  # of rows; the projector keeps it by increments
+AUTHOR = "author"
+
+
+class Author(msgspec.Struct):
+    """Who wrote it."""
+
+    id: Id
+    handle: str
+    display_name: str
+
+
+class User(msgspec.Struct):
+    id: Id
+    handle: str
+    display_name: str
+    bio: str
+    post_count: Count
+    follower_count: Count
+    following_count: Count
+    created_at: Time
+    updated_at: Time
+
+
+class Post(msgspec.Struct):
+    id: Id
+    body: str
+    hashtags: list[str]
+    like_count: Count
+    comment_count: Count
+    created_at: Time
+    updated_at: Time
+    author: Author | None  # null: gone
+
+
+class Comment(msgspec.Struct):
+    """A comment with its author (null: gone)."""
+
+    id: Id
+    post_id: Id
+    body: str
+    created_at: Time
+    updated_at: Time
+    author: Author | None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
     """One MongoDB collection of a build, with the name of the MySQL table whose rows its documents are.
 
-    A document without `created_at` is a stub: counters without a row. `indexes` are those of all scans.
+    A document without `created_at` is a stub: counters without a row. `counters` are those that its entity shows,
+    `indexes` those that its scans need.
     """
 
     name: str
@@ -38,15 +90,28 @@ class Collection:
 
 @dataclass(frozen=True, kw_only=True)
 class Entity:
-    """A document that is cached under a key of its own; `head` is what a reader needs before the body."""
+    """A document that is cached under a key of its own; `head` is what a reader needs before the body.
+
+    `shown` declares its fields: its JSON, its OpenAPI type and its counters follow. The document has them under the
+    same names (but `_id`); an author is another document, and comes in by `with_author`.
+    """
 
     name: str
     collection: str
-    to_json: Callable[[Document], dict[str, Any]]
+    shown: type[msgspec.Struct]
     to_head: Callable[[Document], bytes]
 
     def key(self, id: int) -> str:
         return f"{self.name}:{id}"
+
+    @cached_property
+    def to_json(self) -> Callable[[Document], dict[str, Any]]:
+        """Makes the JSON of a document, without the author."""
+        return _json_of(self.shown)
+
+    @cached_property
+    def counters(self) -> tuple[str, ...]:
+        return tuple(field.name for field in structs.fields(self.shown) if field.type is Count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,43 +149,20 @@ def is_present(document: Document | None) -> bool:
     return document is not None and "created_at" in document
 
 
-def _user_json(user: Document) -> dict[str, Any]:
-    return {
-        **_author_json(user),
-        "bio": user["bio"],
-        **_counts("users", user),
-        "created_at": user["created_at"],
-        "updated_at": user["updated_at"],
-    }
+def _json_of(shown: type[msgspec.Struct]) -> Callable[[Document], dict[str, Any]]:
+    """A function that takes the fields of `shown` from a document: ids as text, and not the author, whom it lacks."""
+    fields = [field for field in structs.fields(shown) if field.name != AUTHOR]
+    names = [field.name for field in fields]
+    ids = [field.name for field in fields if field.type == Id]
+    values = itemgetter(*("_id" if name == "id" else name for name in names))
 
+    def to_json(document: Document) -> dict[str, Any]:
+        json = dict(zip(names, values(document), strict=True))
+        for name in ids:
+            json[name] = str(json[name])
+        return json
 
-def _counts(collection: str, document: Document) -> dict[str, Any]:
-    return {name: document[name] for name in COLLECTIONS[collection].counters}
-
-
-def _author_json(user: Document) -> dict[str, Any]:
-    return {"id": str(user["_id"]), "handle": user["handle"], "display_name": user["display_name"]}
-
-
-def _post_json(post: Document) -> dict[str, Any]:
-    return {
-        "id": str(post["_id"]),
-        "body": post["body"],
-        "hashtags": post["hashtags"],
-        **_counts("posts", post),
-        "created_at": post["created_at"],
-        "updated_at": post["updated_at"],
-    }
-
-
-def _comment_json(comment: Document) -> dict[str, Any]:
-    return {
-        "id": str(comment["_id"]),
-        "post_id": str(comment["post_id"]),
-        "body": comment["body"],
-        "created_at": comment["created_at"],
-        "updated_at": comment["updated_at"],
-    }
+    return to_json
 
 
 def _author_id(document: Document) -> bytes:
@@ -131,11 +173,12 @@ def _author_bytes(user: Document) -> bytes:
     return msgspec.json.encode(_author_json(user))
 
 
-USER = Entity(name="user", collection="users", to_json=_user_json, to_head=_author_bytes)
-POST = Entity(name="post", collection="posts", to_json=_post_json, to_head=_author_id)
-COMMENT = Entity(name="comment", collection="comments", to_json=_comment_json, to_head=_author_id)
+_author_json = _json_of(Author)
+USER = Entity(name="user", collection="users", shown=User, to_head=_author_bytes)
+POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_id)
+COMMENT = Entity(name="comment", collection="comments", shown=Comment, to_head=_author_id)
 ENTITIES = {entity.name: entity for entity in (USER, POST, COMMENT)}
-AUTHORED = frozenset({POST.name, COMMENT.name})  # their JSON is completed with the author by `with_author`
+AUTHORED = frozenset(entity.name for entity in ENTITIES.values() if AUTHOR in entity.shown.__struct_fields__)
 
 POST_COMMENTS = Listing(
     path="/post/{id}/comments",
@@ -194,18 +237,10 @@ POSTS_BY_HASHTAG = Scan(collection="posts", by="hashtags", order=NEWEST_FIRST, i
 SCANS: tuple[Scan, ...] = (*LISTINGS, USERS_BY_SUBJECT, POSTS_BY_HASHTAG)
 
 
-def _collection(name: str, counters: tuple[str, ...] = ()) -> Collection:
+def _collection(name: str) -> Collection:
+    counters = [counter for entity in ENTITIES.values() if entity.collection == name for counter in entity.counters]
     indexes = dict.fromkeys(scan.index for scan in SCANS if scan.collection == name)
-    return Collection(name=name, counters=counters, indexes=tuple(indexes))
+    return Collection(name=name, counters=tuple(counters), indexes=tuple(indexes))
 
 
-COLLECTIONS = {
-    collection.name: collection
-    for collection in (
-        _collection("users", counters=("post_count", "follower_count", "following_count")),
-        _collection("posts", counters=("like_count", "comment_count")),
-        _collection("comments"),
-        _collection("likes"),
-        _collection("follows"),
-    )
-}
+COLLECTIONS = {name: _collection(name) for name in ("users", "posts", "comments", "likes", "follows")}

@@ -55,6 +55,16 @@ def test_a_collection_has_the_name_of_its_table() -> None:
     assert {scan.collection for scan in SCANS} == COLLECTIONS.keys()
 
 
+def test_a_projection_copies_the_columns_of_its_table() -> None:
+    more = {"posts": {"hashtags": ["x"]}}
+    for name, table in TABLES.items():
+        row = {column: NOON if column.endswith("_at") else "#x" for column in table.columns}
+        copied = {column: "2026-11-23T12:00:00.000005Z" if column.endswith("_at") else "#x" for column in row}
+        if len(table.primary_key) == 1:
+            del copied[table.primary_key[0]]  # it is `_id`
+        assert PROJECTIONS[name](row) == {**copied, **more.get(name, {})}
+
+
 def test_every_counter_has_a_rule() -> None:
     declared = {(name, field) for name, collection in COLLECTIONS.items() for field in collection.counters}
     assert {(counter.collection, counter.field) for counter in COUNTERS} == declared

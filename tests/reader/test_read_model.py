@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from reader.openapi import document
 from reader.read_model.control import (
     Anchor,
     Checkpoint,
@@ -14,7 +15,7 @@ from reader.read_model.control import (
     Serving,
     journal_id,
 )
-from reader.read_model.declarations import COLLECTIONS, LISTINGS
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTINGS
 from tidemark.gtid import Gtid
 
 GTID = Gtid("aaaaaaaa-0000-0000-0000-000000000001", 5)
@@ -33,6 +34,15 @@ def test_each_document_of_the_control_collection_is_decoded_as_it_was() -> None:
     assert JournalEntry.decode(stored) == entry
     lease = LeaseRecord(4, {"host": "a", "pid": 1}, b"session", 2, True, {"host": "b"})
     assert LeaseRecord.decode(lease.encode()) == lease
+
+
+def test_json_and_openapi_have_the_declared_fields_of_an_entity() -> None:
+    schemas = document()["components"]["schemas"]
+    for entity in ENTITIES.values():
+        declared = entity.shown.__struct_fields__
+        assert tuple(schemas[entity.shown.__name__]["properties"]) == declared
+        stored = {"_id": 1, **dict.fromkeys(declared, 1)}
+        assert tuple(entity.to_json(stored)) == tuple(name for name in declared if name != "author")
 
 
 def test_a_list_brings_its_index_with_it() -> None:
