@@ -21,7 +21,7 @@ run: install ## the whole system in the foreground; Ctrl-C stops it
 demo: install ## a scripted round trip on real servers; exit status 0 if all of it held
 	@$(BIN)/python -m ops.demo
 
-quick test test-long: export PYTHONDONTWRITEBYTECODE = # pytest keeps its rewritten assertions, and each process starts sooner
+quick test test-long: export PYTHONDONTWRITEBYTECODE = # compiled once: a third of the start of pytest
 
 quick: dev ## the tests that need no server, in under a minute
 	@$(BIN)/python -m pytest -n 2 -q -m "not server and not long"

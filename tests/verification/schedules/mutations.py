@@ -87,9 +87,9 @@ def with_begun(batch: Batch) -> GtidSet:
 
 @dataclass(frozen=True)
 class Mutation:
-    """A changed product, the faults that bring the change out (none: it shows without), and how soon it is found.
+    """A changed product, and the faults that bring the change out (none: it shows without).
 
-    `seed` is of the first schedule that finds it; `within` is how many are tried once that one does not any more.
+    `seed` is that of the first schedule that finds it; `within` says how many are tried if it no longer does.
     """
 
     product: Product
