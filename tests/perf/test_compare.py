@@ -115,7 +115,7 @@ def test_an_interrupted_comparison_leaves_no_process_and_no_report(tmp_path: Pat
         for line in running.stderr:
             if line.startswith("round 1"):
                 break
-        started = wait_until(lambda: wrk_among(below(running.pid)), "wrk to run")
+        started = wait_until(lambda: wrk_among(below(running.pid)), "wrk to run", 60)
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=40) == 130
     assert len(started) > 10
