@@ -82,11 +82,11 @@ class Reader:
         cache = Cache(settings.redis_url)
         documents = DocumentStore.connect(settings.mongodb_url, settings.mongodb_reads)
         self._show_places(documents)
-        things = ReadThrough(cache, documents, self.metrics)
+        read_through = ReadThrough(cache, documents, self.metrics)
         consistency = Consistency(
-            things,
-            Queries(things, documents, self.metrics),
-            Queries(DocumentsOnly(things), documents, self.metrics),
+            read_through,
+            Queries(read_through, documents, self.metrics),
+            Queries(DocumentsOnly(read_through), documents, self.metrics),
             self.metrics,
             settings.max_waiters,
         )
@@ -95,7 +95,7 @@ class Reader:
             yield {"services": Services(consistency, settings, self.metrics, self._clock)}
         finally:
             self._stores = None
-            await things.aclose()
+            await read_through.aclose()
             await cache.aclose()
             await documents.aclose()
 

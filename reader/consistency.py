@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 from starlette.requests import cookie_parser
 
+from reader.asked import Query
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.parts import is_of_one_build
@@ -25,7 +26,6 @@ WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:;[^,]*)?(?=,
 DEFAULT_WAIT_SECONDS = 0.15  # many times the usual lag of the projector
 LOOK_SECONDS = 0.004
 log = structlog.get_logger()
-Ask = Callable[[Queries], Awaitable[Answer]]
 
 
 @dataclass(frozen=True)
@@ -44,27 +44,27 @@ class Consistency:
     """Serves from the cache if that is recent enough, else waits a little, else asks MongoDB, else says so."""
 
     def __init__(
-        self, things: ReadThrough, cached: Queries, uncached: Queries, metrics: ReaderMetrics, max_waiters: int
+        self, read_through: ReadThrough, cached: Queries, uncached: Queries, metrics: ReaderMetrics, max_waiters: int
     ) -> None:
-        self._things = things
+        self._read_through = read_through
         self._cached = cached
         self._uncached = uncached
         self._metrics = metrics
         self._max_waiters = max_waiters
         self._waiters = 0
 
-    async def answer(self, ask: Ask, need: Need | None) -> Answer:
+    async def answer(self, query: Query, need: Need | None) -> Answer:
         """Raises Problem 503 if not even MongoDB has what the token names; DocumentsUnavailable."""
-        answer = await self._asked(ask)
+        answer = await self._of_one_build(query)
         if need is None:
             return answer
         if _is_met(answer, need):
             return self._counted("immediate", answer, need)
         if await self._wait(need):
-            answer = await self._asked(ask)
+            answer = await self._of_one_build(query)
             if _is_met(answer, need):
                 return self._counted("waited", answer, need)
-        answer = await ask(self._uncached)
+        answer = await self._uncached.answer(query)
         if _is_met(answer, need):
             return self._counted("mongo", answer, need)
         self._metrics.consistency.add("failed")
@@ -77,10 +77,10 @@ class Consistency:
             {"retry-after": "1"},
         )
 
-    async def _asked(self, ask: Ask) -> Answer:
+    async def _of_one_build(self, query: Query) -> Answer:
         """At a switch the cache may still have parts of the old build, and MongoDB only gives those of the new one."""
-        answer = await ask(self._cached)
-        return answer if is_of_one_build(answer.parts) else await ask(self._uncached)
+        answer = await self._cached.answer(query)
+        return answer if is_of_one_build(answer.parts) else await self._uncached.answer(query)
 
     async def _wait(self, need: Need) -> bool:
         """Until the watermark, or without a cache MongoDB, has all that is needed; False if the time or room is up."""
@@ -102,10 +102,10 @@ class Consistency:
 
     async def _latest(self) -> Watermark:
         try:
-            return await self._things.watermark()
+            return await self._read_through.watermark()
         except CacheBypassed:
             await asyncio.sleep(LOOK_SECONDS * 4)
-            return await self._things.checkpoint()
+            return await self._read_through.checkpoint()
 
     def _counted(self, outcome: str, answer: Answer, need: Need) -> Answer:
         """And logged: with the GTIDs that a command's line in the writer's log has."""

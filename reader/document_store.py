@@ -16,6 +16,7 @@ from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from reader.asked import FeedQuery, HashtagQuery, ListQuery, PageQuery
 from reader.errors import DocumentsUnavailable, ReadModelMissing
 from reader.paging import FIRST_PAGE, OrderValue, Page, encode_cursor
 from reader.parts import Wanted
@@ -106,7 +107,7 @@ class DocumentStore:
         values = {}
         for one in wanted:
             if isinstance(one.kind, Listing):
-                values[one.key] = await self.listed(view, one.kind, one.id, FIRST_PAGE)
+                values[one.key] = await self.page(view, ListQuery(one.kind, one.id, FIRST_PAGE))
             else:
                 ids.setdefault(one.kind.name, []).append(one.id)
         entities = {one.kind.name: one.kind for one in wanted if isinstance(one.kind, Entity)}
@@ -114,25 +115,25 @@ class DocumentStore:
             values |= await self._entities(view, entity, ids[name])
         return values
 
-    async def listed(self, view: View, listing: Listing, parent_id: int, page: Page) -> bytes:
-        """A page of a list: ids of its items."""
-        return _page(view, await self._edges(view, listing, parent_id, page), listing, page)
+    async def page(self, view: View, query: PageQuery) -> bytes:
+        """A page of ids of items, in the encoding of the cache."""
+        match query:
+            case ListQuery(listing, parent_id, page):
+                return _page(view, await self._edges(view, listing, parent_id, page), listing, page)
+            case HashtagQuery(tag, page):
+                posts = await self._edges(view, POSTS_BY_HASHTAG, tag, page)
+                return _page(view, posts, POSTS_BY_HASHTAG, page)
+            case FeedQuery(subject, page):
+                return _page(view, await self._feed(view, subject, page), USER_POSTS, page)
 
-    async def tagged(self, view: View, tag: str, page: Page) -> bytes:
-        """A page of ids of posts with a hashtag, newest first."""
-        return _page(view, await self._edges(view, POSTS_BY_HASHTAG, tag, page), POSTS_BY_HASHTAG, page)
-
-    async def feed(self, view: View, subject: str, page: Page) -> bytes:
-        """A page of ids of the newest posts of those whom `subject` follows; empty for a subject without a user."""
+    async def _feed(self, view: View, subject: str, page: Page) -> list[BsonDocument]:
+        """The newest posts of those whom `subject` follows; none for a subject without a user."""
         users = await self._edges(view, USERS_BY_SUBJECT, subject, Page(1))
         follows = await self._edges(view, USER_FOLLOWING, users[0]["_id"], Page(MAX_FOLLOWEES)) if users else []
         authors = [follow[USER_FOLLOWING.item_id] for follow in follows[:MAX_FOLLOWEES]]
         chunks = [authors[at : at + MERGED_SCANS] for at in range(0, len(authors), MERGED_SCANS)]
         found = [await self._edges(view, USER_POSTS, {"$in": chunk}, page) for chunk in chunks]
-        posts = heapq.nlargest(
-            page.limit + 1, (post for posts in found for post in posts), key=lambda post: post["_id"]
-        )
-        return _page(view, posts, USER_POSTS, page)
+        return heapq.nlargest(page.limit + 1, (post for posts in found for post in posts), key=lambda post: post["_id"])
 
     async def aclose(self) -> None:
         await self._client.close()

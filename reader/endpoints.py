@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authorizer_lambda.middleware import CLAIMS
-from reader.consistency import Ask, Consistency, Need, need_of
+from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
+from reader.consistency import Consistency, Need, need_of
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
 from reader.paging import Page, requested_page
@@ -22,6 +23,7 @@ from reader.parts import oldest, worst
 from reader.queries import Answer
 from reader.read_model.declarations import NEWEST_FIRST, Entity, Listing, Order
 from reader.settings import ReaderSettings
+from tidemark.hashtags import canonical
 from tidemark.ids import ID, MAX_ID
 from tidemark.problem import Problem
 
@@ -49,10 +51,10 @@ class Services:
 class Read:
     """One kind of read, as raw ASGI: Starlette's requests and responses would take longer than all of our work.
 
-    `asked` turns a request into a question to the queries.
+    `asked` says which query a request stands for.
     """
 
-    def __init__(self, asked: Callable[[Scope], Ask]) -> None:
+    def __init__(self, asked: Callable[[Scope], Query]) -> None:
         self._asked = asked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,35 +64,23 @@ class Read:
 
 
 def entity(kind: Entity) -> Read:
-    def asked(scope: Scope) -> Ask:
-        id = path_id(scope)
-        return lambda queries: queries.entity(kind, id)
-
-    return Read(asked)
+    return Read(lambda scope: EntityQuery(kind, path_id(scope)))
 
 
 def listing(kind: Listing) -> Read:
-    def asked(scope: Scope) -> Ask:
-        page, id = _page(scope, kind.order), path_id(scope)
-        return lambda queries: queries.listing(kind, id, page)
+    def asked(scope: Scope) -> Query:
+        page = _page(scope, kind.order)  # its problem is named before that of the id
+        return ListQuery(kind, path_id(scope), page)
 
     return Read(asked)
 
 
 def feed() -> Read:
-    def asked(scope: Scope) -> Ask:
-        page = _page(scope)
-        return lambda queries: queries.feed(scope[CLAIMS].subject, page)
-
-    return Read(asked)
+    return Read(lambda scope: FeedQuery(scope[CLAIMS].subject, _page(scope)))
 
 
 def hashtag() -> Read:
-    def asked(scope: Scope) -> Ask:
-        page = _page(scope)
-        return lambda queries: queries.hashtag(scope["path_params"]["tag"], page)
-
-    return Read(asked)
+    return Read(lambda scope: HashtagQuery(canonical(scope["path_params"]["tag"]), _page(scope)))
 
 
 async def openapi(request: Request) -> Response:
@@ -105,13 +95,13 @@ def path_id(scope: Scope) -> int:
     return int(text)
 
 
-async def respond(scope: Scope, ask: Ask) -> tuple[int, Headers, bytes]:
+async def respond(scope: Scope, query: Query) -> tuple[int, Headers, bytes]:
     """200, 304 or, for an absent thing, Problem 404: each says how fresh it is and where it came from."""
     its: Services = scope["state"]["services"]
     conditions = _conditions(scope["headers"])
     known = conditions.pop(IF_NONE_MATCH, ())
     need = _need(its, conditions) if conditions else None
-    answer = await its.consistency.answer(ask, need)
+    answer = await its.consistency.answer(query, need)
     headers = [*COMMON, *_provenance(its, answer)]
     if need is not None and need.preferred:
         headers.append((b"preference-applied", b"wait=%s" % f"{need.wait_seconds:g}".encode()))

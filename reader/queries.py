@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from reader.document_store import DocumentStore, View
+from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, PageQuery, Query
+from reader.document_store import DocumentStore
 from reader.metrics import ReaderMetrics
-from reader.paging import FIRST_PAGE, Page
+from reader.paging import FIRST_PAGE
 from reader.parts import Origin, Part, Wanted, part
 from reader.read_model.cached_values import page_body, with_author
-from reader.read_model.declarations import AUTHORED, MODEL_VERSION, POST, USER, Entity, Listing
-from reader.read_through import Things
-from tidemark.hashtags import canonical
+from reader.read_model.declarations import AUTHORED, MODEL_VERSION, POST, USER, Entity
+from reader.read_through import ReadPath
 
 MAX_HINTS = 100_000
 NOTHING: Mapping[str, Part] = {}
@@ -38,18 +38,23 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Queries:
-    """One method per kind of question. Raises DocumentsUnavailable."""
+    """Answers queries from the parts that one read path gives. Raises DocumentsUnavailable."""
 
-    def __init__(self, things: Things, documents: DocumentStore, metrics: ReaderMetrics) -> None:
-        self._things = things
+    def __init__(self, path: ReadPath, documents: DocumentStore, metrics: ReaderMetrics) -> None:
+        self._path = path
         self._documents = documents
         self._metrics = metrics
         self._hints: dict[str, Wanted] = {}
 
-    async def entity(self, entity: Entity, id: int) -> Answer:
+    def answer(self, query: Query) -> Awaitable[Answer]:
+        if isinstance(query, EntityQuery):
+            return self._entity(query.entity, query.id)
+        return self._list(query) if isinstance(query, ListQuery) else self._posts(query)
+
+    async def _entity(self, entity: Entity, id: int) -> Answer:
         one = Wanted(entity, id)
         author = self._hints.get(one.key)
-        parts = await self._things.get([one, author] if author else [one])
+        parts = await self._path.get([one, author] if author else [one])
         found = parts[one.key]
         if not found.entry.present:
             return _absent(found)
@@ -58,26 +63,19 @@ class Queries:
             self._remember_author(one, int(found.entry.head))
         return Answer(item.body, f"{MODEL_VERSION}.{'.'.join([part.version for part in item.parts])}", item.parts)
 
-    async def listing(self, listing: Listing, parent_id: int, page: Page) -> Answer:
+    async def _list(self, query: ListQuery) -> Answer:
         """A page of a list; absent if its parent is."""
-        parent, first = Wanted(listing.parent, parent_id), Wanted(listing, parent_id)
-        found = await self._things.get([parent, first] if page == FIRST_PAGE else [parent])
+        listing = query.listing
+        parent, first = Wanted(listing.parent, query.parent_id), Wanted(listing, query.parent_id)
+        found = await self._path.get([parent, first] if query.page == FIRST_PAGE else [parent])
         if not found[parent.key].entry.present:
             return _absent(found[parent.key])
-        ids = found.get(first.key) or await self._ids(
-            first.label, lambda view: self._documents.listed(view, listing, parent_id, page)
-        )
+        ids = found.get(first.key) or await self._ids(first.label, query)
         return await self._page(listing.item, ids, found[parent.key])
 
-    async def feed(self, subject: str, page: Page) -> Answer:
-        """The newest posts of those whom the caller follows; a caller without a user follows nobody."""
-        ids = await self._ids("feed", lambda view: self._documents.feed(view, subject, page))
-        return await self._page(POST, ids)
-
-    async def hashtag(self, tag: str, page: Page) -> Answer:
-        """The newest posts with a hashtag, in any of its spellings; without the #."""
-        ids = await self._ids("hashtag", lambda view: self._documents.tagged(view, canonical(tag), page))
-        return await self._page(POST, ids)
+    async def _posts(self, query: FeedQuery | HashtagQuery) -> Answer:
+        label = "feed" if isinstance(query, FeedQuery) else "hashtag"
+        return await self._page(POST, await self._ids(label, query))
 
     def _remember_author(self, authored: Wanted, author_id: int) -> None:
         """So that the next MGET asks for both at once; a hint that is wrong costs one more."""
@@ -88,16 +86,16 @@ class Queries:
             self._hints.clear()
         self._hints[authored.key] = Wanted(USER, author_id)
 
-    async def _ids(self, label: str, read: Callable[[View], Awaitable[bytes]]) -> Part:
+    async def _ids(self, label: str, query: PageQuery) -> Part:
         """A page that has no key in the cache: nobody could delete pages of every cursor and limit by name."""
         view = await self._documents.view()
-        found = part(await read(view), view.proof, Origin.NOT_CACHED)
+        found = part(await self._documents.page(view, query), view.proof, Origin.NOT_CACHED)
         self._metrics.cache_requests.add("mongo", label, "hit")
         return found
 
     async def _page(self, entity: Entity, ids: Part, *others: Part) -> Answer:
         wanted = [Wanted(entity, id) for id in ids.entry.ids()]
-        found = await self._things.get(wanted)
+        found = await self._path.get(wanted)
         present = [found[one.key] for one in wanted if found[one.key].entry.present]
         items = await self._complete(entity, present)
         cursor = ids.entry.head.decode() or None
@@ -119,10 +117,10 @@ class Queries:
     async def _authors(self, wanted: Mapping[str, Wanted], known: Mapping[str, Part]) -> Mapping[str, Part]:
         """`known` with all authors. What the cache calls absent is asked of MongoDB: it was read under another
         watermark than the post."""
-        found = {**known, **await self._things.get([one for key, one in wanted.items() if key not in known])}
+        found = {**known, **await self._path.get([one for key, one in wanted.items() if key not in known])}
         absent = [one for key, one in wanted.items() if not found[key].entry.present]
         if absent:
-            found |= await self._things.from_documents(absent, Origin.MISS)
+            found |= await self._path.from_documents(absent, Origin.MISS)
         return found
 
 

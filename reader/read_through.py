@@ -20,18 +20,18 @@ from reader.read_model.declarations import Listing
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
 
 
-class Flight(NamedTuple):
-    """One way to read what is missing; flights that are equal can be shared."""
+class Fetch(NamedTuple):
+    """One way to read what is missing; what is missed in the same way can be read together."""
 
     read: Callable[[Sequence[Wanted], Any], Coroutine[None, None, dict[str, Part]]]
     how: str | Origin
 
-    async def fly(self, wanted: Sequence[Wanted]) -> dict[str, Part]:
+    async def run(self, wanted: Sequence[Wanted]) -> dict[str, Part]:
         return await self.read(wanted, self.how)
 
 
-class Things(Protocol):
-    """Where queries get entities and first pages from. Raises DocumentsUnavailable."""
+class ReadPath(Protocol):
+    """How queries get entities and first pages. Raises DocumentsUnavailable."""
 
     async def get(self, wanted: Iterable[Wanted]) -> dict[str, Part]:
         """Key -> part for all of `wanted`."""
@@ -41,17 +41,17 @@ class Things(Protocol):
 
 
 class DocumentsOnly:
-    """Things for those whose consistency token the cache does not contain yet."""
+    """The path for those whose consistency token the cache does not contain yet."""
 
-    def __init__(self, things: Things) -> None:
-        self._things = things
+    def __init__(self, path: ReadPath) -> None:
+        self._path = path
 
     async def get(self, wanted: Iterable[Wanted]) -> dict[str, Part]:
         asked = list(wanted)
-        return await self._things.from_documents(asked, Origin.TOKEN) if asked else {}
+        return await self._path.from_documents(asked, Origin.TOKEN) if asked else {}
 
     async def from_documents(self, wanted: Sequence[Wanted], origin: Origin) -> dict[str, Part]:
-        return await self._things.from_documents(wanted, origin)
+        return await self._path.from_documents(wanted, origin)
 
 
 class ReadThrough:
@@ -69,7 +69,7 @@ class ReadThrough:
         self._metrics = metrics
         self._fraction = fraction
         self._flights: dict[str, asyncio.Task[dict[str, Part]]] = {}
-        self._boarding: dict[Flight, tuple[list[Wanted], asyncio.Task[dict[str, Part]]]] = {}
+        self._collecting: dict[Fetch, tuple[list[Wanted], asyncio.Task[dict[str, Part]]]] = {}
 
     async def get(self, wanted: Iterable[Wanted]) -> dict[str, Part]:
         """Key -> part for all of `wanted`; what the cache has comes from one MGET."""
@@ -80,11 +80,11 @@ class ReadThrough:
             lookup = await self._cache.get(list(asked))
         except CacheBypassed as bypassed:
             self._count("redis", asked.values(), "error" if bypassed.origin is Origin.UNAVAILABLE else "bypass")
-            return await self._join(list(asked.values()), Flight(self.from_documents, bypassed.origin))
+            return await self._join(list(asked.values()), Fetch(self.from_documents, bypassed.origin))
         found = self._found(asked.values(), lookup)
         if len(found) < len(asked):
             missing = [one for key, one in asked.items() if key not in found]
-            found |= await self._join(missing, Flight(self._miss, lookup.watermark.epoch))
+            found |= await self._join(missing, Fetch(self._miss, lookup.watermark.epoch))
         return found
 
     async def from_documents(self, wanted: Sequence[Wanted], origin: Origin) -> dict[str, Part]:
@@ -117,43 +117,43 @@ class ReadThrough:
             self._metrics.cache_requests.add("redis", one.label, result)
         return found
 
-    async def _join(self, wanted: Sequence[Wanted], flight: Flight) -> dict[str, Part]:
-        """Each key is read by one flight at a time, in a task of its own: a caller that is cancelled ends nothing."""
+    async def _join(self, wanted: Sequence[Wanted], fetch: Fetch) -> dict[str, Part]:
+        """Each key is read by one flight at a time, in a task of its own: a waiter that is cancelled ends nothing."""
         new = [one for one in wanted if one.key not in self._flights]
         if new:
-            self._flights |= dict.fromkeys([one.key for one in new], self._booked(new, flight))
-        tasks = {one.key: self._flights[one.key] for one in wanted}
-        await asyncio.wait(tasks.values())
-        return {key: task.result()[key] for key, task in tasks.items()}
+            self._flights |= dict.fromkeys([one.key for one in new], self._flight(new, fetch))
+        flights = {one.key: self._flights[one.key] for one in wanted}
+        await asyncio.wait(flights.values())
+        return {key: flight.result()[key] for key, flight in flights.items()}
 
-    def _booked(self, new: list[Wanted], flight: Flight) -> asyncio.Task[dict[str, Part]]:
+    def _flight(self, new: list[Wanted], fetch: Fetch) -> asyncio.Task[dict[str, Part]]:
         """The task that will read `new`. Entities that are missed in the same turn of the event loop are read together:
         a task begins in the next one. Lists are not, for nobody should have to wait for another one's list."""
         if any(isinstance(one.kind, Listing) for one in new):
-            return self._flying(flight.fly(new), new)
-        if flight not in self._boarding:
+            return self._started(fetch.run(new), new)
+        if fetch not in self._collecting:
             together: list[Wanted] = []
-            self._boarding[flight] = together, self._flying(self._depart(flight, together), together)
-        wanted, task = self._boarding[flight]
+            self._collecting[fetch] = together, self._started(self._run_collected(fetch, together), together)
+        wanted, task = self._collecting[fetch]
         wanted += new
         return task
 
-    async def _depart(self, flight: Flight, wanted: Sequence[Wanted]) -> dict[str, Part]:
-        del self._boarding[flight]
-        return await flight.fly(wanted)
+    async def _run_collected(self, fetch: Fetch, wanted: Sequence[Wanted]) -> dict[str, Part]:
+        del self._collecting[fetch]
+        return await fetch.run(wanted)
 
-    def _flying(
-        self, flight: Coroutine[None, None, dict[str, Part]], wanted: Iterable[Wanted]
+    def _started(
+        self, reading: Coroutine[None, None, dict[str, Part]], wanted: Iterable[Wanted]
     ) -> asyncio.Task[dict[str, Part]]:
-        task = asyncio.create_task(flight)
-        task.add_done_callback(partial(self._landed, wanted))
+        task = asyncio.create_task(reading)
+        task.add_done_callback(partial(self._ended, wanted))
         return task
 
-    def _landed(self, wanted: Iterable[Wanted], task: asyncio.Task[dict[str, Part]]) -> None:
+    def _ended(self, wanted: Iterable[Wanted], task: asyncio.Task[dict[str, Part]]) -> None:
         for one in wanted:
             del self._flights[one.key]
         if not task.cancelled():
-            task.exception()  # its callers may all be gone
+            task.exception()  # its waiters may all be gone
 
     async def _miss(self, wanted: Sequence[Wanted], epoch: str) -> dict[str, Part]:
         try:

@@ -10,6 +10,7 @@ from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from ops.stack import Stack
+from reader.asked import FeedQuery, HashtagQuery, ListQuery
 from reader.document_store import DocumentStore
 from reader.errors import DocumentsUnavailable, ReadModelMissing
 from reader.paging import Page, decode_cursor
@@ -57,13 +58,13 @@ async def all_reads(store: DocumentStore) -> None:
     for entity in ENTITIES.values():
         await store.values(view, [Wanted(entity, id) for id in (1, 2, 3)])
     for listing in LISTINGS:
-        first = decode(await store.listed(view, listing, 1, Page()))
+        first = decode(await store.page(view, ListQuery(listing, 1, Page())))
         assert first is not None
         assert first.ids(), listing.path
-        await store.listed(view, listing, 1, Page(5, decode_cursor(first.head.decode(), listing.order)))
+        await store.page(view, ListQuery(listing, 1, Page(5, decode_cursor(first.head.decode(), listing.order))))
     for page in (Page(), Page(5, (200,))):
-        await store.tagged(view, "sea", page)
-        await store.feed(view, "subject-1", page)
+        await store.page(view, HashtagQuery("sea", page))
+        await store.page(view, FeedQuery("subject-1", page))
 
 
 async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: Stack, world: World) -> None:
