@@ -27,7 +27,7 @@ quick: dev ## the tests that need no server, in under a minute
 	@$(BIN)/python -m pytest -n 2 -q -m "not server and not long"
 
 test: dev ## all tests, on real servers
-	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-long: dev ## what takes longer: twenty crashes at each point, more schedules
 	@$(BIN)/python -m pytest -m long
