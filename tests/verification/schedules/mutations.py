@@ -35,7 +35,7 @@ def with_other(script: str, code: str, instead: str) -> str:
 
 
 def apply_with(code: str, instead: str) -> dict[str, object]:
-    return {"binlog_projector.stores.cache_scripts.APPLY": with_other(APPLY, code, instead)}
+    return {"binlog_projector.stores.cache.APPLY": with_other(APPLY, code, instead)}
 
 
 class WatermarkBeforeLease(Cache):
