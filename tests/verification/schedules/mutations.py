@@ -139,7 +139,7 @@ MUTATIONS = {
         Product(patches={"binlog_projector.domain.batch.Batch.gtid_set": property(with_begun)}), within=400
     ),
     "a transaction that was begun begins again": Mutation(
-        Product(patches={"binlog_projector.domain.position.decode_partials": lambda documents: ()}),
+        Product(patches={"reader.read_model.control.decode_partials": lambda documents: ()}),
         (TAKEN_OVER, CRASHED),
         within=800,
         seed=3,
