@@ -24,7 +24,7 @@ class MySql:
     def session(self, *, autocommit: bool = True) -> Iterator[pymysql.cursors.Cursor]:
         """A cursor in a session of its own; without `autocommit` its locks last until the end of the block."""
         arguments = {**mysql_arguments(self.stack.mysql.admin_url), "database": "tidemark"}
-        connection = pymysql.connect(**arguments, ssl_disabled=True, autocommit=autocommit)
+        connection = pymysql.connect(**arguments, autocommit=autocommit)
         with connection, connection.cursor() as cursor:
             yield cursor
 
