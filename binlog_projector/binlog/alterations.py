@@ -1,4 +1,4 @@
-"""What an ALTER TABLE does to the values of a watched table: nothing, if each of its items is of a form listed here."""
+"""Judges an ALTER TABLE of a watched table: it changes no value if each of its items has a form listed here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPTIONS = words(  # each with one value
 
 
 def alterations(reading: Reading, table: Table, known: Mapping[str, Column], sql_mode: int) -> Iterator[str]:
-    """What the items of an ALTER TABLE may change behind the rows' back. Raises NotUnderstood.
+    """Yields each change that an ALTER TABLE may make without row events. Raises NotUnderstood.
 
     `known` are the columns before, as far as they are known.
     """

@@ -224,7 +224,7 @@ class Reading:
         return (first, self.name()) if self.mark(".") else (None, first)
 
     def value(self) -> Token:
-        """What an option is set to, with or without `=`."""
+        """An option's value, with or without `=` before it."""
         self.mark("=")
         return self.next()
 

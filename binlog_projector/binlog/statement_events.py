@@ -32,7 +32,7 @@ class Statement:
 
     @classmethod
     def of(cls, text: bytes, schema: bytes, status: bytes, version: int) -> Statement:
-        """`status` are the event's status variables. What stands behind one that is unknown is not read."""
+        """`status`: the event's status variables, read up to the first unknown one."""
         found, at = {}, 0
         while at < len(status):
             code, begin = status[at], at + 1

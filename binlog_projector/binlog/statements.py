@@ -1,4 +1,4 @@
-"""What a statement in the binlog means for watched tables: nothing, or a change that no row event shows.
+"""Judges a statement in the binlog: it is harmless to watched tables, or may change rows without row events.
 
 A statement that names a watched table passes only if it has one of the forms that are known to change no row of it. All
 others stop.
