@@ -66,7 +66,7 @@ class Watched:
 
 
 def hidden_change(statement: Statement, watched: Watched) -> str | None:
-    """What a statement may do to watched tables without row events, and the remedy; None if it is harmless."""
+    """The change that a statement may make without row events, and the remedy; None if it is harmless."""
     try:
         keyword = statement.keyword
         if keyword in ROWS_AS_STATEMENT:
@@ -120,7 +120,7 @@ class Judge:
                     )
 
     def changes(self) -> Iterator[str]:
-        """What it changes. Raises NotUnderstood if its form is another one than those that are known."""
+        """Yields each hidden change of the statement. Raises NotUnderstood for an unknown form."""
         reading = self.reading
         if reading.has("TRUNCATE"):
             reading.has("TABLE")

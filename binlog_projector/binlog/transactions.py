@@ -113,7 +113,7 @@ class TransactionReader:
         self.packets.close()
 
     def _pieces(self) -> Iterator[Iterator[Event]]:
-        """What is read at once: a piece of the stream up to a payload, that one's own pieces, then what is left."""
+        """Pieces to read one by one: the stream up to a payload, the payload's own pieces, then the rest."""
         while True:
             piece = self.packets.read()
             yield piece

@@ -1,1 +1,1 @@
-"""What people see of a projector: its page, readiness and metrics."""
+"""The projector's page, readiness and metrics, for people."""

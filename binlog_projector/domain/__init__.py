@@ -1,1 +1,1 @@
-"""What a change means: pure functions and frozen values."""
+"""The meaning of a change: pure functions and frozen values."""
