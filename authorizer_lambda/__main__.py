@@ -36,23 +36,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m authorizer_lambda", description="Tidemark's JWT authorizer.")
+    parser = argparse.ArgumentParser(
+        prog="python -m authorizer_lambda", description="Tidemark's JWT authorizer."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     minting = commands.add_parser("mint", help="print a development token", epilog=EPILOG)
-    minting.add_argument("--sub", required=True, help="whose token: any visible ASCII text, up to 128 characters")
+    minting.add_argument(
+        "--sub", required=True, help="whose token: any visible ASCII text, up to 128 characters"
+    )
     minting.add_argument("--scope", default="read", help='"read", "write" or "read write" (default: read)')
     minting.add_argument("--lifetime", type=int, default=3600, help="seconds, up to 86400 (default: 3600)")
     serving = commands.add_parser("serve", help="answer a reverse proxy that asks whether a request may pass")
-    serving.add_argument("--bind", type=address, default="127.0.0.1:8003", help="host:port (default: %(default)s)")
+    serving.add_argument(
+        "--bind", type=address, default="127.0.0.1:8003", help="host:port (default: %(default)s)"
+    )
     return parser
 
 
 def _serve(settings: AuthSettings, bind: Address) -> None:
     import uvicorn  # not in the Lambda's package, which has no use for this command
 
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends at the first one, and then raises it once more
+    signal.signal(
+        signal.SIGTERM, lambda *_: None
+    )  # uvicorn ends at the first one, and then raises it once more
     options: dict[str, Any] = {"access_log": False, "log_level": "warning", "server_header": False}
-    uvicorn.run(ForwardAuth(settings), host=bind.host, port=bind.port, lifespan="off", proxy_headers=False, **options)
+    uvicorn.run(
+        ForwardAuth(settings), host=bind.host, port=bind.port, lifespan="off", proxy_headers=False, **options
+    )
 
 
 def _fail(message: str) -> int:

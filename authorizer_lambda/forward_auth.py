@@ -56,10 +56,16 @@ class ForwardAuth:
         except KeysUnavailable:
             return HTTPStatus.SERVICE_UNAVAILABLE, ""
         except Exception:  # noqa: BLE001 - API Gateway answers 401 to whatever an authorizer raises as "Unauthorized"
-            return HTTPStatus.UNAUTHORIZED, f'{CHALLENGE}, error="invalid_token"' if authorizations else CHALLENGE
+            return (
+                HTTPStatus.UNAUTHORIZED,
+                f'{CHALLENGE}, error="invalid_token"' if authorizations else CHALLENGE,
+            )
         if allowed:
             return HTTPStatus.NO_CONTENT, ""
-        return HTTPStatus.FORBIDDEN, f'{CHALLENGE}, error="insufficient_scope", scope="{required_scope(method)}"'
+        return (
+            HTTPStatus.FORBIDDEN,
+            f'{CHALLENGE}, error="insufficient_scope", scope="{required_scope(method)}"',
+        )
 
 
 def _allows(answer: dict[str, Any], arn: str) -> bool:

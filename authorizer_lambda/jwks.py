@@ -33,7 +33,11 @@ RETRY_SECONDS = 5  # between two fetches while there are none to trust
 FETCH_SECONDS = 2.0  # for connecting, and again for the whole answer
 MAX_BYTES = 65_536
 KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}|[A-Za-z0-9+/]{1,64}={0,2}")  # Cognito's are base64; never a path
-FAMILIES = {"RS256": {"kty": "RSA"}, "ES256": {"kty": "EC", "crv": "P-256"}, "EdDSA": {"kty": "OKP", "crv": "Ed25519"}}
+FAMILIES = {
+    "RS256": {"kty": "RSA"},
+    "ES256": {"kty": "EC", "crv": "P-256"},
+    "EdDSA": {"kty": "OKP", "crv": "Ed25519"},
+}
 
 
 class KeysUnavailable(Exception):
@@ -112,7 +116,9 @@ def usable_keys(document: bytes, algorithm: str) -> dict[str, AllowedPublicKeys]
     if len(keys) != len(found):
         raise ValueError("two keys have the same kid")
     if not keys:
-        raise ValueError(f"it holds no public {algorithm} key with a kid, for signatures, of a sufficient length")
+        raise ValueError(
+            f"it holds no public {algorithm} key with a kid, for signatures, of a sufficient length"
+        )
     return keys
 
 
@@ -154,7 +160,9 @@ def _get(url: str) -> bytes:
     if time.monotonic() > deadline:
         raise TimeoutError(f"the answer took longer than {FETCH_SECONDS} seconds")
     if response.status != http.HTTPStatus.OK or len(body) > MAX_BYTES:
-        raise ValueError(f"the answer is {response.status} with {len(body)} bytes, not 200 with {MAX_BYTES} at most")
+        raise ValueError(
+            f"the answer is {response.status} with {len(body)} bytes, not 200 with {MAX_BYTES} at most"
+        )
     return body
 
 

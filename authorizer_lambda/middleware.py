@@ -170,7 +170,10 @@ def _refused_token(error: InvalidToken) -> Problem:
     if isinstance(error, MissingToken):
         detail, challenge = f"A bearer token is needed: {error.reason}.", CHALLENGE
     else:
-        detail, challenge = f"The bearer token is refused: {error.reason}.", f'{CHALLENGE}, error="invalid_token"'
+        detail, challenge = (
+            f"The bearer token is refused: {error.reason}.",
+            f'{CHALLENGE}, error="invalid_token"',
+        )
     return Problem(401, "unauthorized", detail, headers={"www-authenticate": challenge})
 
 

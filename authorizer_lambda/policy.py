@@ -8,7 +8,9 @@ from typing import Any
 from authorizer_lambda.tokens import Claims
 
 METHODS = {"read": ("GET", "HEAD"), "write": ("POST", "PUT", "PATCH", "DELETE")}
-STAGE_ARN = re.compile(r"(arn:aws[a-z-]*:execute-api:[a-z0-9-]+:[0-9]{12}:[a-z0-9]+/(?:[A-Za-z0-9_-]+|\$default))/")
+STAGE_ARN = re.compile(
+    r"(arn:aws[a-z-]*:execute-api:[a-z0-9-]+:[0-9]{12}:[a-z0-9]+/(?:[A-Za-z0-9_-]+|\$default))/"
+)
 
 
 class MalformedArn(ValueError):
@@ -27,7 +29,9 @@ def iam_policy(claims: Claims, arn: str) -> dict[str, Any]:
     and takes only the stage from the event's ARN: the path is the client's, and a `*` in it would be a wildcard.
     """
     stage = _stage(arn)
-    allowed = [f"{stage}/{verb}/*" for scope, verbs in METHODS.items() if scope in claims.scopes for verb in verbs]
+    allowed = [
+        f"{stage}/{verb}/*" for scope, verbs in METHODS.items() if scope in claims.scopes for verb in verbs
+    ]
     effect, resources = ("Allow", allowed) if allowed else ("Deny", [f"{stage}/*"])
     statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": resources}
     return {

@@ -161,4 +161,6 @@ def _refuse_other_keys(given: AuthVariables, used: str) -> None:
     """Key material of two algorithms at once is how HS/RS confusion begins (RFC 8725, 2.1)."""
     for name, text in ((SECRET, given.secret), (PUBLIC_KEY, given.public_key), (JWKS_URL, given.jwks_url)):
         if text and name != used:
-            raise bad_value(name, text, f"should not be set, {given.algorithm} uses {used} alone", secret=True)
+            raise bad_value(
+                name, text, f"should not be set, {given.algorithm} uses {used} alone", secret=True
+            )

@@ -189,13 +189,17 @@ class _StrictJWT(jwt.PyJWT):
 _STRICT_JWT = _StrictJWT()
 
 
-def mint(settings: AuthSettings, subject: str, scopes: Iterable[str], lifetime: int, now: float | None = None) -> str:
+def mint(
+    settings: AuthSettings, subject: str, scopes: Iterable[str], lifetime: int, now: float | None = None
+) -> str:
     """Return a development token of `lifetime` seconds that `verify` accepts. Raises InvalidToken, SettingError."""
     if not isinstance(settings.key, bytes):
         should = "only HS256 tokens can be minted, here is no private key"
         raise bad_value(ALGORITHM, settings.algorithm, should)
     issued_at = int(time.time() if now is None else now)
     claims = {"sub": subject, "scope": " ".join(scopes), "iss": settings.issuer, "aud": settings.audience}
-    token = jwt.encode({**claims, "iat": issued_at, "exp": issued_at + lifetime}, settings.key, settings.algorithm)
+    token = jwt.encode(
+        {**claims, "iat": issued_at, "exp": issued_at + lifetime}, settings.key, settings.algorithm
+    )
     verify(token, settings, issued_at)
     return token

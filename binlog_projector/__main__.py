@@ -42,7 +42,9 @@ from tidemark.logs import Event, configure, log_settings
 from tidemark.settings import SettingError, effective, load
 
 TROUBLES: deque[Event] = deque(maxlen=20)  # the last ones, for the console
-SWITCH_SECONDS = 0.0005  # the default of 5 ms would hold up every answer of MongoDB while the binlog is decoded
+SWITCH_SECONDS = (
+    0.0005  # the default of 5 ms would hold up every answer of MongoDB while the binlog is decoded
+)
 log = structlog.get_logger()
 
 
@@ -61,7 +63,9 @@ def run(settings: ProjectorSettings, options: argparse.Namespace) -> int:
 def rebuild(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     """Make the read model anew from MySQL and switch to it; projectors go on, readers use the old one meanwhile."""
     with _opened(settings) as opened:
-        build = opened.rebuild(settings).run(Standby(opened.control.lease, asks=True).leadership(opened.stopping))
+        build = opened.rebuild(settings).run(
+            Standby(opened.control.lease, asks=True).leadership(opened.stopping)
+        )
     if build is None:
         print("interrupted: nothing has changed", file=sys.stderr)
         return 1
@@ -168,7 +172,9 @@ def check(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
         checks += [mongodb.check_replica_set(client), cache.check_eviction(cache_client)]
     ok = all(one.ok for one in checks)
-    _print({"ok": ok, "checks": [one.as_json() for one in checks]}, options.json, [_line(one) for one in checks])
+    _print(
+        {"ok": ok, "checks": [one.as_json() for one in checks]}, options.json, [_line(one) for one in checks]
+    )
     return 0 if ok else 1
 
 
@@ -189,7 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=(command.__doc__ or "").split(";")[0])
-        added.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+        added.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object"
+        )
         if command is run:
             added.add_argument(
                 "--rebuild-if-lost",

@@ -19,7 +19,9 @@ class ProjectorMetrics:
         self.registry = CollectorRegistry()
         registry = self.registry
         self.lag = Gauge(
-            "tidemark_projector_lag_seconds", "Now minus the moment up to which everything is served", registry=registry
+            "tidemark_projector_lag_seconds",
+            "Now minus the moment up to which everything is served",
+            registry=registry,
         )
         self.as_of = Gauge(
             "tidemark_projector_as_of_timestamp_seconds",
@@ -30,17 +32,26 @@ class ProjectorMetrics:
         self.transactions = Counter(
             "tidemark_projector_transactions_total", "Transactions committed to MongoDB", registry=registry
         )
-        self.rows = Counter("tidemark_projector_rows_total", "Row changes committed to MongoDB", registry=registry)
+        self.rows = Counter(
+            "tidemark_projector_rows_total", "Row changes committed to MongoDB", registry=registry
+        )
         self.partial_rows = Gauge(
             "tidemark_projector_partial_rows",
             "Row changes applied of a transaction that is not whole yet",
             registry=registry,
         )
         self.batch_transactions = Histogram(
-            "tidemark_projector_batch_transactions", "Transactions per batch", buckets=SIZES, registry=registry
+            "tidemark_projector_batch_transactions",
+            "Transactions per batch",
+            buckets=SIZES,
+            registry=registry,
         )
         self.stage_seconds = Histogram(
-            "tidemark_projector_stage_seconds", "Time per batch", ["stage"], buckets=SECONDS, registry=registry
+            "tidemark_projector_stage_seconds",
+            "Time per batch",
+            ["stage"],
+            buckets=SECONDS,
+            registry=registry,
         )
         self.busy = Gauge(
             "tidemark_projector_stage_busy_seconds",
@@ -58,9 +69,14 @@ class ProjectorMetrics:
             "tidemark_cache_applies_total", "Cache keys by what APPLY did", ["action"], registry=registry
         )
         self.epochs = Counter(
-            "tidemark_cache_epochs_total", "New cache epochs (the cache starts empty)", ["reason"], registry=registry
+            "tidemark_cache_epochs_total",
+            "New cache epochs (the cache starts empty)",
+            ["reason"],
+            registry=registry,
         )
-        self.errors = Counter("tidemark_projector_errors_total", "Errors by kind", ["kind"], registry=registry)
+        self.errors = Counter(
+            "tidemark_projector_errors_total", "Errors by kind", ["kind"], registry=registry
+        )
         self.repairs = Counter(
             "tidemark_projector_repairs_total", "Repairs asked for by audits", ["outcome"], registry=registry
         )
@@ -69,9 +85,15 @@ class ProjectorMetrics:
             "For how long MySQL keeps its binlog; 0: for ever",
             registry=registry,
         )
-        self.waiting = Gauge("tidemark_projector_waiting_bytes", "What waits for a stage", ["stage"], registry=registry)
-        self.journal = Gauge("tidemark_projector_journal_batches", "Batches in the journal", registry=registry)
-        self.leader = Gauge("tidemark_projector_leader", "1 while this projector holds the lease", registry=registry)
+        self.waiting = Gauge(
+            "tidemark_projector_waiting_bytes", "What waits for a stage", ["stage"], registry=registry
+        )
+        self.journal = Gauge(
+            "tidemark_projector_journal_batches", "Batches in the journal", registry=registry
+        )
+        self.leader = Gauge(
+            "tidemark_projector_leader", "1 while this projector holds the lease", registry=registry
+        )
         self.seq = Gauge("tidemark_projector_seq", "Last batch by stage", ["stage"], registry=registry)
         self._as_of_seconds = clock()
         self.lag.set_function(lambda: max(0.0, clock() - self._as_of_seconds))
@@ -105,7 +127,10 @@ class AuditMetrics:
             registry=registry,
         )
         self.staleness = Gauge(
-            "tidemark_audit_staleness_seconds", "How old what a store has may be at most", ["store"], registry=registry
+            "tidemark_audit_staleness_seconds",
+            "How old what a store has may be at most",
+            ["store"],
+            registry=registry,
         )
         self.repaired = Counter(
             "tidemark_audit_repaired_total", "Differences that were gone after a repair", registry=registry

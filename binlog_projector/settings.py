@@ -42,7 +42,9 @@ class ProjectorSettings:
     admin_bind: Address = variable("TIDEMARK_PROJECTOR_ADMIN_BIND", address, "127.0.0.1:9103")
     server_id: int = variable("TIDEMARK_PROJECTOR_SERVER_ID", whole_number(1, 2**32 - 2), "7331")
     journal_hours: int = variable("TIDEMARK_JOURNAL_HOURS", whole_number(1, 24 * 365), "24")
-    former_build_minutes: int = variable("TIDEMARK_FORMER_BUILD_MINUTES", whole_number(0, 60 * 24 * 365), "60")
+    former_build_minutes: int = variable(
+        "TIDEMARK_FORMER_BUILD_MINUTES", whole_number(0, 60 * 24 * 365), "60"
+    )
     retention_hours: int = variable("TIDEMARK_MIN_BINLOG_RETENTION_HOURS", whole_number(0, 24 * 365), "24")
     console_admin_urls: tuple[str, ...] = variable("TIDEMARK_CONSOLE_ADMIN_URLS", admin_urls, "none")
 

@@ -91,8 +91,12 @@ class Person:
         self.name = name
         self.shown: Json = {"post_count": 0, "follower_count": 0, "following_count": 0}
         headers = {"Authorization": f"Bearer {system.token(name)}"}
-        self.writer = httpx2.Client(base_url=system.url("writer"), headers=headers, timeout=15, trust_env=False)
-        self.reader = httpx2.Client(base_url=system.url("reader"), headers=headers, timeout=15, trust_env=False)
+        self.writer = httpx2.Client(
+            base_url=system.url("writer"), headers=headers, timeout=15, trust_env=False
+        )
+        self.reader = httpx2.Client(
+            base_url=system.url("reader"), headers=headers, timeout=15, trust_env=False
+        )
 
     def send(self, step: str, method: str, path: str, status: int, body: Json | None = None) -> Done:
         """Send a command. Raises NotAsPromised unless the answer has that status and all that was sent."""
@@ -100,7 +104,9 @@ class Person:
         ticks, at = time.perf_counter(), datetime.now(UTC)
         written: Json = answer.json() if answer.status_code == status and answer.content else {}
         if answer.status_code != status or written != {**written, **(body or {})}:
-            raise NotAsPromised(step, f"{method} {path} -> {status} {json.dumps(body or '')}", in_words(answer))
+            raise NotAsPromised(
+                step, f"{method} {path} -> {status} {json.dumps(body or '')}", in_words(answer)
+            )
         return Done(step, f"{method} {path}", status, written, ticks, at)
 
     def put_profile(self, step: str, status: int, display_name: str) -> Done:
@@ -157,7 +163,10 @@ class RoundTrip:
             person.reader.close()
 
     def refuse_strangers(self) -> None:
-        for client, method, path in ((self.jane.writer, "POST", "/post"), (self.jane.reader, "GET", "/post/1")):
+        for client, method, path in (
+            (self.jane.writer, "POST", "/post"),
+            (self.jane.reader, "GET", "/post/1"),
+        ):
             answer = httpx2.request(method, client.base_url.join(path), trust_env=False)
             if answer.status_code != 401:
                 raise NotAsPromised("no token", f"{method} {path} -> 401", in_words(answer))
@@ -178,7 +187,11 @@ class RoundTrip:
     def write_comment(self) -> None:
         done = self.joe.send("comment", "POST", f"{self._path}/comment", 201, {"body": "Bring boots"})
         self.post["comment_count"] = 1
-        self.see(done, self._post(), View(f"{self._path}/comments", _page({**done.body, "author": self.joe.author})))
+        self.see(
+            done,
+            self._post(),
+            View(f"{self._path}/comments", _page({**done.body, "author": self.joe.author})),
+        )
 
     def like(self) -> None:
         done = self.joe.send("like", "PUT", f"{self._path}/like", 204)
@@ -193,7 +206,9 @@ class RoundTrip:
     def edit(self) -> None:
         done = self.jane.send("edit", "PATCH", self._path, 200, {"body": "High #tide at one"})
         self.post.update({**done.body, "hashtags": ["tide"]})
-        self.see(done, self._post(), View("/hashtag/tide", self._page_of_post()), View("/hashtag/water", _page()))
+        self.see(
+            done, self._post(), View("/hashtag/tide", self._page_of_post()), View("/hashtag/water", _page())
+        )
 
     def rename(self) -> None:
         done = self.jane.put_profile("rename", 200, "Jane Ebb")
@@ -204,7 +219,9 @@ class RoundTrip:
         self.jane.shown["follower_count"] = self.joe.shown["following_count"] = 1
         followers = View(f"{self.jane.path}/followers", _page(self.joe.shown))
         following = View(f"{self.joe.path}/following", _page(self.jane.shown))
-        self.see(done, self.jane.view(), self.joe.view(), followers, following, View("/feed", self._page_of_post()))
+        self.see(
+            done, self.jane.view(), self.joe.view(), followers, following, View("/feed", self._page_of_post())
+        )
 
     def delete(self) -> Done:
         done = self.jane.send("delete", "DELETE", self._path, 204)
@@ -221,7 +238,9 @@ class RoundTrip:
                 wanted = f"Freshness later than {last.at:%T.%f} within {VISIBLE_WITHIN_SECONDS:g} s"
                 raise NotAsPromised("freshness", wanted, in_words(read.answer))
             time.sleep(POLL_SECONDS)
-        self.checks.append(f"a read proved to be newer than the last command {read.seconds * 1000:.0f} ms after it")
+        self.checks.append(
+            f"a read proved to be newer than the last command {read.seconds * 1000:.0f} ms after it"
+        )
 
     @property
     def _path(self) -> str:
@@ -245,16 +264,22 @@ class RoundTrip:
         served_from = "redis" if cache_status == "redis; hit" else "mongo"
         counts = next((counts for view in (first, *others) if (counts := view.counts())), {})
         visible_ms = round(read.seconds * 1000, 1)
-        step = Step(done.step, done.request, done.status, visible_ms, served_from, cache_status, freshness, counts)
+        step = Step(
+            done.step, done.request, done.status, visible_ms, served_from, cache_status, freshness, counts
+        )
         self.steps.append(step)
 
     def _poll(self, done: Done, view: View) -> Read:
         while not view.is_in((read := self._read(done, view.path)).answer):
             if read.as_of > done.at:
-                wanted = f"{view}, since it claims to be newer than the answer of the writer at {done.at:%T.%f}"
+                wanted = (
+                    f"{view}, since it claims to be newer than the answer of the writer at {done.at:%T.%f}"
+                )
                 raise NotAsPromised(done.step, wanted, in_words(read.answer))
             if read.seconds > VISIBLE_WITHIN_SECONDS:
-                raise NotAsPromised(done.step, f"{view} within {VISIBLE_WITHIN_SECONDS:g} s", in_words(read.answer))
+                raise NotAsPromised(
+                    done.step, f"{view} within {VISIBLE_WITHIN_SECONDS:g} s", in_words(read.answer)
+                )
             time.sleep(POLL_SECONDS)
         return read
 
@@ -270,7 +295,9 @@ class RoundTrip:
 
 def in_words(answer: httpx2.Response) -> str:
     """Status, headers that matter here, and body."""
-    told = [f"{name}: {answer.headers[name]}" for name in ("freshness", "cache-status") if name in answer.headers]
+    told = [
+        f"{name}: {answer.headers[name]}" for name in ("freshness", "cache-status") if name in answer.headers
+    ]
     return " ".join([str(answer.status_code), *told, answer.text])
 
 

@@ -63,7 +63,9 @@ class FolderInUse(StackError):
 class Child:
     """One of our own processes. Start it from a thread that outlives it: the kernel kills it when that thread ends."""
 
-    def __init__(self, name: str, module: Sequence[str], environment: Mapping[str, str], log_path: Path) -> None:
+    def __init__(
+        self, name: str, module: Sequence[str], environment: Mapping[str, str], log_path: Path
+    ) -> None:
         self.name = name
         self.log_path = log_path
         tethered = [sys.executable, "-I", "-S", str(Path(tether.__file__)), str(os.getpid())]
@@ -95,7 +97,9 @@ class Child:
     def end(self) -> str:
         """How it ended, in words."""
         status = self._process.returncode
-        return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return (
+            f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        )
 
     def failure(self, reason: str) -> ServerFailed:
         """The error that names it and shows its log."""
@@ -114,7 +118,10 @@ class System:
     """
 
     def __init__(
-        self, environ: Mapping[str, str], directory: Path | None = None, external: Mapping[str, str] | None = None
+        self,
+        environ: Mapping[str, str],
+        directory: Path | None = None,
+        external: Mapping[str, str] | None = None,
     ) -> None:
         self.children: dict[str, Child] = {}
         self.addresses: dict[str, Address] = {}
@@ -212,7 +219,9 @@ class System:
         while problem := _not_ready(http, self.admin_url(name)):
             self.check()
             if time.monotonic() > deadline:
-                raise self.children[name].failure(f"was not ready after {READY_WITHIN_SECONDS:g} s: {problem}")
+                raise self.children[name].failure(
+                    f"was not ready after {READY_WITHIN_SECONDS:g} s: {problem}"
+                )
             time.sleep(POLL_SECONDS)
 
     def _stop_services(self) -> None:
@@ -224,7 +233,10 @@ class System:
 def given_addresses(environ: Mapping[str, str]) -> dict[str, Address]:
     """Variable -> where the environment wants a service to listen. Raises AddressRefused if that cannot be."""
     wanted = {
-        bind: (service.name, environ[bind]) for service in SERVICES for bind in service.binds if environ.get(bind)
+        bind: (service.name, environ[bind])
+        for service in SERVICES
+        for bind in service.binds
+        if environ.get(bind)
     }
     return {bind: _usable(name, bind, text) for bind, (name, text) in wanted.items()}
 
@@ -241,7 +253,9 @@ def _usable(name: str, bind: str, text: str) -> Address:
         socket.create_server((where.host, where.port)).close()
     except (ValueError, OSError) as error:
         reason = str(error).partition(" (while attempting")[0]  # create_server repeats the address
-        raise AddressRefused(f"{name} cannot listen on {text}: {reason}; change {bind} or free that address") from error
+        raise AddressRefused(
+            f"{name} cannot listen on {text}: {reason}; change {bind} or free that address"
+        ) from error
     return where
 
 
@@ -257,7 +271,12 @@ def _all_addresses(given: Mapping[str, Address]) -> dict[str, Address]:
 
 def _development_secrets() -> dict[str, str]:
     """Fresh at each start: tokens do not outlive it."""
-    settings = {"ALGORITHM": "HS256", "SECRET": secrets.token_hex(32), "ISSUER": "development", "AUDIENCE": "tidemark"}
+    settings = {
+        "ALGORITHM": "HS256",
+        "SECRET": secrets.token_hex(32),
+        "ISSUER": "development",
+        "AUDIENCE": "tidemark",
+    }
     auth = {AUTH + name: value for name, value in settings.items()}
     return {**auth, "TIDEMARK_CONSISTENCY_SECRET": secrets.token_hex(32)}
 
@@ -278,5 +297,7 @@ def _only_user_of(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FolderInUse(f"another run uses {directory.absolute()}; stop it, or choose another folder") from None
+            raise FolderInUse(
+                f"another run uses {directory.absolute()}; stop it, or choose another folder"
+            ) from None
         yield

@@ -100,7 +100,11 @@ COMMANDS = {
     "compare": Command(
         compare,
         "the same reads before and after CQRS, with JMeter and a report",
-        {"seed": SEED, "threads": (8, "of JMeter"), "writes": (200.0, "a second, where reads compete with them")},
+        {
+            "seed": SEED,
+            "threads": (8, "of JMeter"),
+            "writes": (200.0, "a second, where reads compete with them"),
+        },
         more_options,
         report.summary,
     ),
@@ -141,7 +145,9 @@ def _parser() -> argparse.ArgumentParser:
         own = commands.add_parser(name, help=command.help)
         own.add_argument("--json", action="store_true", help="one JSON object on the last line")
         for option, (default, meaning) in command.options.items():
-            own.add_argument(f"--{option}", type=type(default), default=default, help=f"{meaning} (default: {default})")
+            own.add_argument(
+                f"--{option}", type=type(default), default=default, help=f"{meaning} (default: {default})"
+            )
         command.more(own)
     return parser
 

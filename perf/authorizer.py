@@ -63,7 +63,11 @@ class Signer:
 def _new_key(algorithm: str) -> str | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
     if algorithm == "RS256":
         return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return ec.generate_private_key(ec.SECP256R1()) if algorithm == "ES256" else "a secret of the benchmark, 32+ bytes"
+    return (
+        ec.generate_private_key(ec.SECP256R1())
+        if algorithm == "ES256"
+        else "a secret of the benchmark, 32+ bytes"
+    )
 
 
 def _public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
@@ -72,7 +76,9 @@ def _public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
 
 def authorizer(decisions: int, starts: int) -> dict[str, Any]:
     """All figures in one run; what happens once per process is the median of `starts`. Raises StackError."""
-    found: dict[str, Any] = {name: _decisions(Signer(name), decisions) for name in ("HS256", "RS256", "ES256")}
+    found: dict[str, Any] = {
+        name: _decisions(Signer(name), decisions) for name in ("HS256", "RS256", "ES256")
+    }
     with tempfile.TemporaryDirectory() as name:
         folder, signer = Path(name), Signer("RS256")
         sizes = {architecture: _zip(architecture, folder) for architecture in MACHINES}
@@ -92,7 +98,10 @@ def _decisions(signer: Signer, count: int) -> dict[str, float]:
     clocks = {"": time.perf_counter, "cpu_": time.thread_time}
     found: dict[str, float] = {}
     for kind, clock in clocks.items():
-        times_ms = [_milliseconds(authorize, events[n % TOKENS], settings, clock=clock) for n in range(WARM_UP + count)]
+        times_ms = [
+            _milliseconds(authorize, events[n % TOKENS], settings, clock=clock)
+            for n in range(WARM_UP + count)
+        ]
         percentiles = statistics.quantiles(times_ms[WARM_UP:], n=100)
         found |= {f"{kind}p50_ms": round(percentiles[49], 3), f"{kind}p99_ms": round(percentiles[98], 3)}
     return found
@@ -127,17 +136,23 @@ def _first_decision(task: Path, signer: Signer) -> float:
     """Import and first decision in a fresh process that finds the package and nothing else."""
     command = [sys.executable, "-s", "-S", "-c", FIRST_DECISION, json.dumps(signer.event(0))]
     environment: Mapping[str, str] = {**signer.environment(), "PYTHONPATH": str(task)}
-    return float(subprocess.run(command, cwd=task, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+    return float(
+        subprocess.run(command, cwd=task, env=environment, stdout=subprocess.PIPE, check=True).stdout
+    )
 
 
-def _in_lambdas_runtime(folder: Path, task: Path, signer: Signer, starts: int, count: int) -> tuple[float, float]:
+def _in_lambdas_runtime(
+    folder: Path, task: Path, signer: Signer, starts: int, count: int
+) -> tuple[float, float]:
     """Median milliseconds of the first invocation of an environment, and of later ones."""
     cold, warm = [], []
     for number in range(starts):
         emulator = Emulator(folder / f"environment-{number}", task, signer.environment())
         emulator.start()
         try:
-            times_ms = [_milliseconds(emulator.invoke, signer.event(user)) for user in range(1 + count // starts)]
+            times_ms = [
+                _milliseconds(emulator.invoke, signer.event(user)) for user in range(1 + count // starts)
+            ]
         finally:
             emulator.stop()
         cold.append(times_ms[0])

@@ -10,17 +10,32 @@ import pymysql
 from ops.stack.urls import mysql_arguments
 
 USERS = 500
-WORDS = ("tide", "wave", "moon", "shore", "salt", "drift", "harbour", "signal", "anchor", "reef", "gull", "keel")
-CHUNK = 2_000
-UNCHECKED = (
-    "SET SESSION foreign_key_checks = 0, unique_checks = 0"  # the rows are right, and checking takes half the time
+WORDS = (
+    "tide",
+    "wave",
+    "moon",
+    "shore",
+    "salt",
+    "drift",
+    "harbour",
+    "signal",
+    "anchor",
+    "reef",
+    "gull",
+    "keel",
 )
+CHUNK = 2_000
+# The rows are right, and checking them takes half the time.
+UNCHECKED = "SET SESSION foreign_key_checks = 0, unique_checks = 0"
 
 
 def load_posts(url: str, posts: int, seed: int) -> None:
     """`posts` posts of USERS authors, bodies of about 250 characters, ids from 1."""
     chance = random.Random(seed)
-    with pymysql.connect(**mysql_arguments(url), autocommit=True) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
         users = [(f"perf-{n}", f"perf_{n}", f"Person {n}") for n in range(1, USERS + 1)]
         cursor.executemany("INSERT INTO users (subject, handle, display_name) VALUES (%s, %s, %s)", users)
         for chunk in _chunks(posts):
@@ -31,10 +46,17 @@ def load_posts(url: str, posts: int, seed: int) -> None:
 def load_replies(url: str, posts: int, comments: int, likes: int, seed: int) -> None:
     """Comments and likes of `posts` posts that are there already."""
     chance = random.Random(seed)
-    with pymysql.connect(**mysql_arguments(url), autocommit=True) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
         for chunk in _chunks(comments):
-            rows = [(id, chance.randint(1, posts), chance.randint(1, USERS), sentence(chance, 12)) for id in chunk]
-            cursor.executemany("INSERT INTO comments (id, post_id, author_id, body) VALUES (%s, %s, %s, %s)", rows)
+            rows = [
+                (id, chance.randint(1, posts), chance.randint(1, USERS), sentence(chance, 12)) for id in chunk
+            ]
+            cursor.executemany(
+                "INSERT INTO comments (id, post_id, author_id, body) VALUES (%s, %s, %s, %s)", rows
+            )
         for chunk in _chunks(likes):
             pairs = [((id * 7919) % posts + 1, id // posts % USERS + 1) for id in chunk]
             cursor.executemany("INSERT INTO likes (post_id, user_id) VALUES (%s, %s)", pairs)

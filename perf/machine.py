@@ -35,7 +35,10 @@ def versions() -> dict[str, str]:
         "Redis": programs.redis_server().version,
         "wrk": programs.wrk().version,
     }
-    numbers = {name: found[0] if (found := re.search(r"\d+\.\d+[.\d]*", text)) else text for name, text in said.items()}
+    numbers = {
+        name: found[0] if (found := re.search(r"\d+\.\d+[.\d]*", text)) else text
+        for name, text in said.items()
+    }
     return {
         **numbers,
         "JMeter": jmeter().version.removeprefix("Apache JMeter "),
@@ -48,5 +51,7 @@ def commit() -> str:
     """The commit that was measured, and whether the code differs from it; empty outside of git."""
     described = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
     done = subprocess.run([*described, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run([*described, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        [*described, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() + (" and changes" if changed.stdout.strip() else "")

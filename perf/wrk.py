@@ -32,7 +32,9 @@ class Load:
         return {name: round(getattr(self, name), 2) for name in ("rps", "p50_ms", "p99_ms", "cpu_us")}
 
 
-def run(url: str, pid: int, ids: Path, token: str, seconds: float, *, header: str = "", delay_ms: int = 0) -> Load:
+def run(
+    url: str, pid: int, ids: Path, token: str, seconds: float, *, header: str = "", delay_ms: int = 0
+) -> Load:
     """`ids` are asked for in order, again and again. With `delay_ms` each connection waits that long on average."""
     environment = {
         **os.environ,

@@ -21,12 +21,16 @@ from tidemark.settings import SettingError, effective, load
 from tidemark.workers import serve_as_worker, serve_workers
 
 OBJECTS_PER_COLLECTION = 50_000
-EPILOG = "Settings are read from TIDEMARK_* variables: see docs/configuration.md. Exit status 2 for a bad one."
+EPILOG = (
+    "Settings are read from TIDEMARK_* variables: see docs/configuration.md. Exit status 2 for a bad one."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reader", description=__doc__, epilog=EPILOG)
-    parser.add_argument("--workers", type=int, default=1, help="processes behind the one address (default: 1)")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes behind the one address (default: 1)"
+    )
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)  # with it the parent starts each of them
     options = parser.parse_args(arguments)
     logs.configure("reader")
@@ -50,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(settings: ReaderSettings, auth: AuthSettings, workers: int) -> int:
     if workers > 1:
         metrics = ReaderMetrics()
-        return serve_workers(workers, settings.bind, settings.admin_bind, metrics.registry, metrics.worker_restarts)
+        return serve_workers(
+            workers, settings.bind, settings.admin_bind, metrics.registry, metrics.worker_restarts
+        )
     app, admin = _apps(settings, auth)
     uvloop.run(serve([(app, settings.bind), (admin, settings.admin_bind)]))
     return 0

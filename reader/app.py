@@ -42,7 +42,9 @@ ROUTES = [
 class Reader:
     """The service: `app` is public, `ready` and `metrics` belong to the admin port. `clock` gives Unix seconds."""
 
-    def __init__(self, settings: ReaderSettings, auth: AuthSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: ReaderSettings, auth: AuthSettings, clock: Callable[[], float] = time.time
+    ) -> None:
         self.metrics = ReaderMetrics()
         self._settings = settings
         self._clock = clock
@@ -52,12 +54,16 @@ class Reader:
             routes=ROUTES,
             middleware=[
                 Middleware(RequestContext, observe=self.metrics.observe_request),
-                Middleware(BearerAuthMiddleware, auth, public_paths=PUBLIC_PATHS, clock=clock, on_decision=decisions),
+                Middleware(
+                    BearerAuthMiddleware, auth, public_paths=PUBLIC_PATHS, clock=clock, on_decision=decisions
+                ),
             ],
             exception_handlers={**EXCEPTION_HANDLERS, DocumentsUnavailable: on_documents_unavailable},
             lifespan=self._lifespan,
         )
-        self.app.router.redirect_slashes = False  # a redirect would be to http:// behind a TLS proxy, token and all
+        self.app.router.redirect_slashes = (
+            False  # a redirect would be to http:// behind a TLS proxy, token and all
+        )
 
     async def ready(self) -> dict[str, str]:
         """`reads` is ok as long as one store can answer; what cannot is named by a part `degraded: ...`."""
@@ -101,7 +107,9 @@ class Reader:
 
 
 async def on_documents_unavailable(request: Request, error: Exception) -> Response:
-    problem = Problem(503, "stores-unavailable", "The data cannot be read now; try again.", headers=RETRY_AFTER)
+    problem = Problem(
+        503, "stores-unavailable", "The data cannot be read now; try again.", headers=RETRY_AFTER
+    )
     return problem_response(problem)
 
 

@@ -193,7 +193,9 @@ class Batches:
             return await self._read(keys)
         except (RedisError, OSError) as error:
             self._paused_until = self._clock() + PAUSE_SECONDS
-            log.warning("Redis does not answer; reads go to MongoDB", error=str(error), pause_seconds=PAUSE_SECONDS)
+            log.warning(
+                "Redis does not answer; reads go to MongoDB", error=str(error), pause_seconds=PAUSE_SECONDS
+            )
             raise CacheBypassed(Origin.UNAVAILABLE) from error
 
     async def _read(self, keys: list[str]) -> Lookup:

@@ -44,7 +44,12 @@ class Consistency:
     """Serves from the cache if that is recent enough, else waits a little, else asks MongoDB, else says so."""
 
     def __init__(
-        self, read_through: ReadThrough, cached: Queries, uncached: Queries, metrics: ReaderMetrics, max_waiters: int
+        self,
+        read_through: ReadThrough,
+        cached: Queries,
+        uncached: Queries,
+        metrics: ReaderMetrics,
+        max_waiters: int,
     ) -> None:
         self._read_through = read_through
         self._cached = cached

@@ -38,7 +38,9 @@ from reader.read_model.declarations import (
 TIMEOUT_MS = 2_000  # of one read, finding the primary included
 SLOT_SECONDS = 1.0
 MAX_FOLLOWEES = 1_000  # of whom the feed shows posts: the most recently followed
-MERGED_SCANS = 200  # MongoDB merges index scans for up to this many values of $in, and sorts in memory beyond it
+MERGED_SCANS = (
+    200  # MongoDB merges index scans for up to this many values of $in, and sorts in memory beyond it
+)
 BEYOND, UP_TO = {-1: "$lt", 1: "$gt"}, {-1: "$lte", 1: "$gte"}
 
 BsonDocument = dict[str, Any]
@@ -129,11 +131,15 @@ class DocumentStore:
     async def _feed(self, view: View, subject: str, page: Page) -> list[BsonDocument]:
         """The newest posts of those whom `subject` follows; none for a subject without a user."""
         users = await self._edges(view, USERS_BY_SUBJECT, subject, Page(1))
-        follows = await self._edges(view, USER_FOLLOWING, users[0]["_id"], Page(MAX_FOLLOWEES)) if users else []
+        follows = (
+            await self._edges(view, USER_FOLLOWING, users[0]["_id"], Page(MAX_FOLLOWEES)) if users else []
+        )
         authors = [follow[USER_FOLLOWING.item_id] for follow in follows[:MAX_FOLLOWEES]]
         chunks = [authors[at : at + MERGED_SCANS] for at in range(0, len(authors), MERGED_SCANS)]
         found = [await self._edges(view, USER_POSTS, {"$in": chunk}, page) for chunk in chunks]
-        return heapq.nlargest(page.limit + 1, (post for posts in found for post in posts), key=lambda post: post["_id"])
+        return heapq.nlargest(
+            page.limit + 1, (post for posts in found for post in posts), key=lambda post: post["_id"]
+        )
 
     async def aclose(self) -> None:
         await self._client.close()
@@ -141,7 +147,9 @@ class DocumentStore:
     async def _control(self) -> tuple[Serving, Checkpoint]:
         for _ in range(3):
             ids = [SERVING_ID, checkpoint_id(self._build)]
-            found = {document["_id"]: document for document in await self._read(CONTROL, {"_id": {"$in": ids}})}
+            found = {
+                document["_id"]: document for document in await self._read(CONTROL, {"_id": {"$in": ids}})
+            }
             if SERVING_ID not in found:
                 break
             serving = Serving.decode(found[SERVING_ID])
@@ -155,7 +163,9 @@ class DocumentStore:
             return False
         if proof.seq == watermark.seq:
             return proof.batch_id == watermark.batch_id
-        entries = await self._read(CONTROL, {"_id": journal_id(proof.build, watermark.seq)}, {"batch_id": True})
+        entries = await self._read(
+            CONTROL, {"_id": journal_id(proof.build, watermark.seq)}, {"batch_id": True}
+        )
         return bool(entries) and entries[0]["batch_id"] == watermark.batch_id
 
     async def _entities(self, view: View, entity: Entity, ids: list[int]) -> dict[str, bytes]:
@@ -200,7 +210,9 @@ class DocumentStore:
             async with asyncio.timeout(SLOT_SECONDS):
                 await self._slots.acquire()
         except TimeoutError:
-            raise DocumentsUnavailable(f"all {self._reads} reads of MongoDB were busy for {SLOT_SECONDS} s") from None
+            raise DocumentsUnavailable(
+                f"all {self._reads} reads of MongoDB were busy for {SLOT_SECONDS} s"
+            ) from None
         finally:
             self.waiting -= 1
         self.in_use += 1
@@ -233,4 +245,6 @@ def _following(order: Order, page: Page) -> BsonDocument:
 def _page(view: View, edges: Sequence[Mapping[str, Any]], scan: Scan, page: Page) -> bytes:
     shown = edges[: page.limit]
     last: list[OrderValue] = [shown[-1][name] for name, _ in scan.order] if len(edges) > page.limit else []
-    return encode_page(view.proof.seq, [edge[scan.item_id] for edge in shown], encode_cursor(last) if last else None)
+    return encode_page(
+        view.proof.seq, [edge[scan.item_id] for edge in shown], encode_cursor(last) if last else None
+    )

@@ -64,7 +64,10 @@ class ReaderMetrics:
             registry,
         )
         self.mongodb_places = Gauge(
-            "tidemark_reader_mongodb_places", "Places for reads of MongoDB, and who waits", ["state"], registry=registry
+            "tidemark_reader_mongodb_places",
+            "Places for reads of MongoDB, and who waits",
+            ["state"],
+            registry=registry,
         )
         self.worker_restarts = Counter(
             "tidemark_reader_worker_restarts_total",

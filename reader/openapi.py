@@ -16,7 +16,9 @@ Json = dict[str, Any]
 
 TYPES = {name: entity.shown for name, entity in ENTITIES.items()}
 PAGES = {
-    name: msgspec.defstruct(f"{shown.__name__}Page", [("items", GenericAlias(list, shown)), ("next", str | None)])
+    name: msgspec.defstruct(
+        f"{shown.__name__}Page", [("items", GenericAlias(list, shown)), ("next", str | None)]
+    )
     for name, shown in TYPES.items()
 }
 
@@ -48,12 +50,18 @@ def document() -> Json:
     )
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Tidemark reader", "version": "1", "description": "Reads that prove how fresh they are."},
+        "info": {
+            "title": "Tidemark reader",
+            "version": "1",
+            "description": "Reads that prove how fresh they are.",
+        },
         "security": [{"bearer": ["read"]}],
         "paths": _paths(),
         "components": {
             "schemas": schemas,
-            "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()},
+            "headers": {
+                name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()
+            },
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
@@ -61,13 +69,16 @@ def document() -> Json:
 
 def _paths() -> Json:
     lists = {
-        listing.path: _list(f"The {listing.name} of a {listing.parent.name}", listing.item) for listing in LISTINGS
+        listing.path: _list(f"The {listing.name} of a {listing.parent.name}", listing.item)
+        for listing in LISTINGS
     }
     return {
         "/post/{id}": {"get": _operation("A post", "Post", [_path("id")], PROBLEMS)},
         "/user/{id}": {"get": _operation("A user", "User", [_path("id")], PROBLEMS)},
         **lists,
-        "/feed": _list("The newest posts of those whom the caller follows", POST, "", (400, 401, 403, 431, 500, 503)),
+        "/feed": _list(
+            "The newest posts of those whom the caller follows", POST, "", (400, 401, 403, 431, 500, 503)
+        ),
         "/hashtag/{tag}": _list(
             "The newest posts with a hashtag, in any case and Unicode form",
             POST,
@@ -104,7 +115,9 @@ def _operation(
 
 
 def _response(description: str, headers: Iterable[str], media_type: str = "", schema: str = "") -> Json:
-    content = {"content": {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}} if schema else {}
+    content = (
+        {"content": {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}} if schema else {}
+    )
     named = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
     return {"description": description, **({"headers": named} if named else {}), **content}
 
@@ -133,7 +146,12 @@ PAGING: list[Json] = [
         "in": "query",
         "schema": {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT_MAX, "default": PAGE_LIMIT},
     },
-    {"name": "cursor", "in": "query", "description": "`next` of the page before", "schema": {"type": "string"}},
+    {
+        "name": "cursor",
+        "in": "query",
+        "description": "`next` of the page before",
+        "schema": {"type": "string"},
+    },
 ]
 IF_NONE_MATCH: Json = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 OPENAPI = msgspec.json.encode(document())

@@ -42,7 +42,9 @@ class Wanted:
     @property
     def label(self) -> str:
         """The kind in words, for metrics: `post`, `post_comments`."""
-        return self.kind.name if isinstance(self.kind, Entity) else f"{self.kind.parent.name}_{self.kind.name}"
+        return (
+            self.kind.name if isinstance(self.kind, Entity) else f"{self.kind.parent.name}_{self.kind.name}"
+        )
 
 
 class Part(msgspec.Struct, frozen=True):

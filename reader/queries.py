@@ -61,7 +61,9 @@ class Queries:
         [item] = await self._complete(entity, [found], parts)
         if entity.name in AUTHORED:
             self._remember_author(one, int(found.entry.head))
-        return Answer(item.body, f"{MODEL_VERSION}.{'.'.join([part.version for part in item.parts])}", item.parts)
+        return Answer(
+            item.body, f"{MODEL_VERSION}.{'.'.join([part.version for part in item.parts])}", item.parts
+        )
 
     async def _list(self, query: ListQuery) -> Answer:
         """A page of a list; absent if its parent is."""
@@ -105,7 +107,9 @@ class Queries:
         read = (ids, *others, *found.values(), *(part for item in items for part in item.parts))
         return Answer(body, version, read, cursor)
 
-    async def _complete(self, entity: Entity, found: Sequence[Part], known: Mapping[str, Part] = NOTHING) -> list[Item]:
+    async def _complete(
+        self, entity: Entity, found: Sequence[Part], known: Mapping[str, Part] = NOTHING
+    ) -> list[Item]:
         """The entities' bodies, with their authors where they have one; some authors may be `known` already."""
         if entity.name not in AUTHORED:
             return [Item(part.entry.body, (part,)) for part in found]
@@ -135,6 +139,9 @@ def _absent(found: Part) -> Answer:
 
 def _version_of_page(ids: Part, keys: Iterable[str], items: Iterable[Item], cursor: str | None) -> str:
     """Lists have too many parts to name: a hash of ids, versions and cursor stands for them."""
-    named = [f"{key}@{'+'.join(part.version for part in item.parts)}" for key, item in zip(keys, items, strict=True)]
+    named = [
+        f"{key}@{'+'.join(part.version for part in item.parts)}"
+        for key, item in zip(keys, items, strict=True)
+    ]
     digest = hashlib.sha256("\n".join([*named, cursor or ""]).encode()).hexdigest()[:32]
     return f"{MODEL_VERSION}.{ids.proof.epoch}.{digest}"

@@ -79,7 +79,9 @@ class ReadThrough:
         try:
             lookup = await self._cache.get(list(asked))
         except CacheBypassed as bypassed:
-            self._count("redis", asked.values(), "error" if bypassed.origin is Origin.UNAVAILABLE else "bypass")
+            self._count(
+                "redis", asked.values(), "error" if bypassed.origin is Origin.UNAVAILABLE else "bypass"
+            )
             return await self._join(list(asked.values()), Fetch(self.from_documents, bypassed.origin))
         found = self._found(asked.values(), lookup)
         if len(found) < len(asked):
@@ -170,14 +172,18 @@ class ReadThrough:
         results = await self._store(view, lease, values)
         for one in wanted:
             self._metrics.cache_fills.add(one.label, results[one.key])
-        origins = {key: Origin.STORED if result == "stored" else Origin.MISS for key, result in results.items()}
+        origins = {
+            key: Origin.STORED if result == "stored" else Origin.MISS for key, result in results.items()
+        }
         return {key: parts.part(value, view.proof, origins[key]) for key, value in values.items()}
 
     async def _store(self, view: View, lease: Lease, values: dict[str, bytes]) -> dict[str, str]:
         if not view.continues or view.proof.epoch != lease.epoch:
             return dict.fromkeys(values, "behind_watermark")
         try:
-            return await self._cache.fill(lease, {key: (value, self._ttl_ms(value)) for key, value in values.items()})
+            return await self._cache.fill(
+                lease, {key: (value, self._ttl_ms(value)) for key, value in values.items()}
+            )
         except CacheBypassed:
             return dict.fromkeys(values, "error")
 

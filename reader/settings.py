@@ -12,7 +12,9 @@ from tidemark.settings import Address, address, url, variable, whole_number
 class ReaderSettings:
     mongodb_url: str = variable("TIDEMARK_READER_MONGODB_URL", url("mongodb", "mongodb+srv"), secret=True)
     redis_url: str = variable("TIDEMARK_READER_REDIS_URL", url("redis", "rediss"), secret=True)
-    consistency_keys: ConsistencyKeys = variable("TIDEMARK_CONSISTENCY_SECRET", ConsistencyKeys.parse, secret=True)
+    consistency_keys: ConsistencyKeys = variable(
+        "TIDEMARK_CONSISTENCY_SECRET", ConsistencyKeys.parse, secret=True
+    )
     bind: Address = variable("TIDEMARK_READER_BIND", address, "127.0.0.1:8002")
     admin_bind: Address = variable("TIDEMARK_READER_ADMIN_BIND", address, "127.0.0.1:9102")
     mongodb_reads: int = variable("TIDEMARK_READER_MONGODB_READS", whole_number(1, 1000), "64")

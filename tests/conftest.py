@@ -18,7 +18,9 @@ from ops.stack.urls import mysql_arguments
 from tests.support.secrecy import leaks
 
 # A busy machine is no defect, and no run depends on the one before.
-settings.register_profile("tidemark", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "tidemark", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("tidemark")
 
 LONGEST = (  # modules that begin first, so that at the end no worker is left alone with one of them
@@ -54,7 +56,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever uses the stack, through whichever fixtures, is marked; who starts servers otherwise marks itself."""
-    items.sort(key=lambda item: next((at for at, path in enumerate(LONGEST) if path in item.nodeid), len(LONGEST)))
+    items.sort(
+        key=lambda item: next((at for at, path in enumerate(LONGEST) if path in item.nodeid), len(LONGEST))
+    )
     for item in items:
         if STARTS_SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("server")

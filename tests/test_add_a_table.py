@@ -93,7 +93,9 @@ def run(command: list[str], folder: Path, environment: dict[str, str] | None = N
 
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for name in PACKAGES for path in (folder / name).rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files if "__pycache__" not in path.parts}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in files if "__pycache__" not in path.parts
+    }
 
 
 @pytest.mark.parametrize("example", [TABLE, FIELD], ids=["a table: seven files", "a field: four files"])
@@ -130,7 +132,10 @@ def test_a_post_has_its_language_after_the_page_was_applied(
         old = people_and_a_post(services).post
         wait_until(lambda: services.read(old).status_code == 200, "the post")
         assert "language" not in services.read(old).json()
-        assert services.write("jane", "POST", "/post", {"body": "hi", "language": "en"}).json()["field"] == "language"
+        assert (
+            services.write("jane", "POST", "/post", {"body": "hi", "language": "en"}).json()["field"]
+            == "language"
+        )
     apply(FIELD, checkout)
     put_to_work(stack, checkout, monkeypatch)
     with running_services(stack) as services:
@@ -182,7 +187,8 @@ def shows(services: Services, paths: Paths, count: int) -> bool:
 
 def check_openapi(services: Services) -> None:
     writer, reader = (
-        httpx2.get(f"{url}/openapi.json", trust_env=False).json() for url in (services.writer_url, services.reader_url)
+        httpx2.get(f"{url}/openapi.json", trust_env=False).json()
+        for url in (services.writer_url, services.reader_url)
     )
     assert writer["paths"]["/post/{id}/bookmark"].keys() == {"put", "delete"}
     assert "/user/{id}/bookmarks" in reader["paths"]

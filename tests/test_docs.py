@@ -33,9 +33,18 @@ Instrument = Counter | Gauge | Histogram | Tally | HistogramTally
 CODE = sorted(each.parent.name for each in ROOT.glob("*/__init__.py") if each.parent.name != "tests")
 WITHOUT_DEFAULT = {"-", "none"}
 CONFIGURATION, METRICS = "docs/configuration.md", "docs/metrics.md"
-OPTIONAL_OF_STACK = {"TIDEMARK_CACHE_DIR", NO_SERVERS, *(f"TIDEMARK_{store.upper()}_ADMIN_URL" for store in STORES)}
+OPTIONAL_OF_STACK = {
+    "TIDEMARK_CACHE_DIR",
+    NO_SERVERS,
+    *(f"TIDEMARK_{store.upper()}_ADMIN_URL" for store in STORES),
+}
 READER, PROJECTOR, AUDIT = ReaderMetrics(), ProjectorMetrics(), AuditMetrics()
-METRICS_OF: Mapping[str, object] = {"writer": writer.metrics, "reader": READER, "projector": PROJECTOR, "audit": AUDIT}
+METRICS_OF: Mapping[str, object] = {
+    "writer": writer.metrics,
+    "reader": READER,
+    "projector": PROJECTOR,
+    "audit": AUDIT,
+}
 REGISTRIES = {
     "writer": writer.metrics.REGISTRY,
     "reader": READER.registry,
@@ -51,7 +60,9 @@ TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 MAKE = re.compile(r"\bmake ([a-z-]+)")
 MODULE = re.compile(r"\bpython3? -m ([a-z_.]+)(?: ([a-z]+))?([^\n`|]*)")
 FOLDER = re.compile(r"[a-z_]+/")
-REGISTRY = re.compile(r"\b(?:pypi|pythonhosted|npmjs|debian|ubuntu|docker|ghcr|quay|maven)\.(?:org|com|net|io)\b")
+REGISTRY = re.compile(
+    r"\b(?:pypi|pythonhosted|npmjs|debian|ubuntu|docker|ghcr|quay|maven)\.(?:org|com|net|io)\b"
+)
 MACHINE = re.compile(r"(?<![\w.])/(?:root|home|work|Users)/\w|\.\./shared\b")
 
 
@@ -69,7 +80,11 @@ ALL_PAGES = "\n".join(page.read_text() for page in PAGES)
 
 def rows(page: str, pattern: re.Pattern[str]) -> dict[str, Sequence[str]]:
     """The table rows of a page whose first cell is a name in backticks: name -> its other cells, without backticks."""
-    cells = [line.strip("|").split("|") for line in (ROOT / page).read_text().splitlines() if line.startswith("| `")]
+    cells = [
+        line.strip("|").split("|")
+        for line in (ROOT / page).read_text().splitlines()
+        if line.startswith("| `")
+    ]
     plain = [[cell.strip().replace("`", "") for cell in row] for row in cells]
     found = [row for row in plain if pattern.fullmatch(row[0])]
     assert len({row[0] for row in found}) == len(found), f"{page} has a row twice"
@@ -101,7 +116,9 @@ def exposed(service: str) -> set[str]:
 
 def instruments(service: str) -> dict[str, Instrument]:
     """Metric -> instrument."""
-    return {name_of(each): each for each in vars(METRICS_OF[service]).values() if isinstance(each, Instrument)}
+    return {
+        name_of(each): each for each in vars(METRICS_OF[service]).values() if isinstance(each, Instrument)
+    }
 
 
 def name_of(instrument: Instrument) -> str:
@@ -154,7 +171,9 @@ def test_the_pages_name_no_metric_that_does_not_exist() -> None:
 
 def test_every_cache_status_and_every_error_that_stops_the_projector_is_documented() -> None:
     design = (ROOT / "docs/design.md").read_text()
-    assert re.findall(r"^\| `(redis; [^`]*)` \|", design, re.MULTILINE) == [origin.cache_status for origin in Origin]
+    assert re.findall(r"^\| `(redis; [^`]*)` \|", design, re.MULTILINE) == [
+        origin.cache_status for origin in Origin
+    ]
     section = design.partition("## When the projector stops")[2].partition("## ")[0]
     stops = {each.__name__ for each in projector_errors.Stop.__subclasses__()}
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == stops

@@ -30,8 +30,16 @@ def test_a_commit_is_checked_by_all_parts_of_make_check() -> None:
 
 
 def test_the_forge_runs_what_ci_runs() -> None:
-    check = [str(Path(sys.executable).parent / "check-jsonschema"), "--builtin-schema", "vendor.github-workflows"]
+    check = [
+        str(Path(sys.executable).parent / "check-jsonschema"),
+        "--builtin-schema",
+        "vendor.github-workflows",
+    ]
     done = subprocess.run([*check, str(WORKFLOW)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    steps = [step.get("run") for job in yaml.safe_load(WORKFLOW.read_text())["jobs"].values() for step in job["steps"]]
+    steps = [
+        step.get("run")
+        for job in yaml.safe_load(WORKFLOW.read_text())["jobs"].values()
+        for step in job["steps"]
+    ]
     assert "bash .ci/run" in steps

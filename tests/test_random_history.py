@@ -50,9 +50,13 @@ def test_any_history_ends_with_everything_equal(
 
 def assert_every_read_is_equal(services: Services, documents: Documents, first: int) -> None:
     for number in range(first, first + IDS + 1):
-        check_entity(services, f"/user/{number}", user_json(documents, number), documents["users"].get(number))
+        check_entity(
+            services, f"/user/{number}", user_json(documents, number), documents["users"].get(number)
+        )
     for number in {*range(first, first + IDS + 1), *documents["posts"]}:
-        check_entity(services, f"/post/{number}", post_json(documents, number), documents["posts"].get(number))
+        check_entity(
+            services, f"/post/{number}", post_json(documents, number), documents["posts"].get(number)
+        )
     for listing in LISTINGS:
         for parent_id, parent in documents[listing.parent.collection].items():
             if is_present(parent):
@@ -80,7 +84,9 @@ def check_feeds(services: Services, documents: Documents) -> None:
             follows = documents["follows"].values()
             followees = {edge["followee_id"] for edge in follows if edge["follower_id"] == user_id}
             wanted = [
-                id for id, post in documents["posts"].items() if is_present(post) and post["author_id"] in followees
+                id
+                for id, post in documents["posts"].items()
+                if is_present(post) and post["author_id"] in followees
             ]
             expected = [post_json(documents, id) for id in sorted(wanted, reverse=True)]
             assert read_all(services, "/feed", user["subject"]) == expected
@@ -128,7 +134,11 @@ def post_json(documents: Documents, id: int) -> dict[str, Any] | None:
     if post is None or not is_present(post):
         return None
     names = ("body", "hashtags", "like_count", "comment_count", "created_at", "updated_at")
-    return {"id": str(id), **{name: post[name] for name in names}, "author": author_json(documents, post["author_id"])}
+    return {
+        "id": str(id),
+        **{name: post[name] for name in names},
+        "author": author_json(documents, post["author_id"]),
+    }
 
 
 def comment_json(documents: Documents, id: int) -> dict[str, Any]:
@@ -151,7 +161,9 @@ def listed(documents: Documents, path: str, parent_id: int) -> list[dict[str, An
         "/user/{id}/followers": ("follows", "followee_id", "follower_id", user_json),
         "/user/{id}/following": ("follows", "follower_id", "followee_id", user_json),
     }[path]
-    edges = [edge for edge in documents[collection].values() if is_present(edge) and edge.get(by) == parent_id]
+    edges = [
+        edge for edge in documents[collection].values() if is_present(edge) and edge.get(by) == parent_id
+    ]
     order = (lambda edge: edge["_id"]) if item == "_id" else (lambda edge: (edge["created_at"], edge[item]))
     found = [shown(documents, edge[item]) for edge in sorted(edges, key=order, reverse=True)]
     return [json for json in found if json is not None]

@@ -27,7 +27,10 @@ def system(shared_stack: Stack) -> Iterator[tuple[Stack, Services]]:
 
     empty_stores(shared_stack)
     with running_services(shared_stack) as services:
-        assert services.write("s0", "PUT", "/user/me", {"handle": "zero", "display_name": "Z"}).status_code == 201
+        assert (
+            services.write("s0", "PUT", "/user/me", {"handle": "zero", "display_name": "Z"}).status_code
+            == 201
+        )
         assert services.write("s0", "POST", "/post", {"body": "one"}).status_code == 201
         yield shared_stack, services
 
@@ -52,7 +55,9 @@ def gtids_of(answer: httpx2.Response) -> GtidSet:
     return verify(token_of(answer), KEYS, time.time())
 
 
-def test_the_token_names_the_gtid_of_the_commands_own_commit(services: Services, connection: Connection) -> None:
+def test_the_token_names_the_gtid_of_the_commands_own_commit(
+    services: Services, connection: Connection
+) -> None:
     before = executed(connection)
     found = gtids_of(services.write("s0", "POST", "/post", {"body": "two"}))
     assert executed(connection) - before == found
@@ -85,7 +90,9 @@ def test_a_deleted_post_is_gone_from_the_list_at_the_very_next_read(services: Se
         deleted = services.write("s0", "DELETE", f"/post/{id}")
         headers = {HEADER: token_of(deleted)}
         assert services.read(f"/post/{id}", headers=headers).status_code == 404
-        assert id not in [post["id"] for post in services.read("/user/1/posts", headers=headers).json()["items"]]
+        assert id not in [
+            post["id"] for post in services.read("/user/1/posts", headers=headers).json()["items"]
+        ]
 
 
 def test_browsers_get_a_cookie_that_scripts_cannot_read(services: Services) -> None:
@@ -122,7 +129,9 @@ def test_two_tokens_are_refused(services: Services) -> None:
     assert answer.status_code == 400
 
 
-def test_trace_9_a_token_beyond_all_that_is_known_is_waited_for_and_then_answered_with_503(services: Services) -> None:
+def test_trace_9_a_token_beyond_all_that_is_known_is_waited_for_and_then_answered_with_503(
+    services: Services,
+) -> None:
     """The reader cannot know MySQL's head, so this is never a 400."""
     token = sign(UNKNOWN, KEYS, time.time())
     started = time.monotonic()

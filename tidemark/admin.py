@@ -95,7 +95,10 @@ async def serve_on(
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    tasks = [asyncio.create_task(server.serve([listener])) for server, (_, listener) in zip(servers, apps, strict=True)]
+    tasks = [
+        asyncio.create_task(server.serve([listener]))
+        for server, (_, listener) in zip(servers, apps, strict=True)
+    ]
     ends = [asyncio.create_task(stopping.wait()), *([asyncio.create_task(until)] if until else [])]
     await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
     for end in ends:

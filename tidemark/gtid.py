@@ -62,11 +62,15 @@ class GtidSet:
         return all(self._covers(source, span) for source, spans in other.intervals.items() for span in spans)
 
     def __or__(self, other: GtidSet) -> GtidSet:
-        merged = {source: (*self.intervals.get(source, ()), *spans) for source, spans in other.intervals.items()}
+        merged = {
+            source: (*self.intervals.get(source, ()), *spans) for source, spans in other.intervals.items()
+        }
         return GtidSet({**self.intervals, **{source: _normal(spans) for source, spans in merged.items()}})
 
     def __sub__(self, other: GtidSet) -> GtidSet:
-        kept = {source: _cut(spans, other.intervals.get(source, ())) for source, spans in self.intervals.items()}
+        kept = {
+            source: _cut(spans, other.intervals.get(source, ())) for source, spans in self.intervals.items()
+        }
         return GtidSet({source: spans for source, spans in kept.items() if spans})
 
     def with_gtid(self, gtid: Gtid) -> GtidSet:
@@ -106,7 +110,9 @@ class GrowingGtidSet:
 
     def current(self) -> GtidSet:
         """All that was added so far."""
-        return self.settled | GtidSet({self.source: ((self.first, self.last),)}) if self.source else self.settled
+        return (
+            self.settled | GtidSet({self.source: ((self.first, self.last),)}) if self.source else self.settled
+        )
 
 
 @lru_cache(maxsize=256)
@@ -127,7 +133,12 @@ def _parse(text: str) -> GtidSet:
 
 def _interval(token: str, text: str) -> Interval:
     first, _, last = token.partition("-")
-    if not first.isdecimal() or (last and not last.isdecimal()) or int(last or first) < int(first) or int(first) < 1:
+    if (
+        not first.isdecimal()
+        or (last and not last.isdecimal())
+        or int(last or first) < int(first)
+        or int(first) < 1
+    ):
         raise ValueError(f"not a GTID set: {text!r}")
     return int(first), int(last or first)
 

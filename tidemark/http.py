@@ -50,14 +50,18 @@ class RequestContext:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
-        structlog.contextvars.bind_contextvars(request_id=request_id.decode())  # each request is a task of its own
+        structlog.contextvars.bind_contextvars(
+            request_id=request_id.decode()
+        )  # each request is a task of its own
         try:
             await self.app(scope, receive, send_with_id)
         except Exception:
             log.exception("request failed", method=scope["method"], route=_route(scope))
             if status:
                 raise
-            problem = Problem(500, "internal-error", "The service failed; the request id finds the reason in its log.")
+            problem = Problem(
+                500, "internal-error", "The service failed; the request id finds the reason in its log."
+            )
             await problem_response(problem)(scope, receive, send_with_id)
         finally:
             self.observe(scope["method"], _route(scope), status or 499, time.perf_counter() - started)
@@ -86,7 +90,9 @@ class BodyLimit:
             message = await self._before(deadline, receive)
             received += len(message.get("body", b""))
             if received > self.limit:
-                raise Problem(413, "body-too-large", f"The body may have at most {self.limit} bytes.", headers=CLOSE)
+                raise Problem(
+                    413, "body-too-large", f"The body may have at most {self.limit} bytes.", headers=CLOSE
+                )
             complete = not message.get("more_body", False)
             return message
 

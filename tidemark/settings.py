@@ -38,7 +38,9 @@ def url(*schemes: str) -> Callable[[str], str]:
         with contextlib.suppress(ValueError):  # of urlsplit
             if urlsplit(text).scheme in schemes and urlsplit(text).hostname:
                 return text
-        raise ValueError(f"should be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        raise ValueError(
+            f"should be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+        )
 
     return parse
 
@@ -54,7 +56,9 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        digits = text.isascii() and text.isdecimal() and len(text) < 20  # int() would refuse thousands of them
+        digits = (
+            text.isascii() and text.isdecimal() and len(text) < 20
+        )  # int() would refuse thousands of them
         if not digits or not least <= int(text) <= most:
             raise ValueError(f"should be a whole number from {least} to {most}")
         return int(text)
@@ -68,9 +72,13 @@ def secret_key(text: str) -> str:
     return text
 
 
-def variable(name: str, parse: Callable[[str], T], default: str | None = None, *, secret: bool = False) -> Any:
+def variable(
+    name: str, parse: Callable[[str], T], default: str | None = None, *, secret: bool = False
+) -> Any:
     """Declare a field read from the environment variable `name`; without `default` the variable is required."""
-    return dataclasses.field(metadata={"variable": name, "parse": parse, "default": default, "secret": secret})
+    return dataclasses.field(
+        metadata={"variable": name, "parse": parse, "default": default, "secret": secret}
+    )
 
 
 def bad_value(name: str, text: str, should: object, *, secret: bool = False) -> SettingError:

@@ -10,7 +10,9 @@ from tidemark.one_write import OneWriteProtocol
 from tidemark.problem import Problem, problem_response
 
 MAX_HEAD_BYTES = 64 * 1024
-HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.~!$&'()*+,;=:-]+\])(?::[0-9]*)?")  # RFC 3986, 3.2.2 and 3.2.3
+HOST = re.compile(
+    rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.~!$&'()*+,;=:-]+\])(?::[0-9]*)?"
+)  # RFC 3986, 3.2.2 and 3.2.3
 
 
 def _answer(status: int, name: str, detail: str) -> bytes:
@@ -75,7 +77,9 @@ def _refusal_of(url: bytes, headers: Iterable[tuple[bytes, bytes]], version: str
             codings.append(value.lower())
     if size > MAX_HEAD_BYTES:
         return TOO_LARGE
-    if (len(hosts) != 1 and (hosts or version != "1.0")) or not all(map(HOST.fullmatch, hosts)):  # RFC 9112, 3.2
+    if (len(hosts) != 1 and (hosts or version != "1.0")) or not all(
+        map(HOST.fullmatch, hosts)
+    ):  # RFC 9112, 3.2
         return BAD_HOST
     if codings in ([], [b"chunked"]):
         return None

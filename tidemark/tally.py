@@ -18,7 +18,9 @@ from prometheus_client.registry import Collector
 class Tally(Collector):
     """A labelled counter; `name` ends in _total."""
 
-    def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+    def __init__(
+        self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry
+    ) -> None:
         self.name = name
         self.documentation = documentation
         self.labels = labels
@@ -40,7 +42,12 @@ class HistogramTally(Collector):
     """A labelled histogram; `bounds` are the upper ends of its buckets, ascending."""
 
     def __init__(
-        self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float], registry: CollectorRegistry
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        bounds: Sequence[float],
+        registry: CollectorRegistry,
     ) -> None:
         self.name = name
         self.documentation = documentation

@@ -41,7 +41,9 @@ LASTING = ("counter", "histogram", "summary")
 log = structlog.get_logger()
 
 
-def serve_workers(count: int, public: Address, admin: Address, registry: CollectorRegistry, restarts: Counter) -> int:
+def serve_workers(
+    count: int, public: Address, admin: Address, registry: CollectorRegistry, restarts: Counter
+) -> int:
     """Serve with `count` processes until SIGTERM or SIGINT. `registry` is the parent's, with `restarts` by worker.
 
     Returns the exit status: 1 if a worker kept ending, after all others were stopped. Raises AddressUnavailable.
@@ -80,7 +82,9 @@ class WorkerKeepsEnding(Exception):
 class Worker:
     """One of the workers: its process now, and the metrics of all its processes."""
 
-    def __init__(self, number: int, folder: Path, shared: socket.socket, parent_ended: int, restarts: Counter) -> None:
+    def __init__(
+        self, number: int, folder: Path, shared: socket.socket, parent_ended: int, restarts: Counter
+    ) -> None:
         self.name = f"worker {number}"
         self.process: subprocess.Popen[bytes] | None = None
         self._folder = folder
@@ -191,7 +195,9 @@ def combined_admin_app(workers: Sequence[Worker], registry: CollectorRegistry) -
         states = {worker.name: state for worker, (_, _, state) in zip(workers, answers, strict=True)}
         return JSONResponse({**parts, **states}, status)
 
-    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+    return Starlette(
+        routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
+    )
 
 
 async def _ask(uds: Path, path: str, seconds: float) -> httpx2.Response | None:
@@ -216,7 +222,8 @@ def combined(texts: Iterable[str], *, gauges: bool = True) -> str:
             for sample in family.samples:
                 _add(values[name], sample.name, f"{sample.name}{_labels(sample.labels)}", sample.value)
     return "".join(
-        head + "".join(f"{sample} {value}\n" for sample, value in values[name].items()) for name, head in heads.items()
+        head + "".join(f"{sample} {value}\n" for sample, value in values[name].items())
+        for name, head in heads.items()
     )
 
 

@@ -53,11 +53,15 @@ def _migrate(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"applied": applied}))
     else:
-        print("\n".join(f"applied {name}" for name in applied) or "nothing to apply: the schema is up to date")
+        print(
+            "\n".join(f"applied {name}" for name in applied) or "nothing to apply: the schema is up to date"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m writer", description="Tidemark's command side.", epilog=EPILOG)
+    parser = argparse.ArgumentParser(
+        prog="python -m writer", description="Tidemark's command side.", epilog=EPILOG
+    )
     commands = parser.add_subparsers(dest="command")
     parser.set_defaults(command="serve")
     commands.add_parser("serve", help="serve HTTP (the default)")

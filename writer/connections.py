@@ -41,7 +41,11 @@ def connection_arguments(url: str) -> dict[str, Any]:
         "read_timeout": READ_SECONDS,
         "write_timeout": WRITE_SECONDS,
         "conv": {**conversions, FIELD_TYPE.DATETIME: _rfc3339},
-        **({"ssl_ca": ca, "ssl_verify_cert": True, "ssl_verify_identity": True} if ca else {"ssl_disabled": True}),
+        **(
+            {"ssl_ca": ca, "ssl_verify_cert": True, "ssl_verify_identity": True}
+            if ca
+            else {"ssl_disabled": True}
+        ),
     }
 
 

@@ -67,7 +67,9 @@ ENDPOINTS = (
     Endpoint("POST", "/post", commands.WritePost, handlers.write_post, {201: commands.Post}),
     Endpoint("PATCH", "/post/{id}", commands.EditPost, handlers.edit_post, {200: commands.Post}, (403,)),
     Endpoint("DELETE", "/post/{id}", commands.DeletePost, handlers.delete_post, problems=(403,)),
-    Endpoint("POST", "/post/{id}/comment", commands.WriteComment, handlers.write_comment, {201: commands.Comment}),
+    Endpoint(
+        "POST", "/post/{id}/comment", commands.WriteComment, handlers.write_comment, {201: commands.Comment}
+    ),
     Endpoint("DELETE", "/comment/{id}", commands.DeleteComment, handlers.delete_comment, problems=(403,)),
     Endpoint("PUT", "/post/{id}/like", commands.LikePost, handlers.like_post),
     Endpoint("DELETE", "/post/{id}/like", commands.UnlikePost, handlers.unlike_post),
@@ -82,7 +84,9 @@ BY_ROUTE: Mapping[tuple[str, str], Endpoint[Any]] = {(each.method, each.path): e
 def routes() -> list[Route]:
     """One route per path, so that a wrong method is answered with all the right ones."""
     paths = dict.fromkeys(each.path for each in ENDPOINTS)
-    return [Route(path, respond, methods=[method for method, its in BY_ROUTE if its == path]) for path in paths]
+    return [
+        Route(path, respond, methods=[method for method, its in BY_ROUTE if its == path]) for path in paths
+    ]
 
 
 async def respond(request: Request) -> Response:
@@ -125,7 +129,9 @@ async def _carry_out(request: Request, endpoint: Endpoint[C]) -> Committed[Answe
     key = IdempotencyKey.of(request, subject, body)
     if key is None:
         return await database.run(lambda db: endpoint.handler(db, command), repeatable=False)
-    return await database.run(lambda db: once(db, key, lambda db: endpoint.handler(db, command)), repeatable=True)
+    return await database.run(
+        lambda db: once(db, key, lambda db: endpoint.handler(db, command)), repeatable=True
+    )
 
 
 async def _body(request: Request) -> bytes:
@@ -160,7 +166,9 @@ def _decoded(body: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
         named = FIELD.search(str(error))
         raise Problem(422, "invalid", f"{error}.", (named[1] or named[2]) if named else "") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(400, "malformed-json", f"The body is not well-formed JSON in UTF-8 ({error}).") from error
+        raise Problem(
+            400, "malformed-json", f"The body is not well-formed JSON in UTF-8 ({error})."
+        ) from error
     json.loads(body, object_pairs_hook=_refuse_duplicates)  # msgspec takes the last of them
     return decoded
 

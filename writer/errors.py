@@ -26,7 +26,9 @@ class DatabaseUnavailable(Interrupted):
     """The connection was lost before COMMIT, or there was none: run it again on another."""
 
     def __init__(self) -> None:
-        super().__init__("database-unavailable", "The database does not answer; repeat the request.", "connection_lost")
+        super().__init__(
+            "database-unavailable", "The database does not answer; repeat the request.", "connection_lost"
+        )
 
 
 class OutcomeUnknown(Interrupted):
@@ -51,7 +53,9 @@ class IdsExhausted(Problem):
     """MySQL has no id left that read models can hold; an operator has to look at AUTO_INCREMENT."""
 
     def __init__(self) -> None:
-        super().__init__(503, "ids-exhausted", "There is no id left for what you want to make; the operator must act.")
+        super().__init__(
+            503, "ids-exhausted", "There is no id left for what you want to make; the operator must act."
+        )
 
 
 class MissingRow(Problem):

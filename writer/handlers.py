@@ -38,9 +38,13 @@ def put_profile(db: Session, profile: PutProfile) -> Answer:
     fields = (profile.handle, profile.display_name, profile.bio, profile.subject)
     try:
         if known:
-            db.execute("UPDATE users SET handle = %s, display_name = %s, bio = %s WHERE subject = %s", *fields)
+            db.execute(
+                "UPDATE users SET handle = %s, display_name = %s, bio = %s WHERE subject = %s", *fields
+            )
         else:
-            db.insert("INSERT INTO users (handle, display_name, bio, subject) VALUES (%s, %s, %s, %s)", *fields)
+            db.insert(
+                "INSERT INTO users (handle, display_name, bio, subject) VALUES (%s, %s, %s, %s)", *fields
+            )
     except Duplicate as error:
         raise _taken(error) from error
     stored = _profile(db, profile.subject)
@@ -174,4 +178,6 @@ def _stored(db: Session, kind: type[Authored], table: str, id: int) -> Authored:
     """A row as its author gets it back: the type's fields are its columns, and ids become text."""
     names = kind.__struct_fields__
     (row,) = db.rows(f"SELECT {', '.join(names)} FROM {table} WHERE id = %s", id)  # noqa: S608 - our own names
-    return kind(**{name: str(value) if name.endswith("id") else value for name, value in zip(names, row, strict=True)})
+    return kind(
+        **{name: str(value) if name.endswith("id") else value for name, value in zip(names, row, strict=True)}
+    )

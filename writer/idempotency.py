@@ -39,7 +39,9 @@ class IdempotencyKey:
         if not keys:
             return None
         if len(keys) > 1 or not KEY.fullmatch(keys[0]):
-            raise Problem(400, "malformed-key", "It must be one value of 1 to 255 printable ASCII characters.", HEADER)
+            raise Problem(
+                400, "malformed-key", "It must be one value of 1 to 255 printable ASCII characters.", HEADER
+            )
         line = f"{request.method} {request.scope['path']}\n"
         return cls(subject, keys[0], hashlib.sha256(line.encode() + body).digest())
 
@@ -84,7 +86,9 @@ def _stored(db: Session, key: IdempotencyKey) -> Answer:
 
 def purge_expired(db: Session) -> int:
     """Delete some of the keys that are older than a day; returns how many."""
-    return db.execute("DELETE FROM idempotency_keys WHERE created_at < NOW(6) - INTERVAL 24 HOUR LIMIT %s", PURGE_ROWS)
+    return db.execute(
+        "DELETE FROM idempotency_keys WHERE created_at < NOW(6) - INTERVAL 24 HOUR LIMIT %s", PURGE_ROWS
+    )
 
 
 async def keep_purging(database: Database) -> None:

@@ -42,7 +42,9 @@ def migrations(folder: Path = FOLDER) -> list[Migration]:
     for path in sorted(folder.glob("*.sql")):
         named = FILE.fullmatch(path.name)
         if named is None or int(named[1]) in found:
-            raise MigrationFailed(f"{path.name}: migrations are named NNNN_name.sql, each number once; rename it")
+            raise MigrationFailed(
+                f"{path.name}: migrations are named NNNN_name.sql, each number once; rename it"
+            )
         found[int(named[1])] = Migration(int(named[1]), path.name, path.read_text())
     return list(found.values())
 
@@ -68,11 +70,15 @@ def _lock(db: Session) -> None:
     """The lock ends with the session."""
     ((got_it,),) = db.rows("SELECT GET_LOCK(CONCAT(DATABASE(), '.schema_migrations'), %s)", LOCK_SECONDS)
     if not got_it:
-        raise MigrationFailed(f"another migration has been running for {LOCK_SECONDS} s; wait for it, then try again")
+        raise MigrationFailed(
+            f"another migration has been running for {LOCK_SECONDS} s; wait for it, then try again"
+        )
 
 
 def _history(db: Session) -> list[tuple[int, str, str]]:
-    return [(row[0], row[1], row[2]) for row in db.rows("SELECT version, name, checksum FROM schema_migrations")]
+    return [
+        (row[0], row[1], row[2]) for row in db.rows("SELECT version, name, checksum FROM schema_migrations")
+    ]
 
 
 def _refuse_changed(known: list[Migration], applied: dict[int, tuple[str, str]]) -> None:

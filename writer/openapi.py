@@ -38,13 +38,25 @@ REASONS = {
     "unless the problem is `outcome-unknown` or `ids-exhausted`",
 }
 HEADERS: dict[str, Json] = {
-    "X-Request-Id": {"description": "Finds the request in the logs", "required": True, "schema": {"type": "string"}},
+    "X-Request-Id": {
+        "description": "Finds the request in the logs",
+        "required": True,
+        "schema": {"type": "string"},
+    },
     TOKEN: {
         "description": "Send it with reads within a minute: they contain this write. Also a cookie for browsers",
         "schema": {"type": "string"},
     },
-    "Location": {"description": "The path of what was created", "required": True, "schema": {"type": "string"}},
-    "WWW-Authenticate": {"description": "The challenge of RFC 6750", "required": True, "schema": {"type": "string"}},
+    "Location": {
+        "description": "The path of what was created",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "WWW-Authenticate": {
+        "description": "The challenge of RFC 6750",
+        "required": True,
+        "schema": {"type": "string"},
+    },
     "Retry-After": {
         "description": "Seconds; absent if the outcome is unknown, or ids are exhausted",
         "schema": {"type": "string"},
@@ -90,7 +102,10 @@ def _operation(endpoint: Endpoint[Any]) -> Json:
         "parameters": _parameters(endpoint),
         "responses": {
             **{str(status): _answer(status, body) for status, body in endpoint.answers.items()},
-            **{str(status): {"$ref": f"#/components/responses/Problem{status}"} for status in _problems(endpoint)},
+            **{
+                str(status): {"$ref": f"#/components/responses/Problem{status}"}
+                for status in _problems(endpoint)
+            },
         },
     }
     if endpoint.body:
@@ -112,7 +127,9 @@ def _problems(endpoint: Endpoint[Any]) -> list[int]:
 
 
 def _answer(status: int, body: type[msgspec.Struct] | None) -> Json:
-    answer = _response(HTTPStatus(status).phrase, "X-Request-Id", TOKEN, *(["Location"] if status == 201 else []))
+    answer = _response(
+        HTTPStatus(status).phrase, "X-Request-Id", TOKEN, *(["Location"] if status == 201 else [])
+    )
     return answer | {"content": _content("application/json", body)} if body else answer
 
 

@@ -19,7 +19,9 @@ class Table:
     primary_key: tuple[str, ...]
 
 
-USERS = Table("users", ("id", "subject", "handle", "display_name", "bio", "created_at", "updated_at"), ("id",))
+USERS = Table(
+    "users", ("id", "subject", "handle", "display_name", "bio", "created_at", "updated_at"), ("id",)
+)
 POSTS = Table("posts", ("id", "author_id", "body", "created_at", "updated_at"), ("id",))
 COMMENTS = Table("comments", ("id", "post_id", "author_id", "body", "created_at", "updated_at"), ("id",))
 LIKES = Table("likes", ("post_id", "user_id", "created_at"), ("post_id", "user_id"))

@@ -21,7 +21,9 @@ def own_gtids(rest: bytes, server_status: int) -> str:
         return ""
     try:
         changes = _text(_text(rest)[1])[0]
-        found = [_text(change[1:])[0].decode() for kind, change in _changes(changes) if kind == SESSION_TRACK_GTIDS]
+        found = [
+            _text(change[1:])[0].decode() for kind, change in _changes(changes) if kind == SESSION_TRACK_GTIDS
+        ]
     except (IndexError, UnicodeDecodeError):
         return ""
     return ",".join(found)

@@ -13,7 +13,9 @@ class WriterSettings:
     """What `serve` needs."""
 
     mysql_url: str = variable("TIDEMARK_WRITER_MYSQL_URL", url("mysql"), secret=True)
-    consistency_keys: ConsistencyKeys = variable("TIDEMARK_CONSISTENCY_SECRET", ConsistencyKeys.parse, secret=True)
+    consistency_keys: ConsistencyKeys = variable(
+        "TIDEMARK_CONSISTENCY_SECRET", ConsistencyKeys.parse, secret=True
+    )
     bind: Address = variable("TIDEMARK_WRITER_BIND", address, "127.0.0.1:8001")
     admin_bind: Address = variable("TIDEMARK_WRITER_ADMIN_BIND", address, "127.0.0.1:9101")
     pool_size: int = variable("TIDEMARK_WRITER_POOL_SIZE", whole_number(1, 256), "8")

@@ -25,7 +25,9 @@ CONTENTION = {ER.LOCK_DEADLOCK: "deadlock", ER.LOCK_WAIT_TIMEOUT: "lock_wait_tim
 
 
 CLOSED = 0  # PyMySQL's code for a command on a connection that is closed already
-SERVER_ENDED_CONNECTION = 4031  # wait_timeout, https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html
+SERVER_ENDED_CONNECTION = (
+    4031  # wait_timeout, https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html
+)
 AUTO_INCREMENT_EXHAUSTED = 1467
 GONE = frozenset(
     {

@@ -83,7 +83,9 @@ class Audit:
             yield from self._different_documents(name, source, report)
             yield from self._rows_without_documents(name, source)
 
-    def _different_documents(self, name: str, source: SourceView, report: Report) -> Iterator[Sequence[Suspect]]:
+    def _different_documents(
+        self, name: str, source: SourceView, report: Report
+    ) -> Iterator[Sequence[Suspect]]:
         last: DocumentId | None = None
         while True:
             with self.store.view() as view:
@@ -93,7 +95,11 @@ class Audit:
             self.pace.spend(len(documents))
             truths = source.truths(name, [document["_id"] for document in documents])
             report.compared(len(documents))
-            yield [(name, document["_id"]) for document in documents if difference(truths[document["_id"]], document)]
+            yield [
+                (name, document["_id"])
+                for document in documents
+                if difference(truths[document["_id"]], document)
+            ]
             last = documents[-1]["_id"]
 
     def _rows_without_documents(self, name: str, source: SourceView) -> Iterator[Sequence[Suspect]]:

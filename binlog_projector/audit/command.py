@@ -32,14 +32,24 @@ def add_to(commands: Any) -> None:
     """Add the command and its options to the parser's commands."""
     added = commands.add_parser("audit", help="compare the read model with MySQL while both change")
     added.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
-    added.add_argument("--continuous", action="store_true", help="again and again, with metrics, until SIGTERM")
+    added.add_argument(
+        "--continuous", action="store_true", help="again and again, with metrics, until SIGTERM"
+    )
     added.add_argument("--repair", action="store_true", help="have the running projector repair what differs")
     added.add_argument(
-        "--rows-per-s", type=_at_least_one, default=2_000, help="documents and rows read per second (%(default)s)"
+        "--rows-per-s",
+        type=_at_least_one,
+        default=2_000,
+        help="documents and rows read per second (%(default)s)",
     )
-    added.add_argument("--samples", type=int, default=200, help="cache entries and answers per pass (%(default)s)")
     added.add_argument(
-        "--after", type=_seconds, default="1,10,60", help="look at the samples after so many seconds (%(default)s)"
+        "--samples", type=int, default=200, help="cache entries and answers per pass (%(default)s)"
+    )
+    added.add_argument(
+        "--after",
+        type=_seconds,
+        default="1,10,60",
+        help="look at the samples after so many seconds (%(default)s)",
     )
 
 
@@ -76,7 +86,9 @@ def _run_continuously(audit: Audit, settings: AuditSettings) -> int:
 
 
 @contextlib.contextmanager
-def _audit(settings: AuditSettings, options: argparse.Namespace, stopping: threading.Event) -> Iterator[Audit]:
+def _audit(
+    settings: AuditSettings, options: argparse.Namespace, stopping: threading.Event
+) -> Iterator[Audit]:
     with contextlib.ExitStack() as open_clients:
         client = open_clients.enter_context(mongodb.connect(settings.mongodb_url))
         cache_client = open_clients.enter_context(cache.connect(settings.redis_url))

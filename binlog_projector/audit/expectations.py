@@ -13,7 +13,16 @@ from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.truth import Truth
 from reader.read_model.cached_values import Entry, encode_entity
 from reader.read_model.cached_values import decode as decode_value
-from reader.read_model.declarations import AUTHORED, COMMENT, ENTITIES, LISTINGS, PAGE_LIMIT, USER, Entity, Listing
+from reader.read_model.declarations import (
+    AUTHORED,
+    COMMENT,
+    ENTITIES,
+    LISTINGS,
+    PAGE_LIMIT,
+    USER,
+    Entity,
+    Listing,
+)
 
 Truths = dict[tuple[str, DocumentId], Truth]
 
@@ -41,7 +50,10 @@ class Expectation:
         if self.answer is None or status != 200:
             return (self.answer is None) == (status == 404) and status in (200, 404)
         found = msgspec.json.decode(body)
-        return bool(self.answer == (tuple(int(item["id"]) for item in found["items"]) if self.truth is None else found))
+        return bool(
+            self.answer
+            == (tuple(int(item["id"]) for item in found["items"]) if self.truth is None else found)
+        )
 
 
 def expectations(keys: Iterable[str], source: SourceView) -> dict[str, Expectation]:
@@ -69,7 +81,9 @@ def _kind(key: str) -> tuple[Entity | Listing, int] | None:
         return None
     if not list_name:
         return ENTITIES[name], int(id)
-    return next(((one, int(id)) for one in LISTINGS if (one.parent.name, one.name) == (name, list_name)), None)
+    return next(
+        ((one, int(id)) for one in LISTINGS if (one.parent.name, one.name) == (name, list_name)), None
+    )
 
 
 def _truths(wanted: Iterable[tuple[str, DocumentId]], source: SourceView) -> Truths:
@@ -89,7 +103,10 @@ def _of_entity(key: str, entity: Entity, id: int, truths: Truths) -> Expectation
     if entity.name in AUTHORED:
         author = truth.fields["author_id"]
         found = truths[USER.collection, author]
-        answer = {**answer, "author": msgspec.json.decode(USER.to_head(found.document)) if found.fields else None}
+        answer = {
+            **answer,
+            "author": msgspec.json.decode(USER.to_head(found.document)) if found.fields else None,
+        }
         parts |= {USER.key(author)}
     return Expectation(key, truth, (True, value.head, value.body), path, answer, frozenset(parts))
 

@@ -81,7 +81,9 @@ class Report:
     def lines(self) -> list[str]:
         through = self.verified_through
         return [
-            f"verified through   {through['time']} ({through['gtid_set']})" if through else "verified through   -",
+            f"verified through   {through['time']} ({through['gtid_set']})"
+            if through
+            else "verified through   -",
             *(f"documents          {count} {result}" for result, count in self.documents.items()),
             *(
                 f"{store:18} {count} {result}"

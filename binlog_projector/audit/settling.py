@@ -94,7 +94,9 @@ class Settling:
         deadline, names = time.monotonic() + PATIENCE_SECONDS, {one.name for one in requests}
         while names & {one.name for one in self.queue.waiting()}:
             if time.monotonic() > deadline:
-                raise ProjectorBehind(f"no projector has carried out {len(names)} repairs in {PATIENCE_SECONDS:.0f} s")
+                raise ProjectorBehind(
+                    f"no projector has carried out {len(names)} repairs in {PATIENCE_SECONDS:.0f} s"
+                )
             self.stopping.wait(POLL_SECONDS)
         self.stopping.wait(PAUSES_SECONDS[0])
 
@@ -136,7 +138,14 @@ class Settling:
                     touched.append((truth.collection, truth.id))
                 elif kind:
                     settled.append(
-                        Settled(kind, truth, stored, str(snapshot.executed), view.checkpoint.build, view.checkpoint.seq)
+                        Settled(
+                            kind,
+                            truth,
+                            stored,
+                            str(snapshot.executed),
+                            view.checkpoint.build,
+                            view.checkpoint.seq,
+                        )
                     )
         return settled, touched
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from binlog_projector.domain.changes import Row
 from binlog_projector.domain.mutations import DocumentId
-from binlog_projector.domain.projections import COUNTERS, PLANS, Counter, demand_fitting, document_id, primary_key
+from binlog_projector.domain.projections import (
+    COUNTERS,
+    PLANS,
+    Counter,
+    demand_fitting,
+    document_id,
+    primary_key,
+)
 from binlog_projector.domain.truth import Truth
 from binlog_projector.mysql.connections import Connection, query_rows
 from binlog_projector.mysql.table_rows import Key, beyond, names
@@ -54,7 +61,8 @@ class SourceView:
         """The ids that a list begins with."""
         own = TABLES[listing.collection].primary_key[0]
         order = ", ".join(
-            f"`{own if name == '_id' else name}` {'DESC' if way < 0 else 'ASC'}" for name, way in listing.order
+            f"`{own if name == '_id' else name}` {'DESC' if way < 0 else 'ASC'}"
+            for name, way in listing.order
         )
         item = own if listing.item_id == "_id" else listing.item_id
         found = query_rows(

@@ -80,7 +80,10 @@ class Altering:
         elif reading.has("ALTER"):
             yield from self._rest()
         elif reading.has("CONVERT", "TO"):
-            if not (_character_set(reading) == SAFE_CHARACTER_SET and _collation(reading) in ("", SAFE_CHARACTER_SET)):
+            if not (
+                _character_set(reading) == SAFE_CHARACTER_SET
+                and _collation(reading) in ("", SAFE_CHARACTER_SET)
+            ):
                 yield (
                     f"all text of the watched table {self.table.name} was converted to a character set that may lack "
                     "some of it; run `rebuild`"

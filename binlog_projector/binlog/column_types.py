@@ -54,9 +54,13 @@ CHARACTER_BYTES = {  # of the longest character, by collation: ascii, utf8mb3, u
 UTF8_COLLATIONS = frozenset(CHARACTER_BYTES)
 TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bit"})
-NUMBER_TYPES = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "year"})
+NUMBER_TYPES = frozenset(
+    {"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "year"}
+)
 TIME_TYPES = frozenset({"date", "time", "datetime", "timestamp"})
-DATA_TYPES = TEXT_TYPES | BINARY_TYPES | NUMBER_TYPES | TIME_TYPES | {"enum"}  # as information_schema names them
+DATA_TYPES = (
+    TEXT_TYPES | BINARY_TYPES | NUMBER_TYPES | TIME_TYPES | {"enum"}
+)  # as information_schema names them
 CHARACTER_SETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
 DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # that so many decimal digits take
 
@@ -77,7 +81,9 @@ def decoded_layout_of(column: Column) -> Layout:
         raise UnsupportedEvent(f"column {column.name} is of type {NAMES[column.type]}, which is not decoded")
     if column.collation not in UTF8_COLLATIONS | {0, BINARY_COLLATION}:
         known = ", ".join(sorted(CHARACTER_SETS))
-        raise UnsupportedEvent(f"column {column.name} has collation {column.collation}, which is none of {known}")
+        raise UnsupportedEvent(
+            f"column {column.name} has collation {column.collation}, which is none of {known}"
+        )
     return layout_of(column)
 
 

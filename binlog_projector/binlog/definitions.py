@@ -21,7 +21,14 @@ from binlog_projector.binlog.table_map import (
 
 NO_AUTO_VALUE_ON_ZERO, STRICT = 1 << 19, 1 << 21 | 1 << 22  # in sql_mode
 SAFE_CHARACTER_SET = "utf8mb4"  # it has every character that a projected column can hold
-INTEGERS = {"TINYINT": TINY, "SMALLINT": SHORT, "MEDIUMINT": INT24, "INT": LONG, "INTEGER": LONG, "BIGINT": LONGLONG}
+INTEGERS = {
+    "TINYINT": TINY,
+    "SMALLINT": SHORT,
+    "MEDIUMINT": INT24,
+    "INT": LONG,
+    "INTEGER": LONG,
+    "BIGINT": LONGLONG,
+}
 INTEGER_SIZES = [TINY, SHORT, INT24, LONG, LONGLONG]
 TIMES = {"DATETIME": DATETIME2, "TIMESTAMP": TIMESTAMP2, "TIME": TIME2}
 TEXT_LENGTH_BYTES = {"TINYTEXT": 1, "TEXT": 2, "MEDIUMTEXT": 3, "LONGTEXT": 4}
@@ -75,11 +82,18 @@ class Definition:
         if old.type == BLOB:
             return self.length is None and TEXT_LENGTH_BYTES.get(self.type, 0) >= old.metadata[0]
         if old.type == STRING:
-            return self.type == "CHAR" and (self.length or 1) >= char_bytes(old) // CHARACTER_BYTES[old.collation]
+            return (
+                self.type == "CHAR"
+                and (self.length or 1) >= char_bytes(old) // CHARACTER_BYTES[old.collation]
+            )
         size = int.from_bytes(old.metadata, "little")
         if old.type == VARCHAR and self.type == "VARCHAR":
             return (self.length or 0) >= size // CHARACTER_BYTES[old.collation]
-        return old.type == VARCHAR and self.length is None and size < 1 << 8 * TEXT_LENGTH_BYTES.get(self.type, 0)
+        return (
+            old.type == VARCHAR
+            and self.length is None
+            and size < 1 << 8 * TEXT_LENGTH_BYTES.get(self.type, 0)
+        )
 
     def _number(self) -> int:
         number = self.reading.next().text

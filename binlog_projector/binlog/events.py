@@ -9,11 +9,28 @@ from functools import lru_cache
 from binlog_projector.errors import UnsupportedEvent
 
 QUERY, ROTATE, XID, TABLE_MAP, WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS, GTID = 2, 4, 16, 19, 30, 31, 32, 33
-STOP, FORMAT_DESCRIPTION, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2 = 3, 15, 27, 28, 29, 35, 41
+STOP, FORMAT_DESCRIPTION, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2 = (
+    3,
+    15,
+    27,
+    28,
+    29,
+    35,
+    41,
+)
 ANONYMOUS_GTID, TAGGED_GTID = 34, 42
 BEGINNINGS, OF_FILES = (GTID, ANONYMOUS_GTID, TAGGED_GTID), (ROTATE, FORMAT_DESCRIPTION)
 HARMLESS = (STOP, HEARTBEAT, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, HEARTBEAT_2)
-INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD, EXECUTE_LOAD, XA_PREPARE, PAYLOAD = 5, 13, 14, 9, 17, 18, 38, 40
+INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD, EXECUTE_LOAD, XA_PREPARE, PAYLOAD = (
+    5,
+    13,
+    14,
+    9,
+    17,
+    18,
+    38,
+    40,
+)
 FOR_A_STATEMENT = (INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD)  # that follows them, and is judged
 OTHER_ROWS = {23: "WRITE_ROWS_V1", 24: "UPDATE_ROWS_V1", 25: "DELETE_ROWS_V1", 39: "PARTIAL_UPDATE_ROWS"}
 EVENT_NAMES = {**OTHER_ROWS, 26: "INCIDENT", 34: "ANONYMOUS_GTID", 42: "GTID_TAGGED_LOG"}
@@ -25,7 +42,9 @@ REMEDIES = {
 }
 BODY, DEFINITION, CHECKSUM = 19, 25, -4  # a definition is what stands behind the table id
 CRC32 = 1  # among the kinds of checksum
-GTID_BODY = struct.Struct("<x16sQB16xQ")  # UUID, number, whether times follow, commit time in the lower seven bytes
+GTID_BODY = struct.Struct(
+    "<x16sQB16xQ"
+)  # UUID, number, whether times follow, commit time in the lower seven bytes
 VERSION = slice(2, 52)  # in the body of a FORMAT_DESCRIPTION
 QUERY_BODY = struct.Struct("<8xB2xH")  # lengths of the schema and of the status variables
 LOAD_SIZE = 13  # behind those: which file, and where in the statement its name stands

@@ -131,4 +131,6 @@ def _demand_no_end(rest: bytes) -> None:
     if rest[LENGTH_SIZE] == ERROR:
         raise_mysql_exception(rest[LENGTH_SIZE:])
     if rest[LENGTH_SIZE] != OK:
-        raise SourceUnavailable("the source ended the binlog stream (it shuts down, or another reader has our id)")
+        raise SourceUnavailable(
+            "the source ended the binlog stream (it shuts down, or another reader has our id)"
+        )

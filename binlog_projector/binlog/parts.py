@@ -64,7 +64,9 @@ class Parts:
         crc = come.crc
         for row in rows:
             key = self.keys[row.table]
-            crc = crc32(f"{row.table}{row.before and key(row.before)}{row.after and key(row.after)};".encode(), crc)
+            crc = crc32(
+                f"{row.table}{row.before and key(row.before)}{row.after and key(row.after)};".encode(), crc
+            )
         return Partial(come.gtid, come.original_commit_us, come.rows + len(rows), crc)
 
 

@@ -37,7 +37,10 @@ def unpacked(event: bytes) -> Iterator[Iterator[Event]]:
         missing -= len(piece)
         if missing <= 0:
             events, rest = _split(b"".join(held))
-            held, missing = [rest], (HEADER.unpack_from(rest)[1] if len(rest) >= HEADER.size else 0) - len(rest)
+            held, missing = (
+                [rest],
+                (HEADER.unpack_from(rest)[1] if len(rest) >= HEADER.size else 0) - len(rest),
+            )
             yield iter(events)
     if any(held):
         raise UnsupportedEvent(f"a compressed transaction ends inside an event; {REMEDY}")

@@ -38,7 +38,11 @@ from writer.schema import Table
 
 Image = Callable[[bytes, int], tuple[Row, int]]  # the row that begins at, and where it ends
 Images = tuple[bool, bool]
-INSERT, DELETE, UPDATE = (False, True), (True, False), (True, True)  # whether there are images of before and of after
+INSERT, DELETE, UPDATE = (
+    (False, True),
+    (True, False),
+    (True, True),
+)  # whether there are images of before and of after
 LENGTHS = {1: "data[at]", 2: "u16(data, at)[0]", 3: "u24(data, at)", 4: "u32(data, at)[0]"}
 READERS: dict[str, Callable[[bytes, int], Any]] = {
     "u16": struct.Struct("<H").unpack_from,
@@ -160,7 +164,9 @@ class Source:
 
     def _unpacked(self, run: list[int]) -> list[str]:
         """Columns of fixed size in one step; to that, those that nobody uses are padding."""
-        codes = [self.fixed[index].code if index in self.used else f"{self.fixed[index].size}x" for index in run]
+        codes = [
+            self.fixed[index].code if index in self.used else f"{self.fixed[index].size}x" for index in run
+        ]
         unpack = f"unpack{run[0]}"
         self.names[unpack] = struct.Struct(f"<{''.join(codes)}").unpack_from
         values = "".join(f"c{index}, " for index in run if index in self.used)

@@ -22,14 +22,18 @@ MULTIBYTE = {  # character sets whose later bytes may look like a quote or a bac
     **dict.fromkeys((1, 84), ("big5", rb"[\xa1-\xf9][\x40-\x7e\xa1-\xfe]")),
     **dict.fromkeys((28, 87), ("gbk", rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]")),
     **dict.fromkeys((13, 88, 95, 96), ("cp932", rb"[\x81-\x9f\xe0-\xfc][\x40-\x7e\x80-\xfc]")),  # and sjis
-    **dict.fromkeys((248, 249, 250), ("gb18030", rb"[\x81-\xfe](?:[\x40-\x7e\x80-\xfe]|[0-9][\x81-\xfe][0-9])")),
+    **dict.fromkeys(
+        (248, 249, 250), ("gb18030", rb"[\x81-\xfe](?:[\x40-\x7e\x80-\xfe]|[0-9][\x81-\xfe][0-9])")
+    ),
 }
 ENCODINGS = {
     **dict.fromkeys(UTF8_COLLATIONS, "utf-8"),
     **dict.fromkeys(LATIN1_COLLATIONS, "cp1252"),
     **{collation: encoding for collation, (encoding, _) in MULTIBYTE.items()},
 }
-COMMENT = re.compile(rb"(?>/\*.*?\*/|(?!\*/).)*+\*/", re.DOTALL)  # its rest; comments inside it have none themselves
+COMMENT = re.compile(
+    rb"(?>/\*.*?\*/|(?!\*/).)*+\*/", re.DOTALL
+)  # its rest; comments inside it have none themselves
 
 
 def words(text: str) -> frozenset[str]:

@@ -28,7 +28,9 @@ class Statement:
     sql_mode: int = 0
     collation: int = UTF8MB4
     version: int = NEWEST  # of the server that read it
-    accessed: frozenset[str] = frozenset()  # schemas of the tables it used, also by views, triggers and functions
+    accessed: frozenset[str] = (
+        frozenset()
+    )  # schemas of the tables it used, also by views, triggers and functions
 
     @classmethod
     def of(cls, text: bytes, schema: bytes, status: bytes, version: int) -> Statement:

@@ -46,7 +46,9 @@ class Watched:
     schema: str
     tables: Mapping[str, Table]
     folds_case: bool = False  # lower_case_table_names is not 0
-    columns: dict[str, Mapping[str, Column]] = field(default_factory=dict)  # by table, as rows showed them last
+    columns: dict[str, Mapping[str, Column]] = field(
+        default_factory=dict
+    )  # by table, as rows showed them last
 
     def table(self, schema: str, name: str) -> Table | None:
         return self.tables.get(self._same_case(name)) if self.is_schema(schema) else None

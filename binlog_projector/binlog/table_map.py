@@ -84,7 +84,9 @@ def columns_of(definition: bytes) -> list[Column]:
     nullable = cursor.take((len(codes) + 7) // 8)
     optional = {field.number(): field.text() for field in cursor.until_end()}
     if COLUMN_NAME not in optional:
-        raise UnsupportedEvent("it was logged without column names; set binlog_row_metadata=FULL, then run `rebuild`")
+        raise UnsupportedEvent(
+            "it was logged without column names; set binlog_row_metadata=FULL, then run `rebuild`"
+        )
     names = [field.text().decode() for field in Cursor(optional[COLUMN_NAME]).until_end()]
     types = [_real_type(code, own) for code, own in zip(codes, metadata, strict=True)]
     unsigned = _spread(types, HAVE_SIGN, _flags(optional.get(SIGNEDNESS, b"")))

@@ -43,7 +43,15 @@ def _datetime_of(digits: int) -> Convert:
         packed = int.from_bytes(raw, "big")
         whole = packed >> shift
         year, month = divmod(whole >> 22 & 0x1FFFF, 13)
-        fields = year, month, whole >> 17 & 31, whole >> 12 & 31, whole >> 6 & 63, whole & 63, (packed & mask) * unit
+        fields = (
+            year,
+            month,
+            whole >> 17 & 31,
+            whole >> 12 & 31,
+            whole >> 6 & 63,
+            whole & 63,
+            (packed & mask) * unit,
+        )
         try:
             return datetime(*fields)
         except ValueError:
@@ -80,7 +88,10 @@ def time_layout(column: Column) -> Layout:
         packed = int.from_bytes(raw, "big") - offset
         whole, fraction = abs(packed) >> shift, abs(packed) & mask
         time = timedelta(
-            hours=whole >> 12 & 0x3FF, minutes=whole >> 6 & 63, seconds=whole & 63, microseconds=fraction * unit
+            hours=whole >> 12 & 0x3FF,
+            minutes=whole >> 6 & 63,
+            seconds=whole & 63,
+            microseconds=fraction * unit,
         )
         return -time if packed < 0 else time
 

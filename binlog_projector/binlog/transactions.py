@@ -215,7 +215,9 @@ class TransactionReader:
     def _format(self, event: bytes) -> None:
         """A file begins, written by a server of `version`."""
         if not events.has_checksums(event):
-            raise CorruptEvent("the file was written without checksums; set binlog_checksum=CRC32, then run `rebuild`")
+            raise CorruptEvent(
+                "the file was written without checksums; set binlog_checksum=CRC32, then run `rebuild`"
+            )
         self.version = version_of(events.server_version(event))
 
     def _ignore(self, event: bytes) -> None:
@@ -238,7 +240,9 @@ class TransactionReader:
         if whole or changes:
             at, rows = BinlogPosition(self.file, self.offset), tuple(changes)
             self.finished.append(
-                Transaction(self.gtid, self.original_us, self.immediate_us, rows, at, self.size, before, partial)
+                Transaction(
+                    self.gtid, self.original_us, self.immediate_us, rows, at, self.size, before, partial
+                )
             )
         self.changes, self.size = [], 0
 

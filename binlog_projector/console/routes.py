@@ -31,9 +31,15 @@ def console_routes(signs: VitalSigns) -> Sequence[BaseRoute]:
         return FileResponse(ASSETS / "index.html", headers=HEADERS)
 
     async def events(request: Request) -> Response:
-        return StreamingResponse(_events(signs), media_type="text/event-stream", headers={"cache-control": "no-store"})
+        return StreamingResponse(
+            _events(signs), media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
 
-    return [Route("/", page), Route("/console/events", events), Mount("/console", StaticFiles(directory=ASSETS))]
+    return [
+        Route("/", page),
+        Route("/console/events", events),
+        Mount("/console", StaticFiles(directory=ASSETS)),
+    ]
 
 
 async def _events(signs: VitalSigns) -> AsyncIterator[str]:

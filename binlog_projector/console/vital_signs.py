@@ -55,7 +55,11 @@ class VitalSigns:
     """Takes a sample each second in a thread; `points` are those of the last quarter of an hour."""
 
     def __init__(
-        self, health: Health, admin_urls: Sequence[str], errors: deque[Event], clock: Callable[[], float] = time.time
+        self,
+        health: Health,
+        admin_urls: Sequence[str],
+        errors: deque[Event],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.health = health
         self.admin_urls = admin_urls

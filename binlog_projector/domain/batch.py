@@ -56,7 +56,9 @@ class Batch:
         self.rows = 0
         self.size = 0  # bytes of the binlog
         self.last: Transaction | None = None  # that is whole now
-        self.partial: Partial | None = None  # how far the last one has come that was not whole when it was added
+        self.partial: Partial | None = (
+            None  # how far the last one has come that was not whole when it was added
+        )
         self.gtids = GrowingGtidSet(start)
 
     @property

@@ -45,7 +45,10 @@ def copied(table: Table) -> Projection:
     columns = [column for column in table.columns if (column,) != table.primary_key]
     names = [column for column in columns if not column.endswith("_at")]
     times = [column for column in columns if column.endswith("_at")]
-    return lambda row: {**{name: row[name] for name in names}, **{name: _timestamp(name, row[name]) for name in times}}
+    return lambda row: {
+        **{name: row[name] for name in names},
+        **{name: _timestamp(name, row[name]) for name in times},
+    }
 
 
 COPIED = {name: copied(table) for name, table in TABLES.items()}
@@ -111,7 +114,9 @@ class Plan:
             return _id(self.primary_key, row), self.project(row)
         except (KeyError, TypeError) as error:
             key = {column: row.get(column) for column in self.primary_key}
-            raise UnprojectableRow(f"row {key} of table {self.table} cannot be projected: {error!r}") from error
+            raise UnprojectableRow(
+                f"row {key} of table {self.table} cannot be projected: {error!r}"
+            ) from error
 
 
 PLANS = {

@@ -89,4 +89,6 @@ def touched_by(collection: str, id: DocumentId) -> frozenset[str]:
     if collection in ENTITY_OF:
         return frozenset({ENTITY_OF[collection].key(key[0])})
     columns = dict(zip(TABLES[collection].primary_key, key, strict=True))
-    return frozenset(listing.key(columns[listing.by]) for listing in LISTINGS if listing.collection == collection)
+    return frozenset(
+        listing.key(columns[listing.by]) for listing in LISTINGS if listing.collection == collection
+    )

@@ -24,7 +24,9 @@ class Health:
         self.epoch: int | None = None  # of the lease, while this projector leads
         self.checkpoint: Checkpoint | None = None
         self.watermark: Watermark | None = None
-        self.busy: dict[str, Callable[[], float]] = {}  # stage -> for how long it has been at what it is doing
+        self.busy: dict[
+            str, Callable[[], float]
+        ] = {}  # stage -> for how long it has been at what it is doing
         for stage in STAGES:
             metrics.busy.labels(stage).set_function(partial(self.busy_seconds, stage))
         self.parts = {
@@ -99,9 +101,17 @@ class Health:
         if self.parts["lease"] != "ok":
             return {"lease": "ok"}
         redis = "redis" if self.parts["redis"] == "ok" else "degraded: redis"
-        stalled = {stage: seconds for stage in STAGES if (seconds := self.busy_seconds(stage)) > STALLED_AFTER_SECONDS}
+        stalled = {
+            stage: seconds
+            for stage in STAGES
+            if (seconds := self.busy_seconds(stage)) > STALLED_AFTER_SECONDS
+        }
         parts = {name: state for name, state in self.parts.items() if name != "redis"}
-        return {**parts, redis: "ok", **{stage: f"no progress for {stalled[stage]:.0f} s" for stage in stalled}}
+        return {
+            **parts,
+            redis: "ok",
+            **{stage: f"no progress for {stalled[stage]:.0f} s" for stage in stalled},
+        }
 
 
 def seconds(as_of: str) -> float:

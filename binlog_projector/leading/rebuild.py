@@ -89,7 +89,9 @@ class Rebuild:
         )
         needs.demand()
 
-    def _finish(self, build: int, stream: Stream, leadership: AbstractContextManager[Lease | None]) -> int | None:
+    def _finish(
+        self, build: int, stream: Stream, leadership: AbstractContextManager[Lease | None]
+    ) -> int | None:
         try:
             if not self._follow(build, self.freshness.is_caught_up, stream):
                 return None
@@ -104,7 +106,11 @@ class Rebuild:
         """Nobody projects into the former build any more: once the new one contains all of it, it serves."""
         former = self._persistently(lambda: self.control.open_serving(epoch))
         lost = self._persistently(lambda: self._lost(former.position)) if former else None
-        if former is None or lost is None or not self._follow(build, lambda at: at >= former.position.reached - lost):
+        if (
+            former is None
+            or lost is None
+            or not self._follow(build, lambda at: at >= former.position.reached - lost)
+        ):
             return None
         documents = self.control.open_build(build, epoch)
         as_of = self.freshness.as_of(documents.position.gtid_set)

@@ -48,7 +48,9 @@ class Repairs:
             return None
         self.look_at = time.monotonic() + LOOK_SECONDS
         view = StoredView(self.documents.database, None, self.documents.position.checkpoint)
-        requests = [one for one in self.queue.waiting() if self._is_foreign(one) or view.contains(one.read_at)]
+        requests = [
+            one for one in self.queue.waiting() if self._is_foreign(one) or view.contains(one.read_at)
+        ]
         if not requests:
             return None
         self.queue.remove(requests)

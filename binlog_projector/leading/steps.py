@@ -25,7 +25,12 @@ class Steps:
     """One turn of the loop after the other, over an open stream."""
 
     def __init__(
-        self, batcher: Batcher, documents: DocumentStore, cache: CacheThread, freshness: Freshness, health: Health
+        self,
+        batcher: Batcher,
+        documents: DocumentStore,
+        cache: CacheThread,
+        freshness: Freshness,
+        health: Health,
     ) -> None:
         self.batcher = batcher
         self.documents = documents
@@ -46,7 +51,13 @@ class Steps:
             self.cache.apply(Committed(entry, batch.last.immediate_commit_us if batch.last else None))
             rows_of = self.documents.position.rows_of
             progress = {"rows_of": rows_of} if rows_of else {}
-            log.info("batch", seq=entry.checkpoint.seq, gtids=str(batch.gtid_set - before), rows=batch.rows, **progress)
+            log.info(
+                "batch",
+                seq=entry.checkpoint.seq,
+                gtids=str(batch.gtid_set - before),
+                rows=batch.rows,
+                **progress,
+            )
             self.health.committed(batch)
         self.cache.check()
         self._tick()

@@ -35,7 +35,11 @@ VARIABLES = (
     Variable("binlog_row_metadata", "FULL", "SET PERSIST binlog_row_metadata = FULL"),
     Variable("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
     Variable("binlog_checksum", "CRC32", "SET PERSIST binlog_checksum = CRC32"),
-    Variable("gtid_mode", "ON", "SET PERSIST gtid_mode = ON (one step at a time: OFF_PERMISSIVE, ON_PERMISSIVE, ON)"),
+    Variable(
+        "gtid_mode",
+        "ON",
+        "SET PERSIST gtid_mode = ON (one step at a time: OFF_PERMISSIVE, ON_PERMISSIVE, ON)",
+    ),
     Variable("enforce_gtid_consistency", "ON", "SET PERSIST enforce_gtid_consistency = ON"),
     Variable("binlog_order_commits", "ON", "SET PERSIST binlog_order_commits = ON"),
     Variable("log_replica_updates", "ON", "start mysqld with --log-replica-updates"),
@@ -85,7 +89,9 @@ def _variable(connection: Connection, variable: Variable) -> Finding:
 
 def _retention(connection: Connection, hours: int) -> Finding:
     seconds = int(query_value(connection, "SELECT @@global.binlog_expire_logs_seconds"))
-    purging = query_rows(connection, "SHOW GLOBAL VARIABLES WHERE Variable_name = 'binlog_expire_logs_auto_purge'")
+    purging = query_rows(
+        connection, "SHOW GLOBAL VARIABLES WHERE Variable_name = 'binlog_expire_logs_auto_purge'"
+    )
     kept_for_ever = seconds == 0 or (bool(purging) and purging[0][1] == "OFF")
     return Finding(
         RETENTION,
@@ -117,7 +123,9 @@ def _grants_it(line: str, grant: str) -> bool:
 
 def _server_id(connection: Connection, source: MySqlSource) -> Finding:
     own = int(query_value(connection, "SELECT @@global.server_id"))
-    others = [str(row[4]) for row in query_rows(connection, "SHOW REPLICAS") if int(row[0]) == source.server_id]
+    others = [
+        str(row[4]) for row in query_rows(connection, "SHOW REPLICAS") if int(row[0]) == source.server_id
+    ]
     taken = own == source.server_id or any(other.lower() != source.uuid for other in others)
     return Finding(
         "server_id",
@@ -154,7 +162,9 @@ def _table(connection: Connection, name: str) -> Finding:
     wrong += [] if keys == set(table.primary_key) else [f"primary key is ({', '.join(sorted(keys))})"]
     found = ("; ".join(wrong) if wrong else "as declared") if columns else "missing"
     expected = f"columns {', '.join(table.columns)}, primary key ({', '.join(table.primary_key)})"
-    return Finding(f"table {SCHEMA}.{name}", found == "as declared", found, expected, "run `python -m writer migrate`")
+    return Finding(
+        f"table {SCHEMA}.{name}", found == "as declared", found, expected, "run `python -m writer migrate`"
+    )
 
 
 def _cascades(connection: Connection) -> Finding:
@@ -200,7 +210,9 @@ def _auto_increment(connection: Connection) -> Finding:
         "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = %s",
         (SCHEMA,),
     )
-    found = ", ".join(f"{table}: {id}" for table, id in following if table in TABLES and (id or 0) > NEAR_THE_LIMIT)
+    found = ", ".join(
+        f"{table}: {id}" for table, id in following if table in TABLES and (id or 0) > NEAR_THE_LIMIT
+    )
     return Finding(
         "auto_increment",
         not found,

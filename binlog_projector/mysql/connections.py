@@ -41,7 +41,9 @@ def connection_settings(url: str) -> dict[str, Any]:
         "read_timeout": READ_TIMEOUT_SECONDS,
         "write_timeout": READ_TIMEOUT_SECONDS,
         "init_command": "SET SESSION time_zone='+00:00', net_write_timeout=86400",
-        **({"ssl": ssl.create_default_context(cafile=certificate)} if certificate else {"ssl_disabled": True}),
+        **(
+            {"ssl": ssl.create_default_context(cafile=certificate)} if certificate else {"ssl_disabled": True}
+        ),
     }
 
 
@@ -86,7 +88,9 @@ def query_value(connection: Connection, statement: str, arguments: Sequence[obje
     return query_row(connection, statement, arguments)[0]
 
 
-def query_rows(connection: Connection, statement: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+def query_rows(
+    connection: Connection, statement: str, arguments: Sequence[object] = ()
+) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, arguments)
         return list(cursor.fetchall())

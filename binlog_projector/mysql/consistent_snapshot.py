@@ -19,7 +19,9 @@ from tidemark.gtid import Gtid, GtidSet
 from writer.schema import TABLES
 
 TIMEOUT_SECONDS = 600  # counting and looking for orphans in a large table may find nothing to say for long
-SILENT_SECONDS = 5.0  # without a word on a connection that is asked each second, the network or the server is gone
+SILENT_SECONDS = (
+    5.0  # without a word on a connection that is asked each second, the network or the server is gone
+)
 LOCK_WAIT_TIMEOUT = 1205
 log = structlog.get_logger()
 
@@ -47,7 +49,9 @@ class Snapshot:
 def consistent_snapshot(source: MySqlSource, connections: int = 1) -> Iterator[Snapshot]:
     """Transactions begin while a lock holds writers off for milliseconds. Raises SourceUnavailable."""
     with contextlib.ExitStack() as sessions:
-        readers = [sessions.enter_context(source.session(read_timeout=TIMEOUT_SECONDS)) for _ in range(connections)]
+        readers = [
+            sessions.enter_context(source.session(read_timeout=TIMEOUT_SECONDS)) for _ in range(connections)
+        ]
         with source.session() as locker:
             executed = _begin(locker, readers)
             server_uuid = query_value(locker, "SELECT @@server_uuid")
@@ -90,7 +94,9 @@ def _watch(source: MySqlSource, readers: Sequence[Any], done: threading.Event) -
 def _begin(locker: Connection, readers: Sequence[Connection]) -> GtidSet:
     """Comparing gtid_executed before and after instead would be wrong: rows become visible before their GTID does."""
     names = ", ".join(f"`{table.name}` READ" for table in TABLES.values())
-    execute(locker, "SET SESSION lock_wait_timeout = 2, wait_timeout = 10")  # so long a lock lasts if we are paused
+    execute(
+        locker, "SET SESSION lock_wait_timeout = 2, wait_timeout = 10"
+    )  # so long a lock lasts if we are paused
     execute(locker, f"LOCK TABLES {names}")
     try:
         for reader in readers:

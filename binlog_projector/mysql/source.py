@@ -117,10 +117,18 @@ class Stream:
     """Transactions from the binlog, read and handed on by a thread."""
 
     def __init__(
-        self, source: MySqlSource, applied: GtidSet, partials: Iterable[Partial], *, folds_case: bool, anchored: bool
+        self,
+        source: MySqlSource,
+        applied: GtidSet,
+        partials: Iterable[Partial],
+        *,
+        folds_case: bool,
+        anchored: bool,
     ) -> None:
         self.source = source
-        dump = partial(connect_reader, pymysql.connect, source.settings, source.server_id, source.uuid, applied)
+        dump = partial(
+            connect_reader, pymysql.connect, source.settings, source.server_id, source.uuid, applied
+        )
         self.reader = TransactionReader(
             Packets(dump), SCHEMA, TABLES, partials, folds_case=folds_case, anchored=anchored
         )
@@ -190,12 +198,16 @@ class Stream:
                 self.listening = False
                 yield transaction
                 self.heard, self.listening = time.monotonic(), True
-        raise SourceUnavailable("the source ended the binlog stream (it shuts down, or another reader has our id)")
+        raise SourceUnavailable(
+            "the source ended the binlog stream (it shuts down, or another reader has our id)"
+        )
 
 
 def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[Partial]) -> GtidSet:
     """What the source has purged, if all of it was applied and all that was applied is in the source."""
-    executed, purged = map(GtidSet.parse, query_row(connection, "SELECT @@global.gtid_executed, @@global.gtid_purged"))
+    executed, purged = map(
+        GtidSet.parse, query_row(connection, "SELECT @@global.gtid_executed, @@global.gtid_purged")
+    )
     begun = with_begun(applied, partials)
     if not executed >= begun:
         raise SourceBehind(f"the source lacks {begun - executed}, which was applied")

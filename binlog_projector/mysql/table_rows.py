@@ -26,14 +26,21 @@ def orphans(connection: Connection, table: Table, counters: Sequence[Counter], s
         f"(SELECT 1 FROM `{table.name}` AS parent WHERE parent.`{key}` = counted.`{one.by}`)"
         for one in counters
     ]
-    return _chunks(connection, f"({' UNION '.join(counted)})", (key,), (key,), counters, size) if counted else iter(())
+    return (
+        _chunks(connection, f"({' UNION '.join(counted)})", (key,), (key,), counters, size)
+        if counted
+        else iter(())
+    )
 
 
 def estimated_rows(connection: Connection, tables: Iterable[str]) -> int:
     """How many rows there are by InnoDB's statistics, which may be wrong by a tenth or more."""
-    execute(connection, "SET SESSION information_schema_stats_expiry = 0")  # else as they were up to a day ago
+    execute(
+        connection, "SET SESSION information_schema_stats_expiry = 0"
+    )  # else as they were up to a day ago
     found = query_rows(
-        connection, "SELECT table_name, table_rows FROM information_schema.tables WHERE table_schema = DATABASE()"
+        connection,
+        "SELECT table_name, table_rows FROM information_schema.tables WHERE table_schema = DATABASE()",
     )
     return sum(rows for name, rows in found if name in tables)
 
@@ -45,7 +52,9 @@ def beyond(columns: Sequence[str], last: Key | None) -> tuple[str, list[int]]:
     terms: list[str] = []
     arguments: list[int] = []
     for at, column in enumerate(columns):
-        terms.append("(" + " AND ".join([*(f"`{name}` = %s" for name in columns[:at]), f"`{column}` > %s"]) + ")")
+        terms.append(
+            "(" + " AND ".join([*(f"`{name}` = %s" for name in columns[:at]), f"`{column}` > %s"]) + ")"
+        )
         arguments += last[: at + 1]
     return f"({' OR '.join(terms)})", arguments
 

@@ -56,5 +56,8 @@ def _stream_behind(snapshot: Snapshot, source: MySqlSource) -> Stream:
     try:
         return source.stream(snapshot.executed, Anchor(gtid, 0) if gtid else None)
     except CorruptEvent as error:
-        log.warning("the last transaction cannot be read from the binlog; going on without an anchor", error=str(error))
+        log.warning(
+            "the last transaction cannot be read from the binlog; going on without an anchor",
+            error=str(error),
+        )
         return source.stream(snapshot.executed, None)

@@ -49,7 +49,9 @@ class Touched:
 class StoredView:
     """The serving build as of one moment."""
 
-    def __init__(self, database: Database[BsonDocument], session: ClientSession | None, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, database: Database[BsonDocument], session: ClientSession | None, checkpoint: Checkpoint
+    ) -> None:
         self.database = database
         self.session = session
         self.checkpoint = checkpoint
@@ -73,7 +75,9 @@ class StoredView:
         return [document for document in found if document["_id"] != last][:limit]
 
     def existing(self, collection: str, ids: Iterable[DocumentId]) -> set[DocumentId]:
-        found = self._collection(collection).find({"_id": {"$in": [*ids]}}, {"_id": True}, session=self.session)
+        found = self._collection(collection).find(
+            {"_id": {"$in": [*ids]}}, {"_id": True}, session=self.session
+        )
         return {document["_id"] for document in found}
 
     def random_ids(self, collection: str, size: int) -> list[int]:
@@ -104,7 +108,9 @@ class StoredView:
         if [entry["_id"]["seq"] for entry in entries] != list(range(seq, self.checkpoint.seq + 1)):
             return Touched(None)
         repairs = [
-            entry["_id"] for former, entry in itertools.pairwise(entries) if {**former, "_id": entry["_id"]} == entry
+            entry["_id"]
+            for former, entry in itertools.pairwise(entries)
+            if {**former, "_id": entry["_id"]} == entry
         ]
         found = self.database[CONTROL].find({"_id": {"$in": repairs}}, {"keys": True}, session=self.session)
         return Touched(frozenset(key for entry in found for key in entry["keys"]))
@@ -139,7 +145,9 @@ class AuditStore:
             serving = control.find_one({"_id": SERVING_ID}, session=session)
             document = serving and control.find_one({"_id": checkpoint_id(serving["build"])}, session=session)
             if document is None:
-                raise ReadModelMissing("MongoDB holds no serving build with a checkpoint: start the projector")
+                raise ReadModelMissing(
+                    "MongoDB holds no serving build with a checkpoint: start the projector"
+                )
             yield StoredView(self.database, session, Checkpoint.decode(document))
 
 

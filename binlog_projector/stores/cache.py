@@ -69,7 +69,9 @@ def check_eviction(client: Client) -> Finding:
     with cache_errors():
         policy = str(client.info("memory")["maxmemory_policy"])
     ok = policy.startswith("volatile-") or policy == "noeviction"
-    return Finding("redis maxmemory-policy", ok, policy, "volatile-*", "CONFIG SET maxmemory-policy volatile-lfu")
+    return Finding(
+        "redis maxmemory-policy", ok, policy, "volatile-*", "CONFIG SET maxmemory-policy volatile-lfu"
+    )
 
 
 class CacheStage:
@@ -214,7 +216,9 @@ class CacheStage:
             self.metrics.applies.labels(action).inc(count)
 
     def _ttl_ms(self, value: bytes) -> int:
-        return absent_ttl_ms(self.chance.random()) if value[:1] == b"N" else value_ttl_ms(self.chance.random())
+        return (
+            absent_ttl_ms(self.chance.random()) if value[:1] == b"N" else value_ttl_ms(self.chance.random())
+        )
 
     def _lost(self, error: redis.RedisError) -> None:
         self.watermark = None

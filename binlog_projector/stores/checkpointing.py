@@ -51,7 +51,9 @@ class CheckpointedTransactions:
         self.position = position
         self.lock = threading.Lock()
 
-    def move(self, to: Position, commands: Sequence[Command] = (), beside: Sequence[Write] = (), **state: Any) -> None:
+    def move(
+        self, to: Position, commands: Sequence[Command] = (), beside: Sequence[Write] = (), **state: Any
+    ) -> None:
         """Run `commands` and move the checkpoint to `to` and `state`; each write `beside` it in the control collection
         must find or make one document. Raises StubMet."""
         with self.lock:
@@ -107,9 +109,13 @@ class CheckpointedTransactions:
     def _refuse(self, actual: Position, cause: Exception | None = None) -> None:
         mine, found = self.position.checkpoint, actual.checkpoint
         if actual.epoch != self.position.epoch:
-            raise StandDown(f"another projector holds lease epoch {actual.epoch}; ours was {self.position.epoch}")
+            raise StandDown(
+                f"another projector holds lease epoch {actual.epoch}; ours was {self.position.epoch}"
+            )
         if cause is None and (found.seq, found.batch_id) == (mine.seq, mine.batch_id):
-            raise StandDown(f"another projector has taken over: it wrote beside the checkpoint of build {mine.build}")
+            raise StandDown(
+                f"another projector has taken over: it wrote beside the checkpoint of build {mine.build}"
+            )
         raise CheckpointMoved(
             f"batch {mine.seq} ({mine.batch_id}) is not the last one: MongoDB has {found.seq} ({found.batch_id})"
         ) from cause
@@ -132,7 +138,11 @@ class CheckpointedTransactions:
         except DuplicateKeyError as error:
             raise StubMet(str(error)) from error
         for failed in reply.get("writeErrors", ()):
-            raise StubMet(failed["errmsg"]) if failed["code"] == DUPLICATE_KEY else OperationFailure(failed["errmsg"])
+            raise (
+                StubMet(failed["errmsg"])
+                if failed["code"] == DUPLICATE_KEY
+                else OperationFailure(failed["errmsg"])
+            )
         return int(reply["n"])
 
 

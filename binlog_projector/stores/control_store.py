@@ -53,7 +53,9 @@ class Needs:
 class ControlStore:
     """Reads and compare-and-sets of the control collection. Raises StoreUnavailable."""
 
-    def __init__(self, client: MongoClient[BsonDocument], journal_hours: int, lease: str = LEADING_ID) -> None:
+    def __init__(
+        self, client: MongoClient[BsonDocument], journal_hours: int, lease: str = LEADING_ID
+    ) -> None:
         self.client = client
         self.journal_hours = journal_hours
         self.lease = LeaseStore(client, lease)  # builds are written in its session

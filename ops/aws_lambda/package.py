@@ -17,7 +17,12 @@ SOURCE = Path(authorizer_lambda.__file__).parent
 NOT_FOR_LAMBDA = {"__main__.py", "forward_auth.py", "middleware.py"}
 SHARED = ("tidemark/__init__.py", "tidemark/settings.py")
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's name: pip's name
-UNUSED = ("cffi", "bin", "**/*.pyi", "**/RECORD")  # of cffi only the compiled _cffi_backend is needed at run time
+UNUSED = (
+    "cffi",
+    "bin",
+    "**/*.pyi",
+    "**/RECORD",
+)  # of cffi only the compiled _cffi_backend is needed at run time
 TASK_ROOT = "/var/task"  # where Lambda unpacks it: the paths in tracebacks
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
@@ -44,7 +49,9 @@ def _remove_unused(folder: Path) -> None:
 
 def copy_source(folder: Path) -> None:
     """Our own code in the zip: what the handler needs, and nothing else."""
-    own = [f"{SOURCE.name}/{module.name}" for module in SOURCE.glob("*.py") if module.name not in NOT_FOR_LAMBDA]
+    own = [
+        f"{SOURCE.name}/{module.name}" for module in SOURCE.glob("*.py") if module.name not in NOT_FOR_LAMBDA
+    ]
     for name in (*own, *SHARED):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(SOURCE.parent / name, folder / name)
@@ -55,7 +62,17 @@ def _compile(folder: Path) -> None:
 
     A process of its own, with a fixed seed: bytecode holds sets in the order of their hashes.
     """
-    options = ["-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", str(folder), "-p", TASK_ROOT, str(folder)]
+    options = [
+        "-q",
+        "-f",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        str(folder),
+        "-p",
+        TASK_ROOT,
+        str(folder),
+    ]
     command = [sys.executable, "-s", "-S", "-m", "compileall", *options]
     subprocess.run(command, check=True, env={"PYTHONHASHSEED": "0"})
 

@@ -31,7 +31,9 @@ def up(arguments: argparse.Namespace) -> int:
             say(f"already up in {directory}")
         else:
             stop_processes([*{*state.processes(), *launched_below(directory)}], STOPPED_WITHIN_SECONDS)
-            ports = {store: port for store in STORES if (port := getattr(arguments, f"{store}_port")) is not None}
+            ports = {
+                store: port for store in STORES if (port := getattr(arguments, f"{store}_port")) is not None
+            }
             stack = Stack(directory, ports=ports, external=external_urls(os.environ), launch=launch_detached)
             stack.start()
             state = stack.state
@@ -44,7 +46,9 @@ def down(arguments: argparse.Namespace) -> int:
     directory: Path = arguments.dir.absolute()
     with locked(directory / "lock"):
         state = StackState.read(directory)
-        stopped = [name for name, server in state.servers.items() if server.process and server.process.is_alive()]
+        stopped = [
+            name for name, server in state.servers.items() if server.process and server.process.is_alive()
+        ]
         stop_processes([*{*state.processes(), *launched_below(directory)}], STOPPED_WITHIN_SECONDS)
         if state.servers:
             state.forget_processes()
@@ -106,7 +110,9 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(command=command)
         one.add_argument("--json", action="store_true", help="print one JSON object")
         if command is not accounts:
-            one.add_argument("--dir", type=Path, default=DIRECTORY, help="the stack's folder (default: %(default)s)")
+            one.add_argument(
+                "--dir", type=Path, default=DIRECTORY, help="the stack's folder (default: %(default)s)"
+            )
         if command is up:
             for store in STORES:
                 one.add_argument(f"--{store}-port", type=int, help="a port instead of a free one")

@@ -26,7 +26,9 @@ class PortTaken(StackError):
     """The port a server was to listen on is in use."""
 
     def __init__(self, server: str, port: int) -> None:
-        super().__init__(f"{server} cannot start: port {port} is taken; stop what listens there or ask for another")
+        super().__init__(
+            f"{server} cannot start: port {port} is taken; stop what listens there or ask for another"
+        )
 
 
 class ProgramMissing(StackError):

@@ -83,7 +83,9 @@ class Stack:
         """
         own = {server.identity for server in self.servers.values()}
         if {*StackState.read(self.directory).processes(), *launched_below(self.directory)} - own:
-            raise StackError(f"a stack is up in {self.directory}: stop it first (python -m ops.stack down --dir ...)")
+            raise StackError(
+                f"a stack is up in {self.directory}: stop it first (python -m ops.stack down --dir ...)"
+            )
         with ExitStack() as undo:
             undo.callback(self.stop)
             for server in self.servers.values():
@@ -120,11 +122,15 @@ class Stack:
     def _own(self, store: str, kind: type[ServerType]) -> ServerType:
         server = self.servers.get(store)
         if not isinstance(server, kind):
-            raise NotOurs(f"{store} is used at a URL that was given; only a server of this stack can be disturbed")
+            raise NotOurs(
+                f"{store} is used at a URL that was given; only a server of this stack can be disturbed"
+            )
         return server
 
     def _ports(self, asked: Mapping[str, int]) -> dict[str, int]:
-        recorded = {store: server.port for store, server in self.state.servers.items() if server.port is not None}
+        recorded = {
+            store: server.port for store, server in self.state.servers.items() if server.port is not None
+        }
         return {**recorded, **asked}
 
     def _record(self) -> None:

@@ -60,7 +60,9 @@ class StackState:
 
     def public(self) -> dict[str, Any]:
         """What `up --json` prints: each server with its administrator's URL, and the environment."""
-        servers = {name: {**server.summary(), "admin_url": server.admin_url} for name, server in self.servers.items()}
+        servers = {
+            name: {**server.summary(), "admin_url": server.admin_url} for name, server in self.servers.items()
+        }
         return {**servers, "environment": self.environment}
 
     def processes(self) -> list[ProcessIdentity]:
@@ -82,12 +84,20 @@ class StackState:
         servers: dict[str, Any] = {}
         for name, server in self.servers.items():
             process = server.process and {"pid": server.process.pid, "start_time": server.process.start_time}
-            servers[name] = {"admin_url": server.admin_url, "port": server.port, "log": server.log, "process": process}
+            servers[name] = {
+                "admin_url": server.admin_url,
+                "port": server.port,
+                "log": server.log,
+                "process": process,
+            }
         return {**servers, "passwords": self.passwords, "environment": self.environment}
 
 
 def _server(recorded: dict[str, Any]) -> ServerState:
     process = recorded["process"]
     return ServerState(
-        recorded["admin_url"], recorded["port"], recorded["log"], ProcessIdentity(**process) if process else None
+        recorded["admin_url"],
+        recorded["port"],
+        recorded["log"],
+        ProcessIdentity(**process) if process else None,
     )

@@ -25,7 +25,10 @@ REPLACE INTO {TABLE} SELECT id, (SELECT COUNT(*) FROM likes WHERE post_id = post
 
 def recount(url: str) -> None:
     """Make the counters true, whoever has written meanwhile; not in the binlog, so that nobody else works for it."""
-    with pymysql.connect(**mysql_arguments(url), autocommit=True) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
         for statement in ("SET SESSION sql_log_bin = 0", *CREATE, COUNT):
             cursor.execute(statement)
 

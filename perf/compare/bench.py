@@ -58,7 +58,9 @@ class Turn:
 class Bench:
     """A running system with its dataset, and one method per kind of measurement."""
 
-    def __init__(self, system: System, crowd: Crowd, options: Options, folder: Path, timeline: Timeline) -> None:
+    def __init__(
+        self, system: System, crowd: Crowd, options: Options, folder: Path, timeline: Timeline
+    ) -> None:
         self._system = system
         self._crowd = crowd
         self._options = options
@@ -169,7 +171,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench(system: System, crowd: Crowd, options: Options, folder: Path, timeline: Timeline) -> Iterator[Bench]:
+def bench(
+    system: System, crowd: Crowd, options: Options, folder: Path, timeline: Timeline
+) -> Iterator[Bench]:
     """A bench for a system whose dataset is loaded and projected."""
     with contextlib.closing(Bench(system, crowd, options, folder, timeline)) as found:
         yield found

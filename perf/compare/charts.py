@@ -162,7 +162,10 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 
 def _legend(lanes: Iterable[str]) -> str:
-    keys = (f'<span class="key" style="--colour:{COLOURS.get(lane, GREY)}">{escape(lane)}</span>' for lane in lanes)
+    keys = (
+        f'<span class="key" style="--colour:{COLOURS.get(lane, GREY)}">{escape(lane)}</span>'
+        for lane in lanes
+    )
     return f'<p class="legend">{" ".join(keys)}</p>'
 
 

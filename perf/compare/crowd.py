@@ -21,7 +21,20 @@ LIKES_PER_POST = 50
 COMMENTS_PER_POST = 2
 WRITERS = 50
 CHUNK = 2_000
-WORDS = ("tide", "wave", "moon", "shore", "salt", "drift", "harbour", "signal", "anchor", "reef", "gull", "keel")
+WORDS = (
+    "tide",
+    "wave",
+    "moon",
+    "shore",
+    "salt",
+    "drift",
+    "harbour",
+    "signal",
+    "anchor",
+    "reef",
+    "gull",
+    "keel",
+)
 
 
 class Crowd:

@@ -109,7 +109,9 @@ def read(results: Path) -> Samples:
     with results.open(newline="") as lines:
         return Samples(
             [
-                Sample(int(row["timeStamp"]) / 1000, int(row["elapsed"]), row["label"], row["success"] == "true")
+                Sample(
+                    int(row["timeStamp"]) / 1000, int(row["elapsed"]), row["label"], row["success"] == "true"
+                )
                 for row in csv.DictReader(lines)
             ]
         )
@@ -124,7 +126,10 @@ def dashboard(results: Mapping[str, Path], folder: Path) -> None:
             merged = csv.writer(sink)
             for number, (lane, path) in enumerate(results.items()):
                 merged.writerows(_labelled(path, lane, with_head=number == 0))
-        _run(["-g", str(samples), "-o", str(folder.absolute()), "-j", f"{work}/jmeter.log", WHOLE_RUN], Path(work))
+        _run(
+            ["-g", str(samples), "-o", str(folder.absolute()), "-j", f"{work}/jmeter.log", WHOLE_RUN],
+            Path(work),
+        )
 
 
 def _labelled(results: Path, lane: str, *, with_head: bool) -> Iterator[list[str]]:

@@ -21,7 +21,10 @@ def load(system: System, crowd: Crowd, progress: Steps) -> None:
     for milliseconds at a time; caches need none.
     """
     progress.next(f"loading {crowd.posts} posts and what people do with them")
-    with pymysql.connect(**mysql_arguments(system.stack.mysql.admin_url)) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(**mysql_arguments(system.stack.mysql.admin_url)) as connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute("SET GLOBAL innodb_buffer_pool_size = %s", (BUFFER_POOL_BYTES,))
     with Redis.from_url(system.stack.redis.admin_url) as redis:
         redis.config_set("appendonly", "no")

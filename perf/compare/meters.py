@@ -79,7 +79,9 @@ class Meters:
         """CPU seconds so far of every process that works for a lane, and of the load generators."""
         servers = {name: server.identity for name, server in self._system.stack.servers.items()}
         processes = {**lane.processes, **{name: each for name, each in servers.items() if each}}
-        load = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        load = sum(
+            sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
         return {**{name: cpu_seconds(each.pid) for name, each in processes.items()}, "load": load}
 
     def _mysql_status(self) -> Reading:
@@ -128,7 +130,9 @@ class Timeline:
         """What the stores did per second, reading by reading; `at` in seconds since the start."""
         found = []
         for (began, before), (ended, now) in itertools.pairwise(self.readings):
-            per_second = {name: round(grown / (ended - began), 3) for name, grown in since(before, now).items()}
+            per_second = {
+                name: round(grown / (ended - began), 3) for name, grown in since(before, now).items()
+            }
             found.append({"at": round(ended, 2), **per_second})
         return found
 

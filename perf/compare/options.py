@@ -41,10 +41,16 @@ def more_options(parser: argparse.ArgumentParser) -> None:
         ("posts", int, "in the dataset; likes, comments and users grow with it"),
         ("rounds", int, "of all lanes, one after the other"),
     ):
-        parser.add_argument(f"--{name}", type=kind, help=f"{text} (default: {FULL[name]:g}; quick: {QUICK[name]:g})")
-    parser.add_argument("--rate", type=float, help="of paced reads, a second (default: 80 %% of what sql can do)")
+        parser.add_argument(
+            f"--{name}", type=kind, help=f"{text} (default: {FULL[name]:g}; quick: {QUICK[name]:g})"
+        )
+    parser.add_argument(
+        "--rate", type=float, help="of paced reads, a second (default: 80 %% of what sql can do)"
+    )
     parser.add_argument("--quick", action="store_true", help="less of everything: under 5 minutes on 2 cores")
-    parser.add_argument("--sweep", action="store_true", help="also vary the share of writes and the dataset's size")
+    parser.add_argument(
+        "--sweep", action="store_true", help="also vary the share of writes and the dataset's size"
+    )
     parser.add_argument("--out", type=Path, help="folder of the report (default: build/compare/<time>)")
 
 

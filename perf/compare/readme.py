@@ -16,13 +16,24 @@ from perf.wrk import CONNECTIONS
 README = ROOT / "README.md"
 PLACE = re.compile(r"(<!-- (load test|cache-aside): (\S+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 WIDTH = 110
-HEAD = ("endpoint", "threads", "iterations", "TPS before", "TPS after", "p99 before", "p99 after", "hit ratio")
+HEAD = (
+    "endpoint",
+    "threads",
+    "iterations",
+    "TPS before",
+    "TPS after",
+    "p99 before",
+    "p99 after",
+    "hit ratio",
+)
 OTHERS = {"sql": "COUNTs", "sql_counters": "counter columns", "cache_aside": "a cache-aside Redis"}
 
 
 def fill(readme: Path = README) -> str:
     """README with the figures that its named result makes."""
-    return PLACE.sub(lambda place: f"{place[1]}{PARTS[place[2]](_result(place[3]))}\n{place[4]}", readme.read_text())
+    return PLACE.sub(
+        lambda place: f"{place[1]}{PARTS[place[2]](_result(place[3]))}\n{place[4]}", readme.read_text()
+    )
 
 
 def write() -> dict[str, str]:
@@ -59,7 +70,15 @@ def _jmeter_rows(found: Mapping[str, Any]) -> list[Sequence[str]]:
     plans = {"posts": "`POST /post`", "mixed": "95 % `GET /post/{id}`, 5 % `POST /post`"}
     paced = after["paced_samples"] // threads
     return [
-        _row("`GET /post/{id}`, paced", threads, paced, before, {**after, "hit_ratio": None}, "paced_rps", "p99_ms"),
+        _row(
+            "`GET /post/{id}`, paced",
+            threads,
+            paced,
+            before,
+            {**after, "hit_ratio": None},
+            "paced_rps",
+            "p99_ms",
+        ),
         *(
             _row(text, threads, after[plan]["samples"] // threads, before[plan], after[plan], "tps", "p99_ms")
             for plan, text in plans.items()
@@ -101,7 +120,10 @@ def _cache_aside(found: Mapping[str, Any]) -> str:
     )
 
 
-PARTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"load test": _load_test, "cache-aside": _cache_aside}
+PARTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "load test": _load_test,
+    "cache-aside": _cache_aside,
+}
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -85,7 +85,9 @@ def summary(found: Mapping[str, Any]) -> str:
         under = figures["under_writes"]
         shown = "".join(f"{figures[name]:>18g}" for name in columns)
         lines.append(f"{lane:14}{shown}{under['rps']:>18g}{under['stale']:>8}")
-    return "\n".join([*lines, *(f"{'met   ' if aim.met else 'MISSED'} {aim.text}: {aim.shown}" for aim in aims(found))])
+    return "\n".join(
+        [*lines, *(f"{'met   ' if aim.met else 'MISSED'} {aim.text}: {aim.shown}" for aim in aims(found))]
+    )
 
 
 def _head(found: Mapping[str, Any]) -> Iterable[str]:
@@ -108,10 +110,14 @@ def _plots(found: Mapping[str, Any]) -> Iterable[str]:
         "It measures whole milliseconds; 0 is drawn as 0.5.",
     )
     yield "<h2>Throughput</h2>"
-    yield _figure(bars(_each(lanes, "rps"), "reads/s"), "Hot reads: wrk, 32 connections, one process per lane.")
+    yield _figure(
+        bars(_each(lanes, "rps"), "reads/s"), "Hot reads: wrk, 32 connections, one process per lane."
+    )
     under = {lane: figures["under_writes"]["rps"] for lane, figures in lanes.items()}
     writes = found["options"]["writes"]
-    yield _figure(bars(under, "reads/s"), f"The same while {writes:g} writes a second are sent to the same posts.")
+    yield _figure(
+        bars(under, "reads/s"), f"The same while {writes:g} writes a second are sent to the same posts."
+    )
     yield "<h2>Work</h2>"
     yield _figure(bars(_each(lanes, "cpu_us"), "us"), "CPU time of the reading process per hot read.")
     cpu = _each(lanes, "mysql_cpu_seconds_per_1000_reads")
@@ -185,7 +191,9 @@ def _tables(found: Mapping[str, Any]) -> Iterable[str]:
     )
     yield "<h3>Who used the processors: cores at work</h3>"
     hot = {f"{lane}, hot reads": figures["cores"] for lane, figures in lanes.items()}
-    under_writes = {f"{lane}, under writes": figures["under_writes"]["cores"] for lane, figures in lanes.items()}
+    under_writes = {
+        f"{lane}, under writes": figures["under_writes"]["cores"] for lane, figures in lanes.items()
+    }
     yield _cores_table({**hot, **under_writes})
     yield from _jmeter(lanes)
 
@@ -219,7 +227,9 @@ def _dashboard(folder: Path) -> Iterable[str]:
 
 def _about(found: Mapping[str, Any]) -> Iterable[str]:
     yield "<h2>On what, and how</h2>"
-    yield _table(["dataset", ""], [[name.replace("_", " "), _cell(value)] for name, value in found["dataset"].items()])
+    yield _table(
+        ["dataset", ""], [[name.replace("_", " "), _cell(value)] for name, value in found["dataset"].items()]
+    )
     yield (
         "<p class=note>Readers, likes and comments are spread over posts by Zipf's law with the constant 0.99. Lanes "
         f"took turns, {found['options']['rounds']} rounds; throughput is the median of the rounds. While another lane "
@@ -236,7 +246,8 @@ def _each(lanes: Mapping[str, Any], name: str) -> dict[str, float]:
 
 def _lanes_table(lanes: Mapping[str, Any], columns: Mapping[str, str]) -> str:
     return _table(
-        ["lane", *columns.values()], [[lane, *(_cell(f[name]) for name in columns)] for lane, f in lanes.items()]
+        ["lane", *columns.values()],
+        [[lane, *(_cell(f[name]) for name in columns)] for lane, f in lanes.items()],
     )
 
 

@@ -38,8 +38,12 @@ def figures(measured: Measurements) -> Figures:
         "projector_lag_p99_ms": round(percentile_ms(lag, 99), 1),
         "projector_lag_p50_ms": round(percentile_ms(lag, 50), 1),
         "paced_rate": round(measured.rate, 1),
-        "ratios": {name: ratios(lanes[TIDEMARK], figures) for name, figures in lanes.items() if name != TIDEMARK},
-        "latency_curve": {name: [(p, s.percentile_ms(p)) for p in PERCENTILES] for name, s in measured.paced.items()},
+        "ratios": {
+            name: ratios(lanes[TIDEMARK], figures) for name, figures in lanes.items() if name != TIDEMARK
+        },
+        "latency_curve": {
+            name: [(p, s.percentile_ms(p)) for p in PERCENTILES] for name, s in measured.paced.items()
+        },
     }
 
 
@@ -47,7 +51,11 @@ def _lane(measured: Measurements, name: str) -> Figures:
     hot = [turn.hot for turn in measured.turns[name]]
     under = [turn.written for turn in measured.turns[name]]
     paced = measured.paced[name]
-    jmeter = {plan: runs[name] for plan, runs in (("posts", measured.posts), ("mixed", measured.mixed)) if name in runs}
+    jmeter = {
+        plan: runs[name]
+        for plan, runs in (("posts", measured.posts), ("mixed", measured.mixed))
+        if name in runs
+    }
     return {
         **under_load(hot),
         "p50_ms": paced.percentile_ms(50),
@@ -57,7 +65,10 @@ def _lane(measured: Measurements, name: str) -> Figures:
         "paced_samples": len(paced.all),
         "paced_rps": round(paced.per_second, 1),
         "under_writes": {**under_load(under), **_stale(under)},
-        "rounds": {"rps": [round(each.load.rps) for each in hot], "under_writes": [round(u.load.rps) for u in under]},
+        "rounds": {
+            "rps": [round(each.load.rps) for each in hot],
+            "under_writes": [round(u.load.rps) for u in under],
+        },
         **{plan: _jmeter(samples) for plan, samples in jmeter.items()},
     }
 
@@ -77,7 +88,9 @@ def under_load(measured: Sequence[Measured]) -> Figures:
         "mongodb_cpu_seconds_per_1000_reads": round(1000 * stores["mongodb_cpu"] / requests, 4),
         "wrk_p99_ms": round(median(each.load.p99_ms for each in measured), 2),
         "hit_ratio": _hit_ratio(measured),
-        "cores": {name: round(spent / seconds, 3) for name, spent in _sum(each.cpu for each in measured).items()},
+        "cores": {
+            name: round(spent / seconds, 3) for name, spent in _sum(each.cpu for each in measured).items()
+        },
     }
 
 

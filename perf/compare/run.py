@@ -85,7 +85,9 @@ def description(options: Options) -> Figures:
     }
 
 
-def measure(lanes: Mapping[str, Contender], measuring: Bench, options: Options, progress: Steps) -> Measurements:
+def measure(
+    lanes: Mapping[str, Contender], measuring: Bench, options: Options, progress: Steps
+) -> Measurements:
     """All rounds, A B C D A B C D; then the paced reads, all at the same rate; then what JMeter writes."""
     found = Measurements(options.rate, {name: [] for name in lanes})
     for number in range(1, options.rounds + 1):
@@ -101,7 +103,9 @@ def measure(lanes: Mapping[str, Contender], measuring: Bench, options: Options, 
             samples[name] = run(lanes[name])
         return samples
 
-    found.paced = each(lanes, f"{found.rate:.0f} reads a second", lambda lane: measuring.paced(lane, found.rate))
+    found.paced = each(
+        lanes, f"{found.rate:.0f} reads a second", lambda lane: measuring.paced(lane, found.rate)
+    )
     found.posts = each(BEFORE_AND_AFTER, "posts", measuring.posts)
     found.mixed = each(BEFORE_AND_AFTER, "95 % reads and 5 % posts", measuring.mixed)
     return found

@@ -35,11 +35,15 @@ def sweep(options: Options, progress: Steps) -> dict[str, Points]:
             lanes, measuring = _started(replace(options, posts=crowd.posts), crowd, progress, undo)
             found["posts"] += _points("posts", {float(crowd.posts): 0.0}, lanes, measuring, progress)
             if size == 1:
-                found["writes"] = _points("writes/s", {rate: rate for rate in WRITES_PER_S}, lanes, measuring, progress)
+                found["writes"] = _points(
+                    "writes/s", {rate: rate for rate in WRITES_PER_S}, lanes, measuring, progress
+                )
     return found
 
 
-def _started(options: Options, crowd: Crowd, progress: Steps, undo: ExitStack) -> tuple[Mapping[str, Contender], Bench]:
+def _started(
+    options: Options, crowd: Crowd, progress: Steps, undo: ExitStack
+) -> tuple[Mapping[str, Contender], Bench]:
     system = undo.enter_context(System(os.environ))
     load(system, crowd, progress)
     lanes = undo.enter_context(contenders(system))
@@ -49,7 +53,11 @@ def _started(options: Options, crowd: Crowd, progress: Steps, undo: ExitStack) -
 
 
 def _points(
-    unit: str, writes_at: Mapping[float, float], lanes: Mapping[str, Contender], measuring: Bench, progress: Steps
+    unit: str,
+    writes_at: Mapping[float, float],
+    lanes: Mapping[str, Contender],
+    measuring: Bench,
+    progress: Steps,
 ) -> Points:
     return [
         {"x": x, "lanes": _each(lanes.values(), measuring, writes, f"{x:g} {unit}", progress)}
@@ -57,7 +65,9 @@ def _points(
     ]
 
 
-def _each(lanes: Iterable[Contender], measuring: Bench, writes: float, where: str, progress: Steps) -> dict[str, Any]:
+def _each(
+    lanes: Iterable[Contender], measuring: Bench, writes: float, where: str, progress: Steps
+) -> dict[str, Any]:
     found = {}
     for lane in lanes:
         progress.next(f"sweep, {where}: {lane.name}")

@@ -60,7 +60,9 @@ class Written:
 
 
 @contextlib.contextmanager
-def writes(lane: Contender, crowd: Crowd, book: Book, rate: float, mint: Callable[[str], str]) -> Iterator[Written]:
+def writes(
+    lane: Contender, crowd: Crowd, book: Book, rate: float, mint: Callable[[str], str]
+) -> Iterator[Written]:
     """Write to the lane while the block runs, then look once more at all that was written.
 
     The result is filled when the block has ended. Raises LoadFailed for an answer that is none.
@@ -91,7 +93,9 @@ def _finish(under_way: Iterable[Future[None]]) -> None:
 class _Writer:
     """One thread's share: the posts whose id has the right remainder."""
 
-    def __init__(self, lane: Contender, crowd: Crowd, book: Book, number: int, mint: Callable[[str], str]) -> None:
+    def __init__(
+        self, lane: Contender, crowd: Crowd, book: Book, number: int, mint: Callable[[str], str]
+    ) -> None:
         self.found = Written()
         self._lane = lane
         self._book = book

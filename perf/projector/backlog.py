@@ -33,7 +33,9 @@ class Backlog:
         return rows
 
     def reader(self) -> TransactionReader:
-        dump = partial(connect_reader, pymysql.connect, connection_settings(self.url), SERVER_ID, UUID, self.start)
+        dump = partial(
+            connect_reader, pymysql.connect, connection_settings(self.url), SERVER_ID, UUID, self.start
+        )
         return TransactionReader(Packets(dump), SCHEMA, TABLES)
 
 

@@ -92,7 +92,9 @@ def _run(system: System, url: str, seconds: float, rate: int, seed: int) -> tupl
     lane_rate = rate * (1 - 1 / MARK_EVERY) / LANES
     with ThreadPoolExecutor(1 + LANES) as threads:
         written = [threads.submit(_mark, url, rate / MARK_EVERY, marks, done)]
-        written += [threads.submit(_write, admin_url, lane, lane_rate, seconds, seed) for lane in range(LANES)]
+        written += [
+            threads.submit(_write, admin_url, lane, lane_rate, seconds, seed) for lane in range(LANES)
+        ]
         try:
             shown = _watch(system, marks, time.monotonic() + seconds)
         finally:
@@ -110,7 +112,10 @@ class _Marks:
 def _mark(url: str, rate: float, marks: _Marks, done: threading.Event) -> int:
     """Mark the post until it is done; how many marks there are."""
     number = 0
-    with pymysql.connect(**mysql_arguments(url), autocommit=True) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
         begun = time.monotonic()
         while not done.is_set():
             marks.wanted = number
@@ -124,7 +129,10 @@ def _write(admin_url: str, lane: int, rate: float, seconds: float, seed: int) ->
     """Have MySQL write posts, comments and likes, 20/20/60; how many it wrote."""
     chance = random.Random(seed)
     numbers = (MARKED + 1, POSTS - 1, USERS, lane, LANES, rate, seconds)
-    with pymysql.connect(**mysql_arguments(admin_url), autocommit=True) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(**mysql_arguments(admin_url), autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
         connection.select_db(SCHEMA)
         cursor.callproc("write_steadily", (*numbers, body(chance), sentence(chance, 12)))
         ((written,),) = cursor.fetchall()
@@ -152,7 +160,9 @@ def _watch(system: System, marks: _Marks, until: float) -> dict[int, float]:
 @contextlib.contextmanager
 def _connection(system: System) -> Iterator[http.client.HTTPConnection]:
     address = urlsplit(system.url("reader"))
-    with contextlib.closing(http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)) as connection:
+    with contextlib.closing(
+        http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+    ) as connection:
         yield connection
 
 

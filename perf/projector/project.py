@@ -74,7 +74,8 @@ def _plain_bulk(stack: Stack, database: Database) -> int:
         for documents in _documents(stack, name):
             begun = time.monotonic()
             database[name].bulk_write(
-                [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in documents], ordered=False
+                [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in documents],
+                ordered=False,
             )
             seconds += time.monotonic() - begun
             rows += len(documents)

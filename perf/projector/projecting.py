@@ -32,7 +32,9 @@ from tidemark.gtid import GtidSet
 STOPPED_WITHIN_SECONDS = 30.0
 LOOK_SECONDS = 0.02
 CAUGHT_UP_WITHIN_SECONDS = 3600.0
-MONGODB_CACHE = "cache_size=8GB"  # what MongoDB takes by itself on such a machine is more; the local stack is sparing
+MONGODB_CACHE = (
+    "cache_size=8GB"  # what MongoDB takes by itself on such a machine is more; the local stack is sparing
+)
 
 
 class Projecting:
@@ -55,7 +57,9 @@ class Projecting:
         """When it logged `event` last (seconds since 1970)."""
         lines = self.child.log_path.read_text().splitlines()
         events = [json.loads(line) for line in lines if line.startswith("{")]
-        return max(datetime.fromisoformat(one["timestamp"]).timestamp() for one in events if one["event"] == event)
+        return max(
+            datetime.fromisoformat(one["timestamp"]).timestamp() for one in events if one["event"] == event
+        )
 
     @property
     def cpu_s(self) -> float:

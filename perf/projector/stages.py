@@ -73,7 +73,9 @@ def stages(transactions: int, seed: int) -> dict[str, Figures]:
         posts = min(UPDATED_POSTS, posts_of_lanes(url))
         found = {
             "insert": inserted,
-            "update": _measure(stack, MAX_ROWS, transactions, lambda: add_updates(url, transactions, seed, posts)),
+            "update": _measure(
+                stack, MAX_ROWS, transactions, lambda: add_updates(url, transactions, seed, posts)
+            ),
             "alone": _measure(stack, 1, ALONE, lambda: add_updates(url, ALONE, seed + 1, posts)),
         }
     write_place(PAGE, "stages", table(found), conditions())
@@ -85,7 +87,10 @@ def _measure(stack: Stack, rows_per_batch: int, rows: int, write: Callable[[], N
     start = executed(url)
     write()
     say(f"projecting {rows} transactions, {rows_per_batch} or more in a batch")
-    with _opened(stack) as (documents, applied), contextlib.closing(Backlog(url, start, rows).reader()) as reader:
+    with (
+        _opened(stack) as (documents, applied),
+        contextlib.closing(Backlog(url, start, rows).reader()) as reader,
+    ):
         watch, batch, done = Stopwatch(), Batch(documents.position.gtid_set), 0
         while done < rows:
             with watch.stage("decode"):
@@ -140,5 +145,9 @@ def table(found: Mapping[str, Figures]) -> str:
         for stage, each in figures.items()
     ]
     return "\n".join(
-        ["| row | stage | computes, us | of all computing | waits, us |", "| --- | --- | ---: | ---: | ---: |", *lines]
+        [
+            "| row | stage | computes, us | of all computing | waits, us |",
+            "| --- | --- | ---: | ---: | ---: |",
+            *lines,
+        ]
     )

@@ -111,7 +111,8 @@ def _write(url: str, transactions: int, seed: int, statements: Callable[[Lane], 
     shares = [len(range(lane, transactions, LANES)) for lane in range(LANES)]
     with ThreadPoolExecutor(LANES) as lanes:
         for done in [
-            lanes.submit(_run, url, islice(statements(Lane(lane, seed)), share)) for lane, share in enumerate(shares)
+            lanes.submit(_run, url, islice(statements(Lane(lane, seed)), share))
+            for lane, share in enumerate(shares)
         ]:
             done.result()
 

@@ -55,7 +55,9 @@ class Bench:
         self.system = system
         self.url = system.url("reader")
         self.token = system.token("perf-1")
-        self.http = httpx2.Client(headers={"authorization": f"Bearer {self.token}"}, timeout=30, trust_env=False)
+        self.http = httpx2.Client(
+            headers={"authorization": f"Bearer {self.token}"}, timeout=30, trust_env=False
+        )
         self.hot = _ids(folder / "hot", 1, HOT)
         self.cold = _ids(folder / "cold", HOT + 1, COLD)
         self.reader_pid = system.children["reader"].identity.pid
@@ -75,18 +77,27 @@ class Bench:
         found["mongo"] = self._load("mongo", self.cold, min(seconds, COLD / COLD_PER_S))
         before = self._requests()
         with self._writes():
-            found["under_writes"] = self._load("under_writes", self.hot, seconds, delay_ms=_pace_ms(found["redis"]))
+            found["under_writes"] = self._load(
+                "under_writes", self.hot, seconds, delay_ms=_pace_ms(found["redis"])
+            )
         hits, misses = self._requests_since(before)
         return {
             **{name: load.as_json() for name, load in found.items()},
-            "under_writes": {**found["under_writes"].as_json(), "hit_ratio": round(hits / (hits + misses), 5)},
+            "under_writes": {
+                **found["under_writes"].as_json(),
+                "hit_ratio": round(hits / (hits + misses), 5),
+            },
             "stampede": {"requests": STAMPEDE, "mongo_reads": self._stampede()},
         }
 
     def _hot_lanes(self, seconds: float) -> dict[str, Load]:
         """What is compared with each other."""
         body = self.http.get(f"{self.url}/post/1").content
-        with self._naive_entries(body), self._other("constant", body) as constant, self._other("naive", body) as naive:
+        with (
+            self._naive_entries(body),
+            self._other("constant", body) as constant,
+            self._other("naive", body) as naive,
+        ):
             self._fill()
             lanes: dict[str, Lane] = {
                 "constant": constant,
@@ -107,12 +118,16 @@ class Bench:
             hits, misses = self._requests_since(before)
             if hits > HOT and not misses:
                 return
-        raise RuntimeError(f"after {FILL_WITHIN_SECONDS:g} s some of {HOT} posts still did not come from Redis")
+        raise RuntimeError(
+            f"after {FILL_WITHIN_SECONDS:g} s some of {HOT} posts still did not come from Redis"
+        )
 
     def _load(self, lane: str, ids: Path, seconds: float, *, header: str = "", delay_ms: int = 0) -> Load:
         """Load on the reader."""
         say(f"{lane}, {seconds:.0f} s")
-        return _checked(wrk.run(self.url, self.reader_pid, ids, self.token, seconds, header=header, delay_ms=delay_ms))
+        return _checked(
+            wrk.run(self.url, self.reader_pid, ids, self.token, seconds, header=header, delay_ms=delay_ms)
+        )
 
     @contextlib.contextmanager
     def _other(self, lane: str, body: bytes) -> Iterator[Lane]:
@@ -168,7 +183,10 @@ class Bench:
 
     def _write(self, done: threading.Event) -> None:
         url = self.system.stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
-        with pymysql.connect(**mysql_arguments(url), autocommit=True) as connection, connection.cursor() as cursor:
+        with (
+            pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
+            connection.cursor() as cursor,
+        ):
             started, count = time.monotonic(), 0
             while not done.is_set():
                 post, user = count * 7919 % HOT + 1, count // HOT % USERS + 1
@@ -187,12 +205,18 @@ class Bench:
         return int(self._metrics().get(name, 0) - before.get(name, 0))
 
     def _requests(self) -> Mapping[str, float]:
-        return {name: value for name, value in self._metrics().items() if name.startswith("tidemark_cache_requests")}
+        return {
+            name: value
+            for name, value in self._metrics().items()
+            if name.startswith("tidemark_cache_requests")
+        }
 
     def _requests_since(self, before: Mapping[str, float]) -> tuple[float, float]:
         """(hits, others) of Redis for posts."""
         now = {name: value - before.get(name, 0) for name, value in self._requests().items()}
-        posts = {name: value for name, value in now.items() if 'entity="post"' in name and 'layer="redis"' in name}
+        posts = {
+            name: value for name, value in now.items() if 'entity="post"' in name and 'layer="redis"' in name
+        }
         hits = sum(value for name, value in posts.items() if 'result="hit"' in name)
         return hits, sum(posts.values()) - hits
 
@@ -207,7 +231,9 @@ def in_rounds(lanes: Mapping[str, Lane], seconds: float) -> dict[str, Load]:
     rounds = [{name: lane(seconds / ROUNDS) for name, lane in lanes.items()} for _ in range(ROUNDS)]
     middle = statistics.median_low
     return {
-        name: next(one[name] for one in rounds if one[name].rps == middle([each[name].rps for each in rounds]))
+        name: next(
+            one[name] for one in rounds if one[name].rps == middle([each[name].rps for each in rounds])
+        )
         for name in lanes
     }
 

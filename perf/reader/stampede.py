@@ -16,7 +16,9 @@ def allow_files(connections: int) -> None:
     if soft >= needed:
         return
     if hard < needed:
-        raise RuntimeError(f"{connections} connections need {needed} open files; the limit (ulimit -Hn) is {hard}")
+        raise RuntimeError(
+            f"{connections} connections need {needed} open files; the limit (ulimit -Hn) is {hard}"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
@@ -29,7 +31,8 @@ async def _ask_at_once(url: str, path: str, token: str, requests: int) -> None:
     address = urlsplit(url)
     connections = [await asyncio.open_connection(address.hostname, address.port) for _ in range(requests)]
     head = (
-        f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+        f"Authorization: Bearer {token}\r\nConnection: close\r\n\r\n"
     )
     for _, writer in connections:
         writer.write(head.encode())

@@ -49,7 +49,13 @@ def encode_absent(version: int) -> bytes:
 
 def encode_page(version: int, ids: list[int], next_cursor: str | None) -> bytes:
     """V, version, cursor of the next page (empty: none), newline, ids separated by commas."""
-    return VALUE + encode_version(version) + (next_cursor or "").encode() + b"\n" + b",".join(b"%d" % id for id in ids)
+    return (
+        VALUE
+        + encode_version(version)
+        + (next_cursor or "").encode()
+        + b"\n"
+        + b",".join(b"%d" % id for id in ids)
+    )
 
 
 class Entry(msgspec.Struct, frozen=True):

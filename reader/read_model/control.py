@@ -24,7 +24,11 @@ CONTROL = "control"
 SERVING_ID = "serving"
 ALLOCATIONS_ID = "allocations"  # its `build` is the number that a build got last
 LEADING_ID, BUILDING_ID = "lease", "rebuild"  # of the leases: who leads, and who makes a new build
-SNAPSHOT, STREAMING, DROPPED = "snapshot", "streaming", "dropped"  # states of a build; it serves when it is streaming
+SNAPSHOT, STREAMING, DROPPED = (
+    "snapshot",
+    "streaming",
+    "dropped",
+)  # states of a build; it serves when it is streaming
 NOBODY = 2**62  # a lease epoch that no leader reaches
 LONG_AGO = "1970-01-01T00:00:00.000000Z"
 
@@ -98,7 +102,9 @@ class Position:
     checkpoint: Checkpoint
     epoch: int  # of the lease under which it was committed
     anchor: Anchor | None
-    partials: tuple[Partial, ...] = ()  # what is in the documents of transactions that are not in its GTID set
+    partials: tuple[
+        Partial, ...
+    ] = ()  # what is in the documents of transactions that are not in its GTID set
 
     @property
     def gtid_set(self) -> GtidSet:
@@ -109,7 +115,10 @@ class Position:
         last = document["last"]
         anchor = Anchor(Gtid.parse(last["gtid"]), last["original_commit_us"]) if last else None
         return cls(
-            Checkpoint.decode(document), document["epoch"], anchor, decode_partials(document.get("partials", ()))
+            Checkpoint.decode(document),
+            document["epoch"],
+            anchor,
+            decode_partials(document.get("partials", ())),
         )
 
     def encode(self) -> dict[str, Any]:
@@ -117,7 +126,9 @@ class Position:
         checkpoint, anchor = self.checkpoint, self.anchor
         return {
             **{name: getattr(checkpoint, name) for name in ("seq", "batch_id", "as_of", "gtid_set")},
-            "last": {"gtid": str(anchor.gtid), "original_commit_us": anchor.original_commit_us} if anchor else None,
+            "last": {"gtid": str(anchor.gtid), "original_commit_us": anchor.original_commit_us}
+            if anchor
+            else None,
             "partials": encode_partials(self.partials),
         }
 

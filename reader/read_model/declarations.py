@@ -238,7 +238,9 @@ SCANS: tuple[Scan, ...] = (*LISTINGS, USERS_BY_SUBJECT, POSTS_BY_HASHTAG)
 
 
 def _collection(name: str) -> Collection:
-    counters = [counter for entity in ENTITIES.values() if entity.collection == name for counter in entity.counters]
+    counters = [
+        counter for entity in ENTITIES.values() if entity.collection == name for counter in entity.counters
+    ]
     indexes = dict.fromkeys(scan.index for scan in SCANS if scan.collection == name)
     return Collection(name=name, counters=tuple(counters), indexes=tuple(indexes))
 

@@ -34,7 +34,9 @@ class Kind(NamedTuple):
 
 
 REST_TOKEN = Kind("REST TOKEN", lambda token, method, path: token_event(token, f"{STAGE}/{method}{path}"))
-REST_REQUEST = Kind("REST REQUEST", lambda token, method, path: request_event(token, method=method, path=path))
+REST_REQUEST = Kind(
+    "REST REQUEST", lambda token, method, path: request_event(token, method=method, path=path)
+)
 HTTP_1 = Kind("HTTP API 1.0", http_api_1_event)
 HTTP_2_IAM = Kind("HTTP API 2.0 IAM", http_api_2_event)
 HTTP_2_SIMPLE = Kind("HTTP API 2.0 simple", http_api_2_event, is_simple=True)
@@ -82,7 +84,9 @@ class ApiGateway:
     def _judge_simple(self, answer: Any) -> Reply:
         if not isinstance(answer, dict) or not isinstance(answer.get("isAuthorized"), bool):
             return Reply(500)
-        return Reply(200, None, answer.get("context", {})) if answer["isAuthorized"] else Reply(403, "Forbidden")
+        return (
+            Reply(200, None, answer.get("context", {})) if answer["isAuthorized"] else Reply(403, "Forbidden")
+        )
 
     def _judge_policy(self, answer: Any, method: str, path: str) -> Reply:
         try:

@@ -45,12 +45,22 @@ class Service:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"reached"})
 
-    def request(self, *authorization: str, method: str = "GET", path: str = "/feed", query: str = "") -> Reply:
+    def request(
+        self, *authorization: str, method: str = "GET", path: str = "/feed", query: str = ""
+    ) -> Reply:
         return asyncio.run(self.reply(*authorization, method=method, path=path, query=query))
 
-    async def reply(self, *authorization: str, method: str = "GET", path: str = "/feed", query: str = "") -> Reply:
+    async def reply(
+        self, *authorization: str, method: str = "GET", path: str = "/feed", query: str = ""
+    ) -> Reply:
         headers = [(b"host", b"x"), *((b"authorization", value.encode("latin-1")) for value in authorization)]
-        scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "query_string": query.encode(),
+            "headers": headers,
+        }
         reply = Reply()
         for message in await self._call(scope):
             if message["type"] == "http.response.start":

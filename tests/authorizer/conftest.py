@@ -21,5 +21,7 @@ def zips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     for architecture, line in zip(MACHINES, done.stdout.splitlines(), strict=True):
         path = folder / f"authorizer-{architecture}.zip"
-        assert line.startswith(f"{path}  python3.") and line.endswith(hashlib.sha256(path.read_bytes()).hexdigest())
+        assert line.startswith(f"{path}  python3.") and line.endswith(
+            hashlib.sha256(path.read_bytes()).hexdigest()
+        )
     return folder

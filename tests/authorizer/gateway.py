@@ -23,7 +23,8 @@ def request_event(*authorization: str, method: str = "GET", path: str = "/post/7
         "httpMethod": method,
         "path": path,
         "headers": {"Accept": "*/*"} | ({"Authorization": authorization[-1]} if authorization else {}),
-        "multiValueHeaders": {"Accept": ["*/*"]} | ({"Authorization": list(authorization)} if authorization else {}),
+        "multiValueHeaders": {"Accept": ["*/*"]}
+        | ({"Authorization": list(authorization)} if authorization else {}),
         "queryStringParameters": {},
         "multiValueQueryStringParameters": {},
         "pathParameters": {"proxy": path[1:]},
@@ -46,7 +47,10 @@ def request_event(*authorization: str, method: str = "GET", path: str = "/post/7
 
 
 def http_api_1_event(authorization: str, method: str = "GET", path: str = "/post/7") -> dict[str, Any]:
-    return request_event(authorization, method=method, path=path) | {"version": "1.0", "identitySource": authorization}
+    return request_event(authorization, method=method, path=path) | {
+        "version": "1.0",
+        "identitySource": authorization,
+    }
 
 
 def http_api_2_event(authorization: str | None, method: str = "GET", path: str = "/post/7") -> dict[str, Any]:
@@ -61,7 +65,8 @@ def http_api_2_event(authorization: str | None, method: str = "GET", path: str =
         "rawPath": path,
         "rawQueryString": "",
         "cookies": [],
-        "headers": {"accept": "*/*"} | ({"authorization": authorization} if authorization is not None else {}),
+        "headers": {"accept": "*/*"}
+        | ({"authorization": authorization} if authorization is not None else {}),
         "queryStringParameters": {},
         "requestContext": {
             "accountId": ACCOUNT,

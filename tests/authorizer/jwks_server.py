@@ -66,7 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.paths.append(self.path)
         self.server.hold.wait(30)
         fields = [*self.server.headers, ("Content-Length", str(len(self.server.body)))]
-        head = f"HTTP/1.1 {self.server.status} So\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields)
+        head = f"HTTP/1.1 {self.server.status} So\r\n" + "".join(
+            f"{name}: {value}\r\n" for name, value in fields
+        )
         self._send("head", head.encode() + b"\r\n")
         self._send("body", self.server.body)
 

@@ -10,7 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run_python(*arguments: str, environment: Mapping[str, str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run_python(
+    *arguments: str, environment: Mapping[str, str], stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run from the top folder with warnings as errors; wait half a minute at most."""
     return subprocess.run(
         [sys.executable, "-W", "error", *arguments],

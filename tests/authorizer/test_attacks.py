@@ -9,7 +9,9 @@ from tests.authorizer.attacks import ATTACKS, GOOD, Attack
 from tests.authorizer.forging import AUDIENCE, NOW, SETTINGS, claims, claims_with_raw, header, signed
 
 
-@pytest.mark.parametrize("attack", [pytest.param(attack, id=f"{attack.name} [{attack.source}]") for attack in ATTACKS])
+@pytest.mark.parametrize(
+    "attack", [pytest.param(attack, id=f"{attack.name} [{attack.source}]") for attack in ATTACKS]
+)
 def test_a_known_attack_is_refused_with_its_reason(attack: Attack) -> None:
     with pytest.raises(InvalidToken) as refusal:
         verify(attack.token, SETTINGS, NOW)
@@ -34,7 +36,17 @@ def test_the_token_that_the_attacks_are_made_from_is_accepted() -> None:
         signed(header(), claims(iat=NOW, exp=NOW + 86_400)),
         signed(header(), claims(email="j\u00e4ne@id.example", roles=["a", {"b": None}])),
     ],
-    ids=["no typ", "at+jwt", "kid", "aud list", "fraction", "leeway exp", "leeway nbf", "a whole day", "other claims"],
+    ids=[
+        "no typ",
+        "at+jwt",
+        "kid",
+        "aud list",
+        "fraction",
+        "leeway exp",
+        "leeway nbf",
+        "a whole day",
+        "other claims",
+    ],
 )
 def test_an_unusual_but_lawful_token_is_accepted(token: str) -> None:
     assert verify(token, SETTINGS, NOW).scopes == {"read", "write"}

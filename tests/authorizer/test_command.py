@@ -49,7 +49,9 @@ def test_a_missing_setting_is_named_with_exit_status_2(
 @pytest.mark.parametrize(
     "extra", [["--sub", "jane doe"], ["--lifetime", "0"], ["--lifetime", "86401"], ["--scope", "r\u00e9ad"]]
 )
-def test_a_token_that_would_be_refused_is_not_printed(extra: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_token_that_would_be_refused_is_not_printed(
+    extra: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*MINT, *extra]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -65,7 +67,9 @@ def test_without_a_private_key_nothing_is_minted(
     assert "only HS256 tokens can be minted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["mint"], ["mint", "--sub", "jane", "--lifetime", "soon"], ["burn"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["mint"], ["mint", "--sub", "jane", "--lifetime", "soon"], ["burn"]]
+)
 def test_wrong_usage_has_exit_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)

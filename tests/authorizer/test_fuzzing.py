@@ -34,7 +34,8 @@ JSON = st.recursive(
 )
 BEARER = st.sampled_from(["Bearer ", "bearer ", "Basic ", ""])
 HEADER_VALUES = st.lists(
-    st.binary(max_size=60) | st.text(max_size=60) | st.builds(str.__add__, BEARER, st.text(max_size=60)), max_size=3
+    st.binary(max_size=60) | st.text(max_size=60) | st.builds(str.__add__, BEARER, st.text(max_size=60)),
+    max_size=3,
 )
 ARNS = st.text(max_size=30) | st.builds(
     str.__add__, st.sampled_from([STAGE, f"{STAGE}/", "arn:aws:"]), st.text(max_size=30)
@@ -101,7 +102,9 @@ def test_no_header_is_more_than_an_invalid_token(values: list[bytes | str]) -> N
 
 @FUZZ
 @given(st.lists(st.binary(max_size=300), max_size=3), st.text(max_size=10), st.text(max_size=20))
-def test_no_request_without_a_good_token_reaches_the_service(values: list[bytes], method: str, path: str) -> None:
+def test_no_request_without_a_good_token_reaches_the_service(
+    values: list[bytes], method: str, path: str
+) -> None:
     service = Service()
     headers = [(b"authorization", value) for value in values]
     start, _ = service.exchange({"type": "http", "method": method, "path": path, "headers": headers})
@@ -144,7 +147,9 @@ def test_no_document_is_taken_for_keys(document: bytes) -> None:
 @FUZZ
 @given(ARNS)
 def test_no_method_arn_widens_the_rights_of_a_good_token(arn: str) -> None:
-    answer = _authorize({"type": "TOKEN", "authorizationToken": f"Bearer {good_token(scope='read')}", "methodArn": arn})
+    answer = _authorize(
+        {"type": "TOKEN", "authorizationToken": f"Bearer {good_token(scope='read')}", "methodArn": arn}
+    )
     if answer is not None:
         (statement,) = answer["policyDocument"]["Statement"]
         stage = statement["Resource"][0].removesuffix("/GET/*")
@@ -154,7 +159,9 @@ def test_no_method_arn_widens_the_rights_of_a_good_token(arn: str) -> None:
 
 @FUZZ
 @given(
-    st.integers(0, len(GOOD) - 1), st.sampled_from("AZaz09-_.=+/ \0\n\u00e9"), st.sampled_from(["put", "insert", "cut"])
+    st.integers(0, len(GOOD) - 1),
+    st.sampled_from("AZaz09-_.=+/ \0\n\u00e9"),
+    st.sampled_from(["put", "insert", "cut"]),
 )
 def test_a_good_token_with_one_character_changed_is_refused(index: int, character: str, change: str) -> None:
     middle = {"put": character, "insert": character + GOOD[index], "cut": ""}[change]

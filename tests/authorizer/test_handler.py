@@ -99,7 +99,9 @@ def test_a_missing_or_doubled_token_or_a_broken_event_is_unauthorized(event: Any
     assert _is_refused(event)
 
 
-@pytest.mark.parametrize("event", [http_api_2_event(a) for a in (None, "", "Basic YTpi", f"{GOOD},{GOOD}", GOOD[7:])])
+@pytest.mark.parametrize(
+    "event", [http_api_2_event(a) for a in (None, "", "Basic YTpi", f"{GOOD},{GOOD}", GOOD[7:])]
+)
 def test_format_2_is_refused_with_its_own_answer(event: dict[str, Any]) -> None:
     assert authorize(event, SETTINGS, NOW) == REFUSED
     assert authorize({"version": "2.0"}, SETTINGS, NOW) == REFUSED

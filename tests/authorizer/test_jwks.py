@@ -49,13 +49,19 @@ def _settings(url: str, algorithm: str = "ES256") -> AuthSettings:
     return AuthSettings.from_environ(environ)
 
 
-def _event(kid: str | None, key: keys.PrivateKey | None = None, algorithm: str = "ES256", now: float = NOW) -> Any:
+def _event(
+    kid: str | None, key: keys.PrivateKey | None = None, algorithm: str = "ES256", now: float = NOW
+) -> Any:
     claims = CLAIMS | {"iat": int(now), "exp": int(now) + 600}
     header = {"kid": kid} if kid is not None else None
-    return token_event(f"Bearer {jwt.encode(claims, key or keys.private_key(algorithm), algorithm, headers=header)}")
+    return token_event(
+        f"Bearer {jwt.encode(claims, key or keys.private_key(algorithm), algorithm, headers=header)}"
+    )
 
 
-def _is_allowed(settings: AuthSettings, kid: str | None, now: float = NOW, key: keys.PrivateKey | None = None) -> bool:
+def _is_allowed(
+    settings: AuthSettings, kid: str | None, now: float = NOW, key: keys.PrivateKey | None = None
+) -> bool:
     """False for API Gateway's 401; KeysUnavailable passes."""
     try:
         return allows(authorize(_event(kid, key, now=now), settings, now), f"{STAGE}/GET/feed")
@@ -71,7 +77,12 @@ def test_each_token_is_verified_with_the_key_that_it_names(algorithm: str) -> No
     other = keys.generate(algorithm)
     with serving(jwk(algorithm, "a"), jwk(algorithm, "b", other)) as server:
         settings = _settings(server.url, algorithm)
-        for kid, key, right in (("a", None, True), ("b", other, True), ("a", other, False), ("b", None, False)):
+        for kid, key, right in (
+            ("a", None, True),
+            ("b", other, True),
+            ("a", other, False),
+            ("b", None, False),
+        ):
             event = _event(kid, key, algorithm)
             if right:
                 assert allows(authorize(event, settings, NOW), f"{STAGE}/GET/feed")
@@ -89,7 +100,9 @@ def test_a_new_key_is_found_without_a_restart_and_a_removed_one_is_forgotten(ser
     assert _is_allowed(settings, "next", NOW + COOLDOWN_SECONDS, NEXT)
     assert _is_allowed(settings, "first", NOW + COOLDOWN_SECONDS)
     server.body = jwks(jwk("ES256", "next", NEXT))
-    assert _is_allowed(settings, "first", NOW + COOLDOWN_SECONDS + FRESH_SECONDS - 1), "not asked for again yet"
+    assert _is_allowed(settings, "first", NOW + COOLDOWN_SECONDS + FRESH_SECONDS - 1), (
+        "not asked for again yet"
+    )
     assert not _is_allowed(settings, "first", NOW + COOLDOWN_SECONDS + FRESH_SECONDS)
     assert server.fetches == 3
 
@@ -186,7 +199,9 @@ def test_a_redirect_is_not_followed(server: JwksServer, status: int) -> None:
 
 
 @pytest.mark.parametrize("drips", ["head", "body"])
-def test_an_answer_that_drips_is_cut_off(server: JwksServer, drips: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_drips_is_cut_off(
+    server: JwksServer, drips: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each byte would restart a socket's own timeout; CWE-400."""
     monkeypatch.setattr(module, "FETCH_SECONDS", 0.3)
     server.drips = drips
@@ -195,7 +210,9 @@ def test_an_answer_that_drips_is_cut_off(server: JwksServer, drips: str, monkeyp
     assert server.cut_off.wait(10)
 
 
-def test_an_answer_that_never_comes_is_not_waited_for(server: JwksServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_never_comes_is_not_waited_for(
+    server: JwksServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "FETCH_SECONDS", 0.3)
     server.hold.clear()
     with pytest.raises(KeysUnavailable):
@@ -240,7 +257,8 @@ OCT = {"kty": "oct", "k": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY", "kid": 
         ("ES256", jwk("ES256", "x", x="AAAA")),
         (
             "ES256",
-            jwt.get_algorithm_by_name("ES384").to_jwk(generate_ec(SECP384R1()).public_key(), True) | {"kid": "x"},
+            jwt.get_algorithm_by_name("ES384").to_jwk(generate_ec(SECP384R1()).public_key(), True)
+            | {"kid": "x"},
         ),
         ("ES256", jwk("RS256", "x")),
         ("ES256", jwk("EdDSA", "x")),

@@ -51,7 +51,9 @@ def test_requests_with_a_known_key_are_answered_while_others_wait_for_one_fetch(
         service.now += COOLDOWN_SECONDS
         server.body = jwks(jwk("ES256", "next", NEXT), jwk("ES256", "first", FIRST))
         server.hold.clear()
-        waiting = [asyncio.create_task(service.reply(_bearer("next", f"jane-{number}"))) for number in range(5)]
+        waiting = [
+            asyncio.create_task(service.reply(_bearer("next", f"jane-{number}"))) for number in range(5)
+        ]
         await _asked(server, 2)
         for token in (_bearer("first"), _bearer("first", "john")):
             assert (await service.reply(token)).status == 200
@@ -125,7 +127,9 @@ def test_a_reverse_proxy_is_told_a_wrong_token_from_missing_keys(
         return {"type": "http.disconnect"}
 
     settings = replace(keys.settings("ES256"), key=Jwks(server.url, "ES256", 3600))
-    asyncio.run(ForwardAuth(settings)({"type": "http", "path": "/authorize", "headers": headers}, receive, send))
+    asyncio.run(
+        ForwardAuth(settings)({"type": "http", "path": "/authorize", "headers": headers}, receive, send)
+    )
     assert sent[0]["status"] == status
 
 

@@ -123,7 +123,12 @@ def test_the_backend_is_told_who_it_is_and_what_for(kind: Kind, runtime: Mapping
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_wrong_token_is_401_and_never_cached(kind: Kind, runtime: Mapping[bool, Pool]) -> None:
     gateway = _gateway(kind, runtime, ttl_seconds=60)
-    for token in (_bearer()[:-1], _bearer(exp=NOW - 60, iat=NOW - 120), "Basic YTpi", f"{_bearer()},{_bearer()}"):
+    for token in (
+        _bearer()[:-1],
+        _bearer(exp=NOW - 60, iat=NOW - 120),
+        "Basic YTpi",
+        f"{_bearer()},{_bearer()}",
+    ):
         if kind.is_simple:
             assert gateway.request("GET", "/feed", token) == Reply(403, "Forbidden")
             continue
@@ -153,7 +158,10 @@ def test_a_good_token_without_the_right_is_denied_and_the_denial_is_cached(
 
 def test_a_cached_policy_outlives_the_token_until_its_ttl_is_over(runtime: Mapping[bool, Pool]) -> None:
     """API Gateway knows nothing of `exp`: the reason for a short TTL, and for services that look themselves."""
-    gateway, token = _gateway(REST_TOKEN, runtime, ttl_seconds=60), _bearer(iat=NOW - 60, exp=int(time.time()) - 3)
+    gateway, token = (
+        _gateway(REST_TOKEN, runtime, ttl_seconds=60),
+        _bearer(iat=NOW - 60, exp=int(time.time()) - 3),
+    )
     assert gateway.request("GET", "/feed", token).status == 200, "within the leeway"
     gateway.now = 59
     without_cache = _gateway(REST_TOKEN, runtime)
@@ -163,7 +171,9 @@ def test_a_cached_policy_outlives_the_token_until_its_ttl_is_over(runtime: Mappi
     assert gateway.request("GET", "/feed", token).status == 401
 
 
-@pytest.mark.parametrize("event", [{}, [], "event", 5, {"type": "TOKEN"}, {"version": "2.0"}, {"a" * 100_000: None}])
+@pytest.mark.parametrize(
+    "event", [{}, [], "event", 5, {"type": "TOKEN"}, {"version": "2.0"}, {"a" * 100_000: None}]
+)
 def test_an_event_that_is_none_is_refused(event: object, runtime: Mapping[bool, Pool]) -> None:
     try:
         assert runtime[True].invoke(event) == {"isAuthorized": False, "context": {}}
@@ -205,7 +215,9 @@ def test_keys_come_from_their_url_once(package: Path, start: Start) -> None:
         assert server.fetches == 1
 
 
-def test_a_function_that_runs_out_of_time_is_500_and_the_next_invocation_is_served(package: Path, start: Start) -> None:
+def test_a_function_that_runs_out_of_time_is_500_and_the_next_invocation_is_served(
+    package: Path, start: Start
+) -> None:
     with serving(jwk("ES256", "first")) as server:
         server.hold.clear()
         environment = keys.environment("ES256") | {
@@ -223,7 +235,9 @@ def test_a_function_that_runs_out_of_time_is_500_and_the_next_invocation_is_serv
         assert gateway.request("GET", "/feed", token).status == 200
 
 
-def test_a_function_that_is_killed_is_500_and_the_next_invocation_is_served(package: Path, start: Start) -> None:
+def test_a_function_that_is_killed_is_500_and_the_next_invocation_is_served(
+    package: Path, start: Start
+) -> None:
     emulator = start(package, ENVIRONMENT)
     gateway = ApiGateway(REST_TOKEN, Pool([emulator]).invoke, ttl_seconds=60)
     assert gateway.request("GET", "/feed", _bearer()).status == 200

@@ -43,12 +43,23 @@ def test_a_request_without_credentials_is_challenged_without_an_error(authorizat
 
 @pytest.mark.parametrize(
     "authorization",
-    [("Bearer x",), (GOOD, GOOD), (f"{GOOD},{GOOD}",), (f"{GOOD} ",), (GOOD + "x",), ("Bearer",), ("Bearer \u00e9",)],
+    [
+        ("Bearer x",),
+        (GOOD, GOOD),
+        (f"{GOOD},{GOOD}",),
+        (f"{GOOD} ",),
+        (GOOD + "x",),
+        ("Bearer",),
+        ("Bearer \u00e9",),
+    ],
 )
 def test_wrong_credentials_are_an_invalid_token(authorization: tuple[str, ...]) -> None:
     service = Service()
     reply = service.request(*authorization)
-    assert (reply.status, reply.headers["www-authenticate"]) == (401, 'Bearer realm="tidemark", error="invalid_token"')
+    assert (reply.status, reply.headers["www-authenticate"]) == (
+        401,
+        'Bearer realm="tidemark", error="invalid_token"',
+    )
     assert service.reached == [] and service.decisions == [("verify", "unauthorized")]
 
 
@@ -88,7 +99,9 @@ def test_a_reading_token_does_not_write_under_another_name(name: bytes) -> None:
     headers = [(b"authorization", f"Bearer {good_token(scope='read')}".encode()), (name, b"DELETE")]
     service.exchange({"type": "http", "method": "GET", "path": "/feed", "headers": headers})
     assert [scope["method"] for scope in service.reached] == ["GET"]
-    service.exchange({"type": "http", "method": "DELETE", "path": "/feed", "headers": [headers[0], (name, b"GET")]})
+    service.exchange(
+        {"type": "http", "method": "DELETE", "path": "/feed", "headers": [headers[0], (name, b"GET")]}
+    )
     assert len(service.reached) == 1
 
 
@@ -188,7 +201,9 @@ def test_a_remembered_token_does_not_outlive_its_exp() -> None:
 
 def test_a_remembered_token_is_still_asked_for_its_scope() -> None:
     service, read_only = Service(), f"Bearer {good_token(scope='read')}"
-    statuses = [service.request(read_only, method=method).status for method in ("GET", "POST", "HEAD", "DELETE")]
+    statuses = [
+        service.request(read_only, method=method).status for method in ("GET", "POST", "HEAD", "DELETE")
+    ]
     assert statuses == [200, 403, 200, 403]
     assert service.decisions == [
         ("verify", "allow"),

@@ -12,7 +12,9 @@ from tests.authorizer.forging import NOW
 from tests.authorizer.gateway import METHODS, STAGE, allows
 
 PATHS = ("", "post/7", "post/7/comments", "feed", "user/a:b", "hashtag/*", "a/../b", "GET/x")
-SCOPE_SETS = [frozenset(scopes) for scopes in ((), ("read",), ("write",), ("read", "write"), ("admin",), ("READ", "*"))]
+SCOPE_SETS = [
+    frozenset(scopes) for scopes in ((), ("read",), ("write",), ("read", "write"), ("admin",), ("READ", "*"))
+]
 
 
 def _claims(*scopes: str) -> Claims:
@@ -20,17 +22,23 @@ def _claims(*scopes: str) -> Claims:
 
 
 @pytest.mark.parametrize("scopes", SCOPE_SETS, ids=sorted)
-@pytest.mark.parametrize("asked", [f"{STAGE}/{method}/{path}" for method in METHODS for path in ("", "feed", "*")])
+@pytest.mark.parametrize(
+    "asked", [f"{STAGE}/{method}/{path}" for method in METHODS for path in ("", "feed", "*")]
+)
 def test_a_policy_cached_for_one_request_is_right_for_every_other(scopes: frozenset[str], asked: str) -> None:
     answer = iam_policy(_claims(*scopes), asked)
     for method in METHODS:
         for path in PATHS:
-            assert allows(answer, f"{STAGE}/{method}/{path}") == (required_scope(method) in scopes), (method, path)
+            assert allows(answer, f"{STAGE}/{method}/{path}") == (required_scope(method) in scopes), (
+                method,
+                path,
+            )
 
 
 def test_the_policy_does_not_depend_on_the_path_or_method_that_was_asked_for() -> None:
     policies = {
-        json.dumps(iam_policy(_claims("read"), f"{STAGE}/{tail}")) for tail in ("GET/a", "POST/b/*", "DELETE/?", "")
+        json.dumps(iam_policy(_claims("read"), f"{STAGE}/{tail}"))
+        for tail in ("GET/a", "POST/b/*", "DELETE/?", "")
     }
     assert len(policies) == 1
 

@@ -10,7 +10,17 @@ import pytest
 from tests.authorizer.processes import ROOT
 
 PACKAGES = ("authorizer_lambda", "tidemark", "writer", "reader", "binlog_projector")
-SECRET_WORDS = {"secret", "secrets", "signature", "signatures", "hmac", "mac", "digest", "hexdigest", "password"}
+SECRET_WORDS = {
+    "secret",
+    "secrets",
+    "signature",
+    "signatures",
+    "hmac",
+    "mac",
+    "digest",
+    "hexdigest",
+    "password",
+}
 SLOW = """
 def is_right(signature: bytes, key: bytes) -> bool:
     return hmac.digest(key, b"", "sha256") == signature
@@ -24,7 +34,9 @@ def _careless(source: str) -> list[int]:
 
 
 def _compared(node: ast.AST) -> Sequence[ast.expr]:
-    if isinstance(node, ast.Compare) and any(isinstance(each, ast.Eq | ast.NotEq | ast.In) for each in node.ops):
+    if isinstance(node, ast.Compare) and any(
+        isinstance(each, ast.Eq | ast.NotEq | ast.In) for each in node.ops
+    ):
         return (node.left, *node.comparators)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return (node.func.value,) if node.func.attr in ("startswith", "endswith") else ()
@@ -37,7 +49,13 @@ def _is_secret(operand: ast.expr) -> bool:
         return _is_secret(operand.func)
     if isinstance(operand, ast.Subscript):
         return _is_secret(operand.value)
-    name = operand.attr if isinstance(operand, ast.Attribute) else operand.id if isinstance(operand, ast.Name) else ""
+    name = (
+        operand.attr
+        if isinstance(operand, ast.Attribute)
+        else operand.id
+        if isinstance(operand, ast.Name)
+        else ""
+    )
     return not name.isupper() and bool(SECRET_WORDS & set(name.lower().split("_")))
 
 

@@ -38,18 +38,26 @@ def test_nothing_required_has_a_default(name: str, empty: bool) -> None:
 
 @pytest.mark.parametrize("algorithm", keys.ASYMMETRIC)
 def test_an_asymmetric_algorithm_needs_its_public_key(algorithm: str) -> None:
-    assert _refusal(keys.environment(algorithm) | {P + "PUBLIC_KEY": ""}).startswith(P + "PUBLIC_KEY is not set")
+    assert _refusal(keys.environment(algorithm) | {P + "PUBLIC_KEY": ""}).startswith(
+        P + "PUBLIC_KEY is not set"
+    )
 
 
-@pytest.mark.parametrize("algorithm", ["none", "hs256", "HS512", "HS256,RS256", "HS256 RS256", "PS256", "RS256,"])
+@pytest.mark.parametrize(
+    "algorithm", ["none", "hs256", "HS512", "HS256,RS256", "HS256 RS256", "PS256", "RS256,"]
+)
 def test_exactly_one_known_algorithm_is_taken(algorithm: str) -> None:
-    assert f"{P}ALGORITHM='{algorithm}': should be one of HS256" in _refusal(ENVIRONMENT | {P + "ALGORITHM": algorithm})
+    assert f"{P}ALGORITHM='{algorithm}': should be one of HS256" in _refusal(
+        ENVIRONMENT | {P + "ALGORITHM": algorithm}
+    )
 
 
 def test_two_kinds_of_key_at_once_are_refused() -> None:
     both = keys.environment("RS256") | {P + "SECRET": SECRET.decode()}
     assert _refusal(both).startswith(P + "SECRET='***': should not be set, RS256 uses")
-    assert _refusal(both | {P + "ALGORITHM": "HS256"}).startswith(P + "PUBLIC_KEY='***': should not be set, HS256 uses")
+    assert _refusal(both | {P + "ALGORITHM": "HS256"}).startswith(
+        P + "PUBLIC_KEY='***': should not be set, HS256 uses"
+    )
 
 
 @pytest.mark.parametrize("secret", ["a", "short-secret", "x" * 31, "\u00e9" * 15])
@@ -62,8 +70,16 @@ def test_a_secret_below_32_bytes_is_refused_and_not_shown(secret: str) -> None:
 
 def test_a_key_is_no_hs256_secret() -> None:
     for algorithm in keys.ASYMMETRIC:
-        private, jwk = keys.private_key(algorithm), '{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}'
-        for text in (keys.public_pem(private), keys.private_pem(private), keys.public_ssh(private).decode(), jwk):
+        private, jwk = (
+            keys.private_key(algorithm),
+            '{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}',
+        )
+        for text in (
+            keys.public_pem(private),
+            keys.private_pem(private),
+            keys.public_ssh(private).decode(),
+            jwk,
+        ):
             message = _refusal(ENVIRONMENT | {P + "SECRET": text})
             assert message.startswith(P + "SECRET='***': should be a random secret")
             assert text.splitlines()[-1] not in message
@@ -94,7 +110,9 @@ def test_a_weak_key_or_another_curve_is_refused() -> None:
     assert "1024 bits" in _refusal(keys.environment("RS256") | {P + "PUBLIC_KEY": rsa_1024})
     for curve in (SECP384R1(), SECP256K1()):
         pem = keys.public_pem(generate_ec(curve))
-        assert "should be a public key for ES256" in _refusal(keys.environment("ES256") | {P + "PUBLIC_KEY": pem})
+        assert "should be a public key for ES256" in _refusal(
+            keys.environment("ES256") | {P + "PUBLIC_KEY": pem}
+        )
 
 
 @pytest.mark.parametrize("algorithm", keys.ASYMMETRIC)
@@ -102,13 +120,17 @@ def test_a_weak_key_or_another_curve_is_refused() -> None:
     "text", ["x", "-----BEGIN PUBLIC KEY-----", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"]
 )
 def test_what_is_no_pem_is_refused(algorithm: str, text: str) -> None:
-    assert _refusal(keys.environment(algorithm) | {P + "PUBLIC_KEY": text}).startswith(P + "PUBLIC_KEY='***': ")
+    assert _refusal(keys.environment(algorithm) | {P + "PUBLIC_KEY": text}).startswith(
+        P + "PUBLIC_KEY='***': "
+    )
 
 
 @pytest.mark.parametrize("algorithm", keys.ASYMMETRIC)
 def test_a_public_key_in_another_form_is_refused_with_the_form_wanted(algorithm: str) -> None:
     ssh = keys.public_ssh(keys.private_key(algorithm)).decode()
-    assert "starts with -----BEGIN PUBLIC KEY-----" in _refusal(keys.environment(algorithm) | {P + "PUBLIC_KEY": ssh})
+    assert "starts with -----BEGIN PUBLIC KEY-----" in _refusal(
+        keys.environment(algorithm) | {P + "PUBLIC_KEY": ssh}
+    )
 
 
 def test_a_public_key_may_be_written_on_one_line() -> None:
@@ -189,12 +211,16 @@ def test_keys_may_be_old_for_a_while(seconds: str) -> None:
 @pytest.mark.parametrize("seconds", ["299", "86401", "-1", "x"])
 def test_keys_may_not_be_old_for_longer(seconds: str) -> None:
     environ = _jwks_environment("https://id.example/keys", **{P + "JWKS_STALE_SECONDS": seconds})
-    assert _refusal(environ) == f"{P}JWKS_STALE_SECONDS={seconds!r}: should be a whole number from 300 to 86400"
+    assert (
+        _refusal(environ) == f"{P}JWKS_STALE_SECONDS={seconds!r}: should be a whole number from 300 to 86400"
+    )
 
 
 @pytest.mark.parametrize(("text", "expected"), [("", True), ("true", True), ("false", False)])
 def test_simple_responses_are_on_or_off(text: str, expected: bool) -> None:
-    assert AuthSettings.from_environ(ENVIRONMENT | {P + "SIMPLE_RESPONSES": text}).simple_responses is expected
+    assert (
+        AuthSettings.from_environ(ENVIRONMENT | {P + "SIMPLE_RESPONSES": text}).simple_responses is expected
+    )
 
 
 @pytest.mark.parametrize("text", ["yes", "1", "True", "iam"])
@@ -206,7 +232,9 @@ def test_anything_else_for_simple_responses_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("seconds", ["0", "1", "60"])
 def test_the_cache_may_be_at_most_a_minute(seconds: str) -> None:
-    assert AuthSettings.from_environ(ENVIRONMENT | {P + "CACHE_SECONDS": seconds}).cache_seconds == int(seconds)
+    assert AuthSettings.from_environ(ENVIRONMENT | {P + "CACHE_SECONDS": seconds}).cache_seconds == int(
+        seconds
+    )
 
 
 @pytest.mark.parametrize("seconds", ["61", "-1", "300", "1.5", "1_0", " 5", "abc", "9" * 5000, "\u0665"])

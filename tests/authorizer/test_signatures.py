@@ -53,8 +53,12 @@ RSA_FORGERIES: dict[str, Forgery] = {
     "padding that ends early (CVE-2006-4340)": lambda signed: _raw(
         b"\0\1" + b"\xff" * 8 + b"\0" * 194 + b"\0" + SHA256_INFO + _digest(signed)
     ),
-    "padding of other bytes (RFC 8017 9.2)": lambda signed: _raw(_block(SHA256_INFO + _digest(signed), filler=b"\xfe")),
-    "an encryption block (RFC 8017 7.2.1)": lambda signed: _raw(_block(SHA256_INFO + _digest(signed), kind=2)),
+    "padding of other bytes (RFC 8017 9.2)": lambda signed: _raw(
+        _block(SHA256_INFO + _digest(signed), filler=b"\xfe")
+    ),
+    "an encryption block (RFC 8017 7.2.1)": lambda signed: _raw(
+        _block(SHA256_INFO + _digest(signed), kind=2)
+    ),
     "no digest algorithm (CVE-2014-1568, BERserk's class)": lambda signed: _raw(_block(_digest(signed))),
     "no NULL after the algorithm (wycheproof rsa_signature: MissingNull)": lambda signed: _raw(
         _block(SHA256_INFO_WITHOUT_NULL + _digest(signed))

@@ -77,18 +77,25 @@ def test_no_method_is_open(resources: dict[str, Any]) -> None:
         assert all(operation["security"] == [{"Jwt": []}] for operation in operations.values())
 
 
-def test_a_decision_is_used_again_for_a_minute_at_most_and_by_its_whole_token(resources: dict[str, Any]) -> None:
+def test_a_decision_is_used_again_for_a_minute_at_most_and_by_its_whole_token(
+    resources: dict[str, Any],
+) -> None:
     scheme = _only(resources, "AWS::ApiGateway::RestApi")["Body"]["components"]["securitySchemes"]["Jwt"]
     assert (scheme["in"], scheme["name"]) == ("header", "Authorization")
     authorizer = scheme["x-amazon-apigateway-authorizer"]
-    assert (authorizer["type"], authorizer["authorizerResultTtlInSeconds"]) == ("token", GIVEN["DecisionSeconds"])
+    assert (authorizer["type"], authorizer["authorizerResultTtlInSeconds"]) == (
+        "token",
+        GIVEN["DecisionSeconds"],
+    )
     seconds = SOURCE["Parameters"]["DecisionSeconds"]
     assert (seconds["Default"], seconds["MinValue"], seconds["MaxValue"]) == (60, 0, 60)
 
 
 def test_what_is_no_jwt_is_refused_before_the_function_is_asked(resources: dict[str, Any]) -> None:
     scheme = _only(resources, "AWS::ApiGateway::RestApi")["Body"]["components"]["securitySchemes"]["Jwt"]
-    expression = re.compile(scheme["x-amazon-apigateway-authorizer"]["identityValidationExpression"], re.ASCII)
+    expression = re.compile(
+        scheme["x-amazon-apigateway-authorizer"]["identityValidationExpression"], re.ASCII
+    )
     for bearer in ("Bearer", "bearer", "BEARER"):
         assert expression.fullmatch(f"{bearer} {good_token()}")
     for token in ("", "x", "Bearer", "Basic YTpi", f"Bearer {good_token()},x", f"Bearer  {good_token()}"):
@@ -114,7 +121,12 @@ def test_the_function_is_the_package_with_settings_that_it_accepts(resources: di
     assert SOURCE["Resources"]["Authorizer"]["Properties"]["Runtime"] == {"Fn::Sub": "python${PythonVersion}"}
     assert PYTHON in SOURCE["Parameters"]["PythonVersion"]["AllowedValues"]
     assert function["Timeout"] < 10, "HTTP APIs wait 10 seconds for an authorizer"
-    given = {"Algorithm": "ES256", "Issuer": ISSUER, "Audience": AUDIENCE, "JwksUrl": "https://id.example/keys"}
+    given = {
+        "Algorithm": "ES256",
+        "Issuer": ISSUER,
+        "Audience": AUDIENCE,
+        "JwksUrl": "https://id.example/keys",
+    }
     variables = function["Environment"]["Variables"]
     environ = {name: given.get(value.get("Ref", ""), "") for name, value in variables.items()}
     assert AuthSettings.from_environ(environ).algorithm == "ES256"
@@ -134,7 +146,11 @@ def test_requests_are_limited_and_logged_without_their_tokens(resources: dict[st
     stage = _only(resources, "AWS::ApiGateway::Stage")
     (everything,) = stage["MethodSettings"]
     assert (everything["ResourcePath"], everything["HttpMethod"]) == ("/*", "*")
-    assert everything["ThrottlingRateLimit"] == everything["ThrottlingBurstLimit"] == {"Ref": "RequestsPerSecond"}
+    assert (
+        everything["ThrottlingRateLimit"]
+        == everything["ThrottlingBurstLimit"]
+        == {"Ref": "RequestsPerSecond"}
+    )
     assert everything["DataTraceEnabled"] is False
     fields = json.loads(stage["AccessLogSetting"]["Format"])
     assert fields["sub"] == "$context.authorizer.sub" and fields["status"] == "$context.status"

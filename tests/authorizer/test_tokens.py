@@ -41,7 +41,9 @@ def test_without_a_time_given_the_clock_decides() -> None:
         verify(good_token(iat=now - 60, exp=now - 30), SETTINGS)
 
 
-@pytest.mark.parametrize("value", [b"Bearer a.b.c", "Bearer a.b.c", "bearer a.b.c", b"BEARER a.b.c", "bEaReR a.b.c"])
+@pytest.mark.parametrize(
+    "value", [b"Bearer a.b.c", "Bearer a.b.c", "bearer a.b.c", b"BEARER a.b.c", "bEaReR a.b.c"]
+)
 def test_the_scheme_may_be_written_in_any_case(value: bytes | str) -> None:
     assert bearer_token([value]) == "a.b.c"
 
@@ -69,7 +71,9 @@ def test_anything_but_one_header_one_space_one_token_is_invalid(values: list[byt
     assert not isinstance(refusal.value, MissingToken)
 
 
-@pytest.mark.parametrize("values", [[], [""], ["Basic YTpi"], [" Bearer a.b.c"], ["Bearer\ta.b.c"], ["a.b.c"]])
+@pytest.mark.parametrize(
+    "values", [[], [""], ["Basic YTpi"], [" Bearer a.b.c"], ["Bearer\ta.b.c"], ["a.b.c"]]
+)
 def test_a_request_without_a_bearer_token_is_told_apart(values: list[bytes | str]) -> None:
     with pytest.raises(MissingToken):
         bearer_token(values)

@@ -29,14 +29,22 @@ def test_compiled_code_is_for_the_architecture(architecture: str, zips: Path) ->
         assert len(compiled) == 2, "of cryptography, and the part of cffi that it needs"
         for name in compiled:
             head = archive.read(name)[:20]
-            assert head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], "little") == ELF_MACHINES[architecture]
+            assert (
+                head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], "little") == ELF_MACHINES[architecture]
+            )
 
 
 @pytest.mark.parametrize("architecture", MACHINES)
-def test_the_zip_holds_the_package_its_dependencies_and_the_bytecode_of_all(architecture: str, zips: Path) -> None:
+def test_the_zip_holds_the_package_its_dependencies_and_the_bytecode_of_all(
+    architecture: str, zips: Path
+) -> None:
     with zipfile.ZipFile(zips / f"authorizer-{architecture}.zip") as archive:
         names = set(archive.namelist())
-        ours = {name for name in names if name.startswith(("authorizer_lambda", "tidemark")) and name.endswith(".py")}
+        ours = {
+            name
+            for name in names
+            if name.startswith(("authorizer_lambda", "tidemark")) and name.endswith(".py")
+        }
         modules_of_lambda = {module.name for module in SOURCE.glob("*.py")} - NOT_FOR_LAMBDA
         assert ours == {*SHARED, *(f"authorizer_lambda/{name}" for name in modules_of_lambda)}
         for name in ours:
@@ -44,19 +52,34 @@ def test_the_zip_holds_the_package_its_dependencies_and_the_bytecode_of_all(arch
     modules = {name for name in names if name.endswith(".py")}
     bytecode = {Path(name) for name in names if name.endswith(".pyc")}
     tag = sys.implementation.cache_tag
-    assert {Path(name).parent / "__pycache__" / f"{Path(name).stem}.{tag}.pyc" for name in modules} == bytecode
-    assert {name.partition("/")[0] for name in modules} == {"authorizer_lambda", "cryptography", "jwt", "tidemark"}
+    assert {
+        Path(name).parent / "__pycache__" / f"{Path(name).stem}.{tag}.pyc" for name in modules
+    } == bytecode
+    assert {name.partition("/")[0] for name in modules} == {
+        "authorizer_lambda",
+        "cryptography",
+        "jwt",
+        "tidemark",
+    }
     assert not any("template" in name or name.startswith("/") or ".." in name for name in names)
 
 
-def test_a_download_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_is_not_the_pinned_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TIDEMARK_CACHE_DIR", str(tmp_path / "cache"))
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null"}.items():
+    for name, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(tmp_path),
+        "PIP_CONFIG_FILE": "/dev/null",
+    }.items():
         monkeypatch.setenv(name, value)
     wheel = tmp_path / "pyjwt-2.15.1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("jwt/__init__.py", "raise SystemExit('not the real one')")
-        archive.writestr("pyjwt-2.15.1.dist-info/METADATA", "Metadata-Version: 2.1\nName: pyjwt\nVersion: 2.15.1\n")
+        archive.writestr(
+            "pyjwt-2.15.1.dist-info/METADATA", "Metadata-Version: 2.1\nName: pyjwt\nVersion: 2.15.1\n"
+        )
         archive.writestr("pyjwt-2.15.1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("pyjwt-2.15.1.dist-info/RECORD", "")
     requirements = tmp_path / "requirements.txt"

@@ -62,7 +62,9 @@ class Outside:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.ports: dict[tuple[str, str], int] = {}
         self._secrets = secrets
-        self._mysql = BareMySql(folder / "mysql", port=self.port("mysql", "3306"), options=self._options("mysql"))
+        self._mysql = BareMySql(
+            folder / "mysql", port=self.port("mysql", "3306"), options=self._options("mysql")
+        )
         self._bin = folder / "bin"
         self._bin.mkdir()
 
@@ -175,7 +177,9 @@ class Outside:
         def place(found: re.Match[str]) -> str:
             host, port = found.groups()
             known = host in self.services or host in ("0.0.0.0", "127.0.0.1")
-            return f"127.0.0.1:{self.port(host if host in self.services else name, port)}" if known else found[0]
+            return (
+                f"127.0.0.1:{self.port(host if host in self.services else name, port)}" if known else found[0]
+            )
 
         own = str(self.folder / name)
         return PLACE.sub(place, text).replace("/data/db", own).replace("--bind_ip_all", "--bind_ip=127.0.0.1")
@@ -189,9 +193,13 @@ class Outside:
     def _make_programs(self) -> None:
         redis_port = str(self.port("redis", "6379"))
         redis = programs.redis_server()
-        cli = Program((*redis.command[:-1], str(Path(redis.command[-1]).with_name("redis-cli"))), redis.version)
+        cli = Program(
+            (*redis.command[:-1], str(Path(redis.command[-1]).with_name("redis-cli"))), redis.version
+        )
         self._script(
-            "mongod", programs.mongod(), after=("--port", str(self.port("mongodb", "27017")), "--dbpath", "data")
+            "mongod",
+            programs.mongod(),
+            after=("--port", str(self.port("mongodb", "27017")), "--dbpath", "data"),
         )
         self._script("redis-server", redis, after=("--port", redis_port, "--bind", "127.0.0.1"))
         self._script("redis-cli", cli, before=("-p", redis_port))
@@ -201,7 +209,9 @@ class Outside:
         self._write("docker-entrypoint.sh", 'exec "$@"')
         self._write("chown", "exit 0")
 
-    def _script(self, name: str, program: Program, before: Sequence[str] = (), after: Sequence[str] = ()) -> None:
+    def _script(
+        self, name: str, program: Program, before: Sequence[str] = (), after: Sequence[str] = ()
+    ) -> None:
         self._write(name, f'exec {shlex.join([*program.command, *before])} "$@" {shlex.join(after)}')
 
     def _write(self, name: str, line: str) -> None:
@@ -213,7 +223,10 @@ class Outside:
 
     def _start_mysql(self) -> None:
         self._mysql.start()
-        with pymysql.connect(**mysql_arguments(self._mysql.admin_url)) as connection, connection.cursor() as cursor:
+        with (
+            pymysql.connect(**mysql_arguments(self._mysql.admin_url)) as connection,
+            connection.cursor() as cursor,
+        ):
             cursor.execute("CREATE USER root@'%%' IDENTIFIED BY %s", (self._secrets["MYSQL_ROOT_PASSWORD"],))
             cursor.execute("GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION")
 
@@ -222,6 +235,8 @@ class Outside:
         lone.start()
         client: MongoClient[dict[str, Any]]
         with MongoClient(port=lone.port) as client:
-            client.admin.command("createUser", "root", pwd=self._secrets["MONGODB_ROOT_PASSWORD"], roles=["root"])
+            client.admin.command(
+                "createUser", "root", pwd=self._secrets["MONGODB_ROOT_PASSWORD"], roles=["root"]
+            )
         lone.stop()
         lone.data.rename(self.folder / "mongodb/data")

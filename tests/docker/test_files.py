@@ -49,7 +49,9 @@ def test_every_setting_that_is_named_exists_and_every_required_one_is_given(docu
     declared = declared_variables()
     named = set(VARIABLE.findall(COMPOSE.read_text() + DOCKERFILE.read_text()))
     assert named <= declared.keys()
-    of_services = {name for service in document["services"].values() for name in service.get("environment", {})}
+    of_services = {
+        name for service in document["services"].values() for name in service.get("environment", {})
+    }
     required = {name for name, default in declared.items() if default is None}
     assert required - of_services <= {
         *("TIDEMARK_AUTH_PUBLIC_KEY", "TIDEMARK_AUTH_JWKS_URL"),  # HS256 has none
@@ -70,7 +72,9 @@ def test_everything_that_is_copied_or_mounted_exists(document: Any) -> None:
 
 
 def test_all_packages_of_the_services_are_in_the_images() -> None:
-    assert {"tidemark", "writer", "binlog_projector", "reader", "authorizer_lambda"} <= set(stages()["build"].sources)
+    assert {"tidemark", "writer", "binlog_projector", "reader", "authorizer_lambda"} <= set(
+        stages()["build"].sources
+    )
 
 
 def test_images_are_pinned_and_ours_run_as_nobody_known_and_say_how_they_are(document: Any) -> None:
@@ -91,7 +95,9 @@ def test_images_are_pinned_and_ours_run_as_nobody_known_and_say_how_they_are(doc
 
 def test_only_nginx_and_grafana_can_be_reached_and_stores_only_by_those_who_need_them(document: Any) -> None:
     networks = {name: set(service["networks"]) for name, service in document["services"].items()}
-    published = {name: service["ports"] for name, service in document["services"].items() if "ports" in service}
+    published = {
+        name: service["ports"] for name, service in document["services"].items() if "ports" in service
+    }
     assert published == {"nginx": ["127.0.0.1:8080:8080"], "grafana": ["127.0.0.1:3000:3000"]}
     assert {name for name, its in networks.items() if "public" in its} == {"nginx"}
     assert {name for name, its in networks.items() if "operators" in its} == {"grafana"}
@@ -107,8 +113,12 @@ def test_the_page_names_every_container_and_every_open_port(document: Any) -> No
     assert {port.rpartition(":")[0] for port in published} <= set(re.findall(r"127\.0\.0\.1:\d+", page))
 
 
-def test_prometheus_scrapes_every_service_by_its_name_and_has_the_rules_that_are_tested(document: Any) -> None:
-    of_machine, of_containers = (yaml.safe_load(path.read_text()) for path in (PROMETHEUS, FOLDER / "prometheus.yml"))
+def test_prometheus_scrapes_every_service_by_its_name_and_has_the_rules_that_are_tested(
+    document: Any,
+) -> None:
+    of_machine, of_containers = (
+        yaml.safe_load(path.read_text()) for path in (PROMETHEUS, FOLDER / "prometheus.yml")
+    )
     jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in of_containers["scrape_configs"]}
     assert jobs.keys() == {job["job_name"] for job in of_machine["scrape_configs"]}
     assert {target.partition(":")[0] for targets in jobs.values() for target in targets} == {
@@ -122,7 +132,9 @@ def test_each_service_knows_the_passwords_of_its_own_accounts_only(document: Any
         if name in ("accounts", "mysql", "mongodb", "redis", *STRANGERS):
             continue
         for variable in service["environment"]:
-            account, _, store = variable.removeprefix("TIDEMARK_").removesuffix("_URL").lower().rpartition("_")
+            account, _, store = (
+                variable.removeprefix("TIDEMARK_").removesuffix("_URL").lower().rpartition("_")
+            )
             if store in ACCOUNTS:
                 assert service["build"]["target"] in (account, {"migrator": "migrate"}.get(account))
 

@@ -55,7 +55,9 @@ def places(**ports: int) -> Callable[[str], str]:
     known = {name.replace("_", "-"): port for name, port in ports.items()}
 
     def outside(text: str) -> str:
-        return re.sub(r"\b([a-z][a-z0-9-]*):800\d\b", lambda m: f"127.0.0.1:{known.get(m[1]) or free_port()}", text)
+        return re.sub(
+            r"\b([a-z][a-z0-9-]*):800\d\b", lambda m: f"127.0.0.1:{known.get(m[1]) or free_port()}", text
+        )
 
     return outside
 
@@ -78,10 +80,14 @@ Services = tuple[Witness, Callable[[int], Callable[[str], str]]]
 
 
 @pytest.fixture(scope="module")
-def gateway(services: Services, authorizer: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def gateway(
+    services: Services, authorizer: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
     """With a hundredth of the patience."""
     outside = services[1](authorizer)
-    with running_nginx(tmp_path_factory.mktemp("nginx"), lambda text: outside(text).replace(" 10s;", " 100ms;")) as it:
+    with running_nginx(
+        tmp_path_factory.mktemp("nginx"), lambda text: outside(text).replace(" 10s;", " 100ms;")
+    ) as it:
         yield it
 
 
@@ -99,7 +105,10 @@ def witness(services: Services) -> Witness:
 
 def raw(gateway: Gateway, request: str) -> str:
     """The answer to these very bytes; empty if the connection is closed or reset without one."""
-    with socket.create_connection(("127.0.0.1", gateway.port), 5) as connection, contextlib.suppress(ConnectionError):
+    with (
+        socket.create_connection(("127.0.0.1", gateway.port), 5) as connection,
+        contextlib.suppress(ConnectionError),
+    ):
         connection.sendall(request.encode().replace(b"\n", b"\r\n"))
         return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
     return ""
@@ -112,19 +121,33 @@ def refused(answer: httpx2.Response, status: int) -> None:
     assert answer.headers["server"] == "nginx"  # and no version
 
 
-def test_reads_and_writes_reach_their_service_with_a_token_for_them(client: httpx2.Client, witness: Witness) -> None:
+def test_reads_and_writes_reach_their_service_with_a_token_for_them(
+    client: httpx2.Client, witness: Witness
+) -> None:
     assert client.get("/post/1?x=1", headers=READS).text == "ok"
     assert client.head("/post/1", headers=READS).status_code == 200
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         assert client.request(method, "/post", headers=WRITES, content=b"{}").status_code == 200
-    assert [seen.service for seen in witness.seen] == ["reader", "reader", "writer", "writer", "writer", "writer"]
+    assert [seen.service for seen in witness.seen] == [
+        "reader",
+        "reader",
+        "writer",
+        "writer",
+        "writer",
+        "writer",
+    ]
     assert witness.seen[0].line == "GET /post/1?x=1 HTTP/1.1"
     assert witness.seen[2].body == b"{}"
 
 
 def test_without_a_token_for_it_nothing_gets_through(client: httpx2.Client, witness: Witness) -> None:
     forged = READS["authorization"][:-4] + "AAAA"
-    for headers in ({}, {"authorization": "Bearer x.y.z"}, {"authorization": forged}, {"authorization": "Basic eA=="}):
+    for headers in (
+        {},
+        {"authorization": "Bearer x.y.z"},
+        {"authorization": forged},
+        {"authorization": "Basic eA=="},
+    ):
         answer = client.get("/post/1", headers=headers)
         refused(answer, 401)
         challenges = answer.headers.get_list("www-authenticate")
@@ -171,11 +194,27 @@ def test_only_listed_headers_are_passed_on_and_only_one_authorization(
     "path",
     [
         *("//post/1", "/post//1", "/openapi/../post/1", "/openapi/./reader.json", "/post/..", "/post/1;x"),
-        *("/post/%2e%2e/x", "/openapi/%2E%2E/post/1", "/post%2f1", "/post%5C1", "/post\\1", "/post/1%00", "/post/%0a"),
-        *("/post/1%3fx", "/post/1%23x", "/post/%252e%252e/x", "/openapi/writer.json%00", "/_authorize/../post/1"),
+        *(
+            "/post/%2e%2e/x",
+            "/openapi/%2E%2E/post/1",
+            "/post%2f1",
+            "/post%5C1",
+            "/post\\1",
+            "/post/1%00",
+            "/post/%0a",
+        ),
+        *(
+            "/post/1%3fx",
+            "/post/1%23x",
+            "/post/%252e%252e/x",
+            "/openapi/writer.json%00",
+            "/_authorize/../post/1",
+        ),
     ],
 )
-def test_a_path_that_two_could_read_differently_is_refused(gateway: Gateway, witness: Witness, path: str) -> None:
+def test_a_path_that_two_could_read_differently_is_refused(
+    gateway: Gateway, witness: Witness, path: str
+) -> None:
     head = f"Host: h\nAuthorization: {READS['authorization']}\nConnection: close\n\n"
     assert raw(gateway, f"GET {path} HTTP/1.1\n{head}").startswith("HTTP/1.1 400 ")
     assert not witness.seen
@@ -232,7 +271,9 @@ def test_a_request_of_two_lengths_is_refused(gateway: Gateway, witness: Witness)
     assert not witness.seen
 
 
-def test_too_many_requests_at_once_are_told_to_slow_down(services: Services, authorizer: int, tmp_path: Path) -> None:
+def test_too_many_requests_at_once_are_told_to_slow_down(
+    services: Services, authorizer: int, tmp_path: Path
+) -> None:
     with running_nginx(tmp_path, services[1](authorizer)) as gateway, plain_client(gateway.url, {}) as client:
         started = time.monotonic()
         answered = [client.get("/post/1", headers=READS) for _ in range(500)]
@@ -261,6 +302,9 @@ def test_no_decision_is_kept_and_without_an_authorizer_nobody_gets_through(
 
 
 def test_a_service_that_is_down_is_a_503(authorizer: int, tmp_path: Path) -> None:
-    with running_nginx(tmp_path, places(authorizer=authorizer)) as gateway, plain_client(gateway.url, {}) as client:
+    with (
+        running_nginx(tmp_path, places(authorizer=authorizer)) as gateway,
+        plain_client(gateway.url, {}) as client,
+    ):
         refused(client.get("/post/1", headers=READS), 503)
         refused(client.post("/post", headers=WRITES), 503)

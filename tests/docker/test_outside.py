@@ -57,7 +57,9 @@ def test_what_is_written_through_nginx_is_read_through_nginx(outside: Outside, j
 def test_the_stores_have_accounts_of_the_services_only_with_their_own_passwords(outside: Outside) -> None:
     checked = outside.run("projector", "python", "-m", "binlog_projector", "check", "--json")
     assert '"ok": true' in checked
-    assert len(outside.run("accounts", "python", "-m", "ops.stack", "accounts").splitlines()) == 7  # again is no harm
+    assert (
+        len(outside.run("accounts", "python", "-m", "ops.stack", "accounts").splitlines()) == 7
+    )  # again is no harm
 
 
 def test_reads_go_to_both_readers(outside: Outside, jane: httpx2.Client) -> None:

@@ -73,7 +73,9 @@ def write_and_read(system: System) -> None:
         user = client.put(f"{system.url('writer')}/user/me", json={"handle": "jane", "display_name": "Jane"})
         made = client.post(f"{system.url('writer')}/post", json={"body": "Hello #tidemark"})
         token = made.headers["consistency-token"]
-        read = client.get(f"{system.url('reader')}/post/{made.json()['id']}", headers={"consistency-token": token})
+        read = client.get(
+            f"{system.url('reader')}/post/{made.json()['id']}", headers={"consistency-token": token}
+        )
         assert (user.is_success, made.status_code, read.status_code) == (True, 201, 200)
 
 
@@ -94,11 +96,15 @@ def test_figures_move_when_traffic_flows(page: Page, system: System) -> None:
     wait_until(lambda: moving() and number(page, "#redis-seq") > before, "a new batch in Redis")
     assert page.locator(".way.flowing").count() == 1 or number(page, "#transactions") == 0
     assert page.locator(".box.bad").count() == 0
-    assert "batch" in page.locator("#watermark").inner_text() and "epoch" in page.locator("#lease").inner_text()
+    assert (
+        "batch" in page.locator("#watermark").inner_text() and "epoch" in page.locator("#lease").inner_text()
+    )
     assert page.locator("#chart-lag_seconds canvas").count() == 1
 
 
-def test_a_stopped_redis_turns_its_box_red_within_5_seconds_and_a_started_one_back(page: Page, system: System) -> None:
+def test_a_stopped_redis_turns_its_box_red_within_5_seconds_and_a_started_one_back(
+    page: Page, system: System
+) -> None:
     redis = system.stack.redis
     expect(page.locator("#redis")).to_have_class("box good", timeout=15_000)
     redis.stop()

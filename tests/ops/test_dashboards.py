@@ -50,7 +50,9 @@ class Watched:
 
     def _write_and_read(self) -> None:
         writer, reader = self.system.url("writer"), self.system.url("reader")
-        self.client.put(f"{writer}/user/me", json={"handle": "jane", "display_name": "Jane"}).raise_for_status()
+        self.client.put(
+            f"{writer}/user/me", json={"handle": "jane", "display_name": "Jane"}
+        ).raise_for_status()
         made = self.client.post(f"{writer}/post", json={"body": "Hello #tidemark"})
         post, token = f"{reader}/post/{made.json()['id']}", made.headers["consistency-token"]
         for headers in ({"consistency-token": token}, {}, {}):
@@ -125,4 +127,6 @@ def test_dashboards_use_the_provisioned_source_and_have_names_of_their_own() -> 
     for dashboard in DASHBOARDS.values():
         panels = dashboard["panels"]
         assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
-        assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+        assert (
+            len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+        )

@@ -92,12 +92,16 @@ def test_the_demo_prints_one_json_object_with_all_it_found(demos: dict[str, Fini
     assert (done.returncode, report["held"], report["failure"]) == (0, True, None)
     assert {step["step"]: step["counts"] for step in report["steps"]} == COUNTS
     assert all(0 < step["visible_ms"] < 10_000 for step in report["steps"])
-    assert all((step["served_from"] == "redis") == (step["cache_status"] == "redis; hit") for step in report["steps"])
+    assert all(
+        (step["served_from"] == "redis") == (step["cache_status"] == "redis; hit") for step in report["steps"]
+    )
     assert len(report["checks"]) == 4
 
 
 @pytest.mark.server
-def test_a_service_that_ends_while_it_starts_is_named_with_its_status_and_log(demos: dict[str, Finished]) -> None:
+def test_a_service_that_ends_while_it_starts_is_named_with_its_status_and_log(
+    demos: dict[str, Finished],
+) -> None:
     done = demos["refused"]
     assert done.returncode == 1
     assert re.search(r"reader \(pid \d+\) ended with status 2", done.stderr)
@@ -117,7 +121,10 @@ def test_a_taken_address_is_named_before_anything_is_started(module: str, variab
         address = f"127.0.0.1:{occupant.getsockname()[1]}"
         done = command(module, within_seconds=60, **{variable: address})
     assert done.returncode == 1
-    assert f"{name} cannot listen on {address}: [Errno 98] Address already in use; change {variable}" in done.stderr
+    assert (
+        f"{name} cannot listen on {address}: [Errno 98] Address already in use; change {variable}"
+        in done.stderr
+    )
     assert "starting" not in done.stderr
 
 
@@ -153,7 +160,9 @@ def reader_that_says(**headers: str) -> Iterator[System]:
         ({"freshness": 'as-of="2999-01-01T00:00:00.000Z"'}, "since it claims to be newer"),
     ],
 )
-def test_a_reader_that_is_not_as_fresh_as_it_says_is_found_out(freshness: dict[str, str], expected: str) -> None:
+def test_a_reader_that_is_not_as_fresh_as_it_says_is_found_out(
+    freshness: dict[str, str], expected: str
+) -> None:
     written = Done("post", "POST /post", 201, {}, time.perf_counter(), datetime.now(UTC))
     with (
         reader_that_says(cache_status="redis; hit", **freshness) as system,
@@ -210,7 +219,9 @@ def jane(started: Process, service: str) -> httpx2.Client:
 
 
 @pytest.mark.server
-def test_run_keeps_its_data_and_leaves_no_process_behind_after_ctrl_c_and_after_kill_9(tmp_path: Path) -> None:
+def test_run_keeps_its_data_and_leaves_no_process_behind_after_ctrl_c_and_after_kill_9(
+    tmp_path: Path,
+) -> None:
     with running(tmp_path) as first:
         with jane(first, "writer") as writer:
             written = writer.put("/user/me", json={"handle": "jane", "display_name": "Jane"})
@@ -223,7 +234,10 @@ def test_run_keeps_its_data_and_leaves_no_process_behind_after_ctrl_c_and_after_
 
     with running(tmp_path) as second:
         with jane(second, "reader") as reader:
-            wait_until(lambda: reader.get(written.headers["location"]).json().get("handle") == "jane", "jane's profile")
+            wait_until(
+                lambda: reader.get(written.headers["location"]).json().get("handle") == "jane",
+                "jane's profile",
+            )
         processes = children(second)
         second.kill()
         assert all(each.wait(10) for each in processes)

@@ -35,7 +35,9 @@ def test_a_request_id_leads_from_the_write_to_the_read() -> None:
             assert client.get(f"{system.url('reader')}/user/1", headers=asked).status_code == 200
         [command] = [one for one in events(system, "writer", "command") if one["request_id"] == "my-write-1"]
         gtids = GtidSet.parse(command["gtids"])
-        [batch] = [one for one in events(system, "projector", "batch") if GtidSet.parse(one["gtids"]) >= gtids]
+        [batch] = [
+            one for one in events(system, "projector", "batch") if GtidSet.parse(one["gtids"]) >= gtids
+        ]
         [read] = wait_until(lambda: events(system, "reader", "read of a write"), "the read's line")
     assert (command["command"], command["result"]) == ("put_profile", "done")
     assert (read["request_id"], read["gtids"]) == ("my-read-1", command["gtids"])

@@ -83,7 +83,9 @@ class Reader:
         """In a shell that has seen what was typed before (variables stay; commands are not repeated)."""
         keep = self.folder / "variables"
         script = f"{self.before}set -eo pipefail\n{commands}\nset +e; declare -p > {keep}"
-        done = subprocess.run(["bash", "-c", script], cwd=self.folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=self.folder, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
         self.before = f"source {keep} 2> /dev/null\n"
         return done.stdout

@@ -71,7 +71,10 @@ def body(world: World, lane: str, post: int) -> bytes:
 
 
 def change_body(mysql_url: str, post: int, text: str) -> None:
-    with pymysql.connect(**mysql_arguments(mysql_url), autocommit=True) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(**mysql_arguments(mysql_url), autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute("UPDATE posts SET body = %s WHERE id = %s", (text, post))
 
 
@@ -86,13 +89,20 @@ def test_every_lane_and_tidemark_answer_the_same_bytes(world: World) -> None:
         wait_until_read(world, post, truth)
         for _ in range(2):  # cache_aside fills first, then answers from Redis
             assert {name: body(world, name, post) for name in LANES} == dict.fromkeys(LANES, truth)
-    assert json.loads(body(world, "sql", CROWD.by_popularity[0]))["like_count"] == CROWD.likes_of(0) == CROWD.users
+    assert (
+        json.loads(body(world, "sql", CROWD.by_popularity[0]))["like_count"]
+        == CROWD.likes_of(0)
+        == CROWD.users
+    )
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "given"), [("GET", "/post/999", headers()), ("GET", "/post/1", {}), ("PATCH", "/user/1", {})]
+    ("method", "path", "given"),
+    [("GET", "/post/999", headers()), ("GET", "/post/1", {}), ("PATCH", "/user/1", {})],
 )
-def test_every_lane_and_tidemark_refuse_alike(world: World, method: str, path: str, given: dict[str, str]) -> None:
+def test_every_lane_and_tidemark_refuse_alike(
+    world: World, method: str, path: str, given: dict[str, str]
+) -> None:
     with httpx2.Client(base_url=world.services.reader_url, verify=False) as client:
         ours = client.request(method, path, headers=given)
     for lane in world.lanes.values():
@@ -107,13 +117,17 @@ def test_writes_at_once_leave_every_lane_true(world: World, lane: str) -> None:
 
     def write(number: int) -> int:
         method, post = chance.choice(("PUT", "DELETE")), chance.randint(1, 3)
-        return client.request(method, f"/post/{post}/like", headers=headers(chance.randint(1, 20))).status_code
+        return client.request(
+            method, f"/post/{post}/like", headers=headers(chance.randint(1, 20))
+        ).status_code
 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(write, range(120))) == {204}
     written = client.post("/post", headers=headers(), json={"body": f"new in {lane}"})
     assert written.status_code == 201
-    world.cache.delete(*(f"{PREFIX}{post}" for post in (1, 2, 3)))  # what a race left: the next test is about it
+    world.cache.delete(
+        *(f"{PREFIX}{post}" for post in (1, 2, 3))
+    )  # what a race left: the next test is about it
     for post in (1, 2, 3, int(written.json()["id"])):
         assert body(world, lane, post) == body(world, "sql", post)
 

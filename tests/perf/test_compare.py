@@ -35,7 +35,9 @@ from perf.compare.writing import Book, writes
 from tests.support.harness import ROOT, wait_until
 
 CROWD = Crowd(posts=40, seed=5)
-TINY = Options(3, 7, 1.0, CROWD.posts, 1, CROWD.seed, writes=60, rate=60, warm_up=0.5)  # 3 threads, 7 iterations, 1 s
+TINY = Options(
+    3, 7, 1.0, CROWD.posts, 1, CROWD.seed, writes=60, rate=60, warm_up=0.5
+)  # 3 threads, 7 iterations, 1 s
 KEYS = {"rps", "p50_ms", "p99_ms", "p999_ms", "cpu_us", "selects_per_read", "errors"}
 
 
@@ -81,7 +83,9 @@ def test_a_tiny_comparison_has_every_figure_and_every_sample(
     assert found["ratios"]["sql"]["selects_per_read"] < 0.2  # MySQL's clock is asked ten times a second
     assert found["hit_ratio"] > 0.9
     assert 0 < found["projector_lag_p99_ms"] < 10_000
-    assert [sample.label for sample in jmeter.read(measuring.samples("sql", "mixed")).all].count("POST /post") == 4
+    assert [sample.label for sample in jmeter.read(measuring.samples("sql", "mixed")).all].count(
+        "POST /post"
+    ) == 4
     assert times.rates()
 
 
@@ -153,7 +157,9 @@ def test_the_dataset_is_the_same_for_the_same_seed_and_uneven() -> None:
 
 def test_readmes_figures_are_those_that_its_result_makes(tmp_path: Path) -> None:
     emptied = tmp_path / README.name
-    emptied.write_text(re.sub(r"(<!-- [^>]+\.json -->\n).*?(?=<!-- end)", r"\1", README.read_text(), flags=re.DOTALL))
+    emptied.write_text(
+        re.sub(r"(<!-- [^>]+\.json -->\n).*?(?=<!-- end)", r"\1", README.read_text(), flags=re.DOTALL)
+    )
     assert all(f"<!-- {part}: " in emptied.read_text() for part in PARTS)
     assert "TPS before" not in emptied.read_text()
     assert fill(emptied) == README.read_text()

@@ -14,7 +14,13 @@ from perf.projector.peers.usage import used_by
 def test_decode_reads_the_whole_backlog_in_every_lane(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["decode", "--json", "--transactions", "900", "--seed", "3"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found.keys() == {"ours_rows_per_s", "library_rows_per_s", "packets_rows_per_s", "ours_to_library", "rows"}
+    assert found.keys() == {
+        "ours_rows_per_s",
+        "library_rows_per_s",
+        "packets_rows_per_s",
+        "ours_to_library",
+        "rows",
+    }
     assert found["rows"] == 900 and all(found.values())
 
 

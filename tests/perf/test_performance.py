@@ -109,9 +109,14 @@ def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) ->
 
 
 def test_who_is_compared_has_a_line_for_each_backlog() -> None:
-    ours, debezium = {"decode_rows_per_s": 124_412, "cpu_s": 3.7}, {"decode_rows_per_s": 21_079, "cpu_s": 16.7}
+    ours, debezium = (
+        {"decode_rows_per_s": 124_412, "cpu_s": 3.7},
+        {"decode_rows_per_s": 21_079, "cpu_s": 16.7},
+    )
     prefixes = ("", "many_rows_", "updates_")
-    found = {f"{prefix}ours": ours for prefix in prefixes} | {f"{prefix}debezium": debezium for prefix in prefixes}
+    found = {f"{prefix}ours": ours for prefix in prefixes} | {
+        f"{prefix}debezium": debezium for prefix in prefixes
+    }
     assert table(found).splitlines() == [
         "| transactions | who | `decode_rows_per_s` | `cpu_s` |",
         "| --- | --- | ---: | ---: |",

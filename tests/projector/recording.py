@@ -38,7 +38,9 @@ def edges(null: str) -> list[tuple[Any, ...]]:
 
 
 def as_text(row: Row | None) -> dict[str, str | None] | None:
-    return None if row is None else {name: None if value is None else str(value) for name, value in row.items()}
+    return (
+        None if row is None else {name: None if value is None else str(value) for name, value in row.items()}
+    )
 
 
 def library_images_of(sent: bytes) -> Iterator[Images]:

@@ -107,7 +107,10 @@ def system(shared_stack: Stack) -> Iterator[System]:
             connection,
             *(f"INSERT INTO posts (id, author_id, body) VALUES ({id}, 1, 'quiet')" for id in QUIET),
             *(f"INSERT INTO likes (post_id, user_id) VALUES ({id}, 1), ({id}, 2)" for id in QUIET),
-            *(f"INSERT INTO comments (id, post_id, author_id, body) VALUES ({id}00, {id}, 1, 'c')" for id in QUIET),
+            *(
+                f"INSERT INTO comments (id, post_id, author_id, body) VALUES ({id}00, {id}, 1, 'c')"
+                for id in QUIET
+            ),
         )
         wait_until_caught_up(shared_stack, connection)
         yield System(shared_stack, connection, services)
@@ -127,7 +130,9 @@ def corrupt_documents(of: Callable[[str], Database]) -> set[tuple[str, str]]:
     of("comments").insert_one({"_id": "not a number", "created_at": "x"})
     of("likes").delete_one({"_id": f"{d}:1"})
     of("likes").update_one({"_id": f"{d}:2"}, {"$set": {"created_at": "2001-01-01T00:00:00.000000Z"}})
-    of("likes").insert_one({"_id": f"{e}:9", "post_id": e, "user_id": 9, "created_at": "2001-01-01T00:00:00.000000Z"})
+    of("likes").insert_one(
+        {"_id": f"{e}:9", "post_id": e, "user_id": 9, "created_at": "2001-01-01T00:00:00.000000Z"}
+    )
     return {
         ("stale", f"posts:{a}"),
         ("stale", "posts:7"),
@@ -216,7 +221,9 @@ def wait_until_equal(system: System) -> None:
 def test_a_repair_of_what_is_still_to_come_counts_nothing_twice(system: System) -> None:
     """Trace 15: the audit has read a comment whose event has not arrived."""
     system.services.projector.popen.send_signal(signal.SIGSTOP)
-    run_sql(system.connection, "INSERT INTO comments (id, post_id, author_id, body) VALUES (77777, 50, 1, 'new')")
+    run_sql(
+        system.connection, "INSERT INTO comments (id, post_id, author_id, body) VALUES (77777, 50, 1, 'new')"
+    )
     requests = [system.request("comments", 77777), system.request("posts", 50)]
     system.services.projector.popen.send_signal(signal.SIGCONT)
     system.carry_out(*requests)
@@ -246,7 +253,9 @@ def test_a_difference_that_an_event_hides_is_found_all_the_same(system: System) 
     ):
         post = admin["tidemark"][f"posts_b{mark.build}"], {"_id": QUIET[0]}
         post[0].update_one(post[1], {"$inc": {"like_count": -1}})
-        found, _ = Overtaken(source, AuditStore(client), None, threading.Event()).settle([("posts", QUIET[0])])
+        found, _ = Overtaken(source, AuditStore(client), None, threading.Event()).settle(
+            [("posts", QUIET[0])]
+        )
         post[0].update_one(post[1], {"$inc": {"like_count": 1}})
     assert [one.suspect for one in found] == [("posts", QUIET[0])]
     assert_everything_is_equal(system.stack, system.connection)
@@ -267,7 +276,10 @@ def test_a_continuous_audit_shows_what_it_finds_as_metrics(system: System) -> No
     options = ("--continuous", "--after", "0.1", "--rows-per-s", "100000")
     mark = watermark(system.stack)
     assert mark is not None
-    with process(environment, "-m", "binlog_projector", "audit", *options), plain_client(f"http://{bind}", {}) as http:
+    with (
+        process(environment, "-m", "binlog_projector", "audit", *options),
+        plain_client(f"http://{bind}", {}) as http,
+    ):
         wait_until(lambda: metric(http, "verified_through_timestamp_seconds"), "a pass")
         with MongoClient[Any](system.stack.mongodb.admin_url) as client:
             users = client["tidemark"][f"users_b{mark.build}"]
@@ -288,7 +300,9 @@ def metric(http: httpx2.Client, name: str) -> float:
     return 0.0
 
 
-def test_it_finds_exactly_what_is_wrong_and_the_projector_repairs_it_while_traffic_goes_on(system: System) -> None:
+def test_it_finds_exactly_what_is_wrong_and_the_projector_repairs_it_while_traffic_goes_on(
+    system: System,
+) -> None:
     write_traffic(system.connection, random.Random(2), 50)
     wait_until_caught_up(system.stack, system.connection)
     system.read_quiet_posts()

@@ -20,7 +20,17 @@ from binlog_projector.domain.changes import Transaction
 from binlog_projector.errors import CorruptEvent, ProjectorError, SourceUnavailable, UnsupportedEvent
 from ops.stack import Stack
 from tests.conftest import empty_stores
-from tests.projector.reading import checked, compressed, event, executed, packet, payload, record, replay, split
+from tests.projector.reading import (
+    checked,
+    compressed,
+    event,
+    executed,
+    packet,
+    payload,
+    record,
+    replay,
+    split,
+)
 from tests.support.harness import admin_connection, create_tables, run_sql
 
 GTID, QUERY, XID, TABLE_MAP, WRITE_ROWS, EXECUTE_LOAD = 33, 2, 16, 19, 30, 18
@@ -36,7 +46,11 @@ def sent(shared_stack: Stack) -> bytes:
         create_tables(connection)
         start = executed(connection)
         run_sql(connection, USER.format("one"))
-        run_sql(connection, f"{USER.format('two')}, ('three', 'three', '')", "UPDATE users SET bio = 'b' WHERE id < 3")
+        run_sql(
+            connection,
+            f"{USER.format('two')}, ('three', 'three', '')",
+            "UPDATE users SET bio = 'b' WHERE id < 3",
+        )
         run_sql(connection, "DELETE FROM users WHERE id = 3", "CREATE TABLE other (id INT)")
     return record(shared_stack, start, 5)
 
@@ -111,7 +125,9 @@ def test_an_event_of_many_megabytes_is_put_together_once(sent: bytes) -> None:
         (255, "unknown.*newer projector"),
     ],
 )
-def test_an_event_that_is_not_understood_stops_with_its_place_and_remedy(sent: bytes, kind: int, reason: str) -> None:
+def test_an_event_that_is_not_understood_stops_with_its_place_and_remedy(
+    sent: bytes, kind: int, reason: str
+) -> None:
     packets = split(sent)
     at = before(packets, XID, 2)
     found, error = stopped([*packets[:at], event(kind, b"\0" * 40), *packets[at:]])
@@ -222,7 +238,9 @@ def test_both_commit_times_are_read_when_they_differ(sent: bytes) -> None:
     body = packets[at][5 + 19 : -4]
     times = struct.pack("<Q", 7_000_000 | 1 << 55)[:7] + struct.pack("<Q", 5_000_000)[:7]
     first = next(
-        drain(replay(b"".join([*packets[:at], event(GTID, body[:42] + times + body[49:]), *packets[at + 1 :]])))
+        drain(
+            replay(b"".join([*packets[:at], event(GTID, body[:42] + times + body[49:]), *packets[at + 1 :]]))
+        )
     )
     assert (first.original_commit_us, first.immediate_commit_us) == (5_000_000, 7_000_000)
 
@@ -289,7 +307,10 @@ def test_a_payload_that_is_not_whole_stops(sent: bytes, damage: str, whole: int)
 def test_a_load_is_judged_by_its_statement(sent: bytes) -> None:
     packets = split(sent)
     at = before(packets, XID)
-    for statement, stops in ((b"LOAD DATA INFILE 'x' INTO TABLE users (handle)", True), (b"SAVEPOINT s", False)):
+    for statement, stops in (
+        (b"LOAD DATA INFILE 'x' INTO TABLE users (handle)", True),
+        (b"SAVEPOINT s", False),
+    ):
         fixed = struct.pack("<8xB2xH13x", len(b"tidemark"), 0)
         load = event(EXECUTE_LOAD, fixed + b"tidemark\0" + statement)
         found, error = stopped([*packets[:at], load, *packets[at:]])

@@ -169,8 +169,13 @@ def test_an_evicting_redis_is_refused(stack: Stack, connection: Connection) -> N
 
 
 def test_an_unreachable_source_is_an_error_of_its_own(stack: Stack, connection: Connection) -> None:
-    environment = {**projector_environment(stack), "TIDEMARK_PROJECTOR_MYSQL_URL": "mysql://x:y@127.0.0.1:1/tidemark"}
+    environment = {
+        **projector_environment(stack),
+        "TIDEMARK_PROJECTOR_MYSQL_URL": "mysql://x:y@127.0.0.1:1/tidemark",
+    }
     command = [sys.executable, "-m", "binlog_projector", "check"]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 2
     assert "SourceUnavailable: cannot connect to MySQL" in done.stderr

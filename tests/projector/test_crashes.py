@@ -28,8 +28,12 @@ from tests.support.traffic import seed_rows, write_traffic
 STREAMING_POINTS = ["inside_transaction", "after_commit", "after_apply"]
 
 
-def crash(environment: dict[str, str], point: str, count: int, connection: Connection, chance: random.Random) -> None:
-    with projector({**environment, "AT": f"{point}:SIGKILL:{count}"}, "tests.support.faulty_projector") as crashing:
+def crash(
+    environment: dict[str, str], point: str, count: int, connection: Connection, chance: random.Random
+) -> None:
+    with projector(
+        {**environment, "AT": f"{point}:SIGKILL:{count}"}, "tests.support.faulty_projector"
+    ) as crashing:
         deadline = time.monotonic() + 30
         while crashing.popen.poll() is None and time.monotonic() < deadline:
             write_traffic(connection, chance, 2)

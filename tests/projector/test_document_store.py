@@ -83,7 +83,9 @@ def test_a_former_leader_stands_down_although_its_successor_has_an_entry_for_the
         commit_posts(successor, 1)
 
 
-def test_a_build_has_the_indexes_that_its_scans_need(stack: Stack, database: Database[dict[str, Any]]) -> None:
+def test_a_build_has_the_indexes_that_its_scans_need(
+    stack: Stack, database: Database[dict[str, Any]]
+) -> None:
     with control_of(stack) as control:
         build = control.create_build(1).build
     found = {name: {*database[f"{name}_b{build}"].index_information()} - {"_id_"} for name in INDEXES}
@@ -96,14 +98,19 @@ def test_numbers_of_64_bits_are_plain_ints(stack: Stack) -> None:
     large = 2**63 - 1
     with control_of(stack) as control:
         documents = control.create_build(1)
-        documents.finish_snapshot(EMPTY, NOW, Anchor(Gtid("5d1c1f0e-0000-4000-8000-000000000002", 1), large), {})
+        documents.finish_snapshot(
+            EMPTY, NOW, Anchor(Gtid("5d1c1f0e-0000-4000-8000-000000000002", 1), large), {}
+        )
         documents.serve(None, NOW)
         commit_posts(documents, large)
         position = control.position()
         with AuditStore(control.client).view() as view:
             found = [documents.documents("posts", [large]), view.documents("posts", [large])]
     assert position is not None and position.anchor is not None
-    numbers = [position.anchor.original_commit_us, *(id for each in found for id in (*each, each[large]["_id"]))]
+    numbers = [
+        position.anchor.original_commit_us,
+        *(id for each in found for id in (*each, each[large]["_id"])),
+    ]
     assert [(number, type(number)) for number in numbers] == [(large, int)] * 5
 
 
@@ -120,7 +127,9 @@ def test_what_stands_in_the_journal_beyond_the_checkpoint_counts_for_nothing(
         assert entry.checkpoint == documents.position.checkpoint and entry.keys == ("post:1",)
 
 
-def test_entries_of_the_journal_say_when_they_expire(stack: Stack, database: Database[dict[str, Any]]) -> None:
+def test_entries_of_the_journal_say_when_they_expire(
+    stack: Stack, database: Database[dict[str, Any]]
+) -> None:
     with control_of(stack, journal_hours=2) as control:
         control.open_serving(1)
         commit_posts(control.create_build(1), 1)
@@ -131,7 +140,9 @@ def test_entries_of_the_journal_say_when_they_expire(stack: Stack, database: Dat
 
 
 @pytest.mark.long
-def test_entries_of_the_journal_expire_and_nothing_else_does(stack: Stack, database: Database[dict[str, Any]]) -> None:
+def test_entries_of_the_journal_expire_and_nothing_else_does(
+    stack: Stack, database: Database[dict[str, Any]]
+) -> None:
     """MongoDB looks for what has expired once a minute."""
     others = {"expires_at": {"$exists": False}}
     with control_of(stack, journal_hours=0) as control:

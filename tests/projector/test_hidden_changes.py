@@ -61,7 +61,10 @@ CASCADE = "FOREIGN KEY (author_id) REFERENCES users (id) ON DELETE CASCADE"
         (["ALTER TABLE users DROP COLUMN BIO", ADD_BIO], "users.BIO was dropped"),
         (["ALTER TABLE users DROP COLUMN `b\u0130o`", ADD_BIO], "users.b\u0130o was dropped"),
         ([LATIN1, b"TRUNCATE\xa0likes"], "likes was changed as a whole"),
-        (["SET character_set_client = gbk", b"/*\x95*/TRUNCATE likes # '\x95\\"], "likes was changed as a whole"),
+        (
+            ["SET character_set_client = gbk", b"/*\x95*/TRUNCATE likes # '\x95\\"],
+            "likes was changed as a whole",
+        ),
         (["TRUNCATE `likes`--\n"], "likes was changed as a whole"),
         (["TRUNCATE /*!999999 other */ /*!50003 tidemark */ . likes"], "likes was changed as a whole"),
         (["USE elsewhere", "TRUNCATE tidemark /* */ . likes"], "likes was changed as a whole"),
@@ -211,7 +214,10 @@ def test_work_for_a_running_system_is_what_it_says(judge: Bench, harmless: bool)
         judge.reset()
         session, statements = work_of(random, harmless=harmless)
         judged = judge.judge(session, *statements)
-        assert (bool(judged.stopped), judged.error, judged.differences) == (not harmless, "", []), (statements, judged)
+        assert (bool(judged.stopped), judged.error, judged.differences) == (not harmless, "", []), (
+            statements,
+            judged,
+        )
         assert not list(rows(judge.connection, "SELECT bio FROM tidemark.users WHERE bio IS NULL"))
 
 

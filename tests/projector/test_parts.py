@@ -81,7 +81,9 @@ def rows_of(parts: Iterable[Transaction]) -> list[RowChange]:
     return [change for part in parts for change in part.changes]
 
 
-def in_parts(source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch, rows: int) -> list[Transaction]:
+def in_parts(
+    source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> list[Transaction]:
     monkeypatch.setattr(parts, "MAX_ROWS", rows)
     return until_whole(delivered(source, before))
 
@@ -112,7 +114,9 @@ def test_trace_14_what_follows_is_whole_again(
     """Behind an anchor that comes in parts, too."""
     anchor = in_parts(source, before, monkeypatch, LATER)[-1]
     applied = before.with_gtid(anchor.gtid)
-    (next_one,) = until_whole(delivered(source, applied, anchor=Anchor(anchor.gtid, anchor.original_commit_us)))
+    (next_one,) = until_whole(
+        delivered(source, applied, anchor=Anchor(anchor.gtid, anchor.original_commit_us))
+    )
     assert len(next_one.changes) == LATER and next_one.rows_before == 0
 
 
@@ -126,7 +130,9 @@ def test_trace_14_other_rows_under_the_same_gtid_are_another_history(
             next(delivered(source, before, [structs.replace(applied, **other)]))
 
 
-def test_trace_14_a_source_that_lacks_what_was_applied_in_part_is_behind(source: MySqlSource, before: GtidSet) -> None:
+def test_trace_14_a_source_that_lacks_what_was_applied_in_part_is_behind(
+    source: MySqlSource, before: GtidSet
+) -> None:
     """It was promoted before it had received that transaction: what was applied of it will never become whole."""
     lost = Partial(Gtid("aaaaaaaa-0000-0000-0000-000000000001", 5), 1, 1, 1)
     with pytest.raises(SourceBehind, match="lacks aaaaaaaa-0000-0000-0000-000000000001:5"):
@@ -192,7 +198,9 @@ def test_trace_14_a_checkpoint_contains_a_transaction_only_when_it_is_whole(
             assert touched_since(documents, before.with_gtid(last.gtid)) == set()
         assert view(documents).repaired_since(1).keys == frozenset()
         documents.commit(batch_of(documents, last), "2026")
-        assert documents.position.gtid_set == before.with_gtid(last.gtid) and documents.position.partials == ()
+        assert (
+            documents.position.gtid_set == before.with_gtid(last.gtid) and documents.position.partials == ()
+        )
         assert touched_since(documents, before) >= {"post:1", "post:1:comments"}
 
 

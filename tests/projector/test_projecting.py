@@ -38,7 +38,9 @@ def connection(stack: Stack) -> Iterator[Connection]:
         yield connection
 
 
-def test_trace_13_a_snapshot_and_what_follows_it_are_one_history(stack: Stack, connection: Connection) -> None:
+def test_trace_13_a_snapshot_and_what_follows_it_are_one_history(
+    stack: Stack, connection: Connection
+) -> None:
     write_traffic(connection, random.Random(1), 50)
     with projector(projector_environment(stack)):
         write_traffic(connection, random.Random(2), 100)
@@ -100,7 +102,9 @@ def test_mongodb_goes_on_while_redis_is_away(stack: Stack, connection: Connectio
         stack.redis.stop()
         try:
             write_traffic(connection, random.Random(6), 30)
-            wait_until(lambda: actual_documents(stack) == expected_documents(connection), "MongoDB to follow alone")
+            wait_until(
+                lambda: actual_documents(stack) == expected_documents(connection), "MongoDB to follow alone"
+            )
             assert running.popen.poll() is None
         finally:
             stack.redis.start()
@@ -120,7 +124,9 @@ def test_readiness_names_a_silent_redis_within_two_seconds(stack: Stack, connect
             stack.redis.pause()
             try:
                 write_traffic(connection, random.Random(7), transactions)
-                wait_until(lambda: "redis" not in admin.get("/readyz").json(), "Redis to be missed", seconds=2.5)
+                wait_until(
+                    lambda: "redis" not in admin.get("/readyz").json(), "Redis to be missed", seconds=2.5
+                )
                 ready = admin.get("/readyz")
                 assert (ready.status_code, ready.json()) == (200, {**well, "degraded: redis": "ok"})
             finally:
@@ -139,7 +145,9 @@ def test_a_flushed_redis_gets_a_new_epoch(stack: Stack, connection: Connection) 
     assert before is not None and after.epoch != before.epoch
 
 
-def test_trace_8_a_watermark_of_another_history_is_not_continued(stack: Stack, connection: Connection) -> None:
+def test_trace_8_a_watermark_of_another_history_is_not_continued(
+    stack: Stack, connection: Connection
+) -> None:
     """The same seq under another batch id means that MongoDB's history is another one."""
     environment = projector_environment(stack)
     with projector(environment):
@@ -217,7 +225,9 @@ def test_sigterm_drains_and_the_next_one_goes_on_at_once(stack: Stack, connectio
         assert_everything_is_equal(stack, connection)
 
 
-def test_what_needs_an_operator_says_so_and_a_rebuild_is_the_remedy(stack: Stack, connection: Connection) -> None:
+def test_what_needs_an_operator_says_so_and_a_rebuild_is_the_remedy(
+    stack: Stack, connection: Connection
+) -> None:
     environment = projector_environment(stack)
     with projector(environment) as running:
         wait_until_caught_up(stack, connection)
@@ -232,7 +242,9 @@ def test_what_needs_an_operator_says_so_and_a_rebuild_is_the_remedy(stack: Stack
         asking.expected_status = 1
         assert asking.popen.wait(timeout=20) == 1
         missing = asking.events()[-1]["missing"]
-    assert f"(in transaction {missing} at binlog." in stopped["reason"], "all before it is applied, and nothing of it"
+    assert f"(in transaction {missing} at binlog." in stopped["reason"], (
+        "all before it is applied, and nothing of it"
+    )
     before = watermark(stack)
     write_traffic(connection, random.Random(11), 20)
     with process(environment, "-m", "binlog_projector", "rebuild", "--json") as rebuilding:

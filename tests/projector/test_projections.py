@@ -73,16 +73,30 @@ def test_every_counter_has_a_rule() -> None:
 @pytest.mark.parametrize(
     ("table", "row", "named"),
     [
-        ("posts", post(2**63), "row {'id': 9223372036854775808} of table posts .*: id is 9223372036854775808"),
+        (
+            "posts",
+            post(2**63),
+            "row {'id': 9223372036854775808} of table posts .*: id is 9223372036854775808",
+        ),
         ("posts", post(1, 2**63), "row {'id': 1} of table posts .*: author_id is 9223372036854775808"),
-        ("comments", comment(1, 2**64 - 1), "row {'id': 1} of table comments .*: post_id is 18446744073709551615"),
-        ("likes", like(1, 2**63), "row {'post_id': 1, 'user_id': 9223372036854775808} of table likes .*: user_id is"),
+        (
+            "comments",
+            comment(1, 2**64 - 1),
+            "row {'id': 1} of table comments .*: post_id is 18446744073709551615",
+        ),
+        (
+            "likes",
+            like(1, 2**63),
+            "row {'post_id': 1, 'user_id': 9223372036854775808} of table likes .*: user_id is",
+        ),
     ],
 )
 def test_a_number_that_mongodb_cannot_hold_is_named(table: str, row: dict[str, Any], named: str) -> None:
     with pytest.raises(UnprojectableRow, match=named):
         mutations(table, None, row)
-    largest = {column: min(value, 2**63 - 1) if isinstance(value, int) else value for column, value in row.items()}
+    largest = {
+        column: min(value, 2**63 - 1) if isinstance(value, int) else value for column, value in row.items()
+    }
     assert mutations(table, None, largest)
 
 
@@ -124,7 +138,14 @@ def test_a_comment_that_moves_to_another_post_counts_there() -> None:
 
 def test_trace_13_replace_against_a_unique_key_is_a_delete_and_a_key_change() -> None:
     """MySQL logs REPLACE INTO users VALUES (1, 'b') as DELETE of 1 and UPDATE of 2 -> 1."""
-    user = {"subject": "s", "handle": "h", "display_name": "d", "bio": "", "created_at": NOON, "updated_at": NOON}
+    user = {
+        "subject": "s",
+        "handle": "h",
+        "display_name": "d",
+        "bio": "",
+        "created_at": NOON,
+        "updated_at": NOON,
+    }
     one, two = {"id": 1, **user}, {"id": 2, **user, "handle": "b"}
     batch = folded(RowChange("users", one, None), RowChange("users", two, {**two, "id": 1}))
     assert batch.documents["users"][1].put is not None
@@ -154,7 +175,9 @@ def test_an_unprojectable_row_is_named() -> None:
 
 
 def transaction(number: int, *changes: RowChange) -> Transaction:
-    return Transaction(Gtid(SOURCE, number), number, number, changes, BinlogPosition("binlog.1", number), size=100)
+    return Transaction(
+        Gtid(SOURCE, number), number, number, changes, BinlogPosition("binlog.1", number), size=100
+    )
 
 
 def new_posts(number: int, count: int) -> Transaction:
@@ -198,7 +221,9 @@ def test_the_source_waits_while_too_much_waits_and_goes_on_when_some_was_taken(r
 
     def stream() -> None:
         for number in range(1, 5):
-            batcher.add(structs.replace(transaction(number, *[unlike] * rows), size=0 if rows else WAITING_BYTES // 2))
+            batcher.add(
+                structs.replace(transaction(number, *[unlike] * rows), size=0 if rows else WAITING_BYTES // 2)
+            )
             added.append(number)
 
     thread = threading.Thread(target=stream)

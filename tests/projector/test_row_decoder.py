@@ -71,7 +71,9 @@ def test_every_value_is_the_one_that_select_gives(stack: Stack, null: str) -> No
     with admin_connection(stack) as connection:
         create(connection, null)
 
-        @settings(max_examples=12, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
+        @settings(
+            max_examples=12, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+        )
         @given(st.lists(values, min_size=2, max_size=6))
         @example(edges(null))
         def check(batch: list[tuple[Any, ...]]) -> None:
@@ -129,7 +131,9 @@ def test_every_type_that_is_decoded_is_compared() -> None:
     assert compared == DATA_TYPES
 
 
-@pytest.mark.parametrize("type", [*(name for name in SKIPPED if "GENERATED" not in name), "GEOMETRY", "VECTOR(2)"])
+@pytest.mark.parametrize(
+    "type", [*(name for name in SKIPPED if "GENERATED" not in name), "GEOMETRY", "VECTOR(2)"]
+)
 def test_other_types_are_refused_by_name_where_they_are_projected(stack: Stack, type: str) -> None:
     table = Table("narrow", ("id", "c"), ("id",))
     with admin_connection(stack) as connection:
@@ -144,7 +148,9 @@ def test_a_vector_is_skipped_although_the_library_does_not_know_it(stack: Stack)
     """It has a collation, so it counts where those of text columns are told."""
     table = Table("narrow", ("id", "c"), ("id",))
     with admin_connection(stack) as connection:
-        columns = "id INT PRIMARY KEY, v VECTOR(2), l CHAR(4) CHARACTER SET latin1, c CHAR(4) CHARACTER SET utf8mb4"
+        columns = (
+            "id INT PRIMARY KEY, v VECTOR(2), l CHAR(4) CHARACTER SET latin1, c CHAR(4) CHARACTER SET utf8mb4"
+        )
         run_sql(connection, f"CREATE TABLE narrow ({columns})")
         start = executed(connection)
         run_sql(connection, "INSERT INTO narrow VALUES (1, STRING_TO_VECTOR('[1, 2]'), 'é', '😀')")
@@ -173,7 +179,9 @@ def test_more_columns_than_fit_into_one_byte(stack: Stack) -> None:
     assert our_images(stack, start, table, 2) == [(None, row), (row, {**row, **dict.fromkeys(names[1::3])})]
 
 
-@pytest.mark.parametrize("evil", ["x': __import__('os').abort(), 'y", 'a"\n import os\n os.abort()', "\\', {c0}, 列"])
+@pytest.mark.parametrize(
+    "evil", ["x': __import__('os').abort(), 'y", 'a"\n import os\n os.abort()', "\\', {c0}, 列"]
+)
 def test_names_are_values_and_never_source_text(stack: Stack, evil: str) -> None:
     """Tables and columns whose name would be code, if it were pasted into the generated function."""
     table = Table(evil, ("id", evil), ("id",))
@@ -190,8 +198,14 @@ def test_a_decoder_is_made_once_for_each_definition(stack: Stack) -> None:
     with admin_connection(stack) as connection:
         run_sql(connection, "CREATE TABLE narrow (id INT PRIMARY KEY, c INT)")
         start = executed(connection)
-        run_sql(connection, "INSERT INTO narrow VALUES (1, 1)", "FLUSH TABLES", "INSERT INTO narrow VALUES (2, 2)")
-        run_sql(connection, "ALTER TABLE narrow MODIFY c BIGINT FIRST", "INSERT INTO narrow VALUES (3000000000, 3)")
+        run_sql(
+            connection, "INSERT INTO narrow VALUES (1, 1)", "FLUSH TABLES", "INSERT INTO narrow VALUES (2, 2)"
+        )
+        run_sql(
+            connection,
+            "ALTER TABLE narrow MODIFY c BIGINT FIRST",
+            "INSERT INTO narrow VALUES (3000000000, 3)",
+        )
     sent = record(stack, start, 5, {"narrow": table})  # with FLUSH and ALTER
     reader = replay(sent, tables={"narrow": table})
     found = [change.after for each in reader.read() for change in each.changes]
@@ -203,7 +217,15 @@ def test_a_decoder_is_made_once_for_each_definition(stack: Stack) -> None:
 def test_the_function_that_the_module_shows_is_the_one_that_is_generated() -> None:
     columns = [
         Column("id", LONGLONG, b"", nullable=False, unsigned=False, collation=0, labels=()),
-        Column("note", VARCHAR, (2000).to_bytes(2, "little"), nullable=True, unsigned=False, collation=255, labels=()),
+        Column(
+            "note",
+            VARCHAR,
+            (2000).to_bytes(2, "little"),
+            nullable=True,
+            unsigned=False,
+            collation=255,
+            labels=(),
+        ),
         Column("at", DATETIME2, b"\0", nullable=False, unsigned=False, collation=0, labels=()),
     ]
     source = "\n".join(row_decoder.Source(columns, frozenset({"id", "note", "at"})).lines())

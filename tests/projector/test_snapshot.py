@@ -196,7 +196,9 @@ def test_a_network_that_falls_silent_during_the_copy_is_noticed_within_fifteen_s
 ) -> None:
     """Nobody closes the connection, and a statement that takes minutes is as silent as that."""
     with Proxy(stack.mysql.port) as address:
-        url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"].replace(f":{stack.mysql.port}/", f":{address.port}/")
+        url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"].replace(
+            f":{stack.mysql.port}/", f":{address.port}/"
+        )
         with (
             pytest.raises(SourceUnavailable),
             consistent_snapshot(MySqlSource(url, 7331), len(TABLES)) as snapshot,

@@ -56,16 +56,23 @@ def streaming(
         yield received.next
 
 
-def test_a_transaction_comes_whole_with_both_images_and_its_times(connection: Connection, source: MySqlSource) -> None:
+def test_a_transaction_comes_whole_with_both_images_and_its_times(
+    connection: Connection, source: MySqlSource
+) -> None:
     before = executed(connection)
     with streaming(source, before) as next_transaction:
         run_sql(
-            connection, "BEGIN", USER.format("second"), "UPDATE users SET bio = 'é😀' WHERE handle = 'first'", "COMMIT"
+            connection,
+            "BEGIN",
+            USER.format("second"),
+            "UPDATE users SET bio = 'é😀' WHERE handle = 'first'",
+            "COMMIT",
         )
         found = next_transaction()
     assert found.gtid not in before and found.gtid in executed(connection)
     assert (
-        abs(found.original_commit_us - query_value(connection, "SELECT UNIX_TIMESTAMP(NOW(6)) * 1000000")) < 60_000_000
+        abs(found.original_commit_us - query_value(connection, "SELECT UNIX_TIMESTAMP(NOW(6)) * 1000000"))
+        < 60_000_000
     )
     insert, update = found.changes
     assert (insert.before, insert.after and insert.after["handle"]) == (None, "second")
@@ -75,11 +82,21 @@ def test_a_transaction_comes_whole_with_both_images_and_its_times(connection: Co
 def test_rolled_back_work_is_never_seen(connection: Connection, source: MySqlSource) -> None:
     with streaming(source, executed(connection)) as next_transaction:
         run_sql(connection, "BEGIN", USER.format("never"), "ROLLBACK")
-        run_sql(connection, "BEGIN", USER.format("kept"), "SAVEPOINT s", USER.format("not"), "ROLLBACK TO s", "COMMIT")
+        run_sql(
+            connection,
+            "BEGIN",
+            USER.format("kept"),
+            "SAVEPOINT s",
+            USER.format("not"),
+            "ROLLBACK TO s",
+            "COMMIT",
+        )
         assert [change.after and change.after["handle"] for change in next_transaction().changes] == ["kept"]
 
 
-def test_other_tables_and_harmless_ddl_only_move_the_position(connection: Connection, source: MySqlSource) -> None:
+def test_other_tables_and_harmless_ddl_only_move_the_position(
+    connection: Connection, source: MySqlSource
+) -> None:
     with streaming(source, executed(connection)) as next_transaction:
         run_sql(connection, "CREATE TABLE other (id INT PRIMARY KEY)", "INSERT INTO other VALUES (1)")
         run_sql(connection, "ALTER TABLE users ADD COLUMN extra INT", USER.format("after"))
@@ -88,14 +105,23 @@ def test_other_tables_and_harmless_ddl_only_move_the_position(connection: Connec
     assert found[-1].changes[0].after and found[-1].changes[0].after["handle"] == "after"
 
 
-def test_xa_transactions_on_other_tables_only_move_the_position(connection: Connection, source: MySqlSource) -> None:
+def test_xa_transactions_on_other_tables_only_move_the_position(
+    connection: Connection, source: MySqlSource
+) -> None:
     run_sql(connection, "CREATE TABLE other (id INT PRIMARY KEY)")
     with streaming(source, executed(connection)) as next_transaction:
         for packed, first in (("OFF", 0), ("ON", 10)):
             work = [f"INSERT INTO other VALUES ({first + number})" for number in range(4)]
-            run_sql(connection, f"SET binlog_transaction_compression = {packed}", *in_xa(work[0]), "XA PREPARE 'x'")
+            run_sql(
+                connection,
+                f"SET binlog_transaction_compression = {packed}",
+                *in_xa(work[0]),
+                "XA PREPARE 'x'",
+            )
             run_sql(connection, "XA COMMIT 'x'", *in_xa(work[1]), "XA PREPARE 'x'", "XA ROLLBACK 'x'")
-            run_sql(connection, *in_xa(work[2]), "XA COMMIT 'x' ONE PHASE", *in_xa(work[3]), "XA ROLLBACK 'x'")
+            run_sql(
+                connection, *in_xa(work[2]), "XA COMMIT 'x' ONE PHASE", *in_xa(work[3]), "XA ROLLBACK 'x'"
+            )
         run_sql(connection, USER.format("after"))
         found = [next_transaction() for _ in range(11)]
     assert [len(transaction.changes) for transaction in found] == [0] * 10 + [1]
@@ -110,11 +136,17 @@ def test_a_table_that_is_made_with_its_rows_only_moves_the_position(
         assert [len(next_transaction().changes) for _ in range(2)] == [0, 1]
 
 
-def test_compressed_transactions_are_projected_like_others(connection: Connection, source: MySqlSource) -> None:
+def test_compressed_transactions_are_projected_like_others(
+    connection: Connection, source: MySqlSource
+) -> None:
     run_sql(connection, "CREATE TABLE other (id INT PRIMARY KEY, body LONGTEXT)", PACKED)
     with streaming(source, executed(connection)) as next_transaction:
-        run_sql(connection, "BEGIN", USER.format("second"), "INSERT INTO other VALUES (1, REPEAT('x', 3000000))")
-        run_sql(connection, "UPDATE users SET bio = 'é😀'", "COMMIT", "DELETE FROM users", "DELETE FROM other")
+        run_sql(
+            connection, "BEGIN", USER.format("second"), "INSERT INTO other VALUES (1, REPEAT('x', 3000000))"
+        )
+        run_sql(
+            connection, "UPDATE users SET bio = 'é😀'", "COMMIT", "DELETE FROM users", "DELETE FROM other"
+        )
         found = [next_transaction() for _ in range(3)]
     handles = [(change.before or change.after or {})["handle"] for change in found[0].changes]
     assert handles == ["second", "first", "second"] and [len(each.changes) for each in found] == [3, 2, 0]
@@ -124,9 +156,12 @@ def test_columns_may_come_in_any_place_and_of_any_type(connection: Connection, s
     with streaming(source, executed(connection)) as next_transaction:
         run_sql(connection, "UPDATE users SET bio = 'shows what the column is'")
         run_sql(
-            connection, "ALTER TABLE users ADD COLUMN a JSON FIRST, ADD COLUMN b POINT AFTER handle, ADD INDEX i (id)"
+            connection,
+            "ALTER TABLE users ADD COLUMN a JSON FIRST, ADD COLUMN b POINT AFTER handle, ADD INDEX i (id)",
         )
-        run_sql(connection, "ALTER TABLE users ADD COLUMN c VARCHAR(9) CHARACTER SET latin1 DEFAULT 'é' AFTER id")
+        run_sql(
+            connection, "ALTER TABLE users ADD COLUMN c VARCHAR(9) CHARACTER SET latin1 DEFAULT 'é' AFTER id"
+        )
         run_sql(connection, "ALTER TABLE users MODIFY bio TEXT NOT NULL, DROP COLUMN a, RENAME INDEX i TO k")
         run_sql(connection, "UPDATE users SET bio = 'é😀'")
         found = [next_transaction() for _ in range(5)][-1]
@@ -164,7 +199,10 @@ STOPPING = [
     (PARTIAL_JSON, "table users: .*PARTIAL_UPDATE_ROWS.*binlog_row_value_options"),
     (["SET binlog_format = STATEMENT", "SET @n = 'n'", WITH_VALUES], "INSERT was logged as a statement"),
     (["SET gtid_next = 'AUTOMATIC:blue'", USER.format("tagged")], "GTID_TAGGED_LOG"),
-    ([*in_xa(USER.format("xa")), "XA PREPARE 'x'", "XA COMMIT 'x'"], "an XA transaction.* changed the table users"),
+    (
+        [*in_xa(USER.format("xa")), "XA PREPARE 'x'", "XA COMMIT 'x'"],
+        "an XA transaction.* changed the table users",
+    ),
     ([*in_xa(USER.format("xa")), "XA COMMIT 'x' ONE PHASE"], "an XA transaction.* changed the table users"),
     ([PACKED, *in_xa(USER.format("xa")), "XA PREPARE 'x'", "XA ROLLBACK 'x'"], "an XA transaction.* changed"),
     ([PACKED, "SET binlog_row_image = MINIMAL", "UPDATE users SET bio = 'x'"], "partial row image"),
@@ -193,11 +231,15 @@ def test_what_cannot_be_projected_truthfully_stops(
                 while True:
                     next_transaction()
         messages.append(str(caught.value))
-    assert re.search(r"`rebuild`.*\(in transaction \S+ at binlog\.\d+:\d+; nothing of it was applied\)$", messages[0])
+    assert re.search(
+        r"`rebuild`.*\(in transaction \S+ at binlog\.\d+:\d+; nothing of it was applied\)$", messages[0]
+    )
     assert messages[0] == messages[1]
 
 
-def test_a_projector_without_the_dropped_column_goes_on_from_there(stack: Stack, connection: Connection) -> None:
+def test_a_projector_without_the_dropped_column_goes_on_from_there(
+    stack: Stack, connection: Connection
+) -> None:
     """What the message says as a remedy: a release that no longer projects the column."""
     start = executed(connection)
     run_sql(connection, "ALTER TABLE users DROP COLUMN bio", USER.format("second"))
@@ -205,7 +247,9 @@ def test_a_projector_without_the_dropped_column_goes_on_from_there(stack: Stack,
     assert our_images(stack, start, table, 2) == [(None, {"id": 2, "handle": "second"})]
 
 
-def test_the_anchor_is_delivered_again_and_not_projected_twice(connection: Connection, source: MySqlSource) -> None:
+def test_the_anchor_is_delivered_again_and_not_projected_twice(
+    connection: Connection, source: MySqlSource
+) -> None:
     with streaming(source, executed(connection)) as next_transaction:
         run_sql(connection, USER.format("second"))
         last = next_transaction()
@@ -287,7 +331,9 @@ def test_trace_20_numbers_with_gaps_and_out_of_order_are_normal(
         run_sql(other, f"SET gtid_next = '{uuid}:{ahead}'", USER.format("ahead"), "SET gtid_next = AUTOMATIC")
         run_sql(other, USER.format("behind"))
         found = [next_transaction(), next_transaction()]
-    assert [transaction.changes[0].after and transaction.changes[0].after["handle"] for transaction in found] == [
+    assert [
+        transaction.changes[0].after and transaction.changes[0].after["handle"] for transaction in found
+    ] == [
         "ahead",
         "behind",
     ]
@@ -313,7 +359,9 @@ def test_trace_4_a_snapshot_holds_exactly_its_gtid_set(
         for _ in range(30):
             with consistent_snapshot(source, 3) as snapshot:
                 users = {query_value(one, "SELECT COUNT(*) FROM users") for one in snapshot.connections}
-            assert users == {1 + size(snapshot.executed - start)}, "every connection sees the set, and nothing else"
+            assert users == {1 + size(snapshot.executed - start)}, (
+                "every connection sees the set, and nothing else"
+            )
     finally:
         done.set()
         thread.join()
@@ -345,7 +393,10 @@ def test_a_prepared_xa_transaction_holds_off_the_snapshot(
         run_sql(client, *in_xa(USER.format("prepared")), "XA PREPARE 'x'")
     stack.mysql.kill()
     stack.mysql.start()
-    with admin_connection(stack) as other, pytest.raises(pymysql.err.OperationalError, match="Lock wait timeout"):
+    with (
+        admin_connection(stack) as other,
+        pytest.raises(pymysql.err.OperationalError, match="Lock wait timeout"),
+    ):
         run_sql(other, "SET lock_wait_timeout = 1", "LOCK TABLES users READ")
     with admin_connection(stack) as other:
         timer = threading.Timer(1, lambda: run_sql(other, "XA COMMIT 'x'"))
@@ -365,7 +416,11 @@ def test_trace_21_a_stream_that_is_left_unread_during_a_long_copy_is_not_lost(
     try:
         stream = source.stream(executed(connection), None)
         with contextlib.closing(stream):
-            run_sql(connection, *["INSERT INTO other (body) VALUES (REPEAT('x', 4000000))"] * 16, USER.format("last"))
+            run_sql(
+                connection,
+                *["INSERT INTO other (body) VALUES (REPEAT('x', 4000000))"] * 16,
+                USER.format("last"),
+            )
             time.sleep(3)  # the copy: nothing can be waited for, as it is the time that must not matter
             received = Received()
             stream.start(received)

@@ -27,11 +27,66 @@ from tests.support.harness import admin_connection, run_sql
 from tests.support.statements_at_random import HARMFUL, HARMLESS, Writing
 
 MODES = {"ANSI_QUOTES": ANSI_QUOTES, "NO_BACKSLASH_ESCAPES": NO_BACKSLASH_ESCAPES}
-COLLATIONS = {"utf8mb4": 255, "utf8mb3": 33, "latin1": 8, "gbk": 28, "big5": 1, "cp932": 95, "gb18030": 248, "koi8r": 7}
+COLLATIONS = {
+    "utf8mb4": 255,
+    "utf8mb3": 33,
+    "latin1": 8,
+    "gbk": 28,
+    "big5": 1,
+    "cp932": 95,
+    "gb18030": 248,
+    "koi8r": 7,
+}
 PIECES = (
-    *(b"'", b'"', b"`", b"''", b'""', b"``", b"\\", b"\\'", b'\\"', b"/*", b"*/", b"/*!", b"/*!50003", b"/*!90000 "),
-    *(b"/*!999999", b"--", b"-- ", b"--\t", b"--\x01", b"#", b"\n", b" ", b"\t", b"\f", b"\v", b"\r", b"*", b"/", b"-"),
-    *(b"$", b"_", b"/**/", b"/*/", b"\x95", b"\x5c", b"\xa0", b"\xe9", b"\x81", b"\xc3\xa9", b"\x00", b"(", b")", b","),
+    *(
+        b"'",
+        b'"',
+        b"`",
+        b"''",
+        b'""',
+        b"``",
+        b"\\",
+        b"\\'",
+        b'\\"',
+        b"/*",
+        b"*/",
+        b"/*!",
+        b"/*!50003",
+        b"/*!90000 ",
+    ),
+    *(
+        b"/*!999999",
+        b"--",
+        b"-- ",
+        b"--\t",
+        b"--\x01",
+        b"#",
+        b"\n",
+        b" ",
+        b"\t",
+        b"\f",
+        b"\v",
+        b"\r",
+        b"*",
+        b"/",
+        b"-",
+    ),
+    *(
+        b"$",
+        b"_",
+        b"/**/",
+        b"/*/",
+        b"\x95",
+        b"\x5c",
+        b"\xa0",
+        b"\xe9",
+        b"\x81",
+        b"\xc3\xa9",
+        b"\x00",
+        b"(",
+        b")",
+        b",",
+    ),
     *(
         b"'a'",
         b'"a"',
@@ -45,7 +100,15 @@ PIECES = (
         b"/*!80000 , FORCE */",
         b"/*+ */",
     ),
-    *(b"'\x81'", b"'\x81\x5c'", b"`\x81\x60`", b"'\\\x81'", b"'\\\x95\x5c'", b"'\x81\x30\x81\x30'", b"COMMENT 'a'"),
+    *(
+        b"'\x81'",
+        b"'\x81\x5c'",
+        b"`\x81\x60`",
+        b"'\\\x81'",
+        b"'\\\x95\x5c'",
+        b"'\x81\x30\x81\x30'",
+        b"COMMENT 'a'",
+    ),
 )
 
 
@@ -63,7 +126,9 @@ def fuzz(connection: Connection, seed: int, texts: int) -> None:
         charset = random.choice(list(COLLATIONS))
         modes = [mode for mode in MODES if random.random() < 0.5]
         run_sql(connection, f"SET sql_mode = '{','.join(modes)}'")
-        text = bytearray(Writing(random, modes, charset, "tidemark").text(random.choice([*HARMFUL, *HARMLESS])))
+        text = bytearray(
+            Writing(random, modes, charset, "tidemark").text(random.choice([*HARMFUL, *HARMLESS]))
+        )
         for _ in range(random.randrange(4)):
             at = random.randrange(len(text) + 1)
             text[at:at] = random.choice(PIECES)
@@ -78,13 +143,20 @@ def fuzz(connection: Connection, seed: int, texts: int) -> None:
             unreadable += 1
             continue
         if any(
-            token.kind == NAME and set(token.text) & {"`", "\ufffd"} and not token.text.isascii() for token in found
+            token.kind == NAME and set(token.text) & {"`", "\ufffd"} and not token.text.isascii()
+            for token in found
         ):
             continue  # MySQL halves quotes byte by byte, also within a character, and does not show unknown characters
         plain = "".join(map(written, found))
         run_sql(connection, "SET sql_mode = ''")
         plain = plain.replace(". ", ".")  # right behind the dot even a reserved word is a name
-        assert digest_of(connection, plain.encode(), "utf8mb4") == digest, (seed, charset, modes, bytes(text), plain)
+        assert digest_of(connection, plain.encode(), "utf8mb4") == digest, (
+            seed,
+            charset,
+            modes,
+            bytes(text),
+            plain,
+        )
     print(f"seed {seed}: {taken} of {texts} texts taken by MySQL, {unreadable} of those left unread")
     assert unreadable < taken / 20
 

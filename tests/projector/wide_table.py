@@ -18,15 +18,21 @@ LABELS = [f"label {number}" for number in range(300)]  # so many that their numb
 MANY = f"ENUM({', '.join(repr(label) for label in LABELS)})"
 TEXTS, BLOBS = ("TINYTEXT", "TEXT", "MEDIUMTEXT", "LONGTEXT"), ("TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB")
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-THREE_BYTES = st.text(st.characters(codec="utf-8", exclude_characters="\0", max_codepoint=0xFFFF), max_size=20)
+THREE_BYTES = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0", max_codepoint=0xFFFF), max_size=20
+)
 ASCII = st.text(st.characters(max_codepoint=127, exclude_characters="\0"), max_size=12)
-DATES = st.dates().map(str) | st.sampled_from(["0000-00-00", "2024-00-10", "2024-02-00", "0000-02-03", "9999-12-31"])
+DATES = st.dates().map(str) | st.sampled_from(
+    ["0000-00-00", "2024-00-10", "2024-02-00", "0000-02-03", "9999-12-31"]
+)
 CLOCKS = st.times().map(str)
 MOMENTS = st.tuples(DATES, CLOCKS).map(" ".join)
 SINCE_1970 = st.datetimes(datetime(1970, 1, 1, 0, 0, 1), datetime(2038, 1, 19, 3, 14, 7)).map(str) | st.just(
     "0000-00-00 00:00:00"
 )
-SPANS = st.tuples(st.sampled_from(["", "-"]), st.integers(0, 838), CLOCKS).map(lambda t: f"{t[0]}{t[1]:02d}{t[2][2:]}")
+SPANS = st.tuples(st.sampled_from(["", "-"]), st.integers(0, 838), CLOCKS).map(
+    lambda t: f"{t[0]}{t[1]:02d}{t[2][2:]}"
+)
 PROJECTED: dict[str, st.SearchStrategy[Any]] = {
     **{name: st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for name, bits in WHOLE.items()},
     **{f"{name} UNSIGNED": st.integers(0, 2**bits - 1) for name, bits in WHOLE.items()},
@@ -44,7 +50,10 @@ PROJECTED: dict[str, st.SearchStrategy[Any]] = {
     **{f"TIME({digits})": SPANS for digits in range(7)},
     **{f"DATETIME({digits})": MOMENTS for digits in range(7)},
     **{f"TIMESTAMP({digits})": SINCE_1970 for digits in range(7)},
-    **{f"{name} CHARACTER SET utf8mb4": TEXT for name in ("CHAR(20)", "CHAR(200)", "VARCHAR(40)", "VARCHAR(90)")},
+    **{
+        f"{name} CHARACTER SET utf8mb4": TEXT
+        for name in ("CHAR(20)", "CHAR(200)", "VARCHAR(40)", "VARCHAR(90)")
+    },
     **dict.fromkeys(TEXTS, TEXT),
     "VARCHAR(20) CHARACTER SET ascii": ASCII,
     "CHAR(20) CHARACTER SET utf8mb3": THREE_BYTES,
@@ -69,7 +78,10 @@ EDGES: dict[str, Sequence[Any]] = {
     "YEAR": (1901, 2155, 0),
     **{f"BIT({bits})": (0, 2**bits - 1, 1) for bits in (1, 9, 64)},
     "DATE": ("0000-00-00", "9999-12-31", "2024-02-00"),
-    **{f"TIME({digits})": ("-838:59:59", "838:59:59", f"-00:00:00.{'0' * digits}"[:-1] + "1") for digits in range(7)},
+    **{
+        f"TIME({digits})": ("-838:59:59", "838:59:59", f"-00:00:00.{'0' * digits}"[:-1] + "1")
+        for digits in range(7)
+    },
     **{f"DATETIME({n})": (ZERO, f"9999-12-31 23:59:59.{'9' * n}", "2024-00-10 01:02:03") for n in range(7)},
     **{f"TIMESTAMP({n})": (ZERO, f"2038-01-19 03:14:07.{'4' * n}", "1970-01-01 00:00:01") for n in range(7)},
     **{f"{name} CHARACTER SET utf8mb4": WORDS for name in ("CHAR(20)", "VARCHAR(40)")},
@@ -124,7 +136,10 @@ def write(connection: Connection, values: Sequence[Sequence[Any]]) -> tuple[list
 def _insert(connection: Connection, values: Sequence[Sequence[Any]]) -> None:
     """In one statement; `executemany` makes one only if all that it inserts are parameters."""
     names = ", ".join(WIDE.columns)
-    others = {f"s{number}": value for number, value in zip(range(0, len(PROJECTED), 5), SKIPPED.values(), strict=False)}
+    others = {
+        f"s{number}": value
+        for number, value in zip(range(0, len(PROJECTED), 5), SKIPPED.values(), strict=False)
+    }
     row = f"({', '.join(['%s'] * len(WIDE.columns))}, {', '.join(others.values())})"
     statement = f"INSERT INTO wide ({names}, {', '.join(others)}) VALUES {', '.join([row] * len(values))}"
     with connection.cursor() as cursor:

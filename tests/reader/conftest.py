@@ -94,7 +94,9 @@ def world(shared_stack: Stack, database: Database[dict[str, Any]]) -> Iterator[W
 def api(running_reader: RunningReader, world: World) -> Iterator[httpx2.Client]:
     """A client whose token is that of user 1, reading `world`."""
     with running_reader.client() as client:
-        wait_until(lambda: "unavailable" not in client.get("/user/9").headers.get("cache-status", ""), "the cache")
+        wait_until(
+            lambda: "unavailable" not in client.get("/user/9").headers.get("cache-status", ""), "the cache"
+        )
         world.cache.flushall()
         world.set_watermark(world.commit(1))
         yield client

@@ -84,7 +84,9 @@ class Inside:
 
     def fills(self, entity: str, result: str) -> float:
         return (
-            self.metrics.registry.get_sample_value("tidemark_cache_fills_total", {"entity": entity, "result": result})
+            self.metrics.registry.get_sample_value(
+                "tidemark_cache_fills_total", {"entity": entity, "result": result}
+            )
             or 0.0
         )
 

@@ -52,7 +52,9 @@ async def test_what_is_asked_for_in_one_tick_travels_in_one_mget(shared_stack: S
         assert [sorted(lookup.values)[0] for lookup in lookups] == ["user:1"] * 100
 
 
-async def test_what_is_asked_for_while_one_is_under_way_travels_in_the_next(shared_stack: Stack, world: World) -> None:
+async def test_what_is_asked_for_while_one_is_under_way_travels_in_the_next(
+    shared_stack: Stack, world: World
+) -> None:
     async with opened(shared_stack) as cache:
         await cache.get([])
         before = mgets(world)
@@ -70,7 +72,9 @@ async def test_an_mget_has_at_most_256_keys(shared_stack: Stack, world: World) -
     async with opened(shared_stack) as cache:
         await cache.get([])
         before = mgets(world)
-        lookups = await asyncio.gather(*(cache.get([f"user:{2 * id}", f"user:{2 * id + 1}"]) for id in range(381)))
+        lookups = await asyncio.gather(
+            *(cache.get([f"user:{2 * id}", f"user:{2 * id + 1}"]) for id in range(381))
+        )
         assert mgets(world) == before + 3  # 762 keys: 127 pairs in each
         assert all(f"user:{2 * id}" in lookup.values for id, lookup in enumerate(lookups))
 
@@ -82,7 +86,9 @@ async def test_an_answer_names_the_watermark_of_its_own_mget(shared_stack: Stack
             assert (await cache.get(["user:1"])).watermark == world.watermark()
 
 
-async def test_after_an_epoch_switch_the_same_question_is_asked_again(shared_stack: Stack, world: World) -> None:
+async def test_after_an_epoch_switch_the_same_question_is_asked_again(
+    shared_stack: Stack, world: World
+) -> None:
     old, new = world.user(1), world.user(1, v=2)
     world.put_cached("user:1", encode_entity(USER, old))
     async with opened(shared_stack) as cache:
@@ -118,7 +124,9 @@ async def test_another_model_version_bypasses_the_cache(shared_stack: Stack, wor
     assert world.cached("user:2") is None
 
 
-async def test_without_a_watermark_nothing_is_read_from_the_cache_or_stored(shared_stack: Stack, world: World) -> None:
+async def test_without_a_watermark_nothing_is_read_from_the_cache_or_stored(
+    shared_stack: Stack, world: World
+) -> None:
     world.user(1, v=2)
     world.put_cached("user:1", encode_entity(USER, world.user(1, v=1)))
     world.user(1, v=2)
@@ -158,7 +166,9 @@ async def test_a_failure_pauses_the_cache_for_a_second(shared_stack: Stack, worl
         await cache.aclose()
 
 
-async def test_callers_that_wait_when_the_cache_is_closed_are_released(shared_stack: Stack, world: World) -> None:
+async def test_callers_that_wait_when_the_cache_is_closed_are_released(
+    shared_stack: Stack, world: World
+) -> None:
     cache = Cache(shared_stack.environment()["TIDEMARK_READER_REDIS_URL"])
     shared_stack.redis.pause()
     try:

@@ -61,7 +61,9 @@ async def all_reads(store: DocumentStore) -> None:
         first = decode(await store.page(view, ListQuery(listing, 1, Page())))
         assert first is not None
         assert first.ids(), listing.path
-        await store.page(view, ListQuery(listing, 1, Page(5, decode_cursor(first.head.decode(), listing.order))))
+        await store.page(
+            view, ListQuery(listing, 1, Page(5, decode_cursor(first.head.decode(), listing.order)))
+        )
     for page in (Page(), Page(5, (200,))):
         await store.page(view, HashtagQuery("sea", page))
         await store.page(view, FeedQuery("subject-1", page))
@@ -84,7 +86,9 @@ async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: St
         assert command["readConcern"] == {"level": "majority"}
         assert command.get("$readPreference", {"mode": "primary"})["mode"] == "primary"
         query = {name: value for name, value in command.items() if name not in OF_A_DRIVER}
-        plan = str(world.database.command("explain", query, verbosity="queryPlanner")["queryPlanner"]["winningPlan"])
+        plan = str(
+            world.database.command("explain", query, verbosity="queryPlanner")["queryPlanner"]["winningPlan"]
+        )
         assert "COLLSCAN" not in plan, query
         assert "'stage': 'SORT'" not in plan, query
         assert "IXSCAN" in plan or "IDHACK" in plan, query
@@ -113,7 +117,9 @@ async def test_a_new_build_is_read_from_its_first_checkpoint_on(shared_stack: St
     world.clear_build(4)
 
 
-async def test_what_changes_between_checkpoint_and_document_is_not_claimed(shared_stack: Stack, world: World) -> None:
+async def test_what_changes_between_checkpoint_and_document_is_not_claimed(
+    shared_stack: Stack, world: World
+) -> None:
     world.user(1, v=1)
     world.batch(1, as_of=moment(1))
     async with inside(shared_stack) as reader:

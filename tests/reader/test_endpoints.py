@@ -61,7 +61,10 @@ def test_an_answer_beyond_the_staleness_limit_is_served_and_marked(api: httpx2.C
     assert "stale" not in api.get("/user/1").headers["freshness"]
     world.batch(3, as_of="2026-01-01T00:00:00.000000Z")
     answer = api.get("/user/1")
-    assert (answer.status_code, answer.headers["freshness"]) == (200, 'as-of="2026-01-01T00:00:00.000Z", stale')
+    assert (answer.status_code, answer.headers["freshness"]) == (
+        200,
+        'as-of="2026-01-01T00:00:00.000Z", stale',
+    )
 
 
 def test_what_is_absent_says_how_fresh_that_is_and_is_remembered(api: httpx2.Client, world: World) -> None:
@@ -75,7 +78,9 @@ def test_what_is_absent_says_how_fresh_that_is_and_is_remembered(api: httpx2.Cli
     assert world.cached("post:5") == encode_absent(1)
 
 
-@pytest.mark.parametrize("id", ["0", "01", "-1", "x", "9223372036854775808", "1e3", "%31%00", "99999999999999999999"])
+@pytest.mark.parametrize(
+    "id", ["0", "01", "-1", "x", "9223372036854775808", "1e3", "%31%00", "99999999999999999999"]
+)
 def test_what_is_no_id_names_nothing(api: httpx2.Client, id: str) -> None:
     for path in (f"/post/{id}", f"/user/{id}", f"/post/{id}/comments"):
         assert api.get(path).status_code == 404
@@ -118,7 +123,9 @@ def test_the_version_names_epoch_model_and_every_part(api: httpx2.Client, world:
 
 
 @pytest.mark.parametrize("known", ["{tag}", 'W/{tag}, "other"', '"a,b", {tag}', "*"])
-def test_a_version_that_the_client_knows_is_not_sent_again(api: httpx2.Client, world: World, known: str) -> None:
+def test_a_version_that_the_client_knows_is_not_sent_again(
+    api: httpx2.Client, world: World, known: str
+) -> None:
     world.user(1)
     tag = api.get("/user/1").headers["etag"]
     answer = api.get("/user/1", headers={"if-none-match": known.format(tag=tag)})

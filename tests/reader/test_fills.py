@@ -57,7 +57,9 @@ async def test_a_known_absence_carries_the_checkpoint_read_before(shared_stack: 
     assert ABSENT_TTL_MS[0] - 2_000 < world.ttl_ms("post:5") <= ABSENT_TTL_MS[1]
 
 
-async def test_a_first_page_is_stored_with_the_checkpoint_as_its_version(shared_stack: Stack, world: World) -> None:
+async def test_a_first_page_is_stored_with_the_checkpoint_as_its_version(
+    shared_stack: Stack, world: World
+) -> None:
     for id in (3, 4):
         world.comment(id, post_id=5)
     world.batch(9)
@@ -84,7 +86,9 @@ async def test_the_lease_is_random_and_short(shared_stack: Stack, world: World) 
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-async def test_a_batch_applied_during_a_fill_ends_it(shared_stack: Stack, world: World, deleted: bool) -> None:
+async def test_a_batch_applied_during_a_fill_ends_it(
+    shared_stack: Stack, world: World, deleted: bool
+) -> None:
     old = world.post(5, body="old", v=1)
     async with inside(shared_stack) as reader:
         reader.documents.before_values.close()
@@ -140,7 +144,15 @@ def other_build(world: World) -> None:
 
 @pytest.mark.parametrize(
     "diverge",
-    [ahead, other_batch, forked_before, journal_expired, other_epoch, other_build, watermark_of_another_build],
+    [
+        ahead,
+        other_batch,
+        forked_before,
+        journal_expired,
+        other_epoch,
+        other_build,
+        watermark_of_another_build,
+    ],
     ids=lambda f: f.__name__,
 )
 async def test_what_does_not_continue_the_watermark_is_answered_but_not_stored(
@@ -156,7 +168,9 @@ async def test_what_does_not_continue_the_watermark_is_answered_but_not_stored(
     world.clear_build(4)
 
 
-async def test_a_checkpoint_further_on_in_the_same_history_may_fill(shared_stack: Stack, world: World) -> None:
+async def test_a_checkpoint_further_on_in_the_same_history_may_fill(
+    shared_stack: Stack, world: World
+) -> None:
     world.user(1)
     world.batch(4)
     world.commit(5)
@@ -186,7 +200,9 @@ async def test_a_flush_between_the_miss_and_the_lease_stores_nothing(
     assert (world.cached("user:1") or b"")[:1] == b"L"
 
 
-async def test_a_watermark_that_vanishes_before_the_lease_stores_nothing(shared_stack: Stack, world: World) -> None:
+async def test_a_watermark_that_vanishes_before_the_lease_stores_nothing(
+    shared_stack: Stack, world: World
+) -> None:
     world.user(1)
     async with inside(shared_stack) as reader:
         reader.cache.before_lease.close()
@@ -228,7 +244,9 @@ async def test_a_full_redis_stores_nothing_and_the_answer_goes_out(shared_stack:
         assert reader.fills("user", "error") == 1
 
 
-async def test_a_lease_held_by_another_is_waited_for_and_its_value_taken(shared_stack: Stack, world: World) -> None:
+async def test_a_lease_held_by_another_is_waited_for_and_its_value_taken(
+    shared_stack: Stack, world: World
+) -> None:
     user = world.user(1)
     world.put_cached("user:1", b"L" + b"0" * 32)
     async with inside(shared_stack) as reader:
@@ -243,7 +261,9 @@ async def test_a_lease_held_by_another_is_waited_for_and_its_value_taken(shared_
         assert reader.requests("redis", "user", "lease_wait") == 1
 
 
-async def test_a_lease_that_stays_held_is_gone_round_without_storing(shared_stack: Stack, world: World) -> None:
+async def test_a_lease_that_stays_held_is_gone_round_without_storing(
+    shared_stack: Stack, world: World
+) -> None:
     world.user(1)
     lease = b"L" + b"0" * 32
     world.put_cached("user:1", lease)
@@ -269,7 +289,9 @@ async def test_of_several_keys_each_goes_its_own_way(shared_stack: Stack, world:
     }
 
 
-async def test_a_miss_takes_the_lease_before_it_reads_the_watermark(shared_stack: Stack, world: World) -> None:
+async def test_a_miss_takes_the_lease_before_it_reads_the_watermark(
+    shared_stack: Stack, world: World
+) -> None:
     """The other way round, a batch applied in between would find no lease to end."""
     world.user(1)
     async with inside(shared_stack) as reader:
@@ -286,6 +308,8 @@ async def test_a_miss_takes_the_lease_before_it_reads_the_watermark(shared_stack
         f"GET {key}",
         f"SET {key} V",
     ]
-    assert [command["command"][: len(text)] for command, text in zip(commands, expected, strict=True)] == expected
+    assert [
+        command["command"][: len(text)] for command, text in zip(commands, expected, strict=True)
+    ] == expected
     assert re.search(" (NX PX 2000|PX 2000 NX)$", commands[1]["command"])
     assert re.search(" PX [0-9]{7}$", commands[5]["command"])

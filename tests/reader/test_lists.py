@@ -130,7 +130,9 @@ def test_the_lists_of_what_is_absent_are_absent(
         assert (answer.status_code, answer.headers["freshness"][:6]) == (404, "as-of=")
 
 
-def test_the_version_of_a_list_changes_with_its_items_and_their_authors(api: httpx2.Client, world: World) -> None:
+def test_the_version_of_a_list_changes_with_its_items_and_their_authors(
+    api: httpx2.Client, world: World
+) -> None:
     for id in (1, 2):
         world.user(id)
     post = world.post(5)
@@ -169,9 +171,21 @@ def cursor(text: str) -> str:
 @pytest.mark.parametrize(
     "bad",
     [
-        *("", "x", "!!!!", "ü", cursor("[]"), cursor("{}"), cursor('["2026-11-23T16:00:00.000000Z"]'), "A" * 5000),
+        *(
+            "",
+            "x",
+            "!!!!",
+            "ü",
+            cursor("[]"),
+            cursor("{}"),
+            cursor('["2026-11-23T16:00:00.000000Z"]'),
+            "A" * 5000,
+        ),
         *(cursor("[5]"), cursor('[5,"2026-11-23T16:00:00.000000Z"]'), cursor('["2026-11-23T16:00:00Z",5]')),
-        *(cursor(f'["2026-11-23T16:00:00.000000Z",{id}]') for id in ("0", "-1", "5.5", "true", '"5"', str(2**63))),
+        *(
+            cursor(f'["2026-11-23T16:00:00.000000Z",{id}]')
+            for id in ("0", "-1", "5.5", "true", '"5"', str(2**63))
+        ),
         *(cursor(f'[{{"$gt":""}},{id}]') for id in ("5", '{"$gt":0}')),
         cursor('[ "2026-11-23T16:00:00.000000Z",5]'),
         cursor('["2026-11-23T16:00:00.000000Z",5]') + "=",
@@ -188,7 +202,9 @@ def test_unknown_parameters_mean_nothing(api: httpx2.Client, world: World) -> No
     assert api.get("/user/1/posts", params={"colour": "blue"}).status_code == 200
 
 
-def test_the_feed_shows_the_newest_posts_of_those_whom_the_caller_follows(api: httpx2.Client, world: World) -> None:
+def test_the_feed_shows_the_newest_posts_of_those_whom_the_caller_follows(
+    api: httpx2.Client, world: World
+) -> None:
     with world.many():
         for id in range(1, 5):
             world.user(id)
@@ -235,12 +251,20 @@ def test_a_hashtag_is_found_by_each_of_its_spellings(api: httpx2.Client, world: 
     world.user(1)
     for number, tag in enumerate(("caf\u00e9", "हिन्दी", "कि\u200dत"), 1):
         world.post(number, hashtags=[tag])
-    for path, id in (("cafe\u0301", "1"), ("CAF\u00c9", "1"), ("Cafe%CC%81", "1"), ("हिन्दी", "2"), ("कि\u200dत", "3")):
+    for path, id in (
+        ("cafe\u0301", "1"),
+        ("CAF\u00c9", "1"),
+        ("Cafe%CC%81", "1"),
+        ("हिन्दी", "2"),
+        ("कि\u200dत", "3"),
+    ):
         assert ids(api.get(f"/hashtag/{path}")) == [id]
     assert ids(api.get("/hashtag/cafe")) == ids(api.get("/hashtag/हिन")) == []
 
 
-def test_a_list_is_as_fresh_as_the_oldest_of_its_items_and_their_authors(api: httpx2.Client, world: World) -> None:
+def test_a_list_is_as_fresh_as_the_oldest_of_its_items_and_their_authors(
+    api: httpx2.Client, world: World
+) -> None:
     """Items, authors and the list itself may each have been read at another time."""
     for key, at in (("user:2", 1), ("comment:7", 2), ("post:5:comments", 3), ("comment:8", 4)):
         world.user(2)

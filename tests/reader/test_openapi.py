@@ -48,7 +48,9 @@ def strict(schema: Any) -> Any:
         return [strict(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {"additionalProperties": False} if schema.get("type") == "object" and "properties" in schema else {}
+    closed = (
+        {"additionalProperties": False} if schema.get("type") == "object" and "properties" in schema else {}
+    )
     return {**{name: strict(value) for name, value in schema.items()}, **closed}
 
 
@@ -61,7 +63,13 @@ def test_actual_answers_are_those_that_are_described(
     for template in document()["paths"]:
         if template == "/openapi.json":
             continue
-        for id, query in (("1", {}), ("1", {"limit": "2"}), ("1000", {}), ("12345", {}), ("1", {"limit": "0"})):
+        for id, query in (
+            ("1", {}),
+            ("1", {"limit": "2"}),
+            ("1000", {}),
+            ("12345", {}),
+            ("1", {"limit": "0"}),
+        ):
             path = template.format(id=id, tag="sea")
             for known in ("", api.get(path, params=query).headers.get("etag", "")):
                 answer = api.get(path, params=query, headers={"if-none-match": known})

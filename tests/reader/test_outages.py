@@ -30,7 +30,9 @@ def test_without_redis_reads_come_from_mongodb(
         assert (ready.status_code, ready.json()) == (200, {"reads": "ok", "degraded: redis": "ok"})
     finally:
         shared_stack.redis.start()
-    wait_until(lambda: api.get("/post/5").headers["cache-status"] == "redis; hit", "the cache to be used again", 10)
+    wait_until(
+        lambda: api.get("/post/5").headers["cache-status"] == "redis; hit", "the cache to be used again", 10
+    )
     assert running_reader.ready().json() == {"reads": "ok"}
 
 
@@ -47,7 +49,9 @@ def test_requests_do_not_each_wait_for_a_redis_that_hangs(
         assert time.monotonic() - started < 50 * TIMEOUT_SECONDS / 2
     finally:
         shared_stack.redis.resume()
-    wait_until(lambda: api.get("/user/1").headers["cache-status"] == "redis; hit", "the cache to be used again", 10)
+    wait_until(
+        lambda: api.get("/user/1").headers["cache-status"] == "redis; hit", "the cache to be used again", 10
+    )
 
 
 def test_without_mongodb_cached_reads_go_on_and_others_are_asked_to_come_back(

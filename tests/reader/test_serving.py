@@ -50,7 +50,12 @@ def test_a_bad_setting_is_named(variable: str, value: str) -> None:
 def test_without_a_setting_that_has_no_default_nothing_starts(variable: str) -> None:
     environment = {**REQUIRED, variable: ""}
     ended = subprocess.run(
-        [sys.executable, "-m", "reader"], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "reader"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert variable in ended.stderr

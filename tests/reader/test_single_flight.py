@@ -51,7 +51,9 @@ class Finds(CommandListener):
 async def counted(shared_stack: Stack) -> AsyncIterator[tuple[ReadThrough, Finds]]:
     environment = shared_stack.environment()
     finds = Finds()
-    client = AsyncMongoClient[dict[str, Any]](environment["TIDEMARK_READER_MONGODB_URL"], event_listeners=[finds])
+    client = AsyncMongoClient[dict[str, Any]](
+        environment["TIDEMARK_READER_MONGODB_URL"], event_listeners=[finds]
+    )
     documents = DocumentStore(client, 64)
     cache = Cache(environment["TIDEMARK_READER_REDIS_URL"])
     things = ReadThrough(cache, documents, ReaderMetrics())
@@ -69,7 +71,9 @@ def slow_redis_url(shared_stack: Stack) -> Iterator[str]:
         yield shared_stack.environment()["TIDEMARK_READER_REDIS_URL"].replace(f":{port}/", f":{proxy.port}/")
 
 
-async def test_two_hundred_concurrent_misses_are_one_read_of_the_document(shared_stack: Stack, world: World) -> None:
+async def test_two_hundred_concurrent_misses_are_one_read_of_the_document(
+    shared_stack: Stack, world: World
+) -> None:
     world.post(5)
     async with counted(shared_stack) as (things, finds):
         found = await asyncio.gather(*(things.get([Wanted(POST, 5)]) for _ in range(200)))
@@ -77,7 +81,9 @@ async def test_two_hundred_concurrent_misses_are_one_read_of_the_document(shared
         assert finds.collections.count("posts_b3") == 1
 
 
-async def test_what_is_missed_together_is_read_together_but_for_lists(shared_stack: Stack, world: World) -> None:
+async def test_what_is_missed_together_is_read_together_but_for_lists(
+    shared_stack: Stack, world: World
+) -> None:
     with world.many():
         for id in range(1, 51):
             world.post(id)
@@ -85,7 +91,9 @@ async def test_what_is_missed_together_is_read_together_but_for_lists(shared_sta
         await things.get([Wanted(POST, 99)])  # it knows the epoch now
         finds.collections.clear()
         wanted = [[Wanted(POST, id)] for id in range(1, 51)]
-        found = await asyncio.gather(*map(things.get, wanted), things.get([Wanted(COMMENTS, 1), Wanted(POST, 1)]))
+        found = await asyncio.gather(
+            *map(things.get, wanted), things.get([Wanted(COMMENTS, 1), Wanted(POST, 1)])
+        )
         assert [part[f"post:{id}"].entry.present for id, part in enumerate(found[:50], 1)] == [True] * 50
         assert sorted(finds.collections) == ["comments_b3", "control", "control", "posts_b3"]
 
@@ -98,7 +106,9 @@ async def test_two_readers_make_one_fill(shared_stack: Stack, world: World) -> N
     assert all(part["post:5"].entry.present for part in found)
 
 
-async def test_a_cancelled_caller_does_not_end_the_flight_of_the_others(shared_stack: Stack, world: World) -> None:
+async def test_a_cancelled_caller_does_not_end_the_flight_of_the_others(
+    shared_stack: Stack, world: World
+) -> None:
     world.post(5)
     async with inside(shared_stack) as reader:
         reader.documents.before_values.close()
@@ -125,12 +135,16 @@ async def test_a_flight_whose_callers_are_all_gone_still_fills(shared_stack: Sta
     assert (world.cached("post:5") or b"")[:1] == b"V"
 
 
-async def test_a_flight_that_fails_fails_for_all_and_the_next_one_is_new(shared_stack: Stack, world: World) -> None:
+async def test_a_flight_that_fails_fails_for_all_and_the_next_one_is_new(
+    shared_stack: Stack, world: World
+) -> None:
     world.post(5)
     control = world.database["control"].find_one({"_id": "serving"})
     world.database["control"].delete_one({"_id": "serving"})
     async with inside(shared_stack) as reader:
-        failed = await asyncio.gather(*(reader.things.get([Wanted(POST, 5)]) for _ in range(3)), return_exceptions=True)
+        failed = await asyncio.gather(
+            *(reader.things.get([Wanted(POST, 5)]) for _ in range(3)), return_exceptions=True
+        )
         assert [type(error).__mro__[1] for error in failed] == [DocumentsUnavailable] * 3
         world.database["control"].insert_one(control)
         assert (await reader.things.get([Wanted(POST, 5)]))["post:5"].entry.present
@@ -160,7 +174,9 @@ async def test_callers_that_are_cancelled_at_random_never_get_each_others_answer
         assert await asyncio.gather(*map(ask, users)) == [True] * len(users)
 
 
-async def test_answers_stay_right_when_connections_to_redis_are_cut(shared_stack: Stack, world: World) -> None:
+async def test_answers_stay_right_when_connections_to_redis_are_cut(
+    shared_stack: Stack, world: World
+) -> None:
     for id in range(1, 11):
         world.user(id)
     ten_seconds_later = itertools.count(0, 10).__next__  # so that the pause after a failure is always over

@@ -58,7 +58,10 @@ def test_a_killed_worker_is_started_again_and_no_count_is_lost(workers: RunningR
     counted = workers.metrics("tidemark_http_request_duration_seconds_count")
     os.kill(one, signal.SIGKILL)
     not_ready = workers.ready()
-    assert (not_ready.status_code, not_ready.json()) == (503, {"worker 1": "does not answer", "worker 2": "ok"})
+    assert (not_ready.status_code, not_ready.json()) == (
+        503,
+        {"worker 1": "does not answer", "worker 2": "ok"},
+    )
     assert workers.metrics("tidemark_http_request_duration_seconds_count") == counted
     ask_on_new_connections(workers)
     wait_until(lambda: workers.ready().status_code == 200, "another worker")

@@ -22,7 +22,9 @@ Document = dict[str, Any]
 
 def moment(second: float = 0) -> str:
     """A time as documents hold it, `second` seconds after an arbitrary start."""
-    return (datetime(2026, 11, 23, 16, tzinfo=UTC) + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return (datetime(2026, 11, 23, 16, tzinfo=UTC) + timedelta(seconds=second)).strftime(
+        "%Y-%m-%dT%H:%M:%S.%fZ"
+    )
 
 
 def now() -> str:
@@ -72,7 +74,9 @@ class World:
 
     def commit(self, seq: int, batch_id: str = "", as_of: str = "") -> Checkpoint:
         """As after a batch that is in MongoDB and not yet in Redis."""
-        checkpoint = Checkpoint(self.build, seq, batch_id or secrets.token_hex(8), as_of or now(), f"{SOURCE}:1-{seq}")
+        checkpoint = Checkpoint(
+            self.build, seq, batch_id or secrets.token_hex(8), as_of or now(), f"{SOURCE}:1-{seq}"
+        )
         fields = {name: getattr(checkpoint, name) for name in ("seq", "batch_id", "as_of", "gtid_set")}
         self._replace(CONTROL, {"_id": SERVING_ID, "build": self.build, "epoch": self.epoch})
         self._replace(CONTROL, {"_id": checkpoint_id(self.build), "build": self.build, **fields})
@@ -134,7 +138,8 @@ class World:
     def comment(self, id: int, post_id: int, author_id: int = 1) -> Document:
         times = {"created_at": moment(id), "updated_at": moment(id)}
         return self.put(
-            "comments", {"_id": id, "post_id": post_id, "author_id": author_id, "body": f"c {id}", **times, "v": 1}
+            "comments",
+            {"_id": id, "post_id": post_id, "author_id": author_id, "body": f"c {id}", **times, "v": 1},
         )
 
     def like(self, post_id: int, user_id: int, second: float = 0) -> Document:
@@ -142,7 +147,12 @@ class World:
         return self.put("likes", {"_id": f"{post_id}:{user_id}", **fields})
 
     def follow(self, follower_id: int, followee_id: int, second: float = 0) -> Document:
-        fields = {"follower_id": follower_id, "followee_id": followee_id, "created_at": moment(second), "v": 1}
+        fields = {
+            "follower_id": follower_id,
+            "followee_id": followee_id,
+            "created_at": moment(second),
+            "v": 1,
+        }
         return self.put("follows", {"_id": f"{follower_id}:{followee_id}", **fields})
 
     def put(self, collection: str, document: Document) -> Document:

@@ -26,16 +26,30 @@ from tests.support.services import Services, running_services
 from writer.endpoints import ENDPOINTS
 from writer.schema import TABLES
 
-SQL = ("' OR '1'='1' -- ", '"; DROP TABLE users; --', "1); DELETE FROM posts; --", "%s %(a)s %d", "\\' OR 1=1 #", "`;`")
+SQL = (
+    "' OR '1'='1' -- ",
+    '"; DROP TABLE users; --',
+    "1); DELETE FROM posts; --",
+    "%s %(a)s %d",
+    "\\' OR 1=1 #",
+    "`;`",
+)
 MONGODB = ('{"$gt": ""}', '{"$where": "sleep(9999)"}', "[$ne]=1", "$$ROOT", "a.b.$", "__proto__")
 REDIS = ("\r\nFLUSHALL\r\n", "*1\r\n$8\r\nFLUSHALL\r\n", "tidemark:watermark", "x' redis.call('FLUSHALL') --")
-LOGS = ('\n{"level": "critical", "event": "forged"}', "\x1b[2J\x1b[31mforged", "\r\x08forged", "${jndi:ldap://x/a}")
+LOGS = (
+    '\n{"level": "critical", "event": "forged"}',
+    "\x1b[2J\x1b[31mforged",
+    "\r\x08forged",
+    "${jndi:ldap://x/a}",
+)
 PAGES = ("<script>alert(1)</script>", "{{7*7}}", "\u202egnihsif", "../../etc/passwd", "a\u0301\ufeff")
 PAYLOADS = (*SQL, *MONGODB, *REDIS, *LOGS, *PAGES)
 COLUMNS = sorted({column for table in TABLES.values() for column in table.columns})
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["$gt", "$where", "_id"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["$gt", "$where", "_id"]), inner)
+    ),
     max_leaves=5,
 )
 QUICKLY = settings(max_examples=60, suppress_health_check=[*HealthCheck])
@@ -75,7 +89,14 @@ def test_every_text_is_only_text_all_the_way(services: Services, payload: str) -
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_what_is_not_an_id_or_a_page_is_refused_in_every_parameter(services: Services, payload: str) -> None:
     text = quote(payload, safe="")
-    for path in ("/post/{}", "/post/{}/comments", "/post/{}/likes", "/user/{}", "/user/{}/posts", "/user/{}/followers"):
+    for path in (
+        "/post/{}",
+        "/post/{}/comments",
+        "/post/{}/likes",
+        "/user/{}",
+        "/user/{}/posts",
+        "/user/{}/followers",
+    ):
         assert services.read(path.format(text)).status_code == 404
     for path in ("/feed", "/user/1/posts", "/post/1/likes", "/hashtag/x"):
         for parameter in ("limit", "cursor"):
@@ -101,7 +122,9 @@ def test_a_token_where_none_belongs_gives_no_rights_and_is_not_logged(services: 
         services.client("writer", "mallory").post("/post", json={"body": token}, headers={name: token})
 
 
-@pytest.mark.parametrize("subject", ["'OR'1'='1", '{"$gt":""}', "tidemark:watermark", "$where", "*", "jane'--", "JANE"])
+@pytest.mark.parametrize(
+    "subject", ["'OR'1'='1", '{"$gt":""}', "tidemark:watermark", "$where", "*", "jane'--", "JANE"]
+)
 def test_a_subject_is_compared_and_never_interpreted(services: Services, subject: str) -> None:
     assert services.write(subject, "DELETE", "/post/1").status_code == 409  # a stranger, not jane
     feed = services.read("/feed", subject)
@@ -109,7 +132,10 @@ def test_a_subject_is_compared_and_never_interpreted(services: Services, subject
 
 
 def test_nobody_sets_what_only_the_service_sets(services: Services, connection: Connection) -> None:
-    before = rows(connection, "SELECT * FROM posts ORDER BY id"), rows(connection, "SELECT * FROM users ORDER BY id")
+    before = (
+        rows(connection, "SELECT * FROM posts ORDER BY id"),
+        rows(connection, "SELECT * FROM users ORDER BY id"),
+    )
     proper = {"handle": "mallory", "display_name": "M", "body": "x"}
     for endpoint in ENDPOINTS:
         if not endpoint.body:
@@ -117,13 +143,20 @@ def test_nobody_sets_what_only_the_service_sets(services: Services, connection: 
         allowed = set(endpoint.body.__struct_fields__)
         fields = {name: proper[name] for name in allowed & proper.keys()}
         for more in sorted({*COLUMNS, "like_count", "v", "_id", "__class__", "scope"} - allowed):
-            answer = services.write("mallory", endpoint.method, endpoint.path.format(id=1), {**fields, more: 1})
+            answer = services.write(
+                "mallory", endpoint.method, endpoint.path.format(id=1), {**fields, more: 1}
+            )
             assert (answer.status_code, answer.json()["field"]) == (422, more), endpoint
-    after = rows(connection, "SELECT * FROM posts ORDER BY id"), rows(connection, "SELECT * FROM users ORDER BY id")
+    after = (
+        rows(connection, "SELECT * FROM posts ORDER BY id"),
+        rows(connection, "SELECT * FROM users ORDER BY id"),
+    )
     assert before == after
 
 
-def test_a_body_where_none_belongs_changes_nobody_elses_things(services: Services, connection: Connection) -> None:
+def test_a_body_where_none_belongs_changes_nobody_elses_things(
+    services: Services, connection: Connection
+) -> None:
     for path in ("/post/1/like", "/user/1/follow"):
         body = {"user_id": 1, "follower_id": 1, "subject": "jane", "post_id": 2}
         assert services.write("mallory", "PUT", path, body).status_code == 204
@@ -172,7 +205,12 @@ def test_a_consistency_token_with_any_letter_changed_is_refused(services: Servic
     ("media_type", "more", "body", "status"),
     [
         ("application/xml", {}, b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>', 415),
-        ("multipart/form-data; boundary=x", {}, b'--x\r\nContent-Disposition: form-data; name="body"\r\n\r\nx', 415),
+        (
+            "multipart/form-data; boundary=x",
+            {},
+            b'--x\r\nContent-Disposition: form-data; name="body"\r\n\r\nx',
+            415,
+        ),
         ("application/x-www-form-urlencoded", {}, b"body=x", 415),
         ("application/json; charset=utf-16", {}, '{"body": "x"}'.encode("utf-16"), 400),
         ("application/json", {"Content-Encoding": "gzip"}, b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", 415),
@@ -221,7 +259,9 @@ def test_a_huge_body_of_a_read_is_not_read(services: Services) -> None:
     where = urlsplit(services.reader_url)
     head = f"GET /post/1 HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('mallory')['Authorization']}\r\n"
     with socket.create_connection((where.hostname or "", where.port or 0), 5) as connection:
-        connection.sendall(f"{head}Content-Length: 9999999999\r\nConnection: close\r\n\r\n".encode() + b"x" * 100_000)
+        connection.sendall(
+            f"{head}Content-Length: 9999999999\r\nConnection: close\r\n\r\n".encode() + b"x" * 100_000
+        )
         assert connection.recv(12) == b"HTTP/1.1 200"
 
 
@@ -238,7 +278,10 @@ def test_after_all_that_everything_is_where_it_was(
 ) -> None:
     wait_until_caught_up(shared_stack, connection)
     assert {name for (name,) in rows(connection, "SHOW TABLES")} >= TABLES.keys()
-    assert rows(connection, "SELECT id, handle, subject FROM users") == [(1, "jane", "jane"), (2, "mallory", "mallory")]
+    assert rows(connection, "SELECT id, handle, subject FROM users") == [
+        (1, "jane", "jane"),
+        (2, "mallory", "mallory"),
+    ]
     assert watermark(shared_stack) is not None
     with redis.Redis.from_url(shared_stack.redis.admin_url, decode_responses=True) as cache:
         assert all(key.startswith("tidemark:") for key in cache.scan_iter())
@@ -255,7 +298,9 @@ def test_each_line_of_a_log_is_an_event_of_ours(services: Services) -> None:
             assert "forged" not in line
 
 
-def test_a_failure_inside_tells_the_client_no_more_than_its_number(services: Services, connection: Connection) -> None:
+def test_a_failure_inside_tells_the_client_no_more_than_its_number(
+    services: Services, connection: Connection
+) -> None:
     client = services.client("writer", "mallory")
     run_sql(connection, "RENAME TABLE idempotency_keys TO hidden")
     try:

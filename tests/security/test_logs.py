@@ -31,9 +31,14 @@ URLS = {"TIDEMARK_WRITER_MYSQL_URL": "mysql://writer:pass%2Fword-1@127.0.0.1:1/t
 def test_a_process_that_logs_a_secret_fails_the_test_that_started_it(
     capsys: pytest.CaptureFixture[str], text: str, leak: str
 ) -> None:
-    with pytest.raises(AssertionError, match=leak), process({**AUTH, **URLS}, "-c", f"print({text!r})") as started:
+    with (
+        pytest.raises(AssertionError, match=leak),
+        process({**AUTH, **URLS}, "-c", f"print({text!r})") as started,
+    ):
         started.popen.wait(timeout=30)
-    assert text in capsys.readouterr().err  # where a failed process shows its log; nobody else is to find it there
+    assert (
+        text in capsys.readouterr().err
+    )  # where a failed process shows its log; nobody else is to find it there
 
 
 def test_what_is_masked_or_short_is_no_leak() -> None:

@@ -24,4 +24,6 @@ def test_every_threat_has_an_answer_and_a_test_that_exists() -> None:
 
 def test_every_test_that_is_named_exists() -> None:
     for path, name in NAMED.findall(PAGE):
-        assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{name}"
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), (
+            f"{path}::{name}"
+        )

@@ -90,7 +90,10 @@ def require_tls_of_mongodb(stack: Stack) -> None:
     mongodb: MongoClient[dict[str, Any]]
     with MongoClient(stack.mongodb.admin_url) as mongodb:
         mongodb.admin.command("setParameter", 1, tlsMode="requireTLS")
-    with MongoClient(stack.mongodb.admin_url, serverSelectionTimeoutMS=500) as mongodb, pytest.raises(PyMongoError):
+    with (
+        MongoClient(stack.mongodb.admin_url, serverSelectionTimeoutMS=500) as mongodb,
+        pytest.raises(PyMongoError),
+    ):
         mongodb.admin.command("ping")
 
 
@@ -101,7 +104,10 @@ def ciphers_of_mysql(stack: Stack) -> dict[str, set[str]]:
         " JOIN performance_schema.threads t USING (thread_id) WHERE s.variable_name = 'Ssl_cipher'"
     )
     found: dict[str, set[str]] = {}
-    with pymysql.connect(**mysql_arguments(stack.mysql.admin_url)) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(**mysql_arguments(stack.mysql.admin_url)) as connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute(sql)
         for account, cipher in cursor.fetchall():
             found.setdefault(account, set()).add(cipher)
@@ -127,9 +133,13 @@ def test_every_service_speaks_tls_to_every_store_and_all_of_it_works(encrypted: 
 
 @pytest.mark.parametrize("store", ["mysql", "mongodb", "redis"])
 @pytest.mark.parametrize("wrong", ["authority", "name"])
-def test_the_projector_refuses_a_server_that_is_not_the_one(encrypted: Encrypted, store: str, wrong: str) -> None:
+def test_the_projector_refuses_a_server_that_is_not_the_one(
+    encrypted: Encrypted, store: str, wrong: str
+) -> None:
     ours, theirs = encrypted.authority.ca, encrypted.stranger.ca
-    trusted = {"mysql": ours, "mongodb": ours, "redis": ours} | ({store: theirs} if wrong == "authority" else {})
+    trusted = {"mysql": ours, "mongodb": ours, "redis": ours} | (
+        {store: theirs} if wrong == "authority" else {}
+    )
     environment = encrypted.environment(**trusted)
     if wrong == "name":
         variable = f"TIDEMARK_PROJECTOR_{store.upper()}_URL"
@@ -144,7 +154,10 @@ def test_the_reader_serves_nothing_from_stores_whose_authority_it_does_not_know(
     stranger = encrypted.stranger.ca
     environment = encrypted.environment(mysql=stranger, mongodb=stranger, redis=stranger)
     admin = any_port()
-    binds = {"TIDEMARK_READER_BIND": f"127.0.0.1:{any_port()}", "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin}"}
+    binds = {
+        "TIDEMARK_READER_BIND": f"127.0.0.1:{any_port()}",
+        "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin}",
+    }
     with (
         process({**environment, **binds}, "-m", "reader") as reader,
         plain_client(f"http://127.0.0.1:{admin}", {}) as c,
@@ -156,5 +169,9 @@ def test_the_reader_serves_nothing_from_stores_whose_authority_it_does_not_know(
                 return dict(answer.json()) if answer.status_code == 503 and "mongodb" in answer.text else None
             return None
 
-        assert "CERTIFICATE_VERIFY_FAILED" in wait_until(unready, "the reader to say what is wrong")["mongodb"]
-        wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in reader.log.read_text(), "Redis's certificate to be refused")
+        assert (
+            "CERTIFICATE_VERIFY_FAILED" in wait_until(unready, "the reader to say what is wrong")["mongodb"]
+        )
+        wait_until(
+            lambda: "CERTIFICATE_VERIFY_FAILED" in reader.log.read_text(), "Redis's certificate to be refused"
+        )

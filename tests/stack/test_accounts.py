@@ -25,7 +25,10 @@ UNAUTHORIZED = 13
 def mysql(stack: Stack, account: str, *statements: str) -> list[Any]:
     url = stack.environment()[f"TIDEMARK_{account.upper()}_MYSQL_URL"]
     rows: list[Any] = []
-    with pymysql.connect(**mysql_arguments(url), autocommit=True) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
         for statement in statements:
             cursor.execute(statement)
             rows += cursor.fetchall()
@@ -61,7 +64,11 @@ def test_the_migrator_changes_the_schema_and_no_other(tables: Stack) -> None:
 
 
 def test_the_writer_writes_rows_and_changes_no_table(tables: Stack) -> None:
-    statements = ["INSERT INTO parent VALUES (1)", "UPDATE parent SET id = 2", "SELECT @@global.gtid_executed"]
+    statements = [
+        "INSERT INTO parent VALUES (1)",
+        "UPDATE parent SET id = 2",
+        "SELECT @@global.gtid_executed",
+    ]
     mysql(tables, "writer", *statements, "SET session_track_gtids = OWN_GTID")
     assert mysql(tables, "writer", "SELECT * FROM parent", "DELETE FROM parent") == [(2,)]
     assert mysql_refuses(tables, "writer", "CREATE TABLE other (id INT)")
@@ -72,7 +79,11 @@ def test_the_writer_writes_rows_and_changes_no_table(tables: Stack) -> None:
 
 
 def test_the_projector_reads_tables_and_the_binlog_and_writes_nothing(tables: Stack) -> None:
-    snapshot = ["SET lock_wait_timeout = 2", "LOCK TABLES parent READ, child READ", "SELECT @@global.gtid_executed"]
+    snapshot = [
+        "SET lock_wait_timeout = 2",
+        "LOCK TABLES parent READ, child READ",
+        "SELECT @@global.gtid_executed",
+    ]
     mysql(tables, "projector", *snapshot, "UNLOCK TABLES", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
     assert mysql(tables, "projector", "SHOW BINARY LOGS", "SHOW BINARY LOG STATUS")
     assert mysql(tables, "projector", "SELECT COUNT(*) FROM migrations") == [(1,)]
@@ -134,7 +145,10 @@ def test_a_projector_ends_the_transaction_that_a_dead_one_left(
 ) -> None:
     projector["tidemark"]["checkpoint"].insert_one({"_id": 1, "seq": 0})
     dead: MongoClient[dict[str, Any]]
-    with MongoClient(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as dead, dead.start_session() as session:
+    with (
+        MongoClient(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as dead,
+        dead.start_session() as session,
+    ):
         session.start_transaction()
         dead["tidemark"]["checkpoint"].update_one({"_id": 1}, {"$inc": {"seq": 1}}, session=session)
         projector["admin"].command("killSessions", [session.session_id])
@@ -202,9 +216,21 @@ def test_the_reader_fills_entries_and_only_reads_the_watermark(stack: Stack) -> 
         ("reader", "INFO"),
         ("projector", "GET other"),
         ("projector", "SET other 1"),
-        *((account, command) for account in ("reader", "projector") for command in ("FLUSHALL", "KEYS *", "FLUSHDB")),
-        *((account, command) for account in ("reader", "projector") for command in ("CONFIG GET *", "ACL LIST")),
-        *((account, command) for account in ("reader", "projector") for command in ("SCRIPT FLUSH", "CLIENT KILL 1")),
+        *(
+            (account, command)
+            for account in ("reader", "projector")
+            for command in ("FLUSHALL", "KEYS *", "FLUSHDB")
+        ),
+        *(
+            (account, command)
+            for account in ("reader", "projector")
+            for command in ("CONFIG GET *", "ACL LIST")
+        ),
+        *(
+            (account, command)
+            for account in ("reader", "projector")
+            for command in ("SCRIPT FLUSH", "CLIENT KILL 1")
+        ),
         *((account, command) for account in ("reader", "projector") for command in ("SAVE", "SHUTDOWN")),
     ],
 )
@@ -235,7 +261,9 @@ def test_nobody_enters_without_a_name(shared_stack: Stack) -> None:
     ],
 )
 def test_a_server_that_cannot_be_reached_is_named_without_its_password(store: str, url: str) -> None:
-    with pytest.raises(StackError, match=rf"the accounts of {store} cannot be made at 127\.0\.0\.1:1") as caught:
+    with pytest.raises(
+        StackError, match=rf"the accounts of {store} cannot be made at 127\.0\.0\.1:1"
+    ) as caught:
         create_accounts(store, url, dict.fromkeys(("admin", *ACCOUNTS[store]), "hush"))
     assert "hush" not in str(caught.value)
 

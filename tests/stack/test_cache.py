@@ -82,5 +82,7 @@ def test_two_runs_at_once_fill_it_once(tmp_path: Path) -> None:
         ({}, Path.home() / ".cache/tidemark"),
     ],
 )
-def test_the_cache_is_where_the_user_says_or_where_caches_belong(environment: dict[str, str], expected: Path) -> None:
+def test_the_cache_is_where_the_user_says_or_where_caches_belong(
+    environment: dict[str, str], expected: Path
+) -> None:
     assert cache_folder(environment) == expected

@@ -32,7 +32,9 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     """One command in a process of its own; waits two minutes at most."""
     command = [sys.executable, "-W", "error", "-m", "ops.stack", *arguments]
     whole = {**os.environ, **environment}
-    return subprocess.run(command, cwd=ROOT, env=whole, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        command, cwd=ROOT, env=whole, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def answer(*arguments: str, **environment: str) -> dict[str, Any]:
@@ -70,7 +72,8 @@ def test_up_says_where_everything_is_and_again_that_it_is_already_up(
     assert len(exported) == len(first["environment"]) == 7
     script = "\n".join([*exported, 'printf "%s" "$TIDEMARK_READER_MONGODB_URL"'])
     assert (
-        subprocess.check_output(["sh", "-c", script], text=True) == first["environment"]["TIDEMARK_READER_MONGODB_URL"]
+        subprocess.check_output(["sh", "-c", script], text=True)
+        == first["environment"]["TIDEMARK_READER_MONGODB_URL"]
     )
 
 
@@ -92,12 +95,16 @@ def test_what_died_is_started_again_with_its_data_ports_and_passwords(
         assert writer.cursor().execute("SELECT * FROM stays") == 0
     with MongoClient(after["environment"]["TIDEMARK_READER_MONGODB_URL"]) as client:
         assert client["tidemark"]["posts"].find_one() == {"_id": 1, "body": "stays"}
-    ports = {after[store]["port"] for store in STORES} | {server.port for server in shared_stack.servers.values()}
+    ports = {after[store]["port"] for store in STORES} | {
+        server.port for server in shared_stack.servers.values()
+    }
     assert len(ports) == 6  # the stack of the other tests runs beside it
     assert all(server.is_running() for server in shared_stack.servers.values())
 
 
-def test_status_tells_up_from_down_and_down_ends_every_server(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_tells_up_from_down_and_down_ends_every_server(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     servers = answer("up", "--dir", folder)
     status, out, _ = quick(capsys, "status", "--dir", folder, "--json")
     up = json.loads(out)
@@ -150,7 +157,10 @@ def starting(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", ProcessI
 
 
 def test_servers_given_by_url_are_used_not_started(tmp_path: Path, shared_stack: Stack) -> None:
-    urls = {f"TIDEMARK_{store.upper()}_ADMIN_URL": server.admin_url for store, server in shared_stack.servers.items()}
+    urls = {
+        f"TIDEMARK_{store.upper()}_ADMIN_URL": server.admin_url
+        for store, server in shared_stack.servers.items()
+    }
     try:
         used = answer("up", "--dir", str(tmp_path), **urls)
         assert [used[store]["pid"] for store in STORES] == [None, None, None]

@@ -35,7 +35,11 @@ def offline_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
         for name, content in members.items():
             archive.writestr(name, content)
         archive.writestr("tidal_server-1.0.dist-info/RECORD", _record(members))
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_CONFIG_FILE": "/dev/null"}.items():
+    for name, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(index),
+        "PIP_CONFIG_FILE": "/dev/null",
+    }.items():
         monkeypatch.setenv(name, value)
     return Wheel("tidal-server==1.0", path.name, hashlib.sha256(path.read_bytes()).hexdigest(), size=1)
 
@@ -48,7 +52,9 @@ def _record(members: dict[str, bytes]) -> str:
     return "".join(line(name, content) for name, content in members.items())
 
 
-def test_half_a_wheel_is_replaced_by_the_whole_one_and_its_program_runs(offline_wheel: Wheel, tmp_path: Path) -> None:
+def test_half_a_wheel_is_replaced_by_the_whole_one_and_its_program_runs(
+    offline_wheel: Wheel, tmp_path: Path
+) -> None:
     half = tmp_path / "wheels" / offline_wheel.file_name
     half.parent.mkdir()
     half.write_bytes((tmp_path / "index" / offline_wheel.file_name).read_bytes()[:200])
@@ -61,7 +67,9 @@ def test_a_whole_wheel_is_not_downloaded_again(offline_wheel: Wheel, tmp_path: P
     assert offline_wheel.download(tmp_path / "wheels") == tmp_path / "wheels" / offline_wheel.file_name
 
 
-def test_a_wheel_with_another_hash_than_the_pinned_one_is_refused(offline_wheel: Wheel, tmp_path: Path) -> None:
+def test_a_wheel_with_another_hash_than_the_pinned_one_is_refused(
+    offline_wheel: Wheel, tmp_path: Path
+) -> None:
     other = Wheel(offline_wheel.requirement, offline_wheel.file_name, "0" * 64, size=1)
     with pytest.raises(DownloadFailed, match="has not the pinned sha256 0000"):
         other.download(tmp_path / "wheels")
@@ -84,12 +92,19 @@ def test_pips_own_words_are_shown_when_it_fails(offline_wheel: Wheel, tmp_path: 
 def deb(tmp_path: Path) -> Path:
     """A real Debian package with a server program, a library and documentation."""
     root = tmp_path / "package"
-    for file in ("usr/sbin/mysqld", "usr/share/mysql/errmsg", "usr/share/doc/readme", "usr/bin/perl", "etc/my.cnf"):
+    for file in (
+        "usr/sbin/mysqld",
+        "usr/share/mysql/errmsg",
+        "usr/share/doc/readme",
+        "usr/bin/perl",
+        "etc/my.cnf",
+    ):
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_text("content")
     (root / "DEBIAN").mkdir()
     control = (
-        "Package: tidal\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\nDescription: test\n"
+        "Package: tidal\nVersion: 1\nArchitecture: all\n"
+        "Maintainer: nobody <nobody@localhost>\nDescription: test\n"
     )
     (root / "DEBIAN/control").write_text(control)
     path = tmp_path / "tidal.deb"
@@ -105,7 +120,9 @@ def test_unpacked_packages_keep_only_what_the_servers_need(deb: Path, tmp_path: 
     assert files == ["usr/sbin/mysqld", "usr/share/mysql/errmsg"]
 
 
-def test_half_a_package_is_named_and_removed_so_that_the_next_run_gets_it_again(deb: Path, tmp_path: Path) -> None:
+def test_half_a_package_is_named_and_removed_so_that_the_next_run_gets_it_again(
+    deb: Path, tmp_path: Path
+) -> None:
     deb.write_bytes(deb.read_bytes()[:300])
     folder = tmp_path / "unpacked"
     folder.mkdir()
@@ -169,7 +186,10 @@ def test_the_distributions_own_archive_is_found_in_both_formats(
     (tmp_path / "debian-archive-keyring.gpg").touch()
     found = apt.archives(tmp_path, "debian", "sid", keyrings=tmp_path)
     assert [archive.uri for archive in found] == [expected]
-    assert f"Suites: sid\nComponents: main\nSigned-By: {tmp_path}/debian-archive-keyring.gpg\n" in found[0].stanza()
+    assert (
+        f"Suites: sid\nComponents: main\nSigned-By: {tmp_path}/debian-archive-keyring.gpg\n"
+        in found[0].stanza()
+    )
 
 
 def test_without_the_distributions_key_nothing_is_downloaded(tmp_path: Path) -> None:
@@ -183,12 +203,19 @@ def test_without_the_distributions_key_nothing_is_downloaded(tmp_path: Path) -> 
         ({"ID": "debian", "VERSION_CODENAME": "bookworm"}, ("debian", "sid")),
         ({"ID": "ubuntu", "ID_LIKE": "debian", "VERSION_CODENAME": "noble"}, ("ubuntu", "noble")),
         (
-            {"ID": "linuxmint", "ID_LIKE": "ubuntu debian", "VERSION_CODENAME": "zena", "UBUNTU_CODENAME": "noble"},
+            {
+                "ID": "linuxmint",
+                "ID_LIKE": "ubuntu debian",
+                "VERSION_CODENAME": "zena",
+                "UBUNTU_CODENAME": "noble",
+            },
             ("ubuntu", "noble"),
         ),
     ],
 )
-def test_the_suite_is_the_one_that_has_the_servers(os_release: dict[str, str], expected: tuple[str, str]) -> None:
+def test_the_suite_is_the_one_that_has_the_servers(
+    os_release: dict[str, str], expected: tuple[str, str]
+) -> None:
     assert apt.distribution(os_release) == expected
 
 
@@ -203,7 +230,9 @@ def test_an_archive_that_is_not_signed_by_the_distribution_is_refused(tmp_path: 
     release.write_text("Origin: nobody\nSuite: sid\nCodename: sid\nComponents: main\nArchitectures: amd64\n")
     keyring = tmp_path / "keyring.gpg"
     keyring.touch()
-    forged = apt.PrivateApt(tmp_path / "tree", apt.Archive(f"file://{tmp_path}/debian", "sid", "main", keyring))
+    forged = apt.PrivateApt(
+        tmp_path / "tree", apt.Archive(f"file://{tmp_path}/debian", "sid", "main", keyring)
+    )
     with pytest.raises(subprocess.CalledProcessError) as refused:
         forged.download("mysql-server-core")
     assert "is not signed" in refused.value.stderr
@@ -218,7 +247,9 @@ def test_an_interrupted_real_download_is_completed_by_the_next_run(tmp_path: Pat
     with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True) as interrupted:
         assert eventually(lambda: len(list(arrived.glob("*.deb"))) > 2, seconds=300)
         os.killpg(interrupted.pid, signal.SIGKILL)
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith("redis-server-") and path.suffix == ""]
+    assert not [
+        path for path in tmp_path.iterdir() if path.name.startswith("redis-server-") and path.suffix == ""
+    ]
     version = subprocess.check_output(command, cwd=ROOT, env=environment, text=True, timeout=600)
     assert version.startswith("Redis server v=")
     assert list(arrived.glob("*.deb")) == []

@@ -17,7 +17,9 @@ def home(folder: Path, version: str) -> Path:
     jar = folder / "bin/ApacheJMeter.jar"
     jar.parent.mkdir(parents=True)
     with zipfile.ZipFile(jar, "w") as archive:
-        archive.writestr("META-INF/MANIFEST.MF", f"Manifest-Version: 1.0\r\nImplementation-Version: {version}\r\n")
+        archive.writestr(
+            "META-INF/MANIFEST.MF", f"Manifest-Version: 1.0\r\nImplementation-Version: {version}\r\n"
+        )
     script = folder / "bin/jmeter"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)

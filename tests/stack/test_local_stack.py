@@ -37,13 +37,18 @@ SETTINGS = {
 
 
 def mysql_row(stack: Stack, question: str) -> tuple[Any, ...]:
-    with pymysql.connect(**mysql_arguments(stack.mysql.admin_url)) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(**mysql_arguments(stack.mysql.admin_url)) as connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute(question)
         return cursor.fetchone() or ()
 
 
 def test_every_server_is_found_by_its_folder_also_if_nobody_recorded_it(shared_stack: Stack) -> None:
-    assert {server.identity for server in shared_stack.servers.values()} <= {*launched_below(shared_stack.directory)}
+    assert {server.identity for server in shared_stack.servers.values()} <= {
+        *launched_below(shared_stack.directory)
+    }
 
 
 def test_mysql_is_set_as_the_projector_needs_it_and_as_durable_as_by_default(shared_stack: Stack) -> None:

@@ -15,13 +15,17 @@ def prerequisites(*tools: str, path: Path) -> subprocess.CompletedProcess[str]:
     """The module as the Makefile runs it: without the packages of any virtual environment."""
     command = [sys.executable, "-W", "error", "-S", "ops/stack/fetch/prerequisites.py", *tools]
     environment = {"PATH": str(path)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
 
 
 def test_all_missing_tools_are_named_in_one_line_with_the_command_that_installs_them(tmp_path: Path) -> None:
     done = prerequisites("make", "git", "java", path=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == ("missing: make, git, java; run: sudo apt-get install -y make git default-jre-headless\n")
+    assert done.stderr == (
+        "missing: make, git, java; run: sudo apt-get install -y make git default-jre-headless\n"
+    )
 
 
 def test_nothing_is_said_when_nothing_is_missing(tmp_path: Path) -> None:

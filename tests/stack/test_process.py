@@ -95,7 +95,9 @@ def test_a_process_that_is_gone_is_stopped_without_complaint(
 
 def test_a_tethered_process_outlives_the_thread_that_asked_for_it(tmp_path: Path) -> None:
     processes: list[subprocess.Popen[bytes]] = []
-    asking = threading.Thread(target=lambda: processes.append(launch_tethered(SLEEP, tmp_path, tmp_path / "log")))
+    asking = threading.Thread(
+        target=lambda: processes.append(launch_tethered(SLEEP, tmp_path, tmp_path / "log"))
+    )
     asking.start()
     asking.join()
     tethered = ProcessIdentity.of(processes[0].pid)
@@ -121,7 +123,9 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_tethered_process_dies_with_its_parent_however_that_dies(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_tethered_process_dies_with_its_parent_however_that_dies(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     command = [sys.executable, "-c", PARENT, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
         try:

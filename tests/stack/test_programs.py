@@ -41,14 +41,21 @@ def test_the_right_program_on_path_is_used(
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        (MYSQLD, "/usr/sbin/mysqld  Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)"),
+        (
+            MYSQLD,
+            "/usr/sbin/mysqld  Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)",
+        ),
         (MYSQLD, "mysqld  Ver 5.7.44 for Linux on x86_64 (MySQL Community Server (GPL))"),
         (MONGOD, "db version v4.4.29"),
         (REDIS, "Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=6d95e1af3a2c082a"),
     ],
 )
 def test_another_or_an_older_program_on_path_is_refused_with_the_reason_and_the_next_source_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wanted: Wanted, says: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wanted: Wanted,
+    says: str,
 ) -> None:
     assert on_path(wanted, tmp_path, monkeypatch, says).find() == DOWNLOADED
     told = capsys.readouterr().err
@@ -56,7 +63,9 @@ def test_another_or_an_older_program_on_path_is_refused_with_the_reason_and_the_
     assert f"{wanted.product} {wanted.oldest} or newer" in told
 
 
-def test_without_a_program_on_path_the_download_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_program_on_path_the_download_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert Wanted("MySQL", "mysqld", re.compile(r"(\d+)"), 8, lambda: DOWNLOADED).find() == DOWNLOADED
 

@@ -64,7 +64,9 @@ def test_a_killed_mysql_starts_again_although_nobody_has_reaped_it(plain_mysql: 
 
 
 @pytest.mark.parametrize("kind", [MySqlServer, MongoDbServer, RedisServer])
-def test_a_server_that_cannot_start_fails_at_once_with_the_end_of_its_log(tmp_path: Path, kind: type[Server]) -> None:
+def test_a_server_that_cannot_start_fails_at_once_with_the_end_of_its_log(
+    tmp_path: Path, kind: type[Server]
+) -> None:
     server = kind(tmp_path, options=["--no-such-option=1"])
     started = time.monotonic()
     with pytest.raises(ServerFailed) as failed:

@@ -66,10 +66,18 @@ NEW_POST = "INSERT INTO posts (author_id, body) VALUES ({a}, 'sql #t{b}')"
 LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a})"
 COMMENT = "INSERT INTO comments (post_id, author_id, body) VALUES ({b}, {a}, 'c{c}')"
 ACTS: tuple[Act, ...] = (
-    http("PUT", "/user/me", lambda a, b, c: {"handle": f"h{b}", "display_name": f"N{c}", "bio": f"é😀{' ' * (b % 3)}"}),
+    http(
+        "PUT",
+        "/user/me",
+        lambda a, b, c: {"handle": f"h{b}", "display_name": f"N{c}", "bio": f"é😀{' ' * (b % 3)}"},
+    ),
     http("POST", "/post", lambda a, b, c: {"body": f"post {c} #tag{b % 3}"}),
     http("POST", "/post", lambda a, b, c: {"body": f"another {c} #tag{b % 3} #x"}),
-    http("POST", "/post", lambda a, b, c: {"body": f"{SPELLINGS[b % len(SPELLINGS)]} {SPELLINGS[c % len(SPELLINGS)]}"}),
+    http(
+        "POST",
+        "/post",
+        lambda a, b, c: {"body": f"{SPELLINGS[b % len(SPELLINGS)]} {SPELLINGS[c % len(SPELLINGS)]}"},
+    ),
     http("PATCH", "/post/{b}", lambda a, b, c: {"body": f"edited {c}"}),
     http("DELETE", "/post/{b}"),
     http("POST", "/post/{b}/comment", lambda a, b, c: {"body": f"comment {c}"}),
@@ -88,7 +96,9 @@ ACTS: tuple[Act, ...] = (
         "INSERT INTO users (subject, handle, display_name) VALUES ('{s}', '{h}', 'U')"
         " ON DUPLICATE KEY UPDATE display_name = 'U{c}'"
     ),
-    sql_without_checks("REPLACE INTO users (id, subject, handle, display_name) VALUES ({b}, '{s}', '{h}', 'R')"),
+    sql_without_checks(
+        "REPLACE INTO users (id, subject, handle, display_name) VALUES ({b}, '{s}', '{h}', 'R')"
+    ),
     sql_without_checks("REPLACE INTO posts (id, author_id, body) VALUES ({b}, {a}, 'replaced')"),
     sql_without_checks("UPDATE posts SET id = {c} + 100 WHERE id = {b}"),
     sql_without_checks("UPDATE users SET id = {c} WHERE id = {b}"),

@@ -19,7 +19,9 @@ class Authority:
         self.folder = folder
         self.ca = folder / "ca.pem"
         self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Test {x509.random_serial_number()}")])
+        self.name = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, f"Test {x509.random_serial_number()}")]
+        )
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         self.write(self.ca, self.builder(self.name, self.key).add_extension(constraints, critical=True))
 

@@ -116,7 +116,9 @@ def process(environment: Mapping[str, str], *arguments: str) -> Iterator[Process
 
 
 @contextlib.contextmanager
-def projector(environment: Mapping[str, str], *launcher: str, options: Sequence[str] = ()) -> Iterator[Process]:
+def projector(
+    environment: Mapping[str, str], *launcher: str, options: Sequence[str] = ()
+) -> Iterator[Process]:
     """A projector, on a free admin port unless the environment names one."""
     env = {"TIDEMARK_PROJECTOR_ADMIN_BIND": f"127.0.0.1:{free_port()}", **environment}
     with process(env, "-m", *(launcher or ("binlog_projector",)), "run", *options) as started:

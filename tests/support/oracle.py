@@ -20,7 +20,12 @@ from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTINGS, PAGE
 from writer.schema import TABLES
 
 KINDS = {**dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo", "Nl", "Nd", "Pc"), "c"), "Mn": "m", "Mc": "m"}
-OF_THEIR_OWN = {**dict.fromkeys("#\ufe5f\uff03", "#"), **dict.fromkeys("\u200c\u200d", "j"), "&": "&", "\u00b7": "c"}
+OF_THEIR_OWN = {
+    **dict.fromkeys("#\ufe5f\uff03", "#"),
+    **dict.fromkeys("\u200c\u200d", "j"),
+    "&": "&",
+    "\u00b7": "c",
+}
 TAG = re.compile("(?<![cm&])#(c[cm]*(?:j[cm]+)*)")  # in the kinds of a text's characters
 Documents = dict[str, dict[Any, dict[str, Any]]]  # collection -> _id -> document
 

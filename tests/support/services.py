@@ -42,7 +42,9 @@ class Services:
         if (url, subject) not in self.clients:
             token = mint(AuthSettings.from_environ(AUTH), subject, ["read", "write"], 3600)
             headers = {"authorization": f"Bearer {token}"}
-            self.clients[url, subject] = httpx2.Client(base_url=url, headers=headers, timeout=20, verify=False)
+            self.clients[url, subject] = httpx2.Client(
+                base_url=url, headers=headers, timeout=20, verify=False
+            )
         return self.clients[url, subject]
 
 
@@ -65,7 +67,9 @@ def running_services(stack: Stack, given: Mapping[str, str] | None = None) -> It
         contextlib.closing(Services(urls[0], urls[2], projecting)) as services,
     ):
         services.processes |= {"projector": projecting, "writer": writing, "reader": reading}
-        wait_until(lambda: all(is_ready(port) for port in (ports[1], ports[3])), "the services to be ready", 30)
+        wait_until(
+            lambda: all(is_ready(port) for port in (ports[1], ports[3])), "the services to be ready", 30
+        )
         yield services
 
 

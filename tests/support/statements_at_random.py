@@ -149,7 +149,10 @@ HARMFUL_AS_STATEMENT = (
 )
 HARMLESS_WORK = (  # statements one behind the other, after which the tables of the write side are as before
     ("ALTER TABLE @users ADD ?COLUMN #x1 INT FIRST", "ALTER TABLE @users DROP ?COLUMN #x1"),
-    ("ALTER TABLE @posts ADD ?COLUMN #x1 TEXT , ADD #x2 INT AFTER #body", "ALTER TABLE @posts DROP #x1 , DROP #x2"),
+    (
+        "ALTER TABLE @posts ADD ?COLUMN #x1 TEXT , ADD #x2 INT AFTER #body",
+        "ALTER TABLE @posts DROP #x1 , DROP #x2",
+    ),
     ("CREATE INDEX #x1 ON @posts ( #created_at )", "DROP INDEX #x1 ON @posts"),
     ("ALTER TABLE @users ADD INDEX #x1 ( #bio ( 20 ) )", "ALTER TABLE @users DROP INDEX #x1"),
     ("ALTER TABLE @likes FORCE , ALGORITHM = COPY",),
@@ -159,7 +162,11 @@ HARMLESS_WORK = (  # statements one behind the other, after which the tables of 
     ("CREATE VIEW @x1 AS SELECT * FROM @posts", "DROP VIEW @x1"),
     ("CREATE TABLE @x1 LIKE @likes", "RENAME TABLE @x1 TO @x2", "DROP TABLE @x2"),
     ("CREATE TABLE @x1 AS SELECT * FROM @users", "TRUNCATE ?TABLE @x1", "DROP TABLE IF EXISTS @x1"),
-    ("CREATE TABLE @x1 ( #likes INT , #posts INT )", "ALTER TABLE @x1 DROP #likes , COMMENT $", "DROP TABLE @x1"),
+    (
+        "CREATE TABLE @x1 ( #likes INT , #posts INT )",
+        "ALTER TABLE @x1 DROP #likes , COMMENT $",
+        "DROP TABLE @x1",
+    ),
 )
 HARMFUL_WORK = (
     ("TRUNCATE ?TABLE @likes",),
@@ -176,8 +183,32 @@ HARMFUL_WORK = (
 )
 
 GAPS = (
-    *(" ", "  ", "\n", "\t", "\r\n", "\f", "/**/", " /* c */ ", "/* TRUNCATE likes; ' */", '/*"*/', "/*`*/", "/*\n*/"),
-    *("-- x\n", "-- ' likes\n", "--\t`\n", "# '\n", "#\n", "/*! */", "/*!50003 */", "/* x -- */", "/***/", "/*/ */"),
+    *(
+        " ",
+        "  ",
+        "\n",
+        "\t",
+        "\r\n",
+        "\f",
+        "/**/",
+        " /* c */ ",
+        "/* TRUNCATE likes; ' */",
+        '/*"*/',
+        "/*`*/",
+        "/*\n*/",
+    ),
+    *(
+        "-- x\n",
+        "-- ' likes\n",
+        "--\t`\n",
+        "# '\n",
+        "#\n",
+        "/*! */",
+        "/*!50003 */",
+        "/* x -- */",
+        "/***/",
+        "/*/ */",
+    ),
     *("/*!999999 TRUNCATE likes */", "/*!999999 /* likes */ ` */", "/* /*! */", " /*!80000 -- x\n*/ "),
 )
 
@@ -230,7 +261,12 @@ def at_random(random: Random) -> Iterator[Sample]:
 
 
 def _sample(
-    random: Random, templates: Sequence[str], *, harmless: bool, strictness: str | None = None, format: str = "ROW"
+    random: Random,
+    templates: Sequence[str],
+    *,
+    harmless: bool,
+    strictness: str | None = None,
+    format: str = "ROW",
 ) -> Sample:
     strictness = random.choice((STRICT, STRICT, LOOSE)) if strictness is None else strictness
     modes, charset = _modes(random), random.choice(CHARACTER_SETS)
@@ -266,7 +302,9 @@ class Writing:
 
     def text(self, template: str) -> bytes:
         begin = self._gap() if self.random.random() < 0.3 else b""
-        words = [self._word(word) for word in template.split(" ") if word[0] != "?" or self.random.random() < 0.5]
+        words = [
+            self._word(word) for word in template.split(" ") if word[0] != "?" or self.random.random() < 0.5
+        ]
         text = begin + b"".join(part for word in words for part in (word, self._gap()))
         return text + (b";" if self.random.random() < 0.1 else b"")
 
@@ -287,7 +325,9 @@ class Writing:
         if word[0] == "#":
             return self._name(self._any_case(word[1:]))
         if word[0] in "@%":
-            return self._table(SCHEMA if word[0] == "@" else ELSEWHERE, word[1:].replace("my_posts", "my posts"))
+            return self._table(
+                SCHEMA if word[0] == "@" else ELSEWHERE, word[1:].replace("my_posts", "my posts")
+            )
         written = self._any_case(word) if word.isupper() and word.isalpha() else word
         if word.isalpha() and self.random.random() < self.noise / 8:
             return f"/*!{self.random.choice(('', '50003', '80000', '90000'))} {written} */".encode()

@@ -25,7 +25,9 @@ def test_sets_of_gtids_are_sets(one: set[tuple[str, int]], other: set[tuple[str,
     assert built(one) | built(other) == built(one | other)
     assert built(one) - built(other) == built(one - other)
     assert all(
-        (Gtid(source, number) in built(one)) == ((source, number) in one) for source in (A, B) for number in range(32)
+        (Gtid(source, number) in built(one)) == ((source, number) in one)
+        for source in (A, B)
+        for number in range(32)
     )
 
 

@@ -39,7 +39,14 @@ ALPHABETS = (
     (0x900, 0x97F),
     (0xB80, 0xBFF),
 )
-EAST = ((0xD81, 0xDF4), (0xE01, 0xE5B), (0x1780, 0x17DD), (0x200B, 0x200D), (0x3041, 0x3096), (0x4E00, 0x4E20))
+EAST = (
+    (0xD81, 0xDF4),
+    (0xE01, 0xE5B),
+    (0x1780, 0x17DD),
+    (0x200B, 0x200D),
+    (0x3041, 0x3096),
+    (0x4E00, 0x4E20),
+)
 OTHERS = ((0x1100, 0x1112), (0xAC00, 0xAC20), (0xFE0E, 0xFE0F), (0x1F44D, 0x1F44F), (0x1F3FB, 0x1F3FF))
 character = st.sampled_from(
     [chr(code) for first, last in (*ALPHABETS, *EAST, *OTHERS) for code in range(first, last + 1)]
@@ -49,7 +56,9 @@ text = st.lists(st.one_of(character, st.sampled_from("##\uff03 &_")), max_size=4
 
 @pytest.mark.parametrize("tag", WHOLE)
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_a_tag_of_any_script_is_whole_and_the_same_in_both_forms(tag: str, form: Literal["NFC", "NFD"]) -> None:
+def test_a_tag_of_any_script_is_whole_and_the_same_in_both_forms(
+    tag: str, form: Literal["NFC", "NFD"]
+) -> None:
     expected = normalize("NFC", tag)
     assert hashtags(f"x #{normalize(form, tag)}, y") == [expected] == hashtags_of(f"#{tag}")
     assert canonical(normalize(form, tag)) == expected

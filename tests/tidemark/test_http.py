@@ -30,7 +30,9 @@ def address() -> Iterator[Address]:
     """A service that counts bytes: up to ten, within 0.3 s."""
     limit = Middleware(BodyLimit, limit=10, seconds=0.3)
     app = Starlette(
-        routes=[Route("/", length, methods=["POST"])], middleware=[limit], exception_handlers=EXCEPTION_HANDLERS
+        routes=[Route("/", length, methods=["POST"])],
+        middleware=[limit],
+        exception_handlers=EXCEPTION_HANDLERS,
     )
     where = Address("127.0.0.1", free_port())
     with AdminThread(app, where):
@@ -48,7 +50,10 @@ def answer(address: Address, *pieces: bytes, pause: float = 0) -> bytes:
 
 @pytest.mark.parametrize(
     "body",
-    [b"Content-Length: 11\r\n\r\n" + b"x" * 11, b"Transfer-Encoding: chunked\r\n\r\n6\r\nxxxxxx\r\n5\r\nxxxxx\r\n"],
+    [
+        b"Content-Length: 11\r\n\r\n" + b"x" * 11,
+        b"Transfer-Encoding: chunked\r\n\r\n6\r\nxxxxxx\r\n5\r\nxxxxx\r\n",
+    ],
     ids=["announced", "not announced"],
 )
 def test_what_is_too_large_is_413_before_its_end(address: Address, body: bytes) -> None:

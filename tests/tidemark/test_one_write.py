@@ -45,7 +45,9 @@ def answers(address: Address, *requests: str) -> bytes:
     """All that comes back for requests that are sent at once, until the server closes."""
     *others, last = [f"GET {path} HTTP/1.1\r\nHost: x\r\n" for path in requests]
     with socket.create_connection((address.host, address.port), timeout=10) as client:
-        client.sendall("".join([f"{one}\r\n" for one in others] + [f"{last}Connection: close\r\n\r\n"]).encode())
+        client.sendall(
+            "".join([f"{one}\r\n" for one in others] + [f"{last}Connection: close\r\n\r\n"]).encode()
+        )
         return b"".join(iter(lambda: client.recv(65_536), b""))
 
 

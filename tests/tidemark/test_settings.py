@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from tidemark.settings import Address, SettingError, address, effective, load, secret_key, url, variable, whole_number
+from tidemark.settings import (
+    Address,
+    SettingError,
+    address,
+    effective,
+    load,
+    secret_key,
+    url,
+    variable,
+    whole_number,
+)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,16 @@ def refused(received: bytes, status: int) -> None:
         CHUNKED + b"1\r\nx\r\n0\r\nA: " + MUCH,
     ],
     ids=[
-        *("value", "name", "fields", "complete value", "complete fields", "URL", "complete URL", "empty lines"),
+        *(
+            "value",
+            "name",
+            "fields",
+            "complete value",
+            "complete fields",
+            "URL",
+            "complete URL",
+            "empty lines",
+        ),
         *("the second", "the complete second", "extension of a chunk", "trailer"),
     ],
 )
@@ -120,8 +129,16 @@ def test_many_small_requests_at_once_are_no_large_head(address: Address) -> None
             b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n",
             b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n",
         ),
-        *(b"GET / HTTP/1.1\r\nHost: a b\r\n", b"GET / HTTP/1.1\r\nHost: a/b\r\n", b"GET / HTTP/1.1\r\nHost: u@a\r\n"),
-        *(b"GET / HTTP/1.1\r\nHost: a, b:80\r\n", b"GET / HTTP/1.1\r\nHost: a:b\r\n", b"GET http://a/ HTTP/1.1\r\n"),
+        *(
+            b"GET / HTTP/1.1\r\nHost: a b\r\n",
+            b"GET / HTTP/1.1\r\nHost: a/b\r\n",
+            b"GET / HTTP/1.1\r\nHost: u@a\r\n",
+        ),
+        *(
+            b"GET / HTTP/1.1\r\nHost: a, b:80\r\n",
+            b"GET / HTTP/1.1\r\nHost: a:b\r\n",
+            b"GET http://a/ HTTP/1.1\r\n",
+        ),
     ],
 )
 def test_not_one_host_is_400(address: Address, head: bytes) -> None:
@@ -138,7 +155,9 @@ def test_http_1_0_needs_no_host(address: Address) -> None:
     assert answer(address, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
-@pytest.mark.parametrize("codings", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: Chunked", b"x;a=1,chunked"])
+@pytest.mark.parametrize(
+    "codings", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: Chunked", b"x;a=1,chunked"]
+)
 def test_a_transfer_coding_other_than_chunked_is_501(address: Address, codings: bytes) -> None:
     refused(answer(address, POST + b"Transfer-Encoding: " + codings + b"\r\n\r\n0\r\n\r\n"), 501)
 
@@ -146,10 +165,19 @@ def test_a_transfer_coding_other_than_chunked_is_501(address: Address, codings: 
 @pytest.mark.parametrize(
     "request_",
     [
-        *(b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", GET + b"A: \x00\r\n\r\n"),
+        *(
+            b"GET\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01",
+            b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+            GET + b"A: \x00\r\n\r\n",
+        ),
         POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-        *(POST + b"Content-Length: -1\r\n\r\n", POST + b"Transfer-Encoding: gzip\r\n\r\n", CHUNKED + b"x\r\n"),
+        *(
+            POST + b"Content-Length: -1\r\n\r\n",
+            POST + b"Transfer-Encoding: gzip\r\n\r\n",
+            CHUNKED + b"x\r\n",
+        ),
     ],
 )
 def test_what_is_no_http_is_400(address: Address, request_: bytes) -> None:

@@ -53,12 +53,17 @@ class Service:
     def metrics(self) -> dict[str, float]:
         """Sample with its labels -> value."""
         lines = self.admin.get("/metrics").text.splitlines()
-        return {sample: float(value) for sample, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+        return {
+            sample: float(value)
+            for sample, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")
+        }
 
     def kill(self, pid: int, other: int) -> int:
         """End one worker, wait until both are ready again, and return the process id of the new one."""
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: len(self.pids()) == 2 and pid not in self.pids() and self.is_ready(), "another worker")
+        wait_until(
+            lambda: len(self.pids()) == 2 and pid not in self.pids() and self.is_ready(), "another worker"
+        )
         (new,) = set(self.pids()) - {other}
         return new
 
@@ -115,7 +120,11 @@ def test_readiness_shows_the_worst_worker_and_names_each(tmp_path: Path) -> None
         wait_until(lambda: service_answers(service), "both workers")
         status, parts = service.readiness()
         states = [parts.pop("worker 1"), parts.pop("worker 2")]
-        assert (status, parts, sorted(states)) == (503, {"store": "away", "other": "away"}, ["not ready", "ok"])
+        assert (status, parts, sorted(states)) == (
+            503,
+            {"store": "away", "other": "away"},
+            ["not ready", "ok"],
+        )
 
 
 def service_answers(service: Service) -> bool:
@@ -141,7 +150,12 @@ def test_no_counter_goes_back_when_workers_stop_end_and_start(service: Service) 
     for earlier, later in pairwise(seen):
         for sample, value in earlier.items():
             assert not sample.startswith(COUNTED) or later[sample] >= value, sample
-    assert seen[-1]["requests_total"] == seen[-1]["seconds_count"] == seen[-1]['seconds_bucket{le="0.5"}'] == REQUESTS
+    assert (
+        seen[-1]["requests_total"]
+        == seen[-1]["seconds_count"]
+        == seen[-1]['seconds_bucket{le="0.5"}']
+        == REQUESTS
+    )
     assert seen[-1]["seconds_sum"] == REQUESTS / 2
 
 
@@ -205,7 +219,9 @@ def test_workers_do_not_outlive_a_killed_parent(service: Service) -> None:
 
 def worker(requests: int, seconds: float) -> str:
     registry = CollectorRegistry()
-    Counter("http_requests_total", 'a "quoted"\nhelp', ["path"], registry=registry).labels('/a"b\n').inc(requests)
+    Counter("http_requests_total", 'a "quoted"\nhelp', ["path"], registry=registry).labels('/a"b\n').inc(
+        requests
+    )
     Histogram("http_seconds", "time", buckets=(0.1, 1), registry=registry).observe(seconds)
     Gauge("process_start_time_seconds", "start", registry=registry).set(1000 + requests)
     tally = Tally("cache_requests_total", "from a dict", ["result"], registry)
@@ -230,7 +246,11 @@ def test_what_the_workers_counted_is_added_up() -> None:
 
 def test_one_worker_alone_is_unchanged() -> None:
     def values(text: str) -> list[tuple[str, dict[str, str], float]]:
-        return [(s.name, s.labels, s.value) for family in text_string_to_metric_families(text) for s in family.samples]
+        return [
+            (s.name, s.labels, s.value)
+            for family in text_string_to_metric_families(text)
+            for s in family.samples
+        ]
 
     text = worker(2, 0.05)
     assert values(combined([text])) == values(text)

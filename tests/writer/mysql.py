@@ -63,5 +63,7 @@ class MySql:
 
     def kill_waiting_statement(self) -> None:
         """Interrupt the one statement that waits for a lock; its session lives on."""
-        waiting = "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        waiting = (
+            "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        )
         self.execute(f"KILL QUERY {self.value(waiting)}")

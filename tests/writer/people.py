@@ -68,7 +68,11 @@ class Writer:
 @contextlib.contextmanager
 def serving(mysql_url: str, pool_size: int = 8) -> Iterator[Writer]:
     """The writer's public application, started and stopped, on the database of `mysql_url`."""
-    environment = {**AUTH, "TIDEMARK_WRITER_MYSQL_URL": mysql_url, "TIDEMARK_WRITER_POOL_SIZE": str(pool_size)}
+    environment = {
+        **AUTH,
+        "TIDEMARK_WRITER_MYSQL_URL": mysql_url,
+        "TIDEMARK_WRITER_POOL_SIZE": str(pool_size),
+    }
     with TestClient(create_app(load(WriterSettings, environment), AUTH_SETTINGS)) as http:
         yield Writer(http)
 

@@ -27,7 +27,9 @@ def count_posts(mysql: MySql, person: Person) -> Any:
     return mysql.value("SELECT COUNT(*) FROM posts WHERE author_id = %s", person.id)
 
 
-def test_the_same_request_again_gets_the_same_answer_and_changes_nothing(writer: Writer, mysql: MySql) -> None:
+def test_the_same_request_again_gets_the_same_answer_and_changes_nothing(
+    writer: Writer, mysql: MySql
+) -> None:
     jane = writer.person()
     first = post_once(jane, "k")
     executed = mysql.value("SELECT @@global.gtid_executed")
@@ -96,7 +98,9 @@ def test_two_keys_are_none(writer: Writer) -> None:
     jane = writer.person()
     headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     request = jane.http.build_request("POST", "/post", json={"body": "x"}, headers=headers)
-    request.headers["Authorization"] = jane.send("POST", "/post", {"body": "x"}).request.headers["Authorization"]
+    request.headers["Authorization"] = jane.send("POST", "/post", {"body": "x"}).request.headers[
+        "Authorization"
+    ]
     assert jane.http.send(request).status_code == 400
 
 

@@ -34,7 +34,9 @@ def assert_exhausted(answer: httpx2.Response) -> None:
 
 @pytest.mark.usefixtures("at_the_end")
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "the same"}])
-def test_the_last_id_is_given_and_none_beyond_it(writer: Writer, mysql: MySql, headers: dict[str, str]) -> None:
+def test_the_last_id_is_given_and_none_beyond_it(
+    writer: Writer, mysql: MySql, headers: dict[str, str]
+) -> None:
     jane = writer.person()
     assert jane.id == str(LAST)
     assert jane.post() == str(LAST)
@@ -49,7 +51,9 @@ def test_the_last_id_is_given_and_none_beyond_it(writer: Writer, mysql: MySql, h
         assert mysql.value(f"SELECT MAX(id) FROM {table}") == LAST
 
 
-def test_where_mysql_has_no_id_left_the_answer_is_the_same(writer: Writer, mysql: MySql, at_the_end: None) -> None:
+def test_where_mysql_has_no_id_left_the_answer_is_the_same(
+    writer: Writer, mysql: MySql, at_the_end: None
+) -> None:
     jane = writer.person()
     mysql.execute(f"ALTER TABLE posts AUTO_INCREMENT = {2**64 - 1}")
     assert_exhausted(jane.send("POST", "/post", {"body": "one more"}))

@@ -67,7 +67,11 @@ def test_following_goes_one_way_and_ends_when_told(writer: Writer, mysql: MySql)
 def test_nobody_follows_themselves(writer: Writer) -> None:
     jane = writer.person()
     answer = jane.send("PUT", f"/user/{jane.id}/follow")
-    assert (answer.status_code, answer.json()["type"], answer.json()["field"]) == (422, "/problems/self-follow", "id")
+    assert (answer.status_code, answer.json()["type"], answer.json()["field"]) == (
+        422,
+        "/problems/self-follow",
+        "id",
+    )
 
 
 def test_a_missing_user_cannot_be_followed(writer: Writer) -> None:

@@ -72,7 +72,9 @@ def test_a_patch_and_a_delete_are_repeated(writer: Writer, mysql: MySql, proxy: 
 
 
 @BOTH
-def test_a_post_with_a_key_is_repeated_and_written_once(writer: Writer, mysql: MySql, proxy: Proxy, when: str) -> None:
+def test_a_post_with_a_key_is_repeated_and_written_once(
+    writer: Writer, mysql: MySql, proxy: Proxy, when: str
+) -> None:
     jane, before = writer.person(), retries()
     proxy.break_commit = when
     answers = [jane.send("POST", "/post", {"body": "x"}, headers={"Idempotency-Key": "k"}) for _ in range(2)]

@@ -72,10 +72,14 @@ def test_an_applied_file_that_was_changed_is_refused_by_name(mysql: MySql, url: 
 
 
 def test_a_file_that_fails_is_named_and_not_recorded(mysql: MySql, url: str, folder: Path) -> None:
-    (folder / "0009_bad.sql").write_text("CREATE TABLE half (id INT PRIMARY KEY);\nCREATE TABLE half (id INT);\n")
+    (folder / "0009_bad.sql").write_text(
+        "CREATE TABLE half (id INT PRIMARY KEY);\nCREATE TABLE half (id INT);\n"
+    )
     with pytest.raises(MigrationFailed, match=r"0009_bad.sql: .*'half' already exists.*by hand"):
         migrate(url, folder)
-    assert mysql.rows("SELECT name FROM schema_migrations ORDER BY version") == tuple((name,) for name in NAMES)
+    assert mysql.rows("SELECT name FROM schema_migrations ORDER BY version") == tuple(
+        (name,) for name in NAMES
+    )
     mysql.execute("DROP TABLE half")
     (folder / "0009_bad.sql").write_text("CREATE TABLE half (id INT PRIMARY KEY);\n")
     assert migrate(url, folder) == ["0009_bad.sql"]
@@ -84,7 +88,10 @@ def test_a_file_that_fails_is_named_and_not_recorded(mysql: MySql, url: str, fol
 def test_a_migration_gives_way_to_a_long_transaction(mysql: MySql, url: str, folder: Path) -> None:
     migrate(url, folder)
     (folder / "0009_alter.sql").write_text("ALTER TABLE users ADD COLUMN age INT NULL;")
-    with mysql.locked("SELECT COUNT(*) FROM users"), pytest.raises(MigrationFailed, match=r"0009_alter.sql: .*timeout"):
+    with (
+        mysql.locked("SELECT COUNT(*) FROM users"),
+        pytest.raises(MigrationFailed, match=r"0009_alter.sql: .*timeout"),
+    ):
         migrate(url, folder)
     assert migrate(url, folder) == ["0009_alter.sql"]
 
@@ -126,7 +133,9 @@ def test_the_command_says_what_it_did(
     assert "up to date" in capsys.readouterr().out
 
 
-def test_the_command_says_why_it_failed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_why_it_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("TIDEMARK_MIGRATOR_MYSQL_URL", raising=False)
     assert main(["migrate"]) == 2
     assert "TIDEMARK_MIGRATOR_MYSQL_URL is not set" in capsys.readouterr().err

@@ -30,7 +30,9 @@ def document() -> Any:
 
 
 def operations(document: Any) -> list[tuple[str, str, Any]]:
-    return [(method.upper(), path, it) for path, item in document["paths"].items() for method, it in item.items()]
+    return [
+        (method.upper(), path, it) for path, item in document["paths"].items() for method, it in item.items()
+    ]
 
 
 def test_it_is_valid_openapi_3_1(document: Any) -> None:
@@ -50,7 +52,9 @@ def test_it_has_the_routes_of_the_application_and_no_others(document: Any) -> No
 
 
 def test_bodies_are_described_by_the_rules_that_check_them(document: Any) -> None:
-    body = document["paths"]["/post/{id}/comment"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    body = document["paths"]["/post/{id}/comment"]["post"]["requestBody"]["content"]["application/json"][
+        "schema"
+    ]
     schema = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]
     assert schema["properties"].keys() == {"body"}
     assert schema["additionalProperties"] is False

@@ -18,10 +18,14 @@ def test_a_post_is_answered_with_its_id_and_place(writer: Writer, mysql: MySql) 
     post = answer.json()
     assert (answer.status_code, answer.headers["location"]) == (201, f"/post/{post['id']}")
     assert post.keys() == {"id", "body", "created_at", "updated_at"}
-    assert mysql.rows("SELECT author_id, body FROM posts WHERE id = %s", post["id"]) == ((int(jane.id), "Hello"),)
+    assert mysql.rows("SELECT author_id, body FROM posts WHERE id = %s", post["id"]) == (
+        (int(jane.id), "Hello"),
+    )
 
 
-@pytest.mark.parametrize("body", ["  indented\n", "a'b\"c\\d%s--;", "\u202e𐍈 👩‍👩‍👧 \uffff", "\t\x01x", "é" * 2000])
+@pytest.mark.parametrize(
+    "body", ["  indented\n", "a'b\"c\\d%s--;", "\u202e𐍈 👩‍👩‍👧 \uffff", "\t\x01x", "é" * 2000]
+)
 def test_text_is_kept_as_it_was_sent(writer: Writer, mysql: MySql, body: str) -> None:
     post = writer.person().post(body)
     assert mysql.value("SELECT body FROM posts WHERE id = %s", post) == body
@@ -39,7 +43,9 @@ def test_an_edit_changes_the_text_and_the_time_of_the_last_change(writer: Writer
 def test_the_same_edit_again_changes_nothing(writer: Writer) -> None:
     jane = writer.person()
     path = f"/post/{jane.post()}"
-    assert jane.send("PATCH", path, {"body": "Bye"}).json() == jane.send("PATCH", path, {"body": "Bye"}).json()
+    assert (
+        jane.send("PATCH", path, {"body": "Bye"}).json() == jane.send("PATCH", path, {"body": "Bye"}).json()
+    )
 
 
 def test_only_the_author_changes_or_deletes_a_post(writer: Writer, mysql: MySql) -> None:
@@ -66,7 +72,14 @@ def test_deleting_again_or_what_never_was_is_fine(writer: Writer) -> None:
     jane = writer.person()
     post = jane.post()
     comment = jane.send("POST", f"/post/{post}/comment", {"body": "Hi"}).headers["location"]
-    for path in (comment, comment, f"/post/{post}", f"/post/{post}", f"/post/{MISSING}", f"/comment/{MISSING}"):
+    for path in (
+        comment,
+        comment,
+        f"/post/{post}",
+        f"/post/{post}",
+        f"/post/{MISSING}",
+        f"/comment/{MISSING}",
+    ):
         assert jane.send("DELETE", path).status_code == 204
 
 
@@ -93,7 +106,9 @@ def test_only_the_author_deletes_a_comment_not_even_the_posts_author(writer: Wri
     assert joe.send("DELETE", comment).status_code == 204
 
 
-def test_likes_and_comments_of_a_post_being_deleted_succeed_or_find_nothing(writer: Writer, mysql: MySql) -> None:
+def test_likes_and_comments_of_a_post_being_deleted_succeed_or_find_nothing(
+    writer: Writer, mysql: MySql
+) -> None:
     jane, fans = writer.person(), [writer.person() for _ in range(3)]
     for _ in range(8):
         post = jane.post()

@@ -111,7 +111,10 @@ def test_a_writer_of_a_read_only_server_is_not_ready_until_it_is_promoted(mysql:
             mysql.execute("SET GLOBAL read_only = OFF")
         assert (unready.status_code, refused.status_code) == (503, 503)
         assert "running with the --read-only option" in unready.json()["mysql"]
-        assert (writer.admin.get("/readyz").status_code, writer.admin.get("/readyz").json()) == (200, {"mysql": "ok"})
+        assert (writer.admin.get("/readyz").status_code, writer.admin.get("/readyz").json()) == (
+            200,
+            {"mysql": "ok"},
+        )
         assert mysql.value("SELECT @@global.gtid_executed") == executed, "asking leaves nothing in the binlog"
         assert jane.send("POST", "/post", {"body": "x"}).status_code == 201
 
@@ -132,7 +135,9 @@ def test_the_log_begins_with_the_settings_and_shows_no_secret(mysql: MySql) -> N
     assert "writer:***@127.0.0.1" in settings["TIDEMARK_WRITER_MYSQL_URL"]
 
 
-def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("TIDEMARK_WRITER_MYSQL_URL", raising=False)
     assert main([]) == 2
     assert "TIDEMARK_WRITER_MYSQL_URL is not set" in capsys.readouterr().err

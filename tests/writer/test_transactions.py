@@ -39,7 +39,9 @@ def retries(reason: str) -> float:
     return metrics.REGISTRY.get_sample_value("tidemark_writer_retries_total", {"reason": reason}) or 0
 
 
-def test_a_transaction_is_strict_in_utc_and_reads_what_is_committed_however_the_server_is_set(mysql: MySql) -> None:
+def test_a_transaction_is_strict_in_utc_and_reads_what_is_committed_however_the_server_is_set(
+    mysql: MySql,
+) -> None:
     mysql.execute("SET GLOBAL time_zone = '+05:00', GLOBAL sql_mode = ''")
     try:
         settings = "SELECT @@time_zone, @@transaction_isolation, @@character_set_connection, @@sql_mode"
@@ -66,7 +68,9 @@ def test_work_that_fails_leaves_nothing_behind(mysql: MySql) -> None:
 
 def test_subjects_that_differ_only_in_trailing_spaces_are_two(mysql: MySql) -> None:
     insert = "INSERT INTO users (subject, handle, display_name) VALUES (%s, %s, 'x')"
-    run(mysql, lambda db: db.execute(insert, "padded", "padded_1") + db.execute(insert, "padded ", "padded_2"))
+    run(
+        mysql, lambda db: db.execute(insert, "padded", "padded_1") + db.execute(insert, "padded ", "padded_2")
+    )
 
 
 def test_the_drivers_errors_become_ours(mysql: MySql) -> None:
@@ -100,7 +104,8 @@ def test_the_victim_of_a_deadlock_runs_again(mysql: MySql) -> None:
 
     async def both(database: Database) -> None:
         await asyncio.gather(
-            database.run(lock_both(*people), repeatable=False), database.run(lock_both(*people[::-1]), repeatable=False)
+            database.run(lock_both(*people), repeatable=False),
+            database.run(lock_both(*people[::-1]), repeatable=False),
         )
 
     before = retries("deadlock")

@@ -55,13 +55,19 @@ def test_lengths_are_counted_in_characters(jane: Person, post: str, character: s
     for path, most in (("/post", 2000), (f"/post/{post}/comment", 1000)):
         assert jane.send("POST", path, {"body": character * most}).status_code == 201
         refused(jane.send("POST", path, {"body": character * (most + 1)}), 422, "body")
-    profile = {"handle": jane.subject[-20:].replace("|", "_"), "display_name": character * 80, "bio": character * 500}
+    profile = {
+        "handle": jane.subject[-20:].replace("|", "_"),
+        "display_name": character * 80,
+        "bio": character * 500,
+    }
     assert jane.send("PUT", "/user/me", profile).status_code == 200
     refused(jane.send("PUT", "/user/me", {**profile, "display_name": character * 81}), 422, "display_name")
     refused(jane.send("PUT", "/user/me", {**profile, "bio": character * 501}), 422, "bio")
 
 
-@pytest.mark.parametrize("handle", ["ab", "a" * 31, "with space", "with-dash", "né", "jane\n", "", " jane", 5, None])
+@pytest.mark.parametrize(
+    "handle", ["ab", "a" * 31, "with space", "with-dash", "né", "jane\n", "", " jane", 5, None]
+)
 def test_a_handle_is_3_to_30_letters_digits_and_underscores(jane: Person, handle: Any) -> None:
     refused(jane.send("PUT", "/user/me", {**OK_PROFILE, "handle": handle}), 422, "handle")
 
@@ -104,7 +110,9 @@ def test_deep_nesting_is_refused_like_any_other_nonsense(jane: Person, body: byt
     refused(jane.send("POST", "/post", content=body, headers=headers), 422, field)
 
 
-@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""])
+@pytest.mark.parametrize(
+    "media_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""]
+)
 def test_a_body_that_is_not_declared_as_json_is_refused(jane: Person, media_type: str) -> None:
     headers = {"Content-Type": media_type}
     refused(jane.send("POST", "/post", content=b'{"body":"x"}', headers=headers), 415)

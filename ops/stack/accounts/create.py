@@ -18,7 +18,9 @@ SCHEMA = "tidemark"
 ROLE_OF_PROJECTOR = "tidemark_projector"
 
 MYSQL_GRANTS: Mapping[str, Sequence[str]] = {
-    "migrator": (f"CREATE, ALTER, DROP, INDEX, REFERENCES, SELECT, INSERT, UPDATE, DELETE, LOCK TABLES ON {SCHEMA}.*",),
+    "migrator": (
+        f"CREATE, ALTER, DROP, INDEX, REFERENCES, SELECT, INSERT, UPDATE, DELETE, LOCK TABLES ON {SCHEMA}.*",
+    ),
     "writer": (f"SELECT, INSERT, UPDATE, DELETE ON {SCHEMA}.*",),
     "projector": ("REPLICATION SLAVE, REPLICATION CLIENT ON *.*", f"SELECT, LOCK TABLES ON {SCHEMA}.*"),
 }
@@ -32,7 +34,19 @@ REDIS_SCRIPTS = ("eval", "eval_ro", "evalsha", "script|load", "script|exists")
 REDIS_RULES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "projector": (
         ("~tidemark:*",),
-        ("get", "mget", "getrange", "scan", "set", "del", "exists", "pttl", "info", *REDIS_SCRIPTS, *REDIS_CONNECTION),
+        (
+            "get",
+            "mget",
+            "getrange",
+            "scan",
+            "set",
+            "del",
+            "exists",
+            "pttl",
+            "info",
+            *REDIS_SCRIPTS,
+            *REDIS_CONNECTION,
+        ),
     ),
     "reader": (
         ("%RW~tidemark:e*", "%R~tidemark:watermark"),
@@ -51,7 +65,10 @@ def create_mysql_accounts(admin_url: str, passwords: Mapping[str, str]) -> dict[
             cursor.execute("ALTER USER %s@'%%' IDENTIFIED BY %s", (account, passwords[account]))
             for grant in grants:
                 cursor.execute(f"GRANT {grant} TO {user}")
-    return {account: with_account(admin_url, account, passwords[account], f"/{SCHEMA}") for account in MYSQL_GRANTS}
+    return {
+        account: with_account(admin_url, account, passwords[account], f"/{SCHEMA}")
+        for account in MYSQL_GRANTS
+    }
 
 
 def create_mongodb_accounts(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
@@ -61,10 +78,14 @@ def create_mongodb_accounts(admin_url: str, passwords: Mapping[str, str]) -> dic
     with MongoClient(admin_url) as client:
         database: Database[dict[str, Any]] = client[SCHEMA]
         known = database.command("rolesInfo", ROLE_OF_PROJECTOR)["roles"]
-        database.command("updateRole" if known else "createRole", ROLE_OF_PROJECTOR, privileges=privileges, roles=[])
+        database.command(
+            "updateRole" if known else "createRole", ROLE_OF_PROJECTOR, privileges=privileges, roles=[]
+        )
         for account, role in MONGODB_ROLES.items():
             known = database.command("usersInfo", account)["users"]
-            database.command("updateUser" if known else "createUser", account, pwd=passwords[account], roles=[role])
+            database.command(
+                "updateUser" if known else "createUser", account, pwd=passwords[account], roles=[role]
+            )
     return {
         account: with_account(admin_url, account, passwords[account], f"/{SCHEMA}", authSource=SCHEMA)
         for account in MONGODB_ROLES
@@ -75,7 +96,14 @@ def create_redis_accounts(admin_url: str, passwords: Mapping[str, str]) -> dict[
     """Ensure the accounts, also across restarts where the server keeps an ACL file; returns account -> URL."""
     with Redis.from_url(admin_url, decode_responses=True) as client:
         for account, (keys, commands) in REDIS_RULES.items():
-            rules = ["reset", "on", f">{passwords[account]}", *keys, "-@all", *(f"+{command}" for command in commands)]
+            rules = [
+                "reset",
+                "on",
+                f">{passwords[account]}",
+                *keys,
+                "-@all",
+                *(f"+{command}" for command in commands),
+            ]
             client.execute_command("ACL SETUSER", account, *rules)
         if client.config_get("aclfile").get("aclfile"):
             client.acl_save()

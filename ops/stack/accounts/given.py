@@ -29,7 +29,9 @@ def make_given_accounts(admin_urls: Mapping[str, str], environment: Mapping[str,
 
 
 def _passwords(store: str, environment: Mapping[str, str]) -> dict[str, str]:
-    return {account: _password(account, _variable(account, store), environment) for account in ACCOUNTS[store]}
+    return {
+        account: _password(account, _variable(account, store), environment) for account in ACCOUNTS[store]
+    }
 
 
 def _password(account: str, variable: str, environment: Mapping[str, str]) -> str:

@@ -69,11 +69,18 @@ def archives(apt_folder: Path, name: str, suite: str, keyrings: Path = KEYRINGS)
     DownloadFailed when the machine has no such key.
     """
     keyring = next(
-        (path for ending in ("gpg", "pgp") if (path := keyrings / f"{name}-archive-keyring.{ending}").exists()), None
+        (
+            path
+            for ending in ("gpg", "pgp")
+            if (path := keyrings / f"{name}-archive-keyring.{ending}").exists()
+        ),
+        None,
     )
     if keyring is None:
         package = {"debian": "debian-archive-keyring", "ubuntu": "ubuntu-keyring"}[name]
-        raise DownloadFailed(f"{keyrings} has no key of the {name} archive: sudo apt-get install -y {package}")
+        raise DownloadFailed(
+            f"{keyrings} has no key of the {name} archive: sudo apt-get install -y {package}"
+        )
     found = dict.fromkeys(
         uri
         for uri, suites, components in [*_deb822_entries(apt_folder), *_one_line_entries(apt_folder)]
@@ -88,7 +95,8 @@ def _deb822_entries(apt_folder: Path) -> Iterator[tuple[str, list[str], list[str
     for file in sorted(apt_folder.glob("sources.list.d/*.sources")):
         for stanza in re.split(r"\n\s*\n", file.read_text()):
             fields = {
-                key.lower(): value.split() for key, value in re.findall(r"^([\w-]+):(.*(?:\n[ \t].*)*)", stanza, re.M)
+                key.lower(): value.split()
+                for key, value in re.findall(r"^([\w-]+):(.*(?:\n[ \t].*)*)", stanza, re.M)
             }
             if "deb" in fields.get("types", []) and fields.get("enabled") != ["no"]:
                 for uri in fields.get("uris", []):
@@ -129,7 +137,9 @@ def _download(alternatives: Sequence[str], tree: Path, beside_the_system: bool) 
                 return apt.download(package)
             except subprocess.CalledProcessError as error:
                 failures.append(f"{package} from {archive.uri} {suite}: {_complaint(error)}")
-    raise DownloadFailed("\n".join([f"apt could not download {alternatives[0]}, see {APT_FOLDER}", *failures]))
+    raise DownloadFailed(
+        "\n".join([f"apt could not download {alternatives[0]}, see {APT_FOLDER}", *failures])
+    )
 
 
 class PrivateApt:
@@ -152,7 +162,9 @@ class PrivateApt:
         empty = f"Dir::Cache::archives={self.tree / 'nothing'}"
         planned = self._run("install", "-o", empty, "--print-uris", "-y", "--no-install-recommends", package)
         files = re.findall(r"^'\S+' (\S+\.deb) (\d+)", planned, re.M)
-        say(f"downloading {package} ... {sum(int(size) for _, size in files) / 1e6:.0f} MB in {len(files)} packages")
+        say(
+            f"downloading {package} ... {sum(int(size) for _, size in files) / 1e6:.0f} MB in {len(files)} packages"
+        )
         self._run("install", "--download-only", "-y", "--no-install-recommends", package)
         return [self.debs / file for file, _ in files]
 
@@ -176,14 +188,18 @@ class PrivateApt:
             "Acquire::Retries": "3",
         }
         options = [argument for key, value in settings.items() for argument in ("-o", f"{key}={value}")]
-        done = subprocess.run(["apt-get", "-q", *options, *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["apt-get", "-q", *options, *arguments], capture_output=True, text=True, check=True
+        )
         return done.stdout
 
 
 def unpack(debs: Sequence[Path], folder: Path) -> None:
     """Unpack .deb files over each other into `folder`, then keep only what the servers need."""
     for deb in debs:
-        done = subprocess.run(["dpkg", "-x", str(deb), str(folder)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["dpkg", "-x", str(deb), str(folder)], capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             deb.unlink(missing_ok=True)
             raise DownloadFailed(f"{deb} was damaged and is removed, try again ({done.stderr.strip()})")

@@ -44,7 +44,9 @@ def jmeter() -> Program:
         version = VERSION.search(_manifest(home / JAR)) if (home / JAR).exists() else None
         if version and int(version[2]) >= OLDEST:
             return _program(home, version[1])
-        say(f"not using JMeter in {home} ({version[1] if version else f'no {JAR}'}): {OLDEST} or newer is needed")
+        say(
+            f"not using JMeter in {home} ({version[1] if version else f'no {JAR}'}): {OLDEST} or newer is needed"
+        )
     return _program(completed(cache_folder() / "jmeter-5.5", _fill), "5.5")
 
 

@@ -27,7 +27,9 @@ class PrerequisiteMissing(Exception):
 def is_present(tool: str) -> bool:
     """Whether a program is on PATH, or for `venv` whether this Python can make virtual environments with pip."""
     if tool == "venv":
-        return importlib.util.find_spec("venv") is not None and importlib.util.find_spec("ensurepip") is not None
+        return (
+            importlib.util.find_spec("venv") is not None and importlib.util.find_spec("ensurepip") is not None
+        )
     return shutil.which(tool) is not None
 
 

@@ -28,7 +28,10 @@ OPENSSL_WHEEL = Wheel(  # this mongod needs OpenSSL 1.1, which current distribut
     size=3,
     python="3.11",
 )
-OPENSSL_LIBRARIES = {"libssl.so.1.1": "libssl-3e69114b.so.1.1", "libcrypto.so.1.1": "libcrypto-7d0e8add.so.1.1"}
+OPENSSL_LIBRARIES = {
+    "libssl.so.1.1": "libssl-3e69114b.so.1.1",
+    "libcrypto.so.1.1": "libcrypto-7d0e8add.so.1.1",
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,9 @@ class Wanted:
 
 def _version_of(command: tuple[str, ...], asked: str = "--version") -> str:
     done = subprocess.run([*command, asked], capture_output=True, text=True, check=False, cwd="/")
-    return (done.stdout.strip() or done.stderr.strip() or f"nothing (status {done.returncode})").splitlines()[0]
+    return (done.stdout.strip() or done.stderr.strip() or f"nothing (status {done.returncode})").splitlines()[
+        0
+    ]
 
 
 def _from_packages(executable: str, *alternatives: str, asked: str = "--version") -> Program:
@@ -132,7 +137,9 @@ def _mongod_from_wheel() -> Program:
     mongod = str(home / "mongod")
     command: tuple[str, ...] = ("/usr/bin/env", f"LD_LIBRARY_PATH={home}", mongod)
     version = _version_of(command)
-    if "error while loading shared libraries" in version:  # a slim system: MySQL's packages bring the other libraries
+    if (
+        "error while loading shared libraries" in version
+    ):  # a slim system: MySQL's packages bring the other libraries
         command = (*_loader(_mysqld_from_packages().home or Path("/"), home), mongod)
         version = _version_of(command)
     return Program(command, version)

@@ -131,7 +131,9 @@ class MongoDbServer(Server):
                 raise ServerFailed(self.name, "did not become the primary of its replica set", self.log_path)
             time.sleep(POLL_SECONDS)
 
-    def _client(self, username: str | None = None, password: str | None = None) -> "MongoClient[dict[str, Any]]":
+    def _client(
+        self, username: str | None = None, password: str | None = None
+    ) -> "MongoClient[dict[str, Any]]":
         return MongoClient(
             LOOPBACK,
             self.port,

@@ -106,7 +106,11 @@ def _base_command() -> list[str]:
     command = [*program.command, "--no-defaults", "--secure-file-priv=NULL", "--mysqlx=OFF"]
     if program.home is not None:
         usr = program.home / "usr"
-        command += [f"--basedir={usr}", f"--lc-messages-dir={usr}/share/mysql", f"--plugin-dir={usr}/lib/mysql/plugin"]
+        command += [
+            f"--basedir={usr}",
+            f"--lc-messages-dir={usr}/share/mysql",
+            f"--plugin-dir={usr}/lib/mysql/plugin",
+        ]
         command += [f"--character-sets-dir={usr}/share/mysql/charsets"]
     return [*command, "--user=root"] if os.geteuid() == 0 else command
 
@@ -119,7 +123,12 @@ def data_template(log_path: Path) -> Path:
     version = hashlib.sha256(programs.mysqld().version.encode()).hexdigest()[:12]
 
     def initialise(folder: Path) -> None:
-        command = [*_base_command(), "--initialize-insecure", f"--datadir={folder}", "--innodb-redo-log-capacity=8M"]
+        command = [
+            *_base_command(),
+            "--initialize-insecure",
+            f"--datadir={folder}",
+            "--innodb-redo-log-capacity=8M",
+        ]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         if done.returncode != 0:
             log_path.write_bytes(done.stdout)
@@ -130,7 +139,9 @@ def data_template(log_path: Path) -> Path:
 
 
 def _copy(template: Path, folder: Path) -> None:
-    subprocess.run(["cp", "-a", "--reflink=auto", "--sparse=always", f"{template}/.", str(folder)], check=True)
+    subprocess.run(
+        ["cp", "-a", "--reflink=auto", "--sparse=always", f"{template}/.", str(folder)], check=True
+    )
 
 
 def _admin_account(password: str) -> str:

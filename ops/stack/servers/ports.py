@@ -9,7 +9,9 @@ LOOPBACK = "127.0.0.1"
 FIRST_PORT = 10_000
 USUAL_FIRST_EPHEMERAL = 32_768
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-STEPS = itertools.count(secrets.randbelow(USUAL_FIRST_EPHEMERAL))  # each process walks on from a place of its own
+STEPS = itertools.count(
+    secrets.randbelow(USUAL_FIRST_EPHEMERAL)
+)  # each process walks on from a place of its own
 
 
 def is_free(port: int) -> bool:

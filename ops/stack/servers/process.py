@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 POLL_SECONDS = 0.02
-FOLDER_MARK = "TIDEMARK_SERVER_FOLDER"  # in the environment of every server: finds those that nobody had time to record
+FOLDER_MARK = (
+    "TIDEMARK_SERVER_FOLDER"  # in the environment of every server: finds those that nobody had time to record
+)
 KILLED_WITHIN_SECONDS = 10.0
 
 Launch = Callable[[Sequence[str], Path, Path], "subprocess.Popen[bytes]"]
@@ -119,7 +121,14 @@ def launch_tethered(command: Sequence[str], folder: Path, log_path: Path) -> "su
     reaps it.
     """
     started: Future[subprocess.Popen[bytes]] = Future()
-    tethered = [sys.executable, "-I", "-S", str(Path(__file__).with_name("tether.py")), str(os.getpid()), *command]
+    tethered = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(Path(__file__).with_name("tether.py")),
+        str(os.getpid()),
+        *command,
+    ]
 
     def keep() -> None:
         try:

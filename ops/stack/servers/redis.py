@@ -57,7 +57,10 @@ class RedisServer(Server):
             *("--save", ""),
             *("--maxmemory", "256mb"),
             *("--maxmemory-policy", "volatile-lfu"),
-            *("--set-proc-title", "no"),  # the title would be written over the environment, which tells whose it is
+            *(
+                "--set-proc-title",
+                "no",
+            ),  # the title would be written over the environment, which tells whose it is
             *self.options,
         ]
 

@@ -88,7 +88,9 @@ class Server(ABC):
         if self.is_running():
             return
         if os.environ.get(NO_SERVERS):
-            raise StackError(f"{self.name} is not started: {NO_SERVERS} is set (is the test not marked `server`?)")
+            raise StackError(
+                f"{self.name} is not started: {NO_SERVERS} is set (is the test not marked `server`?)"
+            )
         if not is_free(self.port):
             raise PortTaken(self.name, self.port)
         try:
@@ -96,7 +98,9 @@ class Server(ABC):
             self.process = self._launch(self.command(), self.directory, self.log_path)
             self.identity = ProcessIdentity.of(self.process.pid)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise ServerFailed(self.name, f"could not be started in {self.directory} ({error})", self.log_path)
+            raise ServerFailed(
+                self.name, f"could not be started in {self.directory} ({error})", self.log_path
+            )
 
     def wait_until_ready(self, seconds: float = READY_WITHIN_SECONDS) -> None:
         """Raises ServerFailed, and stops the server, when it ends or is not ready within that time."""
@@ -106,7 +110,9 @@ class Server(ABC):
                 raise ServerFailed(self.name, f"ended while starting on port {self.port}", self.log_path)
             if time.monotonic() > deadline:
                 self.kill()
-                raise ServerFailed(self.name, f"was not ready after {seconds:g} s on port {self.port}", self.log_path)
+                raise ServerFailed(
+                    self.name, f"was not ready after {seconds:g} s on port {self.port}", self.log_path
+                )
             time.sleep(POLL_SECONDS)
 
     def is_running(self) -> bool:

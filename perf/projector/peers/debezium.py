@@ -114,5 +114,7 @@ def _classes() -> Path:
 def _java(program: str) -> str:
     found = shutil.which(program)
     if found is None:
-        raise ProgramMissing(f"there is no {program} on PATH, which Debezium needs: install a JDK, 17 or newer")
+        raise ProgramMissing(
+            f"there is no {program} on PATH, which Debezium needs: install a JDK, 17 or newer"
+        )
     return found

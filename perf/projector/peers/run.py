@@ -84,7 +84,9 @@ def _compare(prefix: str, fill: Fill, rows: int, seed: int) -> dict[str, Figures
 
 def _count(stack: Stack, start: str, rows: int) -> Usage:
     url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"]
-    return used_by([sys.executable, "-m", "perf.projector.peers.ours", start, str(rows)], {"PEER_MYSQL_URL": url})
+    return used_by(
+        [sys.executable, "-m", "perf.projector.peers.ours", start, str(rows)], {"PEER_MYSQL_URL": url}
+    )
 
 
 def _project(stack: Stack, rows: int) -> Usage:

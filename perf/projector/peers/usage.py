@@ -41,8 +41,12 @@ def used_by(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
         output.seek(0)
         errors.seek(0)
         if process.returncode != 0:
-            raise RuntimeError(f"{command[0]} ended with status {process.returncode}: {errors.read()[-2000:]}")
-        found = json.loads(next(line for line in output.read().splitlines()[::-1] if line.startswith('{"rows"')))
+            raise RuntimeError(
+                f"{command[0]} ended with status {process.returncode}: {errors.read()[-2000:]}"
+            )
+        found = json.loads(
+            next(line for line in output.read().splitlines()[::-1] if line.startswith('{"rows"'))
+        )
     return Usage(found["rows"], found["seconds"], round(cpu_s, 1), peak)
 
 

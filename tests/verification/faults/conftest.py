@@ -27,7 +27,9 @@ def system(shared_stack: Stack, redis_address: Proxy) -> Iterator[System]:
     empty_stores(shared_stack)
     environment = service_environment(shared_stack)
     for name in REDIS_URLS:
-        environment[name] = environment[name].replace(f":{shared_stack.redis.port}/", f":{redis_address.port}/")
+        environment[name] = environment[name].replace(
+            f":{shared_stack.redis.port}/", f":{redis_address.port}/"
+        )
     with running_system(shared_stack, environment) as system:
         yield system
 

@@ -19,7 +19,15 @@ FILLER = b"x" * 10_000
 def replica_of(stack: Stack, folder: Path) -> Iterator[RedisServer]:
     """A second Redis that has everything the first one has, and follows it."""
     primary = stack.redis
-    options = ("--replicaof", "127.0.0.1", str(primary.port), "--masteruser", "admin", "--masterauth", primary.password)
+    options = (
+        "--replicaof",
+        "127.0.0.1",
+        str(primary.port),
+        "--masteruser",
+        "admin",
+        "--masterauth",
+        primary.password,
+    )
     replica = RedisServer(folder, options=options, password=primary.password)
     with redis.Redis.from_url(primary.admin_url) as client:
         client.config_set("repl-diskless-sync-delay", 0)
@@ -27,7 +35,9 @@ def replica_of(stack: Stack, folder: Path) -> Iterator[RedisServer]:
         replica.start()
         create_accounts("redis", replica.admin_url, stack.state.passwords["redis"])
         with redis.Redis.from_url(replica.admin_url) as client:
-            wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica to follow")
+            wait_until(
+                lambda: client.info("replication")["master_link_status"] == "up", "the replica to follow"
+            )
         yield replica
     finally:
         replica.kill()
@@ -37,7 +47,10 @@ def replica_of(stack: Stack, folder: Path) -> Iterator[RedisServer]:
 def short_of_memory(stack: Stack, policy: str) -> Iterator[redis.Redis]:
     """The administrator's client of a Redis whose limit is left to the block; as before in the end."""
     with redis.Redis.from_url(stack.redis.admin_url) as client:
-        before = {name: client.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy", "lfu-log-factor")}
+        before = {
+            name: client.config_get(name)[name]
+            for name in ("maxmemory", "maxmemory-policy", "lfu-log-factor")
+        }
         client.config_set("maxmemory-policy", policy)
         client.config_set("lfu-log-factor", 0)  # each use counts
         try:

@@ -36,7 +36,8 @@ def replica_set(folder: Path) -> Iterator[list[Member]]:
     """Running nodes, the first one is the primary."""
     password, key = secrets.token_urlsafe(18), secrets.token_hex(64)
     nodes = [
-        Member(folder / f"node{number}", password=password, key=key, options=TEST_COMMANDS) for number in range(NODES)
+        Member(folder / f"node{number}", password=password, key=key, options=TEST_COMMANDS)
+        for number in range(NODES)
     ]
     for node in nodes:
         node.members = nodes
@@ -99,7 +100,9 @@ def hold_back_a_batch(nodes: Sequence[Member], build: int) -> dict[str, Any]:
         for _ in range(10):
             if batch := _unreplicated_batch(nodes[0], build):
                 return batch
-        set_replication(nodes[1:], "on")  # something else of the projector's is under way, and would be for long
+        set_replication(
+            nodes[1:], "on"
+        )  # something else of the projector's is under way, and would be for long
         return None
 
     return wait_until(held_back, "a batch on one node alone")
@@ -111,7 +114,9 @@ def _unreplicated_batch(node: Member, build: int) -> dict[str, Any] | None:
         ours, theirs = (
             client["tidemark"]
             .get_collection("control", read_concern=concern)
-            .find_one({"_id": {"$gt": journal_id(build, 0), "$lt": journal_id(build + 1, 0)}}, sort=[("_id", -1)])
+            .find_one(
+                {"_id": {"$gt": journal_id(build, 0), "$lt": journal_id(build + 1, 0)}}, sort=[("_id", -1)]
+            )
             for concern in (ReadConcern("local"), ReadConcern("majority"))
         )
         status = client.admin.command("replSetGetStatus")["optimes"]

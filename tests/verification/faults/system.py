@@ -75,7 +75,10 @@ def running_system(stack: Stack, environment: Mapping[str, str], *launcher: str)
 def reader(environment: Mapping[str, str]) -> Iterator[RunningReader]:
     """A reader process that answers."""
     port, admin_port = free_port(), free_port()
-    binds = {"TIDEMARK_READER_BIND": f"127.0.0.1:{port}", "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin_port}"}
+    binds = {
+        "TIDEMARK_READER_BIND": f"127.0.0.1:{port}",
+        "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin_port}",
+    }
     with process({**environment, **binds}, "-m", "reader") as started:
         running = RunningReader(started, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}")
         wait_until(running.answers, "the reader to answer")

@@ -50,7 +50,9 @@ LIKES = (
     "INSERT INTO likes (post_id, user_id) SELECT p.id, u.id FROM users u CROSS JOIN posts p "
     "WHERE u.id BETWEEN {0} AND {1} ORDER BY u.id, p.id"
 )
-UNLIKES = "DELETE FROM likes WHERE user_id > {0}"  # in the order of posts: others than those that came together
+UNLIKES = (
+    "DELETE FROM likes WHERE user_id > {0}"  # in the order of posts: others than those that came together
+)
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ def counted(stack: Stack) -> tuple[int, set[int]]:
     """How many likes there are as documents, and as the posts' counters."""
     with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
         database, build = client["tidemark"], checkpoint(stack)["build"]
-        return database[f"likes_b{build}"].count_documents({}), set(database[f"posts_b{build}"].distinct("like_count"))
+        return database[f"likes_b{build}"].count_documents({}), set(
+            database[f"posts_b{build}"].distinct("like_count")
+        )
 
 
 def rows_applied(stack: Stack, huge: Huge) -> int:

@@ -21,12 +21,16 @@ from tests.verification.faults.witness import Witness
 LAUNCHER = "tests.support.faulty_projector"
 
 
-def test_trace_2_one_of_many_leads_and_another_takes_over_within_ten_seconds_of_its_death(stack: Stack) -> None:
+def test_trace_2_one_of_many_leads_and_another_takes_over_within_ten_seconds_of_its_death(
+    stack: Stack,
+) -> None:
     """The leader dies on another machine, so only its silence tells, and inside its transaction, which would keep the
     checkpoint locked for up to 90 s. Renewals did not wait for batches (trace 3): nobody took over before."""
     environment = service_environment(stack)
     with (
-        running_system(stack, {**environment, "ELSEWHERE": "", "AT": "inside_transaction:SIGKILL"}, LAUNCHER) as system,
+        running_system(
+            stack, {**environment, "ELSEWHERE": "", "AT": "inside_transaction:SIGKILL"}, LAUNCHER
+        ) as system,
         Witness(stack, system.reading) as witness,
         projector(environment) as second,
         projector(environment) as third,
@@ -47,7 +51,9 @@ def test_trace_2_one_of_many_leads_and_another_takes_over_within_ten_seconds_of_
         system.assert_all_is_well()
 
 
-@pytest.mark.parametrize("point", [pytest.param("inside_transaction", marks=pytest.mark.long), "before_apply"])
+@pytest.mark.parametrize(
+    "point", [pytest.param("inside_transaction", marks=pytest.mark.long), "before_apply"]
+)
 def test_a_paused_leader_that_goes_on_writes_nothing_and_stands_by(stack: Stack, point: str) -> None:
     """Fencing: it wakes up with a transaction to commit, or with a committed batch to bring into the cache."""
     environment = service_environment(stack)
@@ -69,11 +75,15 @@ def test_a_paused_leader_that_goes_on_writes_nothing_and_stands_by(stack: Stack,
         system.assert_all_is_well()
 
 
-def test_a_leader_paused_before_it_tells_redis_the_time_does_not_tell_it_after_a_takeover(stack: Stack) -> None:
+def test_a_leader_paused_before_it_tells_redis_the_time_does_not_tell_it_after_a_takeover(
+    stack: Stack,
+) -> None:
     """MySQL was idle: but for the new leader's empty batch, the watermark would be the one that the old one knows."""
     environment = service_environment(stack)
     with (
-        running_system(stack, {**environment, "ELSEWHERE": "", "AT": "before_tick:SIGSTOP"}, LAUNCHER) as system,
+        running_system(
+            stack, {**environment, "ELSEWHERE": "", "AT": "before_tick:SIGSTOP"}, LAUNCHER
+        ) as system,
         projector(environment) as standby,
     ):
         known = system.catch_up_and_fill()
@@ -104,7 +114,9 @@ def leading(*running: Process) -> list[Process]:
 
 
 def moment(running: Process, event: str) -> datetime:
-    return next(datetime.fromisoformat(each["timestamp"]) for each in running.events() if each["event"] == event)
+    return next(
+        datetime.fromisoformat(each["timestamp"]) for each in running.events() if each["event"] == event
+    )
 
 
 def events(running: Process) -> list[str]:
@@ -120,7 +132,9 @@ def written(system: System) -> tuple[Watermark, dict[str, list[dict[str, Any]]]]
     """The watermark and every document of MongoDB."""
     with MongoClient[dict[str, Any]](system.stack.mongodb.admin_url) as client:
         database = client["tidemark"]
-        documents = {name: list(database[name].find(sort=[("_id", 1)])) for name in database.list_collection_names()}
+        documents = {
+            name: list(database[name].find(sort=[("_id", 1)])) for name in database.list_collection_names()
+        }
     return system.watermark(), documents
 
 

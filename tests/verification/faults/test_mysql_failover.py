@@ -83,7 +83,10 @@ def test_a_replica_without_our_history_is_refused_and_a_rebuild_is_the_remedy(
         environment = with_hosts(service_environment(stack), stack.mysql, second)
         create_tables(connection)
         seed_rows(connection)
-        with projector(environment, "tests.verification.faults.impatient") as running, admin_of(second) as replica:
+        with (
+            projector(environment, "tests.verification.faults.impatient") as running,
+            admin_of(second) as replica,
+        ):
             wait_until_caught_up(stack, connection)
             fill_cache(stack)
             wait_until_replicated(stack, replica)
@@ -124,7 +127,9 @@ def test_a_primary_restored_from_an_old_data_folder_is_refused(stack: Stack, tmp
             shutil.copytree(backup, server.data)
         wait_until(lambda: "lacks" in retried(running), "the old data to be found behind")
         with admin_connection(stack) as again:
-            run_sql(again, *(f"UPDATE users SET bio = 'restored {number}' WHERE id = 1" for number in range(40)))
+            run_sql(
+                again, *(f"UPDATE users SET bio = 'restored {number}' WHERE id = 1" for number in range(40))
+            )
         assert running.popen.wait(timeout=30) == 1
         running.expected_status = 1
         stopped_by = running.events()[-1]

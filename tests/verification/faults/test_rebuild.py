@@ -141,7 +141,10 @@ def test_a_purged_binlog_is_rebuilt_unattended_while_readers_have_all_of_the_old
                 after = hammer.wait_for_a_round()
                 hammer.stop()
                 assert "purged" in event(running, "rebuilding")["reason"]
-                during = event(running, "snapshot begins")["timestamp"], event(running, "switched")["timestamp"]
+                during = (
+                    event(running, "snapshot begins")["timestamp"],
+                    event(running, "switched")["timestamp"],
+                )
                 system.assert_all_is_well()
         assert all(before[path] != after[path] for path in PATHS)
         hammer.assert_old_then_new(before, after, written)
@@ -200,7 +203,9 @@ def test_an_id_that_mongodb_cannot_hold_stops_everybody_by_name_until_its_row_is
 
 @contextlib.contextmanager
 def rebuilding(environment: dict[str, str], fault: dict[str, str], status: int = 0) -> Iterator[Process]:
-    with process({**environment, **fault}, "-m", "tests.support.faulty_projector", "rebuild", "--json") as running:
+    with process(
+        {**environment, **fault}, "-m", "tests.support.faulty_projector", "rebuild", "--json"
+    ) as running:
         running.expected_status = status
         yield running
 

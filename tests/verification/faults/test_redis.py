@@ -45,13 +45,17 @@ def test_trace_12_a_failover_to_a_replica_that_missed_a_suffix_leaves_nothing_st
                 witness.wait_until_fresh(system.connection)
                 witness.stop()
                 system.assert_all_is_well()
-                assert system.watermark().epoch == lost.epoch, "the journal was enough: no new epoch was needed"
+                assert system.watermark().epoch == lost.epoch, (
+                    "the journal was enough: no new epoch was needed"
+                )
         finally:
             primary.start()
             redis_address.switch(primary.port)
 
 
-def test_trace_12_a_restart_brings_entries_and_watermark_back_together(system: System, witness: Witness) -> None:
+def test_trace_12_a_restart_brings_entries_and_watermark_back_together(
+    system: System, witness: Witness
+) -> None:
     """Redis 8.0 drops the transactions of its append-only file while the default user may do nothing, so an
     APPLY that moves the watermark alone must be dropped with those that changed entries."""
     system.catch_up_and_fill()
@@ -114,7 +118,9 @@ def test_trace_22_eviction_takes_entries_and_never_the_watermark(system: System,
     assert (after.epoch, after.seq > before.seq) == (before.epoch, True)
 
 
-def test_trace_22_without_any_free_memory_the_watermark_moves_and_reads_go_on(system: System, witness: Witness) -> None:
+def test_trace_22_without_any_free_memory_the_watermark_moves_and_reads_go_on(
+    system: System, witness: Witness
+) -> None:
     """Nothing can be evicted to make room. APPLY may exceed the limit, fills are refused, and what was cached
     stays and is kept true. (Where entries may be evicted, a fill may find room again: the test above.)"""
     chance, before = random.Random(23), system.catch_up_and_fill()

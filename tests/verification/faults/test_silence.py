@@ -20,12 +20,16 @@ NOTICED = ("retrying", "lease not renewed")
 
 
 @pytest.mark.parametrize("store", ["mysql", pytest.param("mongodb", marks=pytest.mark.long)])
-def test_a_silent_network_is_noticed_within_fifteen_seconds_and_shown_before(stack: Stack, store: str) -> None:
+def test_a_silent_network_is_noticed_within_fifteen_seconds_and_shown_before(
+    stack: Stack, store: str
+) -> None:
     """Nothing says that the connection is dead: no FIN, no RST. MySQL's heartbeats stay away, MongoDB's answers too."""
     environment, server = service_environment(stack), stack.servers[store]
     variable, stage = f"TIDEMARK_PROJECTOR_{store.upper()}_URL", {"mysql": "source"}.get(store, store)
     with Proxy(server.port) as address, plain_client(f"http://127.0.0.1:{free_port()}", {}) as admin:
-        url = environment[variable].replace("replicaSet=tidemark", "directConnection=true")  # not past the proxy
+        url = environment[variable].replace(
+            "replicaSet=tidemark", "directConnection=true"
+        )  # not past the proxy
         environment[variable] = url.replace(f":{server.port}/", f":{address.port}/")
         environment["TIDEMARK_PROJECTOR_ADMIN_BIND"] = f"127.0.0.1:{admin.base_url.port}"
         with running_system(stack, environment) as system, Witness(stack, system.reading) as witness:
@@ -33,10 +37,13 @@ def test_a_silent_network_is_noticed_within_fifteen_seconds_and_shown_before(sta
             wait_until(lambda: admin.get("/readyz").status_code == 200, "readiness")
             with address.silent():
                 silent = datetime.now(UTC)
-                wait_until(lambda: "no progress for" in admin.get("/readyz").json()[stage], "the stall to show")
+                wait_until(
+                    lambda: "no progress for" in admin.get("/readyz").json()[stage], "the stall to show"
+                )
                 assert admin.get("/readyz").status_code == 503 and busy_seconds(admin, stage) > 5
                 noticed = wait_until(
-                    lambda: [event for event in system.projecting.events() if event["event"] in NOTICED], "an error"
+                    lambda: [event for event in system.projecting.events() if event["event"] in NOTICED],
+                    "an error",
                 )
             assert (datetime.fromisoformat(noticed[0]["timestamp"]) - silent).total_seconds() < 15
             witness.wait_until_fresh(system.connection)

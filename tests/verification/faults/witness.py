@@ -82,7 +82,9 @@ class Witness:
         assert self.reads, "nothing was read"
         for read in self.reads:
             due = [written.number for written in self.written[read.post] if written.by <= read.as_of]
-            assert read.number >= max(due, default=ABSENT), f"{read} is older than its bound: {due[-1]} was due"
+            assert read.number >= max(due, default=ABSENT), (
+                f"{read} is older than its bound: {due[-1]} was due"
+            )
         assert set(self.unanswered) <= {503}, f"answers by status, without a bound: {self.unanswered}"
 
     def wait_until_fresh(self, connection: Connection, origin: str = HIT, seconds: float = 30) -> None:

@@ -144,7 +144,9 @@ def requesting(rules: AnswerRules, world: World) -> Steps:
         yield part(world, "the cache", Part(world.watermark))
         yield part(world, "MongoDB", Part(world.checkpoint))
         if world.flight is not None:
-            yield part(world, "the read under way", Part(world.flight, unchecked=not rules.joiner_checks_token))
+            yield part(
+                world, "the read under way", Part(world.flight, unchecked=not rules.joiner_checks_token)
+            )
     else:
         yield from answered(rules, world, world.client)
 
@@ -172,7 +174,9 @@ def answered(rules: AnswerRules, world: World, client: Client) -> Steps:
     told = Told(client.need, as_of, body, body if rules.tag_of_every_part else body[:1])
     yield Step("an answer", over, answer=told)
     if world.kept is None:
-        yield Step("an answer, and it is kept", over._replace(kept=told._replace(need=0, as_of=0)), answer=told)
+        yield Step(
+            "an answer, and it is kept", over._replace(kept=told._replace(need=0, as_of=0)), answer=told
+        )
 
 
 def is_met(rules: AnswerRules, client: Client) -> bool:

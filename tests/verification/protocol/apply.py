@@ -78,7 +78,9 @@ def following(mine: Projector) -> Mark:
 def half(setting: Setting, state: State, who: int, *, entries: bool) -> State:
     """What the protocol never does: entries and watermark in two commands."""
     mine = state.projectors[who]
-    redis = with_entries(setting, state.redis, mine) if entries else Redis(following(mine), state.redis.epochs)
+    redis = (
+        with_entries(setting, state.redis, mine) if entries else Redis(following(mine), state.redis.epochs)
+    )
     return with_projector(with_redis(state, redis), who, mine._replace(phase=HALF_APPLIED))
 
 
@@ -101,7 +103,9 @@ def with_entries(setting: Setting, redis: Redis, mine: Projector, memory_full: b
     return with_values(redis, mark.epoch, tuple(values))
 
 
-def replacement(setting: Setting, key: int, entry: Value, value: Value | None, memory_full: bool) -> Value | None:
+def replacement(
+    setting: Setting, key: int, entry: Value, value: Value | None, memory_full: bool
+) -> Value | None:
     """What APPLY leaves under a key that is present and that its batch touched: fresh bytes, else nothing."""
     rules = setting.rules
     if value is None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from tests.verification.protocol.checker import Step
 from tests.verification.protocol.naming import epochs_of, marks_of, unused
-from tests.verification.protocol.projector import NAMES, commit, fenced, forget, holds_checkpoint, known, mark_of
+from tests.verification.protocol.projector import (
+    NAMES,
+    commit,
+    fenced,
+    forget,
+    holds_checkpoint,
+    known,
+    mark_of,
+)
 from tests.verification.protocol.rules import JOURNAL_GAP
 from tests.verification.protocol.setting import Setting
 from tests.verification.protocol.state import (
@@ -69,7 +77,9 @@ def decide(setting: Setting, state: State, who: int) -> Moves:
 def continues(setting: Setting, state: State, mine: Projector, mark: Mark) -> bool:
     if mark.epoch != state.serving.epoch or mark.seq > mine.at.seq:
         return False
-    known = mine.at.batch if mark.seq == mine.at.seq else batch_of(state.builds[mine.at.build].history, mark.seq)
+    known = (
+        mine.at.batch if mark.seq == mine.at.seq else batch_of(state.builds[mine.at.build].history, mark.seq)
+    )
     return known == mark.batch or not setting.rules.same_history
 
 
@@ -89,7 +99,9 @@ def allocate(setting: Setting, state: State, who: int) -> Moves:
     new = setting.rules.epochs_are_new
     epoch = unused(epochs_of(state, marks_of(state))) if new else state.serving.epoch + 1
     allocated = with_projector(state, who, Projector(ALLOCATED, mine.at, mine.mark, epoch))
-    yield Step(f"{NAMES[who]} allocates an epoch", allocated._replace(serving=Serving(mine.at.build, epoch)), True)
+    yield Step(
+        f"{NAMES[who]} allocates an epoch", allocated._replace(serving=Serving(mine.at.build, epoch)), True
+    )
 
 
 def set_watermark(setting: Setting, state: State, who: int) -> Moves:

@@ -73,12 +73,16 @@ def restore(setting: Setting, state: State) -> Moves:
     if state.backup != backup:
         yield Step("a backup is made", state._replace(backup=backup))
     if len(build.history) > state.backup.length:
-        restored = with_build(state, 0, build._replace(history=build.history[: state.backup.length], local=None))
+        restored = with_build(
+            state, 0, build._replace(history=build.history[: state.backup.length], local=None)
+        )
         stops = setting.rules.restore_stops_projectors
         restored = restored._replace(
             serving=Serving(0, state.backup.epoch),
             backup=None,
-            projectors=tuple(dead(setting, projector) if stops else projector for projector in state.projectors),
+            projectors=tuple(
+                dead(setting, projector) if stops else projector for projector in state.projectors
+            ),
             readers=tuple(Reader() if reader.phase == VIEWED else reader for reader in state.readers),
         )
         yield Step("the backup is restored", restored)

@@ -33,13 +33,19 @@ from tests.verification.protocol.rules import (
 )
 
 PROJECTOR_FAULTS = {CRASH, ROLLBACK, REDIS_ERROR}
-ONE_KEY = Scenario("one key", ("+.-",), frozenset({*PROJECTOR_FAULTS, EVICTION, DEPOSED, FAILOVER, FULL_MEMORY}))
+ONE_KEY = Scenario(
+    "one key", ("+.-",), frozenset({*PROJECTOR_FAULTS, EVICTION, DEPOSED, FAILOVER, FULL_MEMORY})
+)
 TWO_READERS = Scenario("two readers", ("++",), frozenset({*PROJECTOR_FAULTS, EVICTION, DEPOSED}), readers=2)
-LOSSES = Scenario("losses", ("++",), frozenset({EVICTION, FAILOVER, JOURNAL_GAP, LOST_WATERMARK, REDIS_ERROR}))
+LOSSES = Scenario(
+    "losses", ("++",), frozenset({EVICTION, FAILOVER, JOURNAL_GAP, LOST_WATERMARK, REDIS_ERROR})
+)
 OLD_LEADER = Scenario("an old leader", ("++",), frozenset({EVICTION, TAKEOVER, LOST_WATERMARK}), projectors=2)
 NEW_BUILD = Scenario("a new build", ("+",), frozenset({CRASH, LOST_WATERMARK, REBUILD}), projectors=2)
 BACKUP = Scenario("a backup", ("+++",), frozenset({CRASH, EVICTION, RESTORE}))
-LIST_AND_ENTITY = Scenario("a list and an entity", ("+.+", "++."), frozenset({CRASH, EVICTION}), lists=frozenset({1}))
+LIST_AND_ENTITY = Scenario(
+    "a list and an entity", ("+.+", "++."), frozenset({CRASH, EVICTION}), lists=frozenset({1})
+)
 TWO_ENTITIES = Scenario("two entities", ("+.-", ".++"), frozenset({CRASH, EVICTION}))
 TAGS = Scenario("a tag kept", ("++",), frozenset({CRASH, EVICTION, RESTORE}), watches_tags=True)
 SCENARIOS = (
@@ -55,21 +61,33 @@ SCENARIOS = (
 )
 
 ALL_FAULTS = ONE_KEY.faults | LOSSES.faults
-BACKUP_AND_FAILOVER = replace(BACKUP, name="a backup and a failover", keys=("++",), faults=BACKUP.faults | {FAILOVER})
-BACKUP_AND_LOSS = replace(BACKUP, name="a backup and a lost watermark", faults=BACKUP.faults | {LOST_WATERMARK})
-ROLLED_BACK = Scenario("an old leader and a rollback", ("+++",), frozenset({TAKEOVER, ROLLBACK}), projectors=2)
+BACKUP_AND_FAILOVER = replace(
+    BACKUP, name="a backup and a failover", keys=("++",), faults=BACKUP.faults | {FAILOVER}
+)
+BACKUP_AND_LOSS = replace(
+    BACKUP, name="a backup and a lost watermark", faults=BACKUP.faults | {LOST_WATERMARK}
+)
+ROLLED_BACK = Scenario(
+    "an old leader and a rollback", ("+++",), frozenset({TAKEOVER, ROLLBACK}), projectors=2
+)
 LONG_SCENARIOS = (
     BACKUP_AND_FAILOVER,
     BACKUP_AND_LOSS,
     ROLLED_BACK,
     Scenario("every fault of the stores", ("+.-",), ALL_FAULTS),
     replace(TWO_READERS, name="two readers and a failover", faults=TWO_READERS.faults | {FAILOVER}),
-    replace(OLD_LEADER, name="an old leader and every fault of it", faults=OLD_LEADER.faults | PROJECTOR_FAULTS),
-    replace(OLD_LEADER, name="an old leader and a failover", keys=("+",), faults=OLD_LEADER.faults | {FAILOVER}),
+    replace(
+        OLD_LEADER, name="an old leader and every fault of it", faults=OLD_LEADER.faults | PROJECTOR_FAULTS
+    ),
+    replace(
+        OLD_LEADER, name="an old leader and a failover", keys=("+",), faults=OLD_LEADER.faults | {FAILOVER}
+    ),
     replace(NEW_BUILD, name="a new build, two transactions", keys=("++",)),
     replace(NEW_BUILD, name="a new build and a failover", faults=NEW_BUILD.faults | {FAILOVER}),
     replace(BACKUP, name="a backup and four transactions", keys=("+.-+",)),
-    replace(LIST_AND_ENTITY, name="a list, an entity and a failover", faults=LIST_AND_ENTITY.faults | {FAILOVER}),
+    replace(
+        LIST_AND_ENTITY, name="a list, an entity and a failover", faults=LIST_AND_ENTITY.faults | {FAILOVER}
+    ),
     replace(LIST_AND_ENTITY, name="a list and an entity, two readers", readers=2),
 )
 
@@ -104,7 +122,9 @@ MUTATIONS = (
     Mutation("an absence with a later version", ("absence_at_checkpoint", "keep_nothing"), ONE_KEY, COVERS),
     # the projector's batches
     Mutation("a commit that only the primary has", ("commit_by_majority",), ONE_KEY, WITHIN_CHECKPOINT),
-    Mutation("filtered transactions in the cache only", ("filtered_through_mongodb",), ONE_KEY, WITHIN_CHECKPOINT),
+    Mutation(
+        "filtered transactions in the cache only", ("filtered_through_mongodb",), ONE_KEY, WITHIN_CHECKPOINT
+    ),
     Mutation(
         "a switch past the old leader",
         ("rebuild_claims_former_build", "switch_claims_former_build"),
@@ -125,7 +145,9 @@ MUTATIONS = (
     Mutation("an entry kept that looks newer", ("keep_nothing",), BACKUP, COVERS),
     Mutation("an entry kept that looks as new", KEEPING, BACKUP, COVERS),
     # where the cache stage goes on
-    Mutation("the position outside Redis", ("position_in_redis", "apply_compares_previous"), ONE_KEY, ALL_EQUAL),
+    Mutation(
+        "the position outside Redis", ("position_in_redis", "apply_compares_previous"), ONE_KEY, ALL_EQUAL
+    ),
     Mutation("skip what MongoDB already has", ("replay_from_watermark",), ONE_KEY, COVERS),
     Mutation("an error in a replay forgotten", ("error_forgets_watermark",), ONE_KEY, ALL_EQUAL),
     Mutation("a history by seq only", ("same_history",), BACKUP, ALL_EQUAL),

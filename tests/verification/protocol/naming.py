@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.verification.protocol.state import STUCK, Batch, Build, Mark, Projector, Reader, Redis, Serving, State
+from tests.verification.protocol.state import (
+    STUCK,
+    Batch,
+    Build,
+    Mark,
+    Projector,
+    Reader,
+    Redis,
+    Serving,
+    State,
+)
 
 
 def canonical(state: State) -> State:

@@ -51,8 +51,12 @@ def claimed(state: State, who: int) -> State:
     """A write, so that what is not majority-committed is settled first; an older leader of this build is fenced."""
     number = state.serving.build
     kept = state.projectors[who].mark  # None, unless the position is kept outside Redis
-    others = tuple(mine._replace(phase=OUTRUN) if mine.phase == CAUGHT_UP else mine for mine in state.projectors)
-    state = with_projector(state._replace(projectors=others), who, Projector(IDLE, position(state, number), kept))
+    others = tuple(
+        mine._replace(phase=OUTRUN) if mine.phase == CAUGHT_UP else mine for mine in state.projectors
+    )
+    state = with_projector(
+        state._replace(projectors=others), who, Projector(IDLE, position(state, number), kept)
+    )
     return with_build(state, number, state.builds[number]._replace(fence=who))
 
 
@@ -128,7 +132,11 @@ def move_watermark_alone(setting: Setting, state: State, who: int) -> Moves:
     if all(key[mine.mark.upto] == "." for key in setting.scenario.keys):
         mark = mine.mark._replace(upto=mine.mark.upto + 1)
         moved = with_projector(state, who, mine._replace(mark=mark))
-        yield Step(f"{NAMES[who]} moves the watermark alone", with_redis(moved, Redis(mark, state.redis.epochs)), True)
+        yield Step(
+            f"{NAMES[who]} moves the watermark alone",
+            with_redis(moved, Redis(mark, state.redis.epochs)),
+            True,
+        )
 
 
 def learn(setting: Setting, state: State, who: int) -> Moves:
@@ -138,7 +146,9 @@ def learn(setting: Setting, state: State, who: int) -> Moves:
         return
     if batch_of(known(setting, state, who), mine.at.seq + 1) == mine.batch.id:
         at = Position(mine.at.build, mine.at.seq + 1, *mine.batch)
-        yield Step(f"{NAMES[who]} has committed", with_projector(state, who, Projector(IDLE, at, mine.mark)), True)
+        yield Step(
+            f"{NAMES[who]} has committed", with_projector(state, who, Projector(IDLE, at, mine.mark)), True
+        )
     elif state.builds[mine.at.build].local != mine.batch:
         yield Step(f"{NAMES[who]} has lost its batch", with_projector(state, who, Projector()), True)
 

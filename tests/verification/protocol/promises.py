@@ -83,8 +83,16 @@ def broken_at(setting: Setting, state: State) -> str | None:
     """The promise that a state breaks in which nothing is owed."""
     mark, head = state.redis.mark, setting.transactions
     history = state.builds[state.serving.build].history
-    if mark is None or mark.epoch != state.serving.epoch or mark.upto != head or upto_of(history, len(history)) != head:
+    if (
+        mark is None
+        or mark.epoch != state.serving.epoch
+        or mark.upto != head
+        or upto_of(history, len(history)) != head
+    ):
         return ALL_EQUAL
     cached = enumerate(setting.cached(state.redis, mark.epoch))
-    equal = (value is None or value.kind == LEASE or value.content == setting.last[key][head] for key, value in cached)
+    equal = (
+        value is None or value.kind == LEASE or value.content == setting.last[key][head]
+        for key, value in cached
+    )
     return None if all(equal) else ALL_EQUAL

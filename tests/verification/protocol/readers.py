@@ -69,7 +69,9 @@ def read_watermark(setting: Setting, state: State, who: int) -> Moves:
         return
     knows = with_reader(state, who, mine._replace(phase=KNOWS_MARK, mark=mark))
     if setting.rules.fill_of_same_epoch and (mark is None or mark.epoch != mine.epoch):
-        knows = gave_up(setting, state, who)  # it cannot fill any more, and what it answers claims nothing special
+        knows = gave_up(
+            setting, state, who
+        )  # it cannot fill any more, and what it answers claims nothing special
     yield Step(f"reader {who} reads the watermark", knows)
 
 
@@ -187,7 +189,8 @@ def orphaned(redis: Redis, lease: Value) -> Redis:
     nobodys = Value(LEASE, NOBODY)
     return redis._replace(
         epochs=tuple(
-            (epoch, tuple(nobodys if value == lease else value for value in values)) for epoch, values in redis.epochs
+            (epoch, tuple(nobodys if value == lease else value for value in values))
+            for epoch, values in redis.epochs
         )
     )
 

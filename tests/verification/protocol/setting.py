@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from tests.verification.protocol.rules import DEPOSED, Rules, Scenario
-from tests.verification.protocol.state import ABSENT, VALUE, History, Redis, Value, Values, upto_of, with_values
+from tests.verification.protocol.state import (
+    ABSENT,
+    VALUE,
+    History,
+    Redis,
+    Value,
+    Values,
+    upto_of,
+    with_values,
+)
 
 
 class Setting:
@@ -13,14 +22,18 @@ class Setting:
         self.rules = rules
         self.scenario = scenario
         self.transactions = scenario.transactions
-        self.last = tuple(tuple(last_touch(key, upto) for upto in range(len(key) + 1)) for key in scenario.keys)
+        self.last = tuple(
+            tuple(last_touch(key, upto) for upto in range(len(key) + 1)) for key in scenario.keys
+        )
         self.nothing: Values = (None,) * len(scenario.keys)
 
     @property
     def forgets_other_epochs(self) -> bool:
         """Keys of an epoch without a watermark are never read again, as long as no epoch comes back: drop them."""
         rules = self.rules
-        return rules.epochs_are_new and rules.lost_watermark_starts_empty and rules.watermark_by_compare_and_set
+        return (
+            rules.epochs_are_new and rules.lost_watermark_starts_empty and rules.watermark_by_compare_and_set
+        )
 
     def value(self, key: int, history: History, checkpoint: int) -> Value:
         """What a read of MongoDB gives: a document, an absence or a list; the latter two as of a checkpoint."""
@@ -29,7 +42,9 @@ class Setting:
             return Value(VALUE, checkpoint, content)
         if content == 0 or self.scenario.keys[key][content - 1] == "-":
             return Value(ABSENT, checkpoint, content)
-        return Value(VALUE, next(seq for seq, batch in enumerate(history, 1) if batch.upto >= content), content)
+        return Value(
+            VALUE, next(seq for seq, batch in enumerate(history, 1) if batch.upto >= content), content
+        )
 
     def touched(self, history: History, seq: int) -> tuple[int, ...]:
         """The keys that the journal names for a batch."""

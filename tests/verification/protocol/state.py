@@ -49,7 +49,9 @@ class Mark(NamedTuple):
     upto: int
 
 
-STUCK: Final = Mark(-1, -1, -1, -1)  # in a memory, neither a watermark nor none: see `error_forgets_watermark`
+STUCK: Final = Mark(
+    -1, -1, -1, -1
+)  # in a memory, neither a watermark nor none: see `error_forgets_watermark`
 
 LEASE: Final = 0
 VALUE: Final = 1

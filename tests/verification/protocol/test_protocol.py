@@ -10,7 +10,13 @@ import pytest
 from tests.verification.protocol.answers import IN_PARTS, WHOLE, AnswerRules, verify_answers
 from tests.verification.protocol.checker import Outcome
 from tests.verification.protocol.model import verify
-from tests.verification.protocol.mutations import ANSWER_MUTATIONS, LONG_SCENARIOS, MUTATIONS, SCENARIOS, Mutation
+from tests.verification.protocol.mutations import (
+    ANSWER_MUTATIONS,
+    LONG_SCENARIOS,
+    MUTATIONS,
+    SCENARIOS,
+    Mutation,
+)
 from tests.verification.protocol.rules import CRASH, EVICTION, PROTOCOL, ROLLBACK, Rules, Scenario
 
 SIGNS = {
@@ -68,7 +74,9 @@ def test_without_a_rule_a_promise_breaks(mutation: Mutation) -> None:
 
 
 def test_every_rule_is_broken_by_a_mutation() -> None:
-    assert {rule for mutation in MUTATIONS for rule in mutation.without} == {rule.name for rule in fields(Rules)}
+    assert {rule for mutation in MUTATIONS for rule in mutation.without} == {
+        rule.name for rule in fields(Rules)
+    }
     assert set(ANSWER_MUTATIONS) == {rule.name for rule in fields(AnswerRules)}
 
 

@@ -46,7 +46,12 @@ from tests.verification.protocol.rules import (
 COMMITS = ["a majority has it", "A has committed"]
 APPLIES = ["A probes", "A reads back 1", "A applies"]
 LOOKS = ["A looks", "A goes on from the watermark"]
-KNOWS_NOTHING = ["reader 0 leases key 0", "reader 0 reads the watermark", "reader 0 views 0", "reader 0 reads"]
+KNOWS_NOTHING = [
+    "reader 0 leases key 0",
+    "reader 0 reads the watermark",
+    "reader 0 views 0",
+    "reader 0 reads",
+]
 EVERYTHING = frozenset({CRASH, EVICTION, FAILOVER, FULL_MEMORY, REDIS_ERROR, RESTORE, ROLLBACK})
 
 
@@ -257,7 +262,9 @@ def test_trace_12_a_failover_between_the_parts_of_an_apply() -> None:
     read = ["A probes", "A reads back 1"]
     halves = ["A applies one half", "the replica takes over", "A applies the other half"]
     assert_broken_without(["atomic_apply"], one_key(), COVERS, *before, *read, *halves)
-    assert follow(system(PROTOCOL, one_key()), [*before, *read, "the replica takes over", "A applies"]) is None
+    assert (
+        follow(system(PROTOCOL, one_key()), [*before, *read, "the replica takes over", "A applies"]) is None
+    )
 
 
 def test_trace_12_a_key_that_was_absent_when_probed_is_skipped() -> None:

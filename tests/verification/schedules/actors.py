@@ -98,7 +98,12 @@ class Projector:
 
     def work(self, stream: Iterable[Transaction]) -> None:
         """Until the stream has ended and a few turns more, or until another one leads."""
-        left = [part for one in stream if one.gtid not in self.store.position.gtid_set for part in self._parts(one)]
+        left = [
+            part
+            for one in stream
+            if one.gtid not in self.store.position.gtid_set
+            for part in self._parts(one)
+        ]
         try:
             for batch in self._batches(left):
                 self._commit(batch)
@@ -113,7 +118,10 @@ class Projector:
         """What the next turns would do, until APPLY is accepted at the checkpoint."""
         for _ in range(CATCH_UP_TURNS):
             self.stage.tick(self.store.position.checkpoint)
-            if self.stage.watermark is not None and self.stage.watermark.seq == self.store.position.checkpoint.seq:
+            if (
+                self.stage.watermark is not None
+                and self.stage.watermark.seq == self.store.position.checkpoint.seq
+            ):
                 return
             self._follow()
 
@@ -157,7 +165,12 @@ class Leadership:
     """Which projector leads; former leaders may still be at work."""
 
     def __init__(
-        self, bench: Bench, product: Product, scheduler: Scheduler, promises: Promises, stream: Sequence[Transaction]
+        self,
+        bench: Bench,
+        product: Product,
+        scheduler: Scheduler,
+        promises: Promises,
+        stream: Sequence[Transaction],
     ) -> None:
         self._bench = bench
         self._product = product

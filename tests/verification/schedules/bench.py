@@ -27,7 +27,9 @@ from tests.verification.schedules.reader_stores import ReaderPools
 from tests.verification.schedules.scheduler import QuietSelector
 from tidemark.gtid import GtidSet
 
-FIRST_ID = 2**53 - 2  # ids of the same length sort as numbers do; a double, as Lua has it, holds no others exactly
+FIRST_ID = (
+    2**53 - 2
+)  # ids of the same length sort as numbers do; a double, as Lua has it, holds no others exactly
 THREADS = 8
 
 
@@ -62,7 +64,9 @@ class Bench:
         self._next_id += len(seeds)
         store = self.store([])
         number = last_number(store.position.checkpoint.gtid_set) + 1
-        opening = store.commit(batch_of(store.position.gtid_set, [opening_of(histories, number)]), as_of(number))
+        opening = store.commit(
+            batch_of(store.position.gtid_set, [opening_of(histories, number)]), as_of(number)
+        )
         for history in histories:
             history.opened_seq = opening.checkpoint.seq
         self.position = store.position
@@ -99,7 +103,9 @@ class Bench:
                 for history in histories:
                     document = found.get(history.id, {})
                     actual = entity_content(kind, document) if "created_at" in document else None
-                    assert actual == history.states[-1][kind.key(history.id)], f"{kind.key(history.id)}: {actual!r}"
+                    assert actual == history.states[-1][kind.key(history.id)], (
+                        f"{kind.key(history.id)}: {actual!r}"
+                    )
 
     async def close(self) -> None:
         self.threads.shutdown()

@@ -82,7 +82,9 @@ class History:
 
     def _edit_post(self) -> RowChange:
         times = self._times() if self.id not in self._tables["posts"] else {"updated_at": self._now()}
-        return self._put("posts", {"id": self.id, "author_id": self.id, "body": f"text {self._writes}", **times})
+        return self._put(
+            "posts", {"id": self.id, "author_id": self.id, "body": f"text {self._writes}", **times}
+        )
 
     def _toggle_post(self) -> RowChange:
         return self._remove("posts", self.id) or self._edit_post()
@@ -98,7 +100,12 @@ class History:
         return self._remove("comments", id) or self._put("comments", row)
 
     def _rename(self) -> RowChange:
-        names = {"subject": f"s{self.id}", "handle": f"h{self.id}", "display_name": f"name {self._writes}", "bio": ""}
+        names = {
+            "subject": f"s{self.id}",
+            "handle": f"h{self.id}",
+            "display_name": f"name {self._writes}",
+            "bio": "",
+        }
         return self._put("users", {"id": self.id, **names, **self._times()})
 
     def _put(self, table: str, row: Row) -> RowChange:

@@ -102,7 +102,9 @@ MUTATIONS = {
     "a fill needs no lease": Mutation(
         Product(
             patches={
-                "reader.cache.FILL": with_other(FILL, "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end", "")
+                "reader.cache.FILL": with_other(
+                    FILL, "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end", ""
+                )
             }
         ),
         seed=56,
@@ -116,10 +118,13 @@ MUTATIONS = {
     "the watermark is read before the lease is taken": Mutation(
         Product(cache=WatermarkBeforeLease), (DEPOSED,), seed=120
     ),
-    "a fill may be behind the watermark": Mutation(Product(documents=FillsBehindWatermark), (DEPOSED,), seed=65),
+    "a fill may be behind the watermark": Mutation(
+        Product(documents=FillsBehindWatermark), (DEPOSED,), seed=65
+    ),
     "the checkpoint is read after the document": Mutation(Product(things=CheckpointAfterDocument), seed=81),
     "APPLY leaves leases alone": Mutation(
-        Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then")), seed=73
+        Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then")),
+        seed=73,
     ),
     "APPLY leaves alone what is not absent": Mutation(
         Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'V', 1, 1) ~= 'V' then"))
@@ -128,12 +133,15 @@ MUTATIONS = {
         Product(patches=apply_with("not newer and ", "")), (TAKEN_OVER, CRASHED), within=800, seed=330
     ),
     "APPLY keeps what it has no bytes for": Mutation(
-        Product(patches=apply_with("redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))", "0")), seed=1
+        Product(patches=apply_with("redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))", "0")),
+        seed=1,
     ),
     "APPLY does not compare the lineage": Mutation(
         Product(patches=apply_with("~= ARGV[1] then", "== false then")), (TAKEN_OVER, FAILED_OVER), seed=2
     ),
-    "absent keys are not applied": Mutation(Product(stage=SkipsAbsentKeys), (DEPOSED,), within=1_000, seed=711),
+    "absent keys are not applied": Mutation(
+        Product(stage=SkipsAbsentKeys), (DEPOSED,), within=1_000, seed=711
+    ),
     "the journal is not replayed": Mutation(Product(stage=SkipsReplay), (FAILED_OVER, CRASHED)),
     "the checkpoint of a part contains its transaction": Mutation(
         Product(patches={"binlog_projector.domain.batch.Batch.gtid_set": property(with_begun)}), within=400
@@ -146,7 +154,9 @@ MUTATIONS = {
     ),
     "an epoch is used again": Mutation(
         Product(
-            patches={"binlog_projector.stores.document_store.DocumentStore.new_cache_epoch": ProjectorDocuments.serving}
+            patches={
+                "binlog_projector.stores.document_store.DocumentStore.new_cache_epoch": ProjectorDocuments.serving
+            }
         ),
         (WATERMARK_LOST,),
         seed=1,

@@ -23,7 +23,9 @@ class BrokenPromise(AssertionError):
 
 def as_of(number: int, seconds: int = 1) -> str:
     """A moment after transaction `number` and before the next one."""
-    return (START + timedelta(seconds=number * SECONDS_APART + seconds)).isoformat(timespec="microseconds") + "Z"
+    return (START + timedelta(seconds=number * SECONDS_APART + seconds)).isoformat(
+        timespec="microseconds"
+    ) + "Z"
 
 
 def number_at(moment: str) -> int:
@@ -64,7 +66,9 @@ class Promises:
         for key, entry in entries.items():
             self._compare("entries", f"cached under watermark {watermark.seq}", key, entry, floor)
             if key in self._seen and entry.version < self._seen[key].version:
-                raise BrokenPromise(f"{key} went back from version {self._seen[key].version} to {entry.version}")
+                raise BrokenPromise(
+                    f"{key} went back from version {self._seen[key].version} to {entry.version}"
+                )
         self._seen, self._seen_seq = entries, watermark.seq
         return None
 

@@ -163,7 +163,9 @@ class ReaderCollection:
         self._collection = collection
 
     def find(self, *arguments: Any, **options: Any) -> ReaderCursor:
-        return ReaderCursor(self._client, self._collection, partial(self._collection.find, *arguments, **options))
+        return ReaderCursor(
+            self._client, self._collection, partial(self._collection.find, *arguments, **options)
+        )
 
 
 class ReaderCursor:

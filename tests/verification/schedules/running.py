@@ -26,12 +26,18 @@ class Runner:
         self._loop = loop
         self._monkeypatch = monkeypatch
 
-    def run(self, seeds: Sequence[int], product: Product = SHIPPING, faults: Sequence[str] = ALL) -> list[list[str]]:
+    def run(
+        self, seeds: Sequence[int], product: Product = SHIPPING, faults: Sequence[str] = ALL
+    ) -> list[list[str]]:
         """What happened in each, step by step. Raises ScheduleFailed."""
         for name, value in product.patches.items():
             self._monkeypatch.setattr(name, value)
         with structlog.testing.capture_logs():
-            return [trace for block in _blocks(seeds) for trace in self._loop.run(self._run(block, product, faults))]
+            return [
+                trace
+                for block in _blocks(seeds)
+                for trace in self._loop.run(self._run(block, product, faults))
+            ]
 
     def count(self, seeds: Sequence[int]) -> str:
         """Run what ships and say how much was compared. Raises ScheduleFailed."""
@@ -54,7 +60,9 @@ class Runner:
     async def _run(self, seeds: Sequence[int], product: Product, faults: Sequence[str]) -> list[list[str]]:
         histories = self._bench.open_histories(seeds)
         schedules = zip(seeds, histories, strict=True)
-        traces = [await Schedule(self._bench, product, history, seed, faults).run() for seed, history in schedules]
+        traces = [
+            await Schedule(self._bench, product, history, seed, faults).run() for seed, history in schedules
+        ]
         self._bench.assert_documents_follow(histories)
         return traces
 

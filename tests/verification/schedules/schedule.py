@@ -134,12 +134,20 @@ class Schedule:
         wanted = [self._history.wanted[at] for at in asked]
         name = f"{reader.name} is asked for {' '.join(one.key for one in wanted)}"
         return Event(
-            self._chance.randrange(REQUESTS_WITHIN), name, lambda: self._requests.append(reader.ask(wanted)), False
+            self._chance.randrange(REQUESTS_WITHIN),
+            name,
+            lambda: self._requests.append(reader.ask(wanted)),
+            False,
         )
 
     def _faults_to_come(self) -> list[Event]:
         faults = Faults(
-            self._bench.admin_redis, self._chance, self._leadership, self._promises, self._readers, self._requests
+            self._bench.admin_redis,
+            self._chance,
+            self._leadership,
+            self._promises,
+            self._readers,
+            self._requests,
         )
         return [
             event

@@ -28,7 +28,9 @@ def test_promises_hold_in_twenty_thousand_schedules(runner: Runner) -> None:
 
 
 def test_a_seed_decides_every_step(runner: Runner) -> None:
-    first, again = ([[NUMBER.sub("#", step) for step in trace] for trace in runner.run(range(40))] for _ in range(2))
+    first, again = (
+        [[NUMBER.sub("#", step) for step in trace] for trace in runner.run(range(40))] for _ in range(2)
+    )
     assert first == again
 
 
@@ -36,6 +38,7 @@ def test_a_seed_decides_every_step(runner: Runner) -> None:
 def test_a_broken_rule_is_found(runner: Runner, name: str) -> None:
     mutation = MUTATIONS[name]
     found = (
-        runner.finds(mutation.product, mutation.faults, seeds) for seeds in ([mutation.seed], range(mutation.within))
+        runner.finds(mutation.product, mutation.faults, seeds)
+        for seeds in ([mutation.seed], range(mutation.within))
     )
     assert any(found), f"{name}: not found in {mutation.within} schedules"

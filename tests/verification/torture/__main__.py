@@ -11,7 +11,9 @@ from tests.verification.torture.running import torture
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.verification.torture", description=__doc__)
-    parser.add_argument("--duration", type=float, default=900, help="seconds of work and faults (%(default)s)")
+    parser.add_argument(
+        "--duration", type=float, default=900, help="seconds of work and faults (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=7, help="of everything random (%(default)s)")
     options = parser.parse_args()
     outcome = torture(options.duration, options.seed)

@@ -18,7 +18,18 @@ from tests.verification.torture.effects import Effect
 from tests.verification.torture.system import PROJECTORS, System
 
 STOPPED_SECONDS, REBUILT_SECONDS = 100.0, 200.0
-GAPS = (" ", "  ", "\n", "\t", "/**/", " /* likes */ ", " -- users\n", " # posts\n", "/*!80000 */", " /*! */ ")
+GAPS = (
+    " ",
+    "  ",
+    "\n",
+    "\t",
+    "/**/",
+    " /* likes */ ",
+    " -- users\n",
+    " # posts\n",
+    "/*!80000 */",
+    " /*! */ ",
+)
 NAME = re.compile(r"<([^>]+)>")
 
 
@@ -134,7 +145,9 @@ def disguised(statement: str, chance: random.Random) -> str:
     """The same statement with other white space, comments, case, and ways to name a table."""
     quoted = NAME.sub(lambda found: _named(found[1], chance), statement)
     return "".join(
-        chance.choice(GAPS) if piece == " " else (piece.lower() if piece.isupper() and chance.random() < 0.3 else piece)
+        chance.choice(GAPS)
+        if piece == " "
+        else (piece.lower() if piece.isupper() and chance.random() < 0.3 else piece)
         for piece in re.split(r"( )(?=(?:[^`']|`[^`]*`|'[^']*')*$)", quoted)
     )
 
@@ -142,4 +155,6 @@ def disguised(statement: str, chance: random.Random) -> str:
 def _named(table: str, chance: random.Random) -> str:
     if not table.isidentifier():
         return f"`{table}`"
-    return chance.choice((table, f"`{table}`", f"tidemark.{table}", f"`tidemark`.`{table}`", f"tidemark . `{table}`"))
+    return chance.choice(
+        (table, f"`{table}`", f"tidemark.{table}", f"`tidemark`.`{table}`", f"tidemark . `{table}`")
+    )

@@ -74,7 +74,10 @@ def pause_projector(system: System, chance: random.Random) -> str:
 def kill_workers(system: System, chance: random.Random) -> str:
     """The reader's processes, one after the other; each is started again, unless that happens too often."""
     now = time.monotonic()
-    system.kills_of_workers = [*(kill for kill in system.kills_of_workers if now - kill < WINDOW_SECONDS), now]
+    system.kills_of_workers = [
+        *(kill for kill in system.kills_of_workers if now - kill < WINDOW_SECONDS),
+        now,
+    ]
     if len(system.kills_of_workers) > MOST_RESTARTS:
         raise Hindered("the workers have been killed often enough")
     for pid in chance.sample(workers := system.reader_workers(), len(workers)):
@@ -163,7 +166,10 @@ def fail_over_mysql(system: System, chance: random.Random) -> str:
 
 def rebuild(system: System, chance: random.Random) -> str:
     """A new build beside everything else. It is killed on the way at times, and may fail when a store is away."""
-    server_id = {"TIDEMARK_PROJECTOR_SERVER_ID": str(7_331 + PROJECTORS), "TIDEMARK_FORMER_BUILD_MINUTES": "0"}
+    server_id = {
+        "TIDEMARK_PROJECTOR_SERVER_ID": str(7_331 + PROJECTORS),
+        "TIDEMARK_FORMER_BUILD_MINUTES": "0",
+    }
     rebuilding = Process(("-m", "binlog_projector", "rebuild"), {**system.environment, **server_id})
     try:
         rebuilding.popen.wait(timeout=chance.choice([chance.uniform(1, 6), 200]))

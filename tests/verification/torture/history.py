@@ -55,7 +55,9 @@ class History:
     `effects`: what a transaction did to a table without row events.
     """
 
-    def __init__(self, transactions: Iterable[Transaction], effects: Mapping[Gtid, Effect] | None = None) -> None:
+    def __init__(
+        self, transactions: Iterable[Transaction], effects: Mapping[Gtid, Effect] | None = None
+    ) -> None:
         self.things: dict[Key, Versions] = defaultdict(Versions)
         self.index_of: dict[Gtid, int] = {}
         self.rows = 0
@@ -139,7 +141,11 @@ class _Tables:
         for listing in LISTINGS:
             if listing.collection == table:
                 place = tuple(document[name] for name, _ in listing.order)
-                touched.add(self._list((path(listing), document[listing.by]), id, place, document[listing.item_id], by))
+                touched.add(
+                    self._list(
+                        (path(listing), document[listing.by]), id, place, document[listing.item_id], by
+                    )
+                )
         for tag in fields.get("hashtags", ()):
             touched.add(self._list((TAGGED, tag), id, (id,), id, by))
         return touched

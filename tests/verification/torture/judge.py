@@ -68,7 +68,8 @@ class Judge:
 
     def _is_entity(self, entity: Entity, id: int, body: Any, window: Window) -> bool:
         return any(
-            self._is_document(entity, document, body, window) for document in self._documents(entity, id, window)
+            self._is_document(entity, document, body, window)
+            for document in self._documents(entity, id, window)
         )
 
     def _is_document(self, entity: Entity, document: Any, body: Any, window: Window) -> bool:
@@ -100,4 +101,8 @@ class Judge:
 def _author(document: Any) -> dict[str, Any] | None:
     if document is None:
         return None
-    return {"id": str(document["_id"]), "handle": document["handle"], "display_name": document["display_name"]}
+    return {
+        "id": str(document["_id"]),
+        "handle": document["handle"],
+        "display_name": document["display_name"],
+    }

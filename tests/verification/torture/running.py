@@ -39,7 +39,13 @@ FAULT_SECONDS = 240.0  # within which each one heals
 CAUGHT_UP_SECONDS = 120.0
 READING_SERVER_ID = 9_999
 FIRST_IDS = (1, 2**31 - 2, 2**53 - 2, 2**63 - 2_000_000)  # the last with room for all that is written
-NOT_INFLICTED = (Hindered, redis.RedisError, pymysql.err.MySQLError, PyMongoError, OSError)  # the last: by another one
+NOT_INFLICTED = (
+    Hindered,
+    redis.RedisError,
+    pymysql.err.MySQLError,
+    PyMongoError,
+    OSError,
+)  # the last: by another one
 
 
 @dataclass
@@ -125,7 +131,9 @@ def _inflict(system: System, chance: random.Random, deadline: float, outcome: Ou
             if ALONE.issuperset(names) or UNPAIRED.intersection(names):
                 names = names[:1]
             seeds = [random.Random(chance.random()) for _ in names]
-            running = [threads.submit(FAULTS[name], system, one) for name, one in zip(names, seeds, strict=True)]
+            running = [
+                threads.submit(FAULTS[name], system, one) for name, one in zip(names, seeds, strict=True)
+            ]
             for name, fault in zip(names, running, strict=True):
                 try:
                     what = fault.result(timeout=FAULT_SECONDS)
@@ -173,7 +181,9 @@ def _ask_for_everything(system: System, records: Records, seed: int) -> None:
             asking.ask(path, id, id % 3)
 
 
-def read_binlog(stack: Stack, connection: Connection, effects: Mapping[Gtid, Effect]) -> Iterator[Transaction]:
+def read_binlog(
+    stack: Stack, connection: Connection, effects: Mapping[Gtid, Effect]
+) -> Iterator[Transaction]:
     """Every transaction that MySQL has, from the first one on; empty ones for what `effects` has instead of rows."""
     executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
     source = MySqlSource(stack.mysql.admin_url, READING_SERVER_ID)

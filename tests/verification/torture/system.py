@@ -42,7 +42,9 @@ class System:
     reading: Process
     auditing: Process = field(init=False)
     projectors: list[Process] = field(default_factory=list)
-    effects: dict[str, Effect] = field(default_factory=dict)  # of statements, whether or not they were executed
+    effects: dict[str, Effect] = field(
+        default_factory=dict
+    )  # of statements, whether or not they were executed
     kills_of_workers: list[float] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -81,7 +83,9 @@ def running_system() -> Iterator[System]:
     with contextlib.ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tidemark-torture-")))
         stack = opened.enter_context(Stack())
-        links = {name: opened.enter_context(Proxy(stack.servers[store].port)) for name, (_, store) in LINKS.items()}
+        links = {
+            name: opened.enter_context(Proxy(stack.servers[store].port)) for name, (_, store) in LINKS.items()
+        }
         environment = _environment(stack, links)
         with process(service_environment(stack), "-m", "writer", "migrate") as migrating:
             migrating.popen.wait(timeout=30)

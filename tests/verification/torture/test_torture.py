@@ -97,7 +97,9 @@ FORBIDDEN = {
     "something that never was": Answer("/post/1", shown("third #tag", 2), second(4)),
     "half of one state and half of another": Answer("/post/1", shown("first", 1), second(1)),
     "an author that never was": Answer("/post/1", shown("second", 1, author=None), second(4)),
-    "what was written after it was received": Answer("/post/1", shown("third #tag", 0), second(2), received=second(4)),
+    "what was written after it was received": Answer(
+        "/post/1", shown("third #tag", 0), second(2), received=second(4)
+    ),
     "absent although it was there": Answer("/post/1", None, second(2)),
     "there although it was deleted": Answer("/post/2", shown("another", 0, id="2"), second(8)),
     "a list without an item": Answer("/user/1/posts", {"items": []}, second(5)),
@@ -107,7 +109,9 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("answer", ALLOWED, ids=str)
-def test_the_judge_allows_what_mysql_said_at_some_point_that_is_recent_enough(judge: Judge, answer: Answer) -> None:
+def test_the_judge_allows_what_mysql_said_at_some_point_that_is_recent_enough(
+    judge: Judge, answer: Answer
+) -> None:
     assert judge.allows(answer)
 
 
@@ -124,7 +128,9 @@ def test_a_fault_that_is_hindered_is_noted_and_the_line_always_comes(
 ) -> None:
     """Seed 99173 once ended with a traceback and without its line: another fault had cut a FLUSHALL's connection."""
 
-    errors = iter([redis.ConnectionError("cut by another fault")] * 2 + [AssertionError("waited for nothing")] * 2)
+    errors = iter(
+        [redis.ConnectionError("cut by another fault")] * 2 + [AssertionError("waited for nothing")] * 2
+    )
 
     def fault(system: System, chance: random.Random) -> str:
         raise next(errors)

@@ -63,7 +63,10 @@ def workload(system: System, seed: int, records: Records) -> Iterator[None]:
 
 def _write(system: System, services: Writing, chance: random.Random, stopping: threading.Event) -> None:
     while not stopping.is_set():
-        with contextlib.suppress(pymysql.err.MySQLError, OSError), admin_connection(system.stack) as connection:
+        with (
+            contextlib.suppress(pymysql.err.MySQLError, OSError),
+            admin_connection(system.stack) as connection,
+        ):
             while not stopping.wait(PAUSE_SECONDS):
                 _act(chance.choice(ACTS), services, connection, chance)
 
