@@ -176,7 +176,7 @@ def test_every_cache_status_and_every_error_that_stops_the_projector_is_document
     ]
     section = design.partition("## When the projector stops")[2].partition("## ")[0]
     stops = {each.__name__ for each in projector_errors.Stop.__subclasses__()}
-    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == stops
+    assert sorted(re.findall(r"^- `(\w+)`: ", section, re.MULTILINE)) == sorted(stops)
 
 
 def test_every_dependency_has_its_reason() -> None:
