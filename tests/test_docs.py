@@ -1,4 +1,4 @@
-"""Pages and code say the same: settings, metrics, commands, links. No file names the machine it was made on."""
+"""Pages and code say the same: settings, metrics, commands, links. No file names a path of a machine."""
 
 from __future__ import annotations
 
