@@ -1,4 +1,4 @@
-"""Pages and code say the same: settings, metrics, commands, links; and nothing names the machine it was made on."""
+"""Pages and code say the same: settings, metrics, commands, links. No file names a path of a machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from tidemark.tally import HistogramTally, Tally
 
 Instrument = Counter | Gauge | Histogram | Tally | HistogramTally
 CODE = sorted(each.parent.name for each in ROOT.glob("*/__init__.py") if each.parent.name != "tests")
-WITHOUT_DEFAULT = {"-", "none"}
 CONFIGURATION, METRICS = "docs/configuration.md", "docs/metrics.md"
 OPTIONAL_OF_STACK = {
     "TIDEMARK_CACHE_DIR",
@@ -79,7 +78,7 @@ ALL_PAGES = "\n".join(page.read_text() for page in PAGES)
 
 
 def rows(page: str, pattern: re.Pattern[str]) -> dict[str, Sequence[str]]:
-    """The table rows of a page whose first cell is a name in backticks: name -> its other cells, without backticks."""
+    """The table rows that begin with a name in backticks: name -> the other cells, without backticks."""
     cells = [
         line.strip("|").split("|")
         for line in (ROOT / page).read_text().splitlines()
@@ -89,6 +88,17 @@ def rows(page: str, pattern: re.Pattern[str]) -> dict[str, Sequence[str]]:
     found = [row for row in plain if pattern.fullmatch(row[0])]
     assert len({row[0] for row in found}) == len(found), f"{page} has a row twice"
     return {row[0]: row[1:] for row in found}
+
+
+def listed(page: str, pattern: re.Pattern[str]) -> dict[str, tuple[str, str]]:
+    """The items "- `NAME` (SERVICES; MORE): ..." of a page, without backticks: name -> services, more."""
+    text = (ROOT / page).read_text().replace("\n  ", " ")
+    items = re.findall(r"^- `([^`]+)` \(([^;)]+)(?:; ([^)]+))?\): ", text, re.MULTILINE)
+    found = [
+        (name, services, more.replace("`", "")) for name, services, more in items if pattern.fullmatch(name)
+    ]
+    assert len({name for name, *_ in found}) == len(found), f"{page} has an item twice"
+    return {name: (services, more) for name, services, more in found}
 
 
 def settings_classes() -> Iterator[type]:
@@ -129,33 +139,31 @@ def name_of(instrument: Instrument) -> str:
 
 
 def test_every_setting_is_documented_with_its_default_and_every_documented_one_exists() -> None:
-    documented, declared = rows(CONFIGURATION, VARIABLE), declared_variables()
+    documented, declared = listed(CONFIGURATION, VARIABLE), declared_variables()
     assert documented.keys() == declared.keys()
-    for name, (_, default, _) in documented.items():
-        if declared[name]:
-            assert default == declared[name], name
-        elif name != "TIDEMARK_CACHE_DIR":
-            assert default in WITHOUT_DEFAULT, name
+    for name, (_, default) in documented.items():
+        if name not in OPTIONAL_OF_STACK:
+            assert default == ("required" if declared[name] is None else declared[name]), name
 
 
 def test_the_code_reads_no_variable_that_is_not_documented() -> None:
-    documented = rows(CONFIGURATION, VARIABLE).keys()
+    documented = listed(CONFIGURATION, VARIABLE).keys()
     for path in tracked("Makefile", *(f"{package}/*.py" for package in CODE)):
         assert set(VARIABLE.findall(path.read_text())) - {FOLDER_MARK} <= documented, path
     assert set(VARIABLE.findall(ALL_PAGES)) <= documented
 
 
 def test_every_metric_is_documented_with_its_services_and_labels_and_every_documented_one_exists() -> None:
-    documented = rows(METRICS, METRIC)
+    documented = listed(METRICS, METRIC)
     assert documented.keys() == set().union(*map(exposed, REGISTRIES))
-    for name, (services, labels, _) in documented.items():
+    for name, (services, labels) in documented.items():
         assert services.split(", ") == [service for service in REGISTRIES if name in exposed(service)], name
         for service in services.split(", "):
-            assert_labels(instruments(service)[name], [] if labels == "-" else labels.split(", "))
+            assert_labels(instruments(service)[name], labels.split(", ") if labels else [])
 
 
 def assert_labels(instrument: Instrument, labels: list[str]) -> None:
-    """An instrument of Prometheus refuses any other labels than its own; one without labels refuses them all."""
+    """An instrument of Prometheus refuses all labels but its own."""
     if isinstance(instrument, Tally | HistogramTally):
         assert [*instrument.labels] == labels
     elif labels:
@@ -166,7 +174,7 @@ def assert_labels(instrument: Instrument, labels: list[str]) -> None:
 
 
 def test_the_pages_name_no_metric_that_does_not_exist() -> None:
-    assert set(METRIC.findall(ALL_PAGES)) <= rows(METRICS, METRIC).keys()
+    assert set(METRIC.findall(ALL_PAGES)) <= listed(METRICS, METRIC).keys()
 
 
 def test_every_cache_status_and_every_error_that_stops_the_projector_is_documented() -> None:
@@ -176,7 +184,7 @@ def test_every_cache_status_and_every_error_that_stops_the_projector_is_document
     ]
     section = design.partition("## When the projector stops")[2].partition("## ")[0]
     stops = {each.__name__ for each in projector_errors.Stop.__subclasses__()}
-    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == stops
+    assert sorted(re.findall(r"^- `(\w+)`: ", section, re.MULTILINE)) == sorted(stops)
 
 
 def test_every_dependency_has_its_reason() -> None:

@@ -11,15 +11,14 @@ NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
 def test_every_threat_has_an_answer_and_a_test_that_exists() -> None:
-    threats = [row for row in PAGE.partition("## Threats")[2].splitlines() if row.startswith("|")]
-    rows = [row for row in threats if not row.startswith(("| threat", "|---"))]
-    assert rows
-    for row in rows:
-        _, threat, answer, tests, _ = row.split("|")
-        assert threat.strip()
-        assert answer.strip()
-        assert NAMED.sub("", tests).strip(" ,") == ""
-        assert NAMED.search(tests), row
+    threats = PAGE.partition("## Threats")[2].replace("\n  ", " ")
+    items = re.findall(r"^- (.*)$", threats, re.MULTILINE)
+    assert items
+    for item in items:
+        answer, _, tests = item.partition(" `tests/")
+        assert re.fullmatch(r"\*\*.+?\*\*: .+\.", answer), item
+        assert NAMED.search(f"`tests/{tests}"), item
+        assert NAMED.sub("", f"`tests/{tests}").strip(" ,") == "", item
 
 
 def test_every_test_that_is_named_exists() -> None:
