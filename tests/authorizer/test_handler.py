@@ -147,7 +147,7 @@ def test_the_entry_point_reads_its_settings_from_the_environment() -> None:
     assert GOOD[7:] not in refused.stderr
 
 
-def test_a_missing_setting_is_a_broken_function_and_not_a_refused_caller() -> None:
+def test_a_missing_setting_breaks_the_function_and_refuses_nobody() -> None:
     outcome = _invoke(token_event(GOOD), {})
     assert outcome.returncode == 1
     assert "tidemark.settings.SettingError: TIDEMARK_AUTH_ALGORITHM is not set" in outcome.stderr

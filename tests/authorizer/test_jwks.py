@@ -92,7 +92,7 @@ def test_each_token_is_verified_with_the_key_that_it_names(algorithm: str) -> No
         assert server.paths == ["/keys?tenant=1"]
 
 
-def test_a_new_key_is_found_without_a_restart_and_a_removed_one_is_forgotten(server: JwksServer) -> None:
+def test_new_keys_are_found_and_removed_ones_forgotten_without_a_restart(server: JwksServer) -> None:
     settings = _settings(server.url)
     assert _is_allowed(settings, "first")
     server.body = jwks(jwk("ES256", "first"), jwk("ES256", "next", NEXT))
@@ -107,7 +107,7 @@ def test_a_new_key_is_found_without_a_restart_and_a_removed_one_is_forgotten(ser
     assert server.fetches == 3
 
 
-def test_a_key_that_is_replaced_under_the_same_name_is_replaced_here_too(server: JwksServer) -> None:
+def test_a_key_replaced_under_the_same_name_is_replaced_here_too(server: JwksServer) -> None:
     settings = _settings(server.url)
     assert _is_allowed(settings, "first")
     server.body = jwks(jwk("ES256", "first", NEXT))
@@ -129,7 +129,7 @@ def test_a_token_that_names_no_possible_key_fetches_nothing(server: JwksServer, 
     assert server.fetches == 0
 
 
-def test_the_last_good_keys_count_through_an_outage_but_not_for_ever(
+def test_the_last_good_keys_outlast_an_outage_for_a_limited_time(
     server: JwksServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = _settings(server.url)
@@ -147,7 +147,7 @@ def test_the_last_good_keys_count_through_an_outage_but_not_for_ever(
 
 
 @pytest.mark.parametrize("event", [_event("first"), http_api_2_event(_event("first")["authorizationToken"])])
-def test_without_any_keys_the_answer_is_an_error_and_neither_a_refusal_nor_an_allow(
+def test_without_keys_the_function_fails_and_neither_allows_nor_refuses(
     event: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = _settings(nobody_listens())
@@ -157,7 +157,7 @@ def test_without_any_keys_the_answer_is_an_error_and_neither_a_refusal_nor_an_al
     assert "Bearer" not in caplog.text and "eyJ" not in caplog.text
 
 
-def test_a_clock_that_is_set_back_neither_stops_fetching_nor_drops_keys(server: JwksServer) -> None:
+def test_a_clock_set_back_neither_stops_fetching_nor_drops_keys(server: JwksServer) -> None:
     settings = _settings(server.url)
     assert _is_allowed(settings, "first", NOW + 100_000)
     assert _is_allowed(settings, "first", NOW)

@@ -146,7 +146,7 @@ def test_without_a_token_the_function_is_not_asked(kind: Kind, runtime: Mapping[
 
 
 @pytest.mark.parametrize("kind", POLICY_KINDS)
-def test_a_good_token_without_the_right_is_denied_and_the_denial_is_cached(
+def test_a_token_without_the_right_is_denied_and_the_denial_cached(
     kind: Kind, runtime: Mapping[bool, Pool]
 ) -> None:
     gateway = _gateway(kind, runtime, ttl_seconds=60)
@@ -215,9 +215,7 @@ def test_keys_come_from_their_url_once(package: Path, start: Start) -> None:
         assert server.fetches == 1
 
 
-def test_a_function_that_runs_out_of_time_is_500_and_the_next_invocation_is_served(
-    package: Path, start: Start
-) -> None:
+def test_a_timed_out_function_is_500_and_the_next_invocation_served(package: Path, start: Start) -> None:
     with serving(jwk("ES256", "first")) as server:
         server.hold.clear()
         environment = keys.environment("ES256") | {
@@ -235,9 +233,7 @@ def test_a_function_that_runs_out_of_time_is_500_and_the_next_invocation_is_serv
         assert gateway.request("GET", "/feed", token).status == 200
 
 
-def test_a_function_that_is_killed_is_500_and_the_next_invocation_is_served(
-    package: Path, start: Start
-) -> None:
+def test_a_killed_function_is_500_and_the_next_invocation_served(package: Path, start: Start) -> None:
     emulator = start(package, ENVIRONMENT)
     gateway = ApiGateway(REST_TOKEN, Pool([emulator]).invoke, ttl_seconds=60)
     assert gateway.request("GET", "/feed", _bearer()).status == 200
@@ -263,7 +259,7 @@ def _children(emulator: Emulator) -> list[int]:
     return found
 
 
-def test_a_function_without_settings_or_modules_is_500_and_says_why_in_its_log(
+def test_a_function_without_settings_or_modules_is_500_and_logs_why(
     package: Path, start: Start, tmp_path: Path
 ) -> None:
     torn = tmp_path.with_name(f"{tmp_path.name}-torn")

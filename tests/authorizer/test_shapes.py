@@ -63,7 +63,7 @@ def test_the_simple_answer_is_the_one_that_powertools_would_write(scope: str, al
     assert answer == expected.asdict()
 
 
-def test_a_backend_that_is_a_lambda_itself_finds_the_context_where_aws_puts_it() -> None:
+def test_a_lambda_backend_finds_the_context_where_aws_puts_it() -> None:
     answer = authorize(http_api_2_event(GOOD), SETTINGS, NOW)
     request = http_api_2_event(GOOD) | {"isBase64Encoded": False}
     request["requestContext"]["authorizer"] = {"lambda": answer["context"]}

@@ -123,7 +123,7 @@ def test_a_changed_es256_signature_is_refused(change: str) -> None:
     assert not _is_accepted("ES256", signed, changed[change])
 
 
-def test_an_es256_signature_has_a_twin_so_nothing_may_be_remembered_by_a_tokens_text() -> None:
+def test_the_twin_of_an_es256_token_is_another_good_token() -> None:
     """FIPS 186-5 lets s and n - s pass. Here only good tokens are remembered, which their twins are too."""
     signed, signature = _right("ES256")
     twin = P256_ORDER - int.from_bytes(signature[32:], "big")

@@ -159,7 +159,7 @@ def test_without_a_token_for_it_nothing_gets_through(client: httpx2.Client, witn
     assert not witness.seen
 
 
-def test_a_token_in_the_query_string_counts_for_nothing_and_is_not_logged(
+def test_a_token_in_the_query_string_is_neither_used_nor_logged(
     client: httpx2.Client, gateway: Gateway, witness: Witness
 ) -> None:
     secret = READS["authorization"].removeprefix("Bearer ")
@@ -253,7 +253,7 @@ def test_large_heads_are_431_and_reach_nobody(gateway: Gateway, witness: Witness
     assert not witness.seen
 
 
-def test_slow_heads_and_slow_bodies_are_given_up_before_a_service_hears_of_them(
+def test_slow_heads_and_bodies_are_ended_before_a_service_sees_them(
     gateway: Gateway, witness: Witness
 ) -> None:
     head = f"POST /post HTTP/1.1\nHost: h\nAuthorization: {WRITES['authorization']}\n"

@@ -40,7 +40,7 @@ def jane(outside: Outside) -> Iterator[httpx2.Client]:
         yield client
 
 
-def test_what_is_written_through_nginx_is_read_through_nginx(outside: Outside, jane: httpx2.Client) -> None:
+def test_a_post_written_through_nginx_is_read_through_nginx(outside: Outside, jane: httpx2.Client) -> None:
     assert jane.put("/user/me", json={"handle": "jane", "display_name": "Jane"}).status_code == 201
     written = jane.post("/post", json={"body": "Hello #containers"})
     assert written.status_code == 201
@@ -54,7 +54,7 @@ def test_what_is_written_through_nginx_is_read_through_nginx(outside: Outside, j
     assert jane.get("/hashtag/containers").json()["items"][0]["author"]["handle"] == "jane"
 
 
-def test_the_stores_have_accounts_of_the_services_only_with_their_own_passwords(outside: Outside) -> None:
+def test_stores_have_only_the_services_accounts_with_their_own_passwords(outside: Outside) -> None:
     checked = outside.run("projector", "python", "-m", "binlog_projector", "check", "--json")
     assert '"ok": true' in checked
     assert (

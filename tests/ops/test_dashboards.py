@@ -41,7 +41,7 @@ class Watched:
         headers = {"authorization": f"Bearer {system.token('jane')}"}
         self.client = httpx2.Client(headers=headers, timeout=10, trust_env=False)
 
-    def has_data(self, query: str) -> bool:
+    def has_numbers(self, query: str) -> bool:
         """At least one series with a number; makes some traffic before it asks."""
         self._write_and_read()
         answer = self.http.get("/api/v1/query", params={"query": query}).json()
@@ -110,13 +110,13 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS)
-def test_every_query_of_every_panel_has_data(watched: Watched, dashboard: str) -> None:
+def test_every_query_of_every_panel_returns_numbers(watched: Watched, dashboard: str) -> None:
     for panel, query in queries(dashboard):
-        wait_until(lambda query=query: watched.has_data(query), f"data for {panel}: {query}", 30)  # type: ignore[misc]
+        wait_until(lambda query=query: watched.has_numbers(query), f"{panel}: {query}", 30)  # type: ignore[misc]
 
 
 def test_no_alert_fires_while_all_is_well(watched: Watched) -> None:
-    wait_until(lambda: watched.has_data("tidemark:projector_leaders == 1"), "the leader to be seen")
+    wait_until(lambda: watched.has_numbers("tidemark:projector_leaders == 1"), "the leader to be seen")
     firing = watched.http.get("/api/v1/alerts").json()["data"]["alerts"]
     assert [alert for alert in firing if alert["state"] == "firing"] == []
 

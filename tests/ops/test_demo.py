@@ -99,7 +99,7 @@ def test_the_demo_prints_one_json_object_with_all_it_found(demos: dict[str, Fini
 
 
 @pytest.mark.server
-def test_a_service_that_ends_while_it_starts_is_named_with_its_status_and_log(
+def test_a_service_ending_at_start_is_named_with_status_and_log(
     demos: dict[str, Finished],
 ) -> None:
     done = demos["refused"]
@@ -160,9 +160,7 @@ def reader_that_says(**headers: str) -> Iterator[System]:
         ({"freshness": 'as-of="2999-01-01T00:00:00.000Z"'}, "since it claims to be newer"),
     ],
 )
-def test_a_reader_that_is_not_as_fresh_as_it_says_is_found_out(
-    freshness: dict[str, str], expected: str
-) -> None:
+def test_the_demo_finds_a_reader_staler_than_it_says(freshness: dict[str, str], expected: str) -> None:
     written = Done("post", "POST /post", 201, {}, time.perf_counter(), datetime.now(UTC))
     with (
         reader_that_says(cache_status="redis; hit", **freshness) as system,
@@ -174,7 +172,7 @@ def test_a_reader_that_is_not_as_fresh_as_it_says_is_found_out(
 
 
 @pytest.mark.server
-def test_a_system_reports_what_did_not_hold_and_which_child_was_killed() -> None:
+def test_a_system_reports_broken_promises_and_the_killed_child() -> None:
     with System(os.environ) as system:
         with closing(RoundTrip(system)) as trip:
             trip.jane.put_profile("jane was here before", 201, "Jane")
@@ -219,7 +217,7 @@ def jane(started: Process, service: str) -> httpx2.Client:
 
 
 @pytest.mark.server
-def test_run_keeps_its_data_and_leaves_no_process_behind_after_ctrl_c_and_after_kill_9(
+def test_an_ended_or_killed_run_keeps_users_and_leaves_no_process(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path) as first:

@@ -78,7 +78,7 @@ class Inside:
 
     cache: GatedCache
     documents: GatedStore
-    things: ReadThrough
+    read_through: ReadThrough
     queries: Queries
     metrics: ReaderMetrics
 
@@ -107,11 +107,11 @@ async def inside(stack: Stack, redis_url: str = "", reads: int = 64) -> AsyncIte
     cache.before_lease, cache.after_fill = Gate(), Gate()
     documents.before_view, documents.before_values = Gate(), Gate()
     metrics = ReaderMetrics()
-    things = ReadThrough(cache, documents, metrics)
+    read_through = ReadThrough(cache, documents, metrics)
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            yield Inside(cache, documents, things, Queries(things, documents, metrics), metrics)
+            yield Inside(cache, documents, read_through, Queries(read_through, documents, metrics), metrics)
     finally:
-        await things.aclose()
+        await read_through.aclose()
         await cache.aclose()
         await documents.aclose()

@@ -111,20 +111,20 @@ async def test_a_new_build_is_read_from_its_first_checkpoint_on(shared_stack: St
         world.build, world.epoch = 4, "9"
         world.user(1, v=50)
         world.batch(50)
-        found = await reader.things.get([Wanted(USER, 1)])
+        found = await reader.read_through.get([Wanted(USER, 1)])
         assert (found["user:1"].entry.version, found["user:1"].proof.build) == (50, 4)
         assert found["user:1"].origin is Origin.STORED
     world.clear_build(4)
 
 
-async def test_what_changes_between_checkpoint_and_document_is_not_claimed(
+async def test_a_change_between_checkpoint_and_document_is_not_claimed(
     shared_stack: Stack, world: World
 ) -> None:
     world.user(1, v=1)
     world.batch(1, as_of=moment(1))
     async with inside(shared_stack) as reader:
         reader.documents.before_values.close()
-        reading = asyncio.create_task(reader.things.get([Wanted(USER, 1)]))
+        reading = asyncio.create_task(reader.read_through.get([Wanted(USER, 1)]))
         await reader.documents.before_values.reached.wait()
         world.user(1, v=2)
         world.commit(2, as_of=moment(2))

@@ -29,7 +29,7 @@ COMMENTS = next(listing for listing in LISTINGS if listing.path == "/post/{id}/c
 
 
 async def read(reader: Inside, wanted: Wanted) -> Part:
-    return (await reader.things.get([wanted]))[wanted.key]
+    return (await reader.read_through.get([wanted]))[wanted.key]
 
 
 async def test_a_miss_stores_the_document_with_its_own_version(shared_stack: Stack, world: World) -> None:
@@ -155,7 +155,7 @@ def other_build(world: World) -> None:
     ],
     ids=lambda f: f.__name__,
 )
-async def test_what_does_not_continue_the_watermark_is_answered_but_not_stored(
+async def test_a_value_not_continuing_the_watermark_is_answered_but_not_stored(
     shared_stack: Stack, world: World, diverge: Callable[[World], None]
 ) -> None:
     world.user(1)
@@ -244,7 +244,7 @@ async def test_a_full_redis_stores_nothing_and_the_answer_goes_out(shared_stack:
         assert reader.fills("user", "error") == 1
 
 
-async def test_a_lease_held_by_another_is_waited_for_and_its_value_taken(
+async def test_a_lease_held_by_another_is_awaited_and_its_value_taken(
     shared_stack: Stack, world: World
 ) -> None:
     user = world.user(1)
@@ -279,7 +279,7 @@ async def test_of_several_keys_each_goes_its_own_way(shared_stack: Stack, world:
     world.put_cached("user:2", b"L" + b"0" * 32)
     wanted = [Wanted(USER, 1), Wanted(USER, 2), Wanted(USER, 3), Wanted(COMMENT, 4), Wanted(COMMENTS, 4)]
     async with inside(shared_stack) as reader:
-        found = await reader.things.get(wanted)
+        found = await reader.read_through.get(wanted)
     assert {key: (part.origin, part.entry.present) for key, part in found.items()} == {
         "user:1": (Origin.HIT, True),
         "user:2": (Origin.LEASE_HELD, True),

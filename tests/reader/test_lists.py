@@ -130,9 +130,7 @@ def test_the_lists_of_what_is_absent_are_absent(
         assert (answer.status_code, answer.headers["freshness"][:6]) == (404, "as-of=")
 
 
-def test_the_version_of_a_list_changes_with_its_items_and_their_authors(
-    api: httpx2.Client, world: World
-) -> None:
+def test_a_lists_version_changes_with_its_items_and_their_authors(api: httpx2.Client, world: World) -> None:
     for id in (1, 2):
         world.user(id)
     post = world.post(5)
@@ -202,9 +200,7 @@ def test_unknown_parameters_mean_nothing(api: httpx2.Client, world: World) -> No
     assert api.get("/user/1/posts", params={"colour": "blue"}).status_code == 200
 
 
-def test_the_feed_shows_the_newest_posts_of_those_whom_the_caller_follows(
-    api: httpx2.Client, world: World
-) -> None:
+def test_the_feed_shows_the_newest_posts_of_followed_users(api: httpx2.Client, world: World) -> None:
     with world.many():
         for id in range(1, 5):
             world.user(id)
@@ -262,9 +258,7 @@ def test_a_hashtag_is_found_by_each_of_its_spellings(api: httpx2.Client, world: 
     assert ids(api.get("/hashtag/cafe")) == ids(api.get("/hashtag/हिन")) == []
 
 
-def test_a_list_is_as_fresh_as_the_oldest_of_its_items_and_their_authors(
-    api: httpx2.Client, world: World
-) -> None:
+def test_a_list_is_as_fresh_as_its_oldest_item_or_author(api: httpx2.Client, world: World) -> None:
     """Items, authors and the list itself may each have been read at another time."""
     for key, at in (("user:2", 1), ("comment:7", 2), ("post:5:comments", 3), ("comment:8", 4)):
         world.user(2)

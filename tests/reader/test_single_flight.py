@@ -56,9 +56,9 @@ async def counted(shared_stack: Stack) -> AsyncIterator[tuple[ReadThrough, Finds
     )
     documents = DocumentStore(client, 64)
     cache = Cache(environment["TIDEMARK_READER_REDIS_URL"])
-    things = ReadThrough(cache, documents, ReaderMetrics())
+    read_through = ReadThrough(cache, documents, ReaderMetrics())
     try:
-        yield things, finds
+        yield read_through, finds
     finally:
         await cache.aclose()
         await documents.aclose()
@@ -75,24 +75,22 @@ async def test_two_hundred_concurrent_misses_are_one_read_of_the_document(
     shared_stack: Stack, world: World
 ) -> None:
     world.post(5)
-    async with counted(shared_stack) as (things, finds):
-        found = await asyncio.gather(*(things.get([Wanted(POST, 5)]) for _ in range(200)))
+    async with counted(shared_stack) as (read_through, finds):
+        found = await asyncio.gather(*(read_through.get([Wanted(POST, 5)]) for _ in range(200)))
         assert {part["post:5"].entry.version for part in found} == {1}
         assert finds.collections.count("posts_b3") == 1
 
 
-async def test_what_is_missed_together_is_read_together_but_for_lists(
-    shared_stack: Stack, world: World
-) -> None:
+async def test_keys_missed_together_are_read_together_except_lists(shared_stack: Stack, world: World) -> None:
     with world.many():
         for id in range(1, 51):
             world.post(id)
-    async with counted(shared_stack) as (things, finds):
-        await things.get([Wanted(POST, 99)])  # it knows the epoch now
+    async with counted(shared_stack) as (read_through, finds):
+        await read_through.get([Wanted(POST, 99)])  # it knows the epoch now
         finds.collections.clear()
         wanted = [[Wanted(POST, id)] for id in range(1, 51)]
         found = await asyncio.gather(
-            *map(things.get, wanted), things.get([Wanted(COMMENTS, 1), Wanted(POST, 1)])
+            *map(read_through.get, wanted), read_through.get([Wanted(COMMENTS, 1), Wanted(POST, 1)])
         )
         assert [part[f"post:{id}"].entry.present for id, part in enumerate(found[:50], 1)] == [True] * 50
         assert sorted(finds.collections) == ["comments_b3", "control", "control", "posts_b3"]
@@ -101,7 +99,9 @@ async def test_what_is_missed_together_is_read_together_but_for_lists(
 async def test_two_readers_make_one_fill(shared_stack: Stack, world: World) -> None:
     world.post(5)
     async with inside(shared_stack) as one, inside(shared_stack) as other:
-        found = await asyncio.gather(*(reader.things.get([Wanted(POST, 5)]) for reader in [one, other] * 50))
+        found = await asyncio.gather(
+            *(reader.read_through.get([Wanted(POST, 5)]) for reader in [one, other] * 50)
+        )
         assert one.fills("post", "stored") + other.fills("post", "stored") == 1
     assert all(part["post:5"].entry.present for part in found)
 
@@ -112,7 +112,7 @@ async def test_a_cancelled_caller_does_not_end_the_flight_of_the_others(
     world.post(5)
     async with inside(shared_stack) as reader:
         reader.documents.before_values.close()
-        first, second = (asyncio.create_task(reader.things.get([Wanted(POST, 5)])) for _ in range(2))
+        first, second = (asyncio.create_task(reader.read_through.get([Wanted(POST, 5)])) for _ in range(2))
         await reader.documents.before_values.reached.wait()
         first.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -126,7 +126,7 @@ async def test_a_flight_whose_callers_are_all_gone_still_fills(shared_stack: Sta
     world.post(5)
     async with inside(shared_stack) as reader:
         reader.documents.before_values.close()
-        only = asyncio.create_task(reader.things.get([Wanted(POST, 5)]))
+        only = asyncio.create_task(reader.read_through.get([Wanted(POST, 5)]))
         await reader.documents.before_values.reached.wait()
         only.cancel()
         await asyncio.wait([only])
@@ -135,19 +135,17 @@ async def test_a_flight_whose_callers_are_all_gone_still_fills(shared_stack: Sta
     assert (world.cached("post:5") or b"")[:1] == b"V"
 
 
-async def test_a_flight_that_fails_fails_for_all_and_the_next_one_is_new(
-    shared_stack: Stack, world: World
-) -> None:
+async def test_a_failed_flight_fails_for_all_and_the_next_is_new(shared_stack: Stack, world: World) -> None:
     world.post(5)
     control = world.database["control"].find_one({"_id": "serving"})
     world.database["control"].delete_one({"_id": "serving"})
     async with inside(shared_stack) as reader:
         failed = await asyncio.gather(
-            *(reader.things.get([Wanted(POST, 5)]) for _ in range(3)), return_exceptions=True
+            *(reader.read_through.get([Wanted(POST, 5)]) for _ in range(3)), return_exceptions=True
         )
         assert [type(error).__mro__[1] for error in failed] == [DocumentsUnavailable] * 3
         world.database["control"].insert_one(control)
-        assert (await reader.things.get([Wanted(POST, 5)]))["post:5"].entry.present
+        assert (await reader.read_through.get([Wanted(POST, 5)]))["post:5"].entry.present
 
 
 async def test_callers_that_are_cancelled_at_random_never_get_each_others_answers(
@@ -161,7 +159,7 @@ async def test_callers_that_are_cancelled_at_random_never_get_each_others_answer
     async with inside(shared_stack, slow_redis_url) as reader:
 
         async def ask(id: int) -> bool:
-            found = await reader.things.get([Wanted(USER, id)])
+            found = await reader.read_through.get([Wanted(USER, id)])
             assert f'"id":"{id}"'.encode() in found[f"user:{id}"].entry.body
             return True
 

@@ -28,7 +28,7 @@ URLS = {"TIDEMARK_WRITER_MYSQL_URL": "mysql://writer:pass%2Fword-1@127.0.0.1:1/t
     ],
     ids=["token", "url", "key", "secret", "password", "quoted password"],
 )
-def test_a_process_that_logs_a_secret_fails_the_test_that_started_it(
+def test_a_secret_in_a_process_log_fails_the_test_behind_it(
     capsys: pytest.CaptureFixture[str], text: str, leak: str
 ) -> None:
     with (
@@ -41,7 +41,7 @@ def test_a_process_that_logs_a_secret_fails_the_test_that_started_it(
     )  # where a failed process shows its log; nobody else is to find it there
 
 
-def test_what_is_masked_or_short_is_no_leak() -> None:
+def test_a_masked_or_short_secret_is_no_leak() -> None:
     text = "mysql://writer:***@127.0.0.1:1/tidemark, Bearer realm, eyJh.x.y, token ... 127.0.0.1:8001@home"
     assert leaks(text, {**AUTH, **URLS}) == []
 

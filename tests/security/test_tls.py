@@ -114,7 +114,7 @@ def ciphers_of_mysql(stack: Stack) -> dict[str, set[str]]:
     return found
 
 
-def test_every_service_speaks_tls_to_every_store_and_all_of_it_works(encrypted: Encrypted) -> None:
+def test_every_service_works_with_tls_to_every_store(encrypted: Encrypted) -> None:
     with running_services(encrypted.stack, encrypted.trusting) as services:
         services.write("jane", "PUT", "/user/me", {"handle": "jane", "display_name": "Jane"})
         written = services.write("jane", "POST", "/post", {"body": "secret"})
@@ -150,7 +150,7 @@ def test_the_projector_refuses_a_server_that_is_not_the_one(
     assert "certificate verify failed" in checked.stdout + checked.stderr
 
 
-def test_the_reader_serves_nothing_from_stores_whose_authority_it_does_not_know(encrypted: Encrypted) -> None:
+def test_the_reader_serves_nothing_from_stores_of_an_unknown_authority(encrypted: Encrypted) -> None:
     stranger = encrypted.stranger.ca
     environment = encrypted.environment(mysql=stranger, mongodb=stranger, redis=stranger)
     admin = any_port()

@@ -268,7 +268,7 @@ def test_a_server_that_cannot_be_reached_is_named_without_its_password(store: st
     assert "hush" not in str(caught.value)
 
 
-def test_an_account_without_a_password_that_was_chosen_is_named_before_anything_is_made() -> None:
+def test_an_account_without_a_chosen_password_is_named_before_any_change() -> None:
     urls = {
         "TIDEMARK_PROJECTOR_REDIS_URL": "redis://projector:x@h/0",
         "TIDEMARK_READER_REDIS_URL": "redis://admin:x@h/",

@@ -36,7 +36,7 @@ def fill_at_once(folder: Path) -> None:
     (folder / "whole").write_text("second run")
 
 
-def test_what_a_killed_run_left_never_counts_and_the_next_run_completes_it(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_never_count_and_are_completed(tmp_path: Path) -> None:
     folder = tmp_path / "server"
     with filler(folder) as killed:
         assert killed.stdout is not None

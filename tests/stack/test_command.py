@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert run("down", "--dir", directory).returncode == 0
 
 
-def test_up_says_where_everything_is_and_again_that_it_is_already_up(
+def test_up_says_where_everything_is_and_whether_already_up(
     folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = answer("up", "--dir", folder)
@@ -77,7 +77,7 @@ def test_up_says_where_everything_is_and_again_that_it_is_already_up(
     )
 
 
-def test_what_died_is_started_again_with_its_data_ports_and_passwords(
+def test_a_dead_server_restarts_with_its_rows_ports_and_passwords(
     folder: str, shared_stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = answer("up", "--dir", folder)

@@ -56,17 +56,17 @@ def answer(address: Address, *pieces: bytes, pause: float = 0) -> bytes:
     ],
     ids=["announced", "not announced"],
 )
-def test_what_is_too_large_is_413_before_its_end(address: Address, body: bytes) -> None:
+def test_a_large_body_is_413_before_its_end(address: Address, body: bytes) -> None:
     assert answer(address, HEAD + body).startswith(b"HTTP/1.1 413 ")
 
 
-def test_what_is_too_slow_is_408_however_it_dribbles_in(address: Address) -> None:
+def test_a_slow_body_is_408_however_it_dribbles_in(address: Address) -> None:
     started = time.monotonic()
     assert answer(address, HEAD + b"Content-Length: 10\r\n\r\nx").startswith(b"HTTP/1.1 408 ")
     assert answer(address, HEAD + b"Content-Length: 10\r\n\r\n", b"x", pause=0.2).startswith(b"HTTP/1.1 408 ")
     assert time.monotonic() - started < 4
 
 
-def test_what_is_slow_but_in_time_is_taken(address: Address) -> None:
+def test_a_slow_body_in_time_is_taken(address: Address) -> None:
     body = b"Connection: close\r\nContent-Length: 2\r\n\r\n"
     assert answer(address, HEAD + body, b"x", b"y", pause=0.05).endswith(b"\r\n\r\n2")

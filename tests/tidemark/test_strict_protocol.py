@@ -180,7 +180,7 @@ def test_a_transfer_coding_other_than_chunked_is_501(address: Address, codings: 
         ),
     ],
 )
-def test_what_is_no_http_is_400(address: Address, request_: bytes) -> None:
+def test_a_message_that_is_no_http_is_400(address: Address, request_: bytes) -> None:
     refused(answer(address, request_), 400)
 
 

@@ -230,7 +230,7 @@ def worker(requests: int, seconds: float) -> str:
     return generate_latest(registry).decode()
 
 
-def test_what_the_workers_counted_is_added_up() -> None:
+def test_counts_of_the_workers_are_added_up() -> None:
     text = combined([worker(2, 0.05), worker(3, 0.5)])
     samples = {
         (sample.name, *sample.labels.values()): sample.value

@@ -85,7 +85,7 @@ def test_a_post_with_a_key_is_repeated_and_written_once(
 
 
 @BOTH
-def test_a_post_without_a_key_is_not_repeated_and_says_that_its_outcome_is_unknown(
+def test_a_keyless_post_is_not_repeated_and_its_outcome_called_unknown(
     writer: Writer, mysql: MySql, proxy: Proxy, when: str
 ) -> None:
     jane, before = writer.person(), retries()

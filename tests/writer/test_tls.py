@@ -35,7 +35,7 @@ def cipher(url: str) -> Any:
     return asyncio.run(ask).result[0][1]
 
 
-def test_with_a_ca_the_connection_is_encrypted_and_without_it_is_not(mysql: MySql, tmp_path: Path) -> None:
+def test_only_with_a_ca_is_the_connection_encrypted(mysql: MySql, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with server_certificate(mysql, authority, "127.0.0.1"):
         assert cipher(f"{mysql.url}?ssl_ca={authority.ca}").startswith("TLS_")
