@@ -1,4 +1,4 @@
-"""Every known attack is refused, for the reason it should be; what is close to one but right is not."""
+"""Every known attack is refused for the right reason; unusual but lawful tokens are accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever arrives, the answer is a refusal: never another exception, never an allow."""
+"""Every random input is refused: no other exception, and never an allow."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ REFUSED = {"isAuthorized": False, "context": {}}
 
 
 def _authorize(event: Any, settings: AuthSettings = SETTINGS) -> dict[str, Any] | None:
-    """The answer, or None for API Gateway's 401; any other exception fails the test."""
+    """The answer; None for API Gateway's 401. Any other exception fails the test."""
     try:
         return authorize(event, settings, NOW)
     except Exception as error:
@@ -129,7 +129,7 @@ def test_no_event_is_allowed_without_keys_nor_fetches_them_too_often(event: Any)
     try:
         assert _authorize(event, replace(SETTINGS, algorithm="ES256", key=jwks)) in (None, REFUSED)
     except KeysUnavailable:
-        assert not jwks.is_due("any", NOW), "it was just tried"
+        assert not jwks.is_due("any", NOW), "a fetch was just tried"
 
 
 @FUZZ

@@ -1,4 +1,4 @@
-"""The Lambda entry: every event format is recognised, every refusal is API Gateway's 401 and says why in the log."""
+"""The Lambda entry knows every event format; every refusal is API Gateway's 401 with a reason in the log."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_the_reason_is_logged_and_the_token_is_not(caplog: pytest.LogCaptureFixt
 
 
 def _invoke(event: dict[str, Any], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """One invocation as Lambda makes it: a fresh process, its settings in the environment, JSON in and out."""
+    """One invocation as Lambda makes it: fresh process, settings in the environment, JSON in and out."""
     return run_python("-c", LAMBDA, environment=environment, stdin=json.dumps(event))
 
 

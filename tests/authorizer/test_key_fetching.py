@@ -1,4 +1,4 @@
-"""The middleware and its keys: nobody waits for a fetch whose own key is there, and nobody is let in without one."""
+"""The middleware and its keys: a known key waits for no fetch; without keys no request passes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_service_is_back_as_soon_as_keys_are(server: JwksServer) -> None:
     server.status = 500
     assert service.request(_bearer("first")).status == 503
     server.status = 200
-    assert service.request(_bearer("first")).status == 503, "not asked again yet"
+    assert service.request(_bearer("first")).status == 503, "no fetch is due yet"
     service.now += RETRY_SECONDS
     assert service.request(_bearer("first")).status == 200
 

@@ -1,4 +1,4 @@
-"""The unzipped deployment package in AWS's own runtime: every answer, and what becomes of errors, delays, crashes."""
+"""The unzipped deployment package in AWS's own runtime: every answer, and errors, delays and crashes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _bearer(**changes: Any) -> str:
 
 @pytest.fixture(scope="module")
 def package(zips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What Lambda finds in /var/task."""
+    """The folder that Lambda has as /var/task."""
     folder = tmp_path_factory.mktemp("task")
     with zipfile.ZipFile(zips / f"authorizer-{ARCHITECTURE}.zip") as archive:
         archive.extractall(folder)
@@ -63,7 +63,7 @@ def package(zips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def _emulators(directory: Path) -> Iterator[Start]:
-    """A way to start some; all are stopped at the end."""
+    """A function that starts an emulator; all are stopped at the end."""
     with ExitStack() as started:
 
         def start(package: Path, environment: Mapping[str, str], timeout_seconds: int = 5) -> Emulator:
@@ -84,7 +84,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def runtime(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[bool, Pool]]:
-    """Two pools of HS256 functions, by whether their HTTP API has simple responses; the first has two environments."""
+    """Two pools of HS256 functions. Key: are simple responses on? The pool of True has two environments."""
     with _emulators(tmp_path_factory.mktemp("emulators")) as starter:
         simple = Pool([starter(package, ENVIRONMENT), starter(package, ENVIRONMENT)])
         yield {True: simple, False: Pool([starter(package, IAM)])}
@@ -157,7 +157,7 @@ def test_a_token_without_the_right_is_denied_and_the_denial_cached(
 
 
 def test_a_cached_policy_outlives_the_token_until_its_ttl_is_over(runtime: Mapping[bool, Pool]) -> None:
-    """API Gateway knows nothing of `exp`: the reason for a short TTL, and for services that look themselves."""
+    """API Gateway does not know `exp`. Hence the TTL is short, and services check `exp` themselves."""
     gateway, token = (
         _gateway(REST_TOKEN, runtime, ttl_seconds=60),
         _bearer(iat=NOW - 60, exp=int(time.time()) - 3),
@@ -182,7 +182,7 @@ def test_an_event_that_is_none_is_refused(event: object, runtime: Mapping[bool, 
 
 
 def test_many_at_once_wait_for_a_free_environment(runtime: Mapping[bool, Pool]) -> None:
-    """Two invocations of one emulator at once would crash it."""
+    """Two simultaneous invocations would crash an emulator."""
     gateway = _gateway(REST_TOKEN, runtime)
     with concurrent.futures.ThreadPoolExecutor(8) as clients:
         asked = [clients.submit(gateway.request, "GET", "/feed", _bearer(sub=f"jane-{n}")) for n in range(80)]

@@ -1,4 +1,4 @@
-"""The policy states all the token's rights, so that it stays right for whatever request API Gateway keeps it."""
+"""The policy states all rights of the token, so API Gateway can use it for every later request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SAM template, expanded as AWS expands it: what is deployed is what docs/lambda.md says."""
+"""The SAM template, expanded as AWS expands it, deploys the system of docs/lambda.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The deployment package: the same bytes each time, for each architecture what it needs, and only pinned bytes."""
+"""The deployment package: reproducible, complete for each architecture, and made of pinned bytes only."""
 
 from __future__ import annotations
 
