@@ -1,4 +1,4 @@
-"""The container files, checked without an engine: their form, and that all that they name exists."""
+"""The container files, checked without an engine: their form, and the existence of every name in them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.test_docs import VARIABLE, declared_variables
 
 BIN = Path(sys.executable).parent
 PROMETHEUS = ROOT / "ops/prometheus/prometheus.yml"
-STRANGERS = ("nginx", "prometheus", "grafana")  # not ours, and with no business at the stores
+STRANGERS = ("nginx", "prometheus", "grafana")  # not ours, and no users of the stores
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""nginx before the services: who gets through, what gets through with them, and what is stopped before anybody else."""
+"""nginx before the services: allowed requests and headers pass; no service sees any other."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def answers(port: int) -> bool:
 
 
 def places(**ports: int) -> Callable[[str], str]:
-    """Translates the upstreams' addresses; a service without a port is down."""
+    """A translation of the upstreams' addresses; a service without a port is down."""
     known = {name.replace("_", "-"): port for name, port in ports.items()}
 
     def outside(text: str) -> str:
@@ -70,7 +70,7 @@ def authorizer() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[tuple[Witness, Callable[[int], Callable[[str], str]]]]:
-    """Writer and readers that write down what they get, and how to tell nginx where they are."""
+    """Writer and readers that record their requests, and the translation of their addresses for nginx."""
     witness = Witness()
     with witness.serving("writer") as writer, witness.serving("reader") as reader:
         yield witness, lambda port: places(writer=writer, reader_1=reader, reader_2=reader, authorizer=port)
@@ -83,7 +83,7 @@ Services = tuple[Witness, Callable[[int], Callable[[str], str]]]
 def gateway(
     services: Services, authorizer: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """With a hundredth of the patience."""
+    """nginx with a hundredth of its timeouts."""
     outside = services[1](authorizer)
     with running_nginx(
         tmp_path_factory.mktemp("nginx"), lambda text: outside(text).replace(" 10s;", " 100ms;")
@@ -104,7 +104,7 @@ def witness(services: Services) -> Witness:
 
 
 def raw(gateway: Gateway, request: str) -> str:
-    """The answer to these very bytes; empty if the connection is closed or reset without one."""
+    """The answer to exactly these bytes; empty if the connection closes or resets without an answer."""
     with (
         socket.create_connection(("127.0.0.1", gateway.port), 5) as connection,
         contextlib.suppress(ConnectionError),
