@@ -1,4 +1,4 @@
-"""The console in a real browser over the running system: figures move, faults show, and keyboard and phone suffice."""
+"""The console in a real browser: figures move, faults show, and a keyboard or a phone suffices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make demo` and `make run` as people use them: real processes, started whole, disturbed, and gone afterwards."""
+"""`make demo` and `make run` as people use them: every process starts, faults are named, every process ends."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Finished = subprocess.CompletedProcess[str]
 
 
 def command(*arguments: str, within_seconds: float = WITHIN_SECONDS, **environment: str) -> Finished:
-    """One module in a process of its own, with warnings as errors."""
+    """Run one module in a process of its own, with warnings as errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", *arguments],
         cwd=ROOT,
@@ -63,7 +63,7 @@ def command(*arguments: str, within_seconds: float = WITHIN_SECONDS, **environme
 
 @pytest.fixture(scope="module")
 def demos() -> dict[str, Finished]:
-    """Three demos, run side by side: as it is, as JSON, and with a reader that refuses its settings."""
+    """Three demos, run side by side: the plain one, one with JSON, one whose reader refuses its settings."""
     with ThreadPoolExecutor() as pool:
         running = {
             "plain": pool.submit(command, "ops.demo"),
@@ -130,7 +130,7 @@ def test_a_taken_address_is_named_before_anything_is_started(module: str, variab
 
 @contextmanager
 def reader_that_says(**headers: str) -> Iterator[System]:
-    """A system, not started, whose reader is a server that knows nothing and answers 404 with these headers."""
+    """A system, not started, whose reader answers 404 with these headers to every request."""
 
     class Stranger(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -140,7 +140,7 @@ def reader_that_says(**headers: str) -> Iterator[System]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Tests print nothing."""
+            """Write nothing to the terminal."""
 
     system = System({})
     with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
@@ -193,7 +193,7 @@ def test_a_system_reports_broken_promises_and_the_killed_child() -> None:
 
 @contextmanager
 def running(directory: Path) -> Iterator[Process]:
-    """`python -m ops.run` in that folder, once it has said where everything is."""
+    """`python -m ops.run` in that folder, after it has printed its addresses."""
     with process(os.environ, "-m", "ops.run", "--dir", str(directory)) as started:
         wait_until(lambda: "Ctrl-C" in started.log.read_text(), "the system to be up", WITHIN_SECONDS)
         yield started
@@ -208,7 +208,7 @@ def children(started: Process) -> list[ProcessIdentity]:
 
 
 def jane(started: Process, service: str) -> httpx2.Client:
-    """A client that uses what was printed: the URL, and the file that has the token."""
+    """A client made from the printed URL and the token in the printed file."""
     said = started.log.read_text()
     [url] = re.findall(rf"^{service} +(http://\S+)", said, re.MULTILINE)
     [settings] = re.findall(r"^\. (\S+)$", said, re.MULTILINE)
