@@ -1,4 +1,4 @@
-"""The projector's benchmarks check what they measured, and their table goes to its place."""
+"""The projector's benchmarks check their results, and their table goes to its place."""
 
 from __future__ import annotations
 
