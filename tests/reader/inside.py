@@ -1,4 +1,4 @@
-"""The reader's parts in this process, and places where a test can hold them up; everything is the real thing."""
+"""The reader's own parts in this process, with gates at which a test can hold them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEADLINE_SECONDS = 30
 
 
 class Gate:
-    """A place where work waits until the test lets it go on; open until it is closed."""
+    """A place where work waits while the test keeps it closed; open at first."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -40,7 +40,10 @@ class Gate:
 
 
 class GatedStore(DocumentStore):
-    """The document store with gates before the checkpoint, and between it and the documents; counts what passes."""
+    """The document store with gates before the checkpoint and before the documents.
+
+    `values_read` counts reads of documents.
+    """
 
     before_view: Gate
     before_values: Gate
@@ -57,7 +60,7 @@ class GatedStore(DocumentStore):
 
 
 class GatedCache(Cache):
-    """The cache with a gate between the MGET that missed and the lease, and one behind the fill."""
+    """The cache with a gate between the missed MGET and the lease, and one after the fill."""
 
     before_lease: Gate
     after_fill: Gate

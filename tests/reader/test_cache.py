@@ -1,4 +1,4 @@
-"""Reads of the cache: batched, all under one watermark, and never under another's."""
+"""Reads of the cache: batched, and all values of a batch under its own watermark."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_without_a_watermark_nothing_is_read_from_the_cache_or_stored(
 
 
 async def test_numbers_that_change_at_every_attempt_are_given_up(shared_stack: Stack, world: World) -> None:
-    """Only the build changes, the keys do not: the reader must not loop over a watermark that never settles."""
+    """Only the build changes, the keys do not. The reader must not loop over an unsettled watermark."""
     async with opened(shared_stack) as cache:
         await cache.get(["user:1"])
         settled = world.watermark()

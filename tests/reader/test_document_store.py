@@ -1,4 +1,4 @@
-"""Reads of MongoDB: majority, of the primary, by an index, and never too many at once."""
+"""Reads of MongoDB: majority, from the primary, by an index, and within the limit of simultaneous reads."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def populate(world: World) -> None:
 
 
 async def all_reads(store: DocumentStore) -> None:
-    """Every read that the store offers, first pages and later ones."""
+    """Make every read that the store offers, of first pages and later ones."""
     view = await store.view()
     for entity in ENTITIES.values():
         await store.values(view, [Wanted(entity, id) for id in (1, 2, 3)])

@@ -1,4 +1,4 @@
-"""Single things over HTTP: bodies, freshness, provenance, versions, and who may ask."""
+"""Single entities over HTTP: bodies, freshness, provenance, versions, and rights."""
 
 from __future__ import annotations
 
@@ -193,7 +193,8 @@ def test_lookups_fills_requests_and_decisions_are_counted(
         'tidemark_cache_requests_total{entity="post",layer="mongo",result="hit"}',
         'tidemark_cache_requests_total{entity="user",layer="mongo",result="absent"}',
         'tidemark_cache_fills_total{entity="post",result="stored"}',
-        'tidemark_http_request_duration_seconds_count{code="200",method="GET",route="/post/{id}",service="reader"}',
+        "tidemark_http_request_duration_seconds_count"
+        '{code="200",method="GET",route="/post/{id}",service="reader"}',
         'tidemark_authorizer_decisions_total{result="allow"',
         "tidemark_freshness_bound_seconds_count",
     )

@@ -1,4 +1,4 @@
-"""What may be stored in the cache, and what may not: a stale value can never be filled."""
+"""Fills of the cache: a stale value is never stored."""
 
 from __future__ import annotations
 
@@ -292,10 +292,10 @@ async def test_of_several_keys_each_goes_its_own_way(shared_stack: Stack, world:
 async def test_a_miss_takes_the_lease_before_it_reads_the_watermark(
     shared_stack: Stack, world: World
 ) -> None:
-    """The other way round, a batch applied in between would find no lease to end."""
+    """In the opposite order, a batch applied between the two would find no lease to end."""
     world.user(1)
     async with inside(shared_stack) as reader:
-        await read(reader, Wanted(USER, 2))  # so that all connections are open
+        await read(reader, Wanted(USER, 2))  # opens all connections
         with world.cache.monitor() as monitor:  # type: ignore[no-untyped-call]
             await read(reader, Wanted(USER, 1))
             commands = [monitor.next_command() for _ in range(6)]

@@ -1,4 +1,4 @@
-"""Lists over HTTP: every page in order to the end, the first one cached, and what cursors may be."""
+"""Lists over HTTP: every page in order to the end, the first page cached, bad cursors refused."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PEOPLE = range(1, 48)
 
 
 def populate(world: World) -> dict[str, list[str]]:
-    """Things for every list of parent 1; path -> the ids that it must show, in order."""
+    """Fill every list of parent 1. Returns path -> the ids that the list must show, in order."""
     with world.many():
         for id in PEOPLE:
             world.user(id)
             world.post(id, author_id=1)
             world.comment(id, post_id=1, author_id=id)
-            second = id % 5  # many at the same moment: their order is that of the id
+            second = id % 5  # many rows at the same moment: their ids decide the order
             world.like(1, id, second)
             world.follow(id + 1, 1, second)
             world.follow(1, id + 1, second)
@@ -259,7 +259,7 @@ def test_a_hashtag_is_found_by_each_of_its_spellings(api: httpx2.Client, world: 
 
 
 def test_a_list_is_as_fresh_as_its_oldest_item_or_author(api: httpx2.Client, world: World) -> None:
-    """Items, authors and the list itself may each have been read at another time."""
+    """Items, authors and the list itself may have been read at different times."""
     for key, at in (("user:2", 1), ("comment:7", 2), ("post:5:comments", 3), ("comment:8", 4)):
         world.user(2)
         world.comment(8, post_id=5, author_id=2)
@@ -267,7 +267,7 @@ def test_a_list_is_as_fresh_as_its_oldest_item_or_author(api: httpx2.Client, wor
         world.comment(7, post_id=5, author_id=2)
         world.batch(10, as_of=moment(9))
         api.get("/post/5/comments")
-        world.remove("comments", 8)  # its absence is part of the answer too
+        world.remove("comments", 8)  # the absence is a part of the answer, too
         world.cache.delete(f"tidemark:e7:{key}")
         world.commit(11, as_of=moment(at))
         assert api.get("/post/5/comments").headers["freshness"].startswith(f'as-of="{moment(at)[:23]}Z"')
@@ -276,7 +276,7 @@ def test_a_list_is_as_fresh_as_its_oldest_item_or_author(api: httpx2.Client, wor
 
 @pytest.mark.parametrize("path", ["/post/5", "/user/2/posts"])
 def test_no_answer_mixes_two_builds(api: httpx2.Client, world: World, path: str) -> None:
-    """At a switch the cache still has the old build, and MongoDB serves the new one already."""
+    """At a switch the cache still has the old build while MongoDB already serves the new one."""
     world.user(2)
     world.post(5, author_id=2)
     world.batch(10)

@@ -1,4 +1,4 @@
-"""Redis or MongoDB away: what can be answered is answered, and all is well again without a restart."""
+"""Redis or MongoDB is down: the other answers, and the reader recovers without a restart."""
 
 from __future__ import annotations
 

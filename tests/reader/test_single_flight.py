@@ -1,4 +1,4 @@
-"""Many callers, one read: flights are shared, and a caller that goes away changes nothing for the others."""
+"""Many callers share one read; a cancelled caller changes nothing for the others."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_keys_missed_together_are_read_together_except_lists(shared_stack:
         for id in range(1, 51):
             world.post(id)
     async with counted(shared_stack) as (read_through, finds):
-        await read_through.get([Wanted(POST, 99)])  # it knows the epoch now
+        await read_through.get([Wanted(POST, 99)])  # the reader knows the epoch from here on
         finds.collections.clear()
         wanted = [[Wanted(POST, id)] for id in range(1, 51)]
         found = await asyncio.gather(
@@ -177,7 +177,7 @@ async def test_answers_stay_right_when_connections_to_redis_are_cut(
 ) -> None:
     for id in range(1, 11):
         world.user(id)
-    ten_seconds_later = itertools.count(0, 10).__next__  # so that the pause after a failure is always over
+    ten_seconds_later = itertools.count(0, 10).__next__  # longer than the pause after a failure
     cache = Cache(shared_stack.environment()["TIDEMARK_READER_REDIS_URL"], clock=ten_seconds_later)
     answered = 0
     try:
