@@ -1,4 +1,4 @@
-"""What attackers send with a token of their own is text, or it is refused; it changes nothing but their own things."""
+"""Input of attackers with a token of their own is text or refused; it changes only what is theirs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_bad_id_or_page_is_refused_in_every_parameter(services: Services, payl
 
 
 def test_a_misplaced_token_gives_no_rights_and_is_not_logged(services: Services) -> None:
-    """The end of the processes looks for tokens in their logs."""
+    """When the processes end, their logs are searched for tokens."""
     token = bearer("jane")["Authorization"].partition(" ")[2]
     for url in (services.reader_url, services.writer_url):
         with plain_client(url, {}) as client:

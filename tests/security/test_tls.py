@@ -1,4 +1,4 @@
-"""TLS to all three stores, for every service: the URLs alone turn it on, and only the server that is meant will do."""
+"""TLS from every service to all three stores: the URLs alone turn it on, and another server is refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.server
 
 @dataclass(frozen=True)
 class Encrypted:
-    """Servers that present a certificate of `authority` for 127.0.0.1; MongoDB does not speak without TLS."""
+    """Servers with a certificate of `authority` for 127.0.0.1; MongoDB accepts no connection without TLS."""
 
     stack: Stack
     authority: Authority
@@ -40,7 +40,7 @@ class Encrypted:
     redis_port: int
 
     def environment(self, *, mysql: Path, mongodb: Path, redis: Path) -> dict[str, str]:
-        """The services' environment with TLS everywhere, each store trusted by that authority's file."""
+        """The services' environment with TLS; each argument is the file of that store's trusted authority."""
         environment = service_environment(self.stack)
         for name, url in self.stack.environment().items():
             if "_MYSQL_" in name:
@@ -98,7 +98,7 @@ def require_tls_of_mongodb(stack: Stack) -> None:
 
 
 def ciphers_of_mysql(stack: Stack) -> dict[str, set[str]]:
-    """Account -> the ciphers of its connections; empty text for one without TLS."""
+    """Account -> the ciphers of its connections; a connection without TLS has the empty text."""
     sql = (
         "SELECT t.processlist_user, s.variable_value FROM performance_schema.status_by_thread s"
         " JOIN performance_schema.threads t USING (thread_id) WHERE s.variable_name = 'Ssl_cipher'"
