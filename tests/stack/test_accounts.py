@@ -95,7 +95,7 @@ def test_the_projector_reads_tables_and_the_binlog_and_writes_nothing(tables: St
 
 
 def test_only_the_projector_reads_the_binlogs_events(tables: Stack) -> None:
-    events = mysql(tables, "projector", "SHOW BINLOG EVENTS")  # asks for REPLICATION SLAVE, as a dump does
+    events = mysql(tables, "projector", "SHOW BINLOG EVENTS")  # needs REPLICATION SLAVE, like a dump
     assert any("CREATE TABLE parent" in str(event) for event in events)
     assert mysql_refuses(tables, "writer", "SHOW BINLOG EVENTS")
     assert mysql_refuses(tables, "migrator", "SHOW BINLOG EVENTS")
@@ -184,7 +184,10 @@ if redis.call('PTTL', KEYS[2]) ~= -2 then redis.call('SET', KEYS[2], ARGV[2], 'P
 redis.call('SET', KEYS[1], ARGV[2])
 return redis.call('EXISTS', KEYS[2]) + #redis.call('GETRANGE', KEYS[2], 0, 0)
 """
-FILL = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('SET', KEYS[1], ARGV[2], 'PX', 60000) end"
+FILL = (
+    "if redis.call('GET', KEYS[1]) == ARGV[1]"
+    " then return redis.call('SET', KEYS[1], ARGV[2], 'PX', 60000) end"
+)
 
 
 def test_the_projector_applies_to_the_whole_cache_with_scripts(stack: Stack) -> None:

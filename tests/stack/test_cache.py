@@ -1,4 +1,4 @@
-"""A thing in the cache is whole or it is not there."""
+"""An entry of the download cache is whole or absent."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ completed(Path(sys.argv[1]), fill)
 
 
 def filler(folder: Path) -> "subprocess.Popen[str]":
-    """Another run that has begun to fill the folder and goes on when it gets a line."""
+    """Another run that fills the folder; after its first half it waits for a line."""
     command = [sys.executable, "-c", FILLER, str(folder)]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

@@ -1,4 +1,4 @@
-"""What a person reads when a tool of the system is missing."""
+"""The message about a missing tool of the system."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def prerequisites(*tools: str, path: Path) -> subprocess.CompletedProcess[str]:
-    """The module as the Makefile runs it: without the packages of any virtual environment."""
+    """Run the module as the Makefile does: without the packages of any virtual environment."""
     command = [sys.executable, "-W", "error", "-S", "ops/stack/fetch/prerequisites.py", *tools]
     environment = {"PATH": str(path)}
     return subprocess.run(

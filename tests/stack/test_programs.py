@@ -1,4 +1,4 @@
-"""The program on PATH is used if it is the right one; else the next source is tried, and the reason said."""
+"""The right program on PATH is used; for a wrong one the reason is printed and the next source tried."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ DOWNLOADED = Program(("/cache/server",), "downloaded")
 
 
 def on_path(wanted: Wanted, folder: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> Wanted:
-    """The same program, found on a PATH where its `--version` says that."""
+    """The same program on a PATH where its `--version` prints `says`."""
     program = folder / wanted.executable
     program.write_text(f"#!/bin/sh\necho '{says}'\n")
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A single server: it serves, survives, or says clearly why it does not."""
+"""A single server serves, survives faults, or fails with a clear reason."""
 
 import os
 import signal
