@@ -1,4 +1,4 @@
-"""Bodies that are too large or too slow: the client is told, and the connection ends there."""
+"""A body too large or too slow: the client gets its status, and the connection ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def length(request: Request) -> Response:
 
 @pytest.fixture
 def address() -> Iterator[Address]:
-    """A service that counts bytes: up to ten, within 0.3 s."""
+    """A service that counts the bytes of a body: at most ten, within 0.3 s."""
     limit = Middleware(BodyLimit, limit=10, seconds=0.3)
     app = Starlette(
         routes=[Route("/", length, methods=["POST"])],

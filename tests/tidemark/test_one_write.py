@@ -1,4 +1,4 @@
-"""Answers that leave in one write are the same answers."""
+"""Answers sent in one write are unchanged."""
 
 from __future__ import annotations
 

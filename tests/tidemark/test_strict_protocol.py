@@ -1,4 +1,4 @@
-"""Heads that are too large, and what RFC 9112 forbids in them: refused before an application hears of it."""
+"""Heads that are too large or forbidden by RFC 9112 are refused before an application sees them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tidemark.strict_protocol import MAX_HEAD_BYTES
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-MUCH = b"x" * 500_000  # more than uvloop reads at once, too
-FILLING = MAX_HEAD_BYTES - len(b"/host: x\r\nconnection: close\r\na: \r\n")  # of field a
+MUCH = b"x" * 500_000  # more than uvloop reads at once
+FILLING = MAX_HEAD_BYTES - len(b"/host: x\r\nconnection: close\r\na: \r\n")  # the value of field a
 
 
 async def mirror(request: Request) -> Response:
@@ -32,7 +32,7 @@ async def mirror(request: Request) -> Response:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[Address]:
-    """A service that says what it got."""
+    """A service that answers with the request that it received."""
     where = Address("127.0.0.1", free_port())
     with AdminThread(Starlette(routes=[Route("/", mirror, methods=["GET", "POST"])]), where):
         yield where

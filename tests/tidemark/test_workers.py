@@ -1,4 +1,4 @@
-"""Workers behind one address count, stop and fail as one service; a worker that ends is started again."""
+"""Workers behind one address count, stop and fail as one service; an ended worker is started again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Service:
         return False
 
     def metrics(self) -> dict[str, float]:
-        """Sample with its labels -> value."""
+        """Sample name with labels -> value."""
         lines = self.admin.get("/metrics").text.splitlines()
         return {
             sample: float(value)
