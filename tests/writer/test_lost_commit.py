@@ -1,4 +1,4 @@
-"""A connection lost during COMMIT: what may be repeated is repeated; the rest says that its outcome is unknown."""
+"""A connection lost during COMMIT: repeatable commands are repeated; others have an unknown outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def writer(mysql: MySql, proxy: Proxy) -> Iterator[Writer]:
 
 @pytest.fixture(autouse=True)
 def all_was_broken_as_told(proxy: Proxy) -> Iterator[None]:
-    """Each test breaks one COMMIT, and its loss is seen."""
+    """Assert that the COMMIT of each test was broken."""
     yield
     assert proxy.break_commit is None
 

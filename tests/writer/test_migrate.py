@@ -1,4 +1,4 @@
-"""Migrations are applied once, in order, by whoever comes first; what was applied is never changed."""
+"""Migrations are applied once and in order, by the first process; applied files never change."""
 
 from __future__ import annotations
 

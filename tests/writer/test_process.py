@@ -1,4 +1,4 @@
-"""The writer as a process: started, ready, stopped in the middle of a request."""
+"""The writer as a process: its start, its readiness, its stop in the middle of a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transactions against a real MySQL: what interrupts them, and when they are run again."""
+"""Transactions against a real MySQL: every interruption, and the retries that follow."""
 
 from __future__ import annotations
 

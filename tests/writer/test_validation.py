@@ -1,4 +1,4 @@
-"""What is not acceptable is refused with a problem that names the field, and changes nothing."""
+"""Unacceptable input is refused with a problem that names the field, and changes nothing."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_member_that_is_there_twice_is_named_with_its_places(
 
 
 def test_the_longest_texts_may_be_escaped_in_any_way(jane: Person, post: str) -> None:
-    emoji = "".join(f"\\u{unit:04X}" for unit in (0xD83D, 0xDC69))  # twelve bytes for a character
+    emoji = "".join(f"\\u{unit:04X}" for unit in (0xD83D, 0xDC69))  # twelve bytes a character
     lengths = {"body": 2000, "handle": 30, "display_name": 80, "bio": 500}
     for endpoint in ENDPOINTS:
         fields = endpoint.body.__struct_fields__ if endpoint.body else ()
