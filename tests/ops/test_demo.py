@@ -1,4 +1,4 @@
-"""`make demo` and `make run` as people use them: every process starts, faults are named, every process ends."""
+"""`make demo` and `make run` as people use them: all processes start, faults are named, all processes end."""
 
 from __future__ import annotations
 

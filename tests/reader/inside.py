@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from ops.stack import Stack
 from reader.cache import Cache, Lease
@@ -17,22 +21,52 @@ from reader.read_model.cached_values import Watermark
 from reader.read_through import ReadThrough
 
 DEADLINE_SECONDS = 30
+T = TypeVar("T")
+
+
+class Commands(CommandListener):
+    """The commands that the reader sent, as they went out."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name not in ("hello", "saslStart", "saslContinue", "endSessions"):
+            self.sent.append(dict(event.command))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+def watched_store(stack: Stack, reads: int) -> tuple[DocumentStore, Commands]:
+    """A document store, and the commands that it sends."""
+    commands = Commands()
+    url = stack.environment()["TIDEMARK_READER_MONGODB_URL"]
+    return DocumentStore(AsyncMongoClient[dict[str, Any]](url, event_listeners=[commands]), reads), commands
 
 
 class Gate:
-    """A place where work waits while the test keeps it closed; open at first."""
+    """A place where work waits while a test holds it; open at first."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
         self.opened = asyncio.Event()
         self.opened.set()
 
-    def close(self) -> None:
+    @asynccontextmanager
+    async def holding(self, work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+        """Start `work`; while the block runs, `work` waits here."""
         self.reached.clear()
         self.opened.clear()
-
-    def open(self) -> None:
-        self.opened.set()
+        task = asyncio.create_task(work)
+        await self.reached.wait()
+        try:
+            yield task
+        finally:
+            self.opened.set()
 
     async def pass_through(self) -> None:
         self.reached.set()
