@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,8 @@ from tests.conftest import AUTH
 from tests.docker.nginx import Gateway, Witness, running_nginx
 from tests.reader.conftest import plain_client, token
 from tests.support.harness import Process, free_port, process, wait_until
+from tests.tidemark.raw_http import answer
+from tidemark.settings import Address
 
 pytestmark = pytest.mark.server
 
@@ -104,14 +105,7 @@ def witness(services: Services) -> Witness:
 
 
 def raw(gateway: Gateway, request: str) -> str:
-    """The answer to exactly these bytes; empty if the connection closes or resets without an answer."""
-    with (
-        socket.create_connection(("127.0.0.1", gateway.port), 5) as connection,
-        contextlib.suppress(ConnectionError),
-    ):
-        connection.sendall(request.encode().replace(b"\n", b"\r\n"))
-        return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
-    return ""
+    return answer(Address("127.0.0.1", gateway.port), request.encode().replace(b"\n", b"\r\n")).decode()
 
 
 def refused(answer: httpx2.Response, status: int) -> None:

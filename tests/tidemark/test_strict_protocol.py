@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from starlette.applications import Starlette
@@ -13,8 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.support.harness import free_port
-from tidemark.admin import AdminThread
+from tests.tidemark.raw_http import answer, serving
 from tidemark.settings import Address
 from tidemark.strict_protocol import MAX_HEAD_BYTES
 
@@ -33,24 +30,8 @@ async def mirror(request: Request) -> Response:
 @pytest.fixture(scope="module")
 def address() -> Iterator[Address]:
     """A service that answers with the request that it received."""
-    where = Address("127.0.0.1", free_port())
-    with AdminThread(Starlette(routes=[Route("/", mirror, methods=["GET", "POST"])]), where):
-        yield where
-
-
-def answer(address: Address, *pieces: bytes) -> bytes:
-    """All that comes back until the server closes, whatever becomes of what is still to be sent."""
-    with socket.create_connection((address.host, address.port), timeout=5) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(ConnectionError):
-            for piece in pieces:
-                client.sendall(piece)
-        return b"".join(received(client))
-
-
-def received(client: socket.socket) -> Iterable[bytes]:
-    with contextlib.suppress(ConnectionError):
-        yield from iter(lambda: client.recv(65_536), b"")
+    with serving(Starlette(routes=[Route("/", mirror, methods=["GET", "POST"])])) as address:
+        yield address
 
 
 def refused(received: bytes, status: int) -> None:
