@@ -1,4 +1,4 @@
-"""The deployment package: the same bytes each time, for each architecture what it needs, and only pinned bytes."""
+"""The deployment package: reproducible, complete for each architecture, and made of pinned bytes only."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def test_compiled_code_is_for_the_architecture(architecture: str, zips: Path) ->
 
 
 @pytest.mark.parametrize("architecture", MACHINES)
-def test_the_zip_holds_the_package_its_dependencies_and_the_bytecode_of_all(
-    architecture: str, zips: Path
-) -> None:
+def test_the_zip_holds_package_dependencies_and_all_their_bytecode(architecture: str, zips: Path) -> None:
     with zipfile.ZipFile(zips / f"authorizer-{architecture}.zip") as archive:
         names = set(archive.namelist())
         ours = {

@@ -1,10 +1,9 @@
-"""nginx before the services: who gets through, what gets through with them, and what is stopped before anybody else."""
+"""nginx before the services: allowed requests and headers pass; no service sees any other."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,8 @@ from tests.conftest import AUTH
 from tests.docker.nginx import Gateway, Witness, running_nginx
 from tests.reader.conftest import plain_client, token
 from tests.support.harness import Process, free_port, process, wait_until
+from tests.tidemark.raw_http import answer
+from tidemark.settings import Address
 
 pytestmark = pytest.mark.server
 
@@ -51,7 +52,7 @@ def answers(port: int) -> bool:
 
 
 def places(**ports: int) -> Callable[[str], str]:
-    """Translates the upstreams' addresses; a service without a port is down."""
+    """A translation of the upstreams' addresses; a service without a port is down."""
     known = {name.replace("_", "-"): port for name, port in ports.items()}
 
     def outside(text: str) -> str:
@@ -70,7 +71,7 @@ def authorizer() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[tuple[Witness, Callable[[int], Callable[[str], str]]]]:
-    """Writer and readers that write down what they get, and how to tell nginx where they are."""
+    """Writer and readers that record their requests, and the translation of their addresses for nginx."""
     witness = Witness()
     with witness.serving("writer") as writer, witness.serving("reader") as reader:
         yield witness, lambda port: places(writer=writer, reader_1=reader, reader_2=reader, authorizer=port)
@@ -83,7 +84,7 @@ Services = tuple[Witness, Callable[[int], Callable[[str], str]]]
 def gateway(
     services: Services, authorizer: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """With a hundredth of the patience."""
+    """nginx with a hundredth of its timeouts."""
     outside = services[1](authorizer)
     with running_nginx(
         tmp_path_factory.mktemp("nginx"), lambda text: outside(text).replace(" 10s;", " 100ms;")
@@ -104,14 +105,7 @@ def witness(services: Services) -> Witness:
 
 
 def raw(gateway: Gateway, request: str) -> str:
-    """The answer to these very bytes; empty if the connection is closed or reset without one."""
-    with (
-        socket.create_connection(("127.0.0.1", gateway.port), 5) as connection,
-        contextlib.suppress(ConnectionError),
-    ):
-        connection.sendall(request.encode().replace(b"\n", b"\r\n"))
-        return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
-    return ""
+    return answer(Address("127.0.0.1", gateway.port), request.encode().replace(b"\n", b"\r\n")).decode()
 
 
 def refused(answer: httpx2.Response, status: int) -> None:
@@ -159,7 +153,7 @@ def test_without_a_token_for_it_nothing_gets_through(client: httpx2.Client, witn
     assert not witness.seen
 
 
-def test_a_token_in_the_query_string_counts_for_nothing_and_is_not_logged(
+def test_a_token_in_the_query_string_is_neither_used_nor_logged(
     client: httpx2.Client, gateway: Gateway, witness: Witness
 ) -> None:
     secret = READS["authorization"].removeprefix("Bearer ")
@@ -253,7 +247,7 @@ def test_large_heads_are_431_and_reach_nobody(gateway: Gateway, witness: Witness
     assert not witness.seen
 
 
-def test_slow_heads_and_slow_bodies_are_given_up_before_a_service_hears_of_them(
+def test_slow_heads_and_bodies_are_ended_before_a_service_sees_them(
     gateway: Gateway, witness: Witness
 ) -> None:
     head = f"POST /post HTTP/1.1\nHost: h\nAuthorization: {WRITES['authorization']}\n"

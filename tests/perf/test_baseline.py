@@ -1,4 +1,4 @@
-"""What Tidemark is compared with answers the same, and keeps what it reads true while it is written to."""
+"""The baseline services answer like Tidemark, and stay right under simultaneous writes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_writes_at_once_leave_every_lane_true(world: World, lane: str) -> None:
     assert written.status_code == 201
     world.cache.delete(
         *(f"{PREFIX}{post}" for post in (1, 2, 3))
-    )  # what a race left: the next test is about it
+    )  # a race may leave stale entries: see the next test
     for post in (1, 2, 3, int(written.json()["id"])):
         assert body(world, lane, post) == body(world, "sql", post)
 

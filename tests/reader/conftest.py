@@ -47,14 +47,14 @@ class RunningReader:
             return client.get("/readyz")
 
     def metrics(self, *names: str) -> list[float]:
-        """For each of `names` the sum of the samples whose name and labels begin with it."""
+        """For each of `names`, the sum of all samples whose name and labels begin with that text."""
         with plain_client(self.admin_url, {}) as client:
             samples = [line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines()]
         return [sum(float(sample[1]) for sample in samples if sample[0].startswith(name)) for name in names]
 
 
 def plain_client(url: str, headers: dict[str, str]) -> httpx2.Client:
-    """Without TLS: loading the machine's certificates takes longer than a test."""
+    """A client without TLS: loading the machine's certificates takes longer than a test."""
     return httpx2.Client(base_url=url, headers=headers, timeout=20, verify=False)
 
 
@@ -78,7 +78,7 @@ def running_reader(shared_stack: Stack) -> Iterator[RunningReader]:
 
 @pytest.fixture(scope="session")
 def database(shared_stack: Stack) -> Iterator[Database[dict[str, Any]]]:
-    """MongoDB as its administrator sees it; a client for all tests, for they cost more to open than most tests take."""
+    """MongoDB as its administrator sees it; one client for all tests, for opening one is slow."""
     with MongoClient[dict[str, Any]](shared_stack.mongodb.admin_url, w="majority") as client:
         yield client["tidemark"]
 

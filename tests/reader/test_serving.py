@@ -18,7 +18,7 @@ from tests.support.harness import ROOT, free_port, process, wait_until
 from tidemark.settings import Address, SettingError, load
 
 URLS = {
-    "TIDEMARK_READER_MONGODB_URL": "mongodb://reader:secret@127.0.0.1:1/tidemark?serverSelectionTimeoutMS=100",
+    "TIDEMARK_READER_MONGODB_URL": "mongodb://reader:secret@127.0.0.1:1/a?serverSelectionTimeoutMS=100",
     "TIDEMARK_READER_REDIS_URL": "redis://reader:secret@127.0.0.1:1/0",
 }
 REQUIRED = {**AUTH, **URLS}
@@ -84,6 +84,6 @@ async def test_a_service_that_has_not_opened_its_stores_is_not_ready() -> None:
 
 
 def test_importing_the_app_connects_to_nothing(world: World) -> None:
-    """In a process whose every connection fails."""
+    """The process cannot connect: a connection would fail the import."""
     code = "import socket; socket.socket.connect = None; import reader.app, reader.__main__"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""`--workers N`: several processes behind one address, which count, stop and fail as one service."""
+"""`--workers N`: several processes behind one address count, stop and fail as one service."""
 
 from __future__ import annotations
 

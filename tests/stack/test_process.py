@@ -1,4 +1,4 @@
-"""Stopping always stops, and only what is ours."""
+"""Stopping a process always works, and stops only processes of ours."""
 
 import signal
 import subprocess
@@ -28,7 +28,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
 
 @pytest.fixture
 def launched(tmp_path: Path) -> Iterator[Callable[[list[str]], ProcessIdentity]]:
-    """Starts a command, output in `tmp_path/log`, and kills it after the test."""
+    """A function that starts a command with output in `tmp_path/log`; it is killed after the test."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def launch(command: list[str]) -> ProcessIdentity:
@@ -53,7 +53,8 @@ def test_a_process_that_ignores_the_request_is_killed_after_the_deadline(
 
 
 def test_paused_means_that_every_thread_has_stopped(launched: Callable[[list[str]], ProcessIdentity]) -> None:
-    threads = "import threading, time; [threading.Thread(target=time.sleep, args=(600,)).start() for _ in range(20)]"
+    thread = "threading.Thread(target=time.sleep, args=(600,))"
+    threads = f"import threading, time; [{thread}.start() for _ in range(20)]"
     process = launched([sys.executable, "-c", threads])
     assert not process.is_paused()
     assert eventually(lambda: len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 21)

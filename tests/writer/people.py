@@ -1,4 +1,4 @@
-"""People with tokens who use the writer over HTTP."""
+"""People with tokens that use the writer over HTTP."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Writer:
     http: httpx2.Client
 
     def stranger(self) -> Person:
-        """Somebody with a token and without a profile."""
+        """A person with a token and no profile."""
         return Person(self.http, f"subject|{secrets.token_hex(8)}")
 
     def person(self) -> Person:
-        """Somebody with a profile."""
+        """A person with a profile."""
         person = self.stranger()
         answer = person.send("PUT", "/user/me", {"handle": new_handle(), "display_name": "Jane"})
         assert answer.status_code == 201, answer.text
@@ -82,7 +82,7 @@ def new_handle() -> str:
 
 
 def at_once(*works: Callable[[], T]) -> list[T]:
-    """The results of all `works`, each run in a thread of its own, all started at the same moment."""
+    """The results of all `works`, started at the same moment, each in a thread of its own."""
     barrier = Barrier(len(works))
 
     def start(work: Callable[[], T]) -> T:
