@@ -128,7 +128,7 @@ def name_of(instrument: Instrument) -> str:
     return f"{family.name}_total" if family.type == "counter" else family.name
 
 
-def test_every_setting_is_documented_with_its_default_and_every_documented_one_exists() -> None:
+def test_documented_settings_and_defaults_are_those_of_the_code() -> None:
     documented, declared = rows(CONFIGURATION, VARIABLE), declared_variables()
     assert documented.keys() == declared.keys()
     for name, (_, default, _) in documented.items():
@@ -145,7 +145,7 @@ def test_the_code_reads_no_variable_that_is_not_documented() -> None:
     assert set(VARIABLE.findall(ALL_PAGES)) <= documented
 
 
-def test_every_metric_is_documented_with_its_services_and_labels_and_every_documented_one_exists() -> None:
+def test_documented_metrics_and_labels_are_those_of_the_services() -> None:
     documented = rows(METRICS, METRIC)
     assert documented.keys() == set().union(*map(exposed, REGISTRIES))
     for name, (services, labels, _) in documented.items():
@@ -169,7 +169,7 @@ def test_the_pages_name_no_metric_that_does_not_exist() -> None:
     assert set(METRIC.findall(ALL_PAGES)) <= rows(METRICS, METRIC).keys()
 
 
-def test_every_cache_status_and_every_error_that_stops_the_projector_is_documented() -> None:
+def test_every_cache_status_and_every_fatal_error_is_documented() -> None:
     design = (ROOT / "docs/design.md").read_text()
     assert re.findall(r"^\| `(redis; [^`]*)` \|", design, re.MULTILINE) == [
         origin.cache_status for origin in Origin

@@ -64,7 +64,7 @@ def test_the_token_names_the_gtid_of_the_commands_own_commit(
     assert len(found.intervals) == 1
 
 
-def test_trace_11_a_command_that_changes_nothing_names_all_that_was_committed(
+def test_a_command_that_changes_nothing_names_all_that_was_committed(
     services: Services, connection: Connection
 ) -> None:
     """INSERT IGNORE of what is there has no GTID of its own; the client must still see what it saw."""
@@ -81,7 +81,7 @@ def test_a_write_is_seen_by_the_very_next_read(services: Services) -> None:
         assert answer.headers["preference-applied"] == "wait=2"
 
 
-def test_a_deleted_post_is_gone_from_the_list_at_the_very_next_read(services: Services) -> None:
+def test_a_deleted_post_leaves_the_list_at_the_next_read(services: Services) -> None:
     for number in range(20):
         created = services.write("s0", "POST", "/post", {"body": f"short-lived {number}"})
         id = created.json()["id"]
@@ -129,7 +129,7 @@ def test_two_tokens_are_refused(services: Services) -> None:
     assert answer.status_code == 400
 
 
-def test_trace_9_a_token_beyond_all_that_is_known_is_waited_for_and_then_answered_with_503(
+def test_an_unknown_token_is_waited_for_and_then_gets_503(
     services: Services,
 ) -> None:
     """The reader cannot know MySQL's head, so this is never a 400."""

@@ -168,7 +168,7 @@ def assert_clean(report: dict[str, Any]) -> None:
     assert report["documents"]["consistent"] > POSTS, report
 
 
-def test_every_change_of_an_edge_shows_in_the_journal_by_a_list_that_its_primary_key_names() -> None:
+def test_every_change_of_an_edge_journals_a_list_of_its_key() -> None:
     """Else a repair could not know that an edge was touched: the rule of trace 15 for what has no key of its own."""
     for name in COLLECTIONS.keys() - ENTITY_OF.keys():
         row = dict.fromkeys(TABLES[name].columns, 1) | {"created_at": datetime(2026, 1, 1)}
@@ -189,7 +189,7 @@ def test_a_repair_that_an_event_has_overtaken_is_dropped(system: System) -> None
     assert_everything_is_equal(system.stack, system.connection)
 
 
-def test_a_counter_is_repaired_once_although_events_go_on_adding_to_it(system: System) -> None:
+def test_a_counter_is_repaired_once_while_events_add_to_it(system: System) -> None:
     """How far it is off stays the same whatever is added; only another repair makes that void. The row is left."""
     with MongoClient[Any](system.stack.mongodb.admin_url) as client:
         wait_until_caught_up(system.stack, system.connection)
@@ -300,7 +300,7 @@ def metric(http: httpx2.Client, name: str) -> float:
     return 0.0
 
 
-def test_it_finds_exactly_what_is_wrong_and_the_projector_repairs_it_while_traffic_goes_on(
+def test_all_damage_is_found_and_repaired_while_traffic_goes_on(
     system: System,
 ) -> None:
     write_traffic(system.connection, random.Random(2), 50)

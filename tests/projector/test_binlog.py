@@ -125,9 +125,7 @@ def test_an_event_of_many_megabytes_is_put_together_once(sent: bytes) -> None:
         (255, "unknown.*newer projector"),
     ],
 )
-def test_an_event_that_is_not_understood_stops_with_its_place_and_remedy(
-    sent: bytes, kind: int, reason: str
-) -> None:
+def test_an_unknown_event_stops_with_its_place_and_remedy(sent: bytes, kind: int, reason: str) -> None:
     packets = split(sent)
     at = before(packets, XID, 2)
     found, error = stopped([*packets[:at], event(kind, b"\0" * 40), *packets[at:]])
@@ -137,7 +135,7 @@ def test_an_event_that_is_not_understood_stops_with_its_place_and_remedy(
     )
 
 
-def test_every_type_of_event_is_handled_refused_or_known_to_be_harmless(sent: bytes) -> None:
+def test_every_type_of_event_is_handled_refused_or_harmless(sent: bytes) -> None:
     """A type between two transactions either changes nothing at all or stops: none is dropped that is not listed."""
     packets = split(sent)
     at = before(packets, GTID, 2)
@@ -169,7 +167,7 @@ def test_other_formats_of_rows_matter_only_for_watched_tables(sent: bytes, kind:
     assert [transaction.changes for transaction in elsewhere] == [()] * 5
 
 
-def test_a_wrong_checksum_stops_and_a_right_one_goes_on_from_there(sent: bytes) -> None:
+def test_a_wrong_checksum_stops_and_a_right_one_goes_on(sent: bytes) -> None:
     packets = split(sent)
     at = before(packets, WRITE_ROWS, 2)
     damaged = packets[at][:-20] + bytes([packets[at][-20] ^ 1]) + packets[at][-19:]
@@ -245,7 +243,7 @@ def test_both_commit_times_are_read_when_they_differ(sent: bytes) -> None:
     assert (first.original_commit_us, first.immediate_commit_us) == (5_000_000, 7_000_000)
 
 
-def test_what_the_server_says_at_the_end_is_raised_after_what_it_sent(sent: bytes) -> None:
+def test_the_servers_last_error_is_raised_after_what_it_sent(sent: bytes) -> None:
     reader = replay(sent + packet(b"\xfe\0\0\2\0"))
     assert len(reader.read()) == 5
     with pytest.raises(SourceUnavailable, match="ended the binlog stream"):

@@ -69,7 +69,7 @@ def commit_posts(documents: DocumentStore, *ids: int) -> None:
     documents.commit(batch_of(documents, *ids), "2026")
 
 
-def test_a_former_leader_stands_down_although_its_successor_has_an_entry_for_the_same_batch(
+def test_a_former_leader_stands_down_although_its_seq_is_taken(
     stack: Stack, database: Database[dict[str, Any]]
 ) -> None:
     with control_of(stack) as control:
@@ -167,7 +167,7 @@ class FilledDuringCommit(DocumentStore):
         return entry
 
 
-def test_what_comes_into_redis_while_a_batch_is_committed_is_not_lost(stack: Stack) -> None:
+def test_a_fill_during_a_commit_is_not_lost(stack: Stack) -> None:
     """A hot post that is not cached would else be filled and deleted again and again: every batch changes it."""
     with (
         control_of(stack) as control,

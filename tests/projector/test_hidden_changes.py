@@ -150,7 +150,7 @@ def test_what_changes_no_watched_row_passes(judge: Bench, statements: list[str |
     assert (judged.error, judged.stopped, judged.differences) == ("", "", [])
 
 
-def test_names_that_differ_in_case_are_one_where_the_server_says_so(tmp_path: Path) -> None:
+def test_names_differing_in_case_are_one_where_the_server_says_so(tmp_path: Path) -> None:
     """With `lower_case_table_names=1` even a Turkish I with a dot is an i."""
     folds = "--lower-case-table-names=1"
     server = MySqlServer(tmp_path / "mysql", options=(folds,))

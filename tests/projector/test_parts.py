@@ -88,7 +88,7 @@ def in_parts(
     return until_whole(delivered(source, before))
 
 
-def test_trace_14_a_restart_anywhere_in_a_transaction_goes_on_with_the_very_next_row(
+def test_a_restart_in_a_transaction_goes_on_with_the_next_row(
     source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if parts have another size by then."""
@@ -108,7 +108,7 @@ def test_trace_14_a_restart_anywhere_in_a_transaction_goes_on_with_the_very_next
     assert len(found) > 2 and rows_of(found) == [*whole.changes]
 
 
-def test_trace_14_what_follows_is_whole_again(
+def test_a_transaction_after_one_in_parts_is_whole_again(
     source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind an anchor that comes in parts, too."""
@@ -120,7 +120,7 @@ def test_trace_14_what_follows_is_whole_again(
     assert len(next_one.changes) == LATER and next_one.rows_before == 0
 
 
-def test_trace_14_other_rows_under_the_same_gtid_are_another_history(
+def test_other_rows_under_the_same_gtid_are_another_history(
     source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     applied = in_parts(source, before, monkeypatch, 6)[1].partial
@@ -130,7 +130,7 @@ def test_trace_14_other_rows_under_the_same_gtid_are_another_history(
             next(delivered(source, before, [structs.replace(applied, **other)]))
 
 
-def test_trace_14_a_source_that_lacks_what_was_applied_in_part_is_behind(
+def test_a_source_without_a_partly_applied_transaction_is_behind(
     source: MySqlSource, before: GtidSet
 ) -> None:
     """It was promoted before it had received that transaction: what was applied of it will never become whole."""
@@ -139,7 +139,7 @@ def test_trace_14_a_source_that_lacks_what_was_applied_in_part_is_behind(
         source.stream(before, None, [lost])
 
 
-def test_trace_14_a_statement_among_the_parts_stops_and_says_how_much_was_applied(
+def test_a_statement_among_the_parts_says_how_much_was_applied(
     source: MySqlSource, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "MAX_ROWS", 2)
@@ -153,7 +153,7 @@ def test_trace_14_a_statement_among_the_parts_stops_and_says_how_much_was_applie
         next(stream)
 
 
-def test_trace_14_a_row_that_cannot_be_projected_stops_and_a_mended_projector_goes_on_there(
+def test_a_mended_projector_goes_on_at_the_row_that_stopped(
     source: MySqlSource, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "MAX_ROWS", 4)
@@ -180,7 +180,7 @@ def test_trace_14_a_row_that_cannot_be_projected_stops_and_a_mended_projector_go
     assert (applied.rows, rest.rows, len(rest.documents["likes"])) == (18, 24, 23)
 
 
-def test_trace_14_a_checkpoint_contains_a_transaction_only_when_it_is_whole(
+def test_a_checkpoint_contains_a_transaction_only_when_it_is_whole(
     stack: Stack, source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever leads, and whatever build serves. And the journal tells an audit what the parts before have touched."""

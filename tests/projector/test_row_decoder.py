@@ -214,7 +214,7 @@ def test_a_decoder_is_made_once_for_each_definition(stack: Stack) -> None:
     assert (len(ids), len(reader.decoders)) == (3, 2)
 
 
-def test_the_function_that_the_module_shows_is_the_one_that_is_generated() -> None:
+def test_the_function_that_the_module_shows_is_the_generated_one() -> None:
     columns = [
         Column("id", LONGLONG, b"", nullable=False, unsigned=False, collation=0, labels=()),
         Column(

@@ -132,7 +132,7 @@ def test_chunks_hold_every_row_and_every_orphan_once_and_in_order(connection: Co
         assert list(orphans) == [(998, 1, 0), (999, 2, 1), (1000, 0, 1)]
 
 
-def test_a_counted_id_that_mongodb_cannot_hold_is_named_by_the_row_that_has_it(
+def test_a_counted_id_too_large_for_mongodb_names_its_row(
     connection: Connection, source: MySqlSource, control: ControlStore
 ) -> None:
     run_sql(
@@ -146,7 +146,7 @@ def test_a_counted_id_that_mongodb_cannot_hold_is_named_by_the_row_that_has_it(
             take_snapshot(source, control, epoch=1)
 
 
-def test_a_row_that_cannot_be_copied_stops_all_tables_and_the_next_attempt_is_complete(
+def test_an_uncopyable_row_stops_all_tables_and_a_retry_is_complete(
     stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore
 ) -> None:
     run_sql(
@@ -191,7 +191,7 @@ def test_a_connection_that_is_lost_during_the_copy_voids_it(
     wait_until(lambda: sessions(connection) == 0, "the other sessions to end")
 
 
-def test_a_network_that_falls_silent_during_the_copy_is_noticed_within_fifteen_seconds(
+def test_a_network_silent_during_the_copy_is_noticed_within_fifteen_seconds(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
     """Nobody closes the connection, and a statement that takes minutes is as silent as that."""
@@ -236,7 +236,7 @@ def test_on_a_terminal_a_bar_says_how_far_the_copy_is(stack: Stack, connection: 
     assert f"{copied} of about {copied} rows" in text
 
 
-def test_a_log_says_how_far_the_copy_is_once_in_a_second() -> None:
+def test_the_log_tells_the_progress_of_the_copy_every_second() -> None:
     seconds = iter([0.0, 0.5, 2.0, 2.0, 2.0, 2.5])
     with structlog.testing.capture_logs() as lines, Progress(100, lambda: next(seconds)) as progress:
         for rows in (10, 10, 5):

@@ -127,7 +127,7 @@ def test_xa_transactions_on_other_tables_only_move_the_position(
     assert [len(transaction.changes) for transaction in found] == [0] * 10 + [1]
 
 
-def test_a_table_that_is_made_with_its_rows_only_moves_the_position(
+def test_a_table_made_with_its_rows_only_moves_the_position(
     connection: Connection, source: MySqlSource
 ) -> None:
     """One transaction: BEGIN, CREATE TABLE ... START TRANSACTION, the rows."""
@@ -284,7 +284,7 @@ def test_an_anchor_that_would_stop_is_only_verified(
         source.stream(everything, Anchor(anchor.gtid, 1))
 
 
-def test_trace_5_another_transaction_under_the_anchors_gtid_is_a_forked_history(
+def test_another_transaction_under_the_anchors_gtid_is_a_forked_history(
     connection: Connection, source: MySqlSource
 ) -> None:
     """A restored volume uses GTIDs again for other rows, and both subset checks pass."""
@@ -295,7 +295,7 @@ def test_trace_5_another_transaction_under_the_anchors_gtid_is_a_forked_history(
         source.stream(everything, Anchor(last, 1))
 
 
-def test_trace_5_an_errant_transaction_is_noticed_before_anything_is_applied(
+def test_an_errant_transaction_is_noticed_before_anything_is_applied(
     connection: Connection, source: MySqlSource
 ) -> None:
     """A transaction that we never applied comes before the last applied one."""
@@ -321,7 +321,7 @@ def test_a_purged_binlog_is_a_lost_position(connection: Connection, source: MySq
         source.stream(EMPTY, None)
 
 
-def test_trace_20_numbers_with_gaps_and_out_of_order_are_normal(
+def test_numbers_with_gaps_and_out_of_order_are_normal(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
     """An explicit GTID far ahead, then AUTOMATIC fills in from behind."""
@@ -340,7 +340,7 @@ def test_trace_20_numbers_with_gaps_and_out_of_order_are_normal(
     assert found[1].gtid.number < found[0].gtid.number == ahead
 
 
-def test_trace_4_a_snapshot_holds_exactly_its_gtid_set(
+def test_a_snapshot_holds_exactly_its_gtid_set(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
     """Rows become visible before their GTID does; the lock closes the gap."""
@@ -371,7 +371,7 @@ def size(gtids: GtidSet) -> int:
     return sum(last - first + 1 for spans in gtids.intervals.values() for first, last in spans)
 
 
-def test_trace_4_an_idle_writer_transaction_only_delays_the_snapshot(
+def test_an_idle_writer_transaction_only_delays_the_snapshot(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
     """The lock waits for open transactions; it gives up quickly and tries again, so that writers go on."""
@@ -407,7 +407,7 @@ def test_a_prepared_xa_transaction_holds_off_the_snapshot(
     assert users == [("first",), ("prepared",)]
 
 
-def test_trace_21_a_stream_that_is_left_unread_during_a_long_copy_is_not_lost(
+def test_a_stream_left_unread_during_a_long_copy_is_not_lost(
     connection: Connection, source: MySqlSource
 ) -> None:
     """More than the buffers between two sockets hold waits for far longer than the server's own patience, a second."""

@@ -18,7 +18,7 @@ from tests.verification.faults.witness import Witness
 
 
 @pytest.mark.parametrize("reason", ["ahead", "history"])
-def test_trace_8_mongodb_from_a_backup_begins_a_new_cache_epoch_and_leaves_nothing_stale(
+def test_a_restored_mongodb_starts_a_new_cache_epoch(
     system: System, witness: Witness, tmp_path: Path, reason: str
 ) -> None:
     """When Redis is looked at again, MongoDB is behind the watermark, or has come past it by other batches."""

@@ -169,9 +169,7 @@ def connection(stack: Stack) -> Iterator[Connection]:
         yield connection
 
 
-def test_trace_14_a_huge_transaction_goes_through_exactly_once_although_it_is_killed_in_the_middle(
-    stack: Stack, connection: Connection
-) -> None:
+def test_a_huge_transaction_survives_kills_and_is_applied_once(stack: Stack, connection: Connection) -> None:
     environment = service_environment(stack)
     seed(connection, 300)
     with reader(environment) as reading, reading.client() as client:
@@ -194,7 +192,7 @@ def test_trace_14_a_huge_transaction_goes_through_exactly_once_although_it_is_ki
         print(f"killed after {applied[1:]} of {POSTS * 350} rows")
 
 
-def test_trace_14_a_huge_transaction_that_was_begun_on_one_server_is_finished_on_another(
+def test_a_huge_transaction_is_finished_on_another_server(
     stack: Stack, connection: Connection, tmp_path: Path
 ) -> None:
     """Its replica has the same rows in the same order, although it cuts them into other events."""
@@ -216,9 +214,7 @@ def test_trace_14_a_huge_transaction_that_was_begun_on_one_server_is_finished_on
 
 
 @pytest.mark.long
-def test_trace_14_a_million_rows_in_one_transaction_need_no_more_memory_than_a_batch(
-    stack: Stack, connection: Connection
-) -> None:
+def test_a_million_rows_need_no_more_memory_than_a_batch(stack: Stack, connection: Connection) -> None:
     users = 8_334
     environment = service_environment(stack)
     seed(connection, users)

@@ -21,7 +21,7 @@ from tests.verification.faults.witness import Witness
 LAUNCHER = "tests.support.faulty_projector"
 
 
-def test_trace_2_one_of_many_leads_and_another_takes_over_within_ten_seconds_of_its_death(
+def test_a_standby_takes_over_within_ten_seconds_of_a_death(
     stack: Stack,
 ) -> None:
     """The leader dies on another machine, so only its silence tells, and inside its transaction, which would keep the
@@ -75,7 +75,7 @@ def test_a_paused_leader_that_goes_on_writes_nothing_and_stands_by(stack: Stack,
         system.assert_all_is_well()
 
 
-def test_a_leader_paused_before_it_tells_redis_the_time_does_not_tell_it_after_a_takeover(
+def test_a_leader_paused_before_its_tick_is_refused_after_a_takeover(
     stack: Stack,
 ) -> None:
     """MySQL was idle: but for the new leader's empty batch, the watermark would be the one that the old one knows."""

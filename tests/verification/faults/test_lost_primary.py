@@ -26,9 +26,7 @@ from tests.verification.faults.system import System, running_system, standing_in
 from tests.verification.faults.witness import Witness
 
 
-def test_trace_1_a_batch_that_dies_with_its_primary_is_formed_again_and_leaves_nothing_stale(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_a_batch_lost_with_its_primary_leaves_nothing_stale(stack: Stack, tmp_path: Path) -> None:
     """The next batch is on the primary alone when a reader fills what it changes; then another batch takes its
     number. The old primary comes back and rolls back."""
     chance = random.Random(1)

@@ -47,9 +47,7 @@ from tidemark.gtid import GtidSet
 T = TypeVar("T")
 
 
-def test_the_replica_of_a_primary_that_was_killed_under_load_is_followed_once_it_is_promoted(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_a_promoted_replica_is_followed_after_a_kill_under_load(stack: Stack, tmp_path: Path) -> None:
     """First it is read-only, then behind, with what it lacks in its relay log: it is waited for. The names of its files
     and its table ids are others."""
     with replica_of(stack, tmp_path) as second:
@@ -75,7 +73,7 @@ def test_the_replica_of_a_primary_that_was_killed_under_load_is_followed_once_it
 
 
 @pytest.mark.parametrize(("fault", "remedy"), [("lost", "rebuild"), ("errant", "run --rebuild-if-lost")])
-def test_a_replica_without_our_history_is_refused_and_a_rebuild_is_the_remedy(
+def test_a_replica_without_our_history_is_refused_until_a_rebuild(
     stack: Stack, tmp_path: Path, fault: str, remedy: str
 ) -> None:
     """Trace 6: the replica did not receive what was applied. Trace 5: it has a transaction of its own from before."""
@@ -138,7 +136,7 @@ def test_a_primary_restored_from_an_old_data_folder_is_refused(stack: Stack, tmp
     assert lineage(stack) == served, "nothing of it was applied"
 
 
-def test_a_server_that_becomes_read_only_is_left_and_vouches_for_nothing(stack: Stack) -> None:
+def test_a_server_that_turns_read_only_vouches_for_nothing(stack: Stack) -> None:
     """A planned switch-over leaves its connections open: as a replica it does not know what its source commits."""
     environment = with_hosts(service_environment(stack), stack.mysql, stack.mysql)
     with admin_connection(stack) as connection:

@@ -47,9 +47,7 @@ def environment(stack: Stack) -> dict[str, str]:
     return {**service_environment(stack), "TIDEMARK_FORMER_BUILD_MINUTES": "0"}
 
 
-def test_trace_7_a_rebuild_under_load_leaves_readers_on_the_old_build_until_it_switches_in_one_step(
-    stack: Stack, environment: dict[str, str]
-) -> None:
+def test_a_rebuild_under_load_switches_readers_in_one_step(stack: Stack, environment: dict[str, str]) -> None:
     """While it copies, the old build goes on. No standby takes the lease that the leader releases for it. Numbers go
     on, the old build is dropped by the one who leads, and nobody looks at its cache entries."""
     with (
@@ -76,7 +74,7 @@ def test_trace_7_a_rebuild_under_load_leaves_readers_on_the_old_build_until_it_s
         system.assert_all_is_well()
 
 
-def test_a_rebuild_that_is_interrupted_or_killed_has_changed_nothing_until_it_has_switched(
+def test_a_rebuild_that_is_killed_changes_nothing_before_its_switch(
     stack: Stack, environment: dict[str, str]
 ) -> None:
     """It dies inside a transaction, which would hold up whoever drops what it has left behind; and at last between the
@@ -103,7 +101,7 @@ def test_a_rebuild_that_is_interrupted_or_killed_has_changed_nothing_until_it_ha
         assert system.watermark().build == 4
 
 
-def test_a_rebuild_that_is_paused_before_it_switches_and_loses_the_lease_does_not_switch(
+def test_a_paused_rebuild_that_loses_the_lease_does_not_switch(
     stack: Stack, environment: dict[str, str]
 ) -> None:
     """Readers would go back: the old build has gone on meanwhile."""
@@ -120,7 +118,7 @@ def test_a_rebuild_that_is_paused_before_it_switches_and_loses_the_lease_does_no
         system.assert_all_is_well()
 
 
-def test_a_purged_binlog_is_rebuilt_unattended_while_readers_have_all_of_the_old_build_or_all_of_the_new(
+def test_a_purged_binlog_is_rebuilt_unattended_without_mixed_answers(
     stack: Stack,
 ) -> None:
     """If that was asked for; else it stops. The old build is kept for a while."""
@@ -152,9 +150,7 @@ def test_a_purged_binlog_is_rebuilt_unattended_while_readers_have_all_of_the_old
         assert (serving(stack), builds(stack)) == (2, [1, 2])
 
 
-def test_a_rebuild_right_after_the_truncate_that_stopped_the_projector_goes_through(
-    stack: Stack, environment: dict[str, str]
-) -> None:
+def test_a_rebuild_goes_through_right_after_a_truncate(stack: Stack, environment: dict[str, str]) -> None:
     """Nothing else is committed: the transaction that stopped the projector is the anchor of the new build."""
     with running_system(stack, environment) as system:
         system.catch_up_and_fill()
@@ -172,7 +168,7 @@ def test_a_rebuild_right_after_the_truncate_that_stopped_the_projector_goes_thro
             system.assert_all_is_well()
 
 
-def test_an_id_that_mongodb_cannot_hold_stops_everybody_by_name_until_its_row_is_gone(
+def test_an_id_too_large_for_mongodb_stops_everybody_by_name(
     stack: Stack, environment: dict[str, str]
 ) -> None:
     """Nothing of its transaction is sent to MongoDB, in which there are other rows."""

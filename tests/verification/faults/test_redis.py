@@ -22,7 +22,7 @@ MEBIBYTE = 1 << 20
 BUSY = "redis; fwd=miss; detail=lease-held"
 
 
-def test_trace_12_a_failover_to_a_replica_that_missed_a_suffix_leaves_nothing_stale(
+def test_a_failover_to_a_replica_behind_leaves_nothing_stale(
     system: System, witness: Witness, redis_address: Proxy, tmp_path: Path
 ) -> None:
     """The replica's link ends while writes go on; it is promoted behind the address that services know."""
@@ -53,9 +53,7 @@ def test_trace_12_a_failover_to_a_replica_that_missed_a_suffix_leaves_nothing_st
             redis_address.switch(primary.port)
 
 
-def test_trace_12_a_restart_brings_entries_and_watermark_back_together(
-    system: System, witness: Witness
-) -> None:
+def test_a_restart_brings_entries_and_watermark_back_together(system: System, witness: Witness) -> None:
     """Redis 8.0 drops the transactions of its append-only file while the default user may do nothing, so an
     APPLY that moves the watermark alone must be dropped with those that changed entries."""
     system.catch_up_and_fill()
@@ -70,7 +68,7 @@ def test_trace_12_a_restart_brings_entries_and_watermark_back_together(
     system.assert_all_is_well()
 
 
-def test_trace_12_a_restart_from_an_old_copy_of_the_data_folder_leaves_nothing_stale(
+def test_an_old_copy_of_the_redis_folder_leaves_nothing_stale(
     system: System, witness: Witness, tmp_path: Path
 ) -> None:
     """A volume is restored; entries that outlived their updates come back with their old watermark."""
@@ -95,7 +93,7 @@ def test_trace_12_a_restart_from_an_old_copy_of_the_data_folder_leaves_nothing_s
     assert system.watermark().epoch == lost.epoch, "the journal was enough: no new epoch was needed"
 
 
-def test_trace_22_eviction_takes_entries_and_never_the_watermark(system: System, witness: Witness) -> None:
+def test_eviction_takes_entries_and_never_the_watermark(system: System, witness: Witness) -> None:
     """Other keys with a TTL, more in use than ours, take all the memory that volatile-lfu can free."""
     chance, before = random.Random(22), system.catch_up_and_fill()
     with short_of_memory(system.stack, "volatile-lfu") as client:
@@ -118,9 +116,7 @@ def test_trace_22_eviction_takes_entries_and_never_the_watermark(system: System,
     assert (after.epoch, after.seq > before.seq) == (before.epoch, True)
 
 
-def test_trace_22_without_any_free_memory_the_watermark_moves_and_reads_go_on(
-    system: System, witness: Witness
-) -> None:
+def test_full_memory_stops_neither_the_watermark_nor_reads(system: System, witness: Witness) -> None:
     """Nothing can be evicted to make room. APPLY may exceed the limit, fills are refused, and what was cached
     stays and is kept true. (Where entries may be evicted, a fill may find room again: the test above.)"""
     chance, before = random.Random(23), system.catch_up_and_fill()

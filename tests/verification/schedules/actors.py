@@ -40,7 +40,7 @@ class Product:
 
     cache: type[Cache] = Cache
     documents: type[DocumentStore] = DocumentStore
-    things: type[ReadThrough] = ReadThrough
+    read_through: type[ReadThrough] = ReadThrough
     stage: type[CacheStage] = CacheStage
     patches: dict[str, object] = field(default_factory=dict)
 
@@ -56,7 +56,7 @@ class Reader:
         self._mongodb = ReaderClient(bench.reader_mongodb)
         self._cache = product.cache(bench.reader_redis_url)
         documents = product.documents(cast(AsyncMongoClient[dict[str, Any]], self._mongodb), READS)
-        self._things = product.things(self._cache, documents, bench.reader_metrics, lambda: 0.5)
+        self._read_through = product.read_through(self._cache, documents, bench.reader_metrics, lambda: 0.5)
         self._tasks: list[asyncio.Task[None]] = []
 
     def ask(self, wanted: Sequence[Wanted]) -> asyncio.Task[None]:
@@ -79,12 +79,12 @@ class Reader:
         if not all(task.done() for task in self._tasks):
             for task in self._tasks:
                 task.cancel()
-            await self._things.aclose()
+            await self._read_through.aclose()
             await self._cache.aclose()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _answer(self, wanted: Sequence[Wanted]) -> None:
-        self._promises.answered(await self._things.get(wanted))
+        self._promises.answered(await self._read_through.get(wanted))
 
 
 class Projector:

@@ -121,7 +121,7 @@ MUTATIONS = {
     "a fill may be behind the watermark": Mutation(
         Product(documents=FillsBehindWatermark), (DEPOSED,), seed=65
     ),
-    "the checkpoint is read after the document": Mutation(Product(things=CheckpointAfterDocument), seed=81),
+    "the checkpoint is read after the document": Mutation(Product(read_through=CheckpointAfterDocument), seed=81),
     "APPLY leaves leases alone": Mutation(
         Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then")),
         seed=73,

@@ -22,7 +22,7 @@ TAGGED = "hashtag"
 
 @dataclass
 class Versions:
-    """What one thing was: `values[n]` from transaction `since[n]` on. None: there was no such thing."""
+    """The values of one key: `values[n]` from transaction `since[n]` on. None: absent."""
 
     since: list[int] = field(default_factory=lambda: [0])
     values: list[Any] = field(default_factory=lambda: [None])
@@ -50,7 +50,7 @@ class Observed:
 
 
 class History:
-    """`index` counts transactions: after `index` of them, things were as `things[key]` says.
+    """`index` counts transactions: after `index` of them, key `k` has the value that `versions[k]` says.
 
     `effects`: what a transaction did to a table without row events.
     """
@@ -58,7 +58,7 @@ class History:
     def __init__(
         self, transactions: Iterable[Transaction], effects: Mapping[Gtid, Effect] | None = None
     ) -> None:
-        self.things: dict[Key, Versions] = defaultdict(Versions)
+        self.versions: dict[Key, Versions] = defaultdict(Versions)
         self.index_of: dict[Gtid, int] = {}
         self.rows = 0
         tables = _Tables()
@@ -68,7 +68,7 @@ class History:
             changes = tables.changes(effect) if effect else transaction.changes
             self.rows += len(changes)
             for key, value in tables.apply(changes):
-                self.things[key].add(index, value)
+                self.versions[key].add(index, value)
 
     @property
     def transactions(self) -> int:
@@ -114,7 +114,7 @@ class _Tables:
         return [RowChange(effect.table, row, effect.becomes(row)) for row in self.raw[effect.table].values()]
 
     def apply(self, changes: Iterable[RowChange]) -> Iterator[tuple[Key, Any]]:
-        """The things that the changes of one transaction may have changed, as they are afterwards."""
+        """Keys that the changes of one transaction may have touched, with their values afterwards."""
         touched: set[Key] = set()
         for change in changes:
             for row, by in ((change.before, -1), (change.after, 1)):
@@ -169,5 +169,5 @@ class _Tables:
 
 
 def path(listing: Listing) -> str:
-    """The list's name among the things of a history."""
+    """The list's name in the keys of a history."""
     return f"{listing.parent.name}:{listing.name}"

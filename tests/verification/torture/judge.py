@@ -64,7 +64,7 @@ class Judge:
         return exists and self._is_page((path(listing), id), listing.item, answer.body, window)
 
     def _documents(self, entity: Entity, id: int, window: Window) -> list[Any]:
-        return self.history.things[entity.collection, id].between(window.first, window.last)
+        return self.history.versions[entity.collection, id].between(window.first, window.last)
 
     def _is_entity(self, entity: Entity, id: int, body: Any, window: Window) -> bool:
         return any(
@@ -84,7 +84,7 @@ class Judge:
 
     def _is_page(self, key: tuple[str, Any], item: Entity, body: Any, window: Window) -> bool:
         """Items in the list's order at some point of the window; one that was absent in the window may be left out."""
-        lists = self.history.things[key].between(window.first, window.last)
+        lists = self.history.versions[key].between(window.first, window.last)
         return any(self._is_list(ids or (), item, body["items"], window) for ids in lists)
 
     def _is_list(self, ids: Sequence[int], item: Entity, shown: Sequence[Any], window: Window) -> bool:

@@ -109,9 +109,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("answer", ALLOWED, ids=str)
-def test_the_judge_allows_what_mysql_said_at_some_point_that_is_recent_enough(
-    judge: Judge, answer: Answer
-) -> None:
+def test_the_judge_allows_what_mysql_said_recently_enough(judge: Judge, answer: Answer) -> None:
     assert judge.allows(answer)
 
 
@@ -123,7 +121,7 @@ def test_the_judge_refuses_an_answer_that_is(judge: Judge, name: str) -> None:
 
 @pytest.mark.server
 @CUT
-def test_a_fault_that_is_hindered_is_noted_and_the_line_always_comes(
+def test_a_hindered_fault_is_noted_and_the_outcome_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seed 99173 once ended with a traceback and without its line: another fault had cut a FLUSHALL's connection."""
