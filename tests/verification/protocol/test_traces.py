@@ -1,6 +1,7 @@
-"""Traces that broke designs like this one: without its rule, each breaks a promise at its last step; with it, none.
+"""Traces that broke designs like this one (docs/consistency.md, "Traces").
 
-Under the protocol a trace ends either where its next step is not possible, or with nothing broken.
+Without its rule, each trace breaks a promise at its last step. Under the protocol, a trace either comes to a
+step that is not possible, or ends with every promise kept.
 """
 
 from __future__ import annotations
