@@ -1,4 +1,4 @@
-"""Pages and code say the same: settings, metrics, commands, links; and nothing names the machine it was made on."""
+"""Pages and code agree: settings, metrics, commands, links. No file names the machine it was made on."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ MACHINE = re.compile(r"(?<![\w.])/(?:root|home|work|Users)/\w|\.\./shared\b")
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """Files that git has, or would have after `git add`."""
+    """Files that git tracks, or would after `git add`."""
     options = ("-z", "--cached", "--others", "--exclude-standard")
     listing = ["git", "-c", f"safe.directory={ROOT}", "ls-files", *options, "--", *patterns]
     names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
@@ -79,7 +79,7 @@ ALL_PAGES = "\n".join(page.read_text() for page in PAGES)
 
 
 def rows(page: str, pattern: re.Pattern[str]) -> dict[str, Sequence[str]]:
-    """The table rows of a page whose first cell is a name in backticks: name -> its other cells, without backticks."""
+    """The table rows of a page whose first cell is a name in backticks: name -> other cells, no backticks."""
     cells = [
         line.strip("|").split("|")
         for line in (ROOT / page).read_text().splitlines()
@@ -103,7 +103,7 @@ def is_settings_class(thing: object, module: ModuleType) -> bool:
 
 
 def declared_variables() -> dict[str, str | None]:
-    """Every variable that anything reads -> its default."""
+    """Every variable that the code reads -> its default."""
     of_services = {name: default for each in settings_classes() for name, default in variables(each).items()}
     return {**of_services, **dict.fromkeys(OPTIONAL_OF_STACK)}
 
@@ -155,7 +155,7 @@ def test_documented_metrics_and_labels_are_those_of_the_services() -> None:
 
 
 def assert_labels(instrument: Instrument, labels: list[str]) -> None:
-    """An instrument of Prometheus refuses any other labels than its own; one without labels refuses them all."""
+    """A Prometheus instrument refuses any labels but its own; one without labels refuses all."""
     if isinstance(instrument, Tally | HistogramTally):
         assert [*instrument.labels] == labels
     elif labels:
@@ -220,7 +220,7 @@ print(json.dumps(said))
 
 @pytest.mark.parametrize(("module", "commands"), sorted(commands().items()))
 def test_every_python_command_that_is_named_exists(module: str, commands: Mapping[str, set[str]]) -> None:
-    """One process asks a module for the help of all its commands: importing it takes longest."""
+    """One process asks a module for the help of all its commands: the import takes longest."""
     assert find_spec(module)
     asked = [command for command, options in commands.items() if command or options]
     run = [sys.executable, "-c", ASK_FOR_HELP, module, *asked]
@@ -250,7 +250,7 @@ def test_readme_leads_to_every_page_and_says_what_every_folder_is() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """What the headings of a page are called in links."""
+    """The names of a page's headings in links."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

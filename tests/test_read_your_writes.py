@@ -1,4 +1,4 @@
-"""A client that wrote can read its own write: through every way a read can go, and never with an older answer."""
+"""A client can read its own write, on every path of a read, and never gets an older answer."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_token_names_the_gtid_of_the_commands_own_commit(
 def test_a_command_that_changes_nothing_names_all_that_was_committed(
     services: Services, connection: Connection
 ) -> None:
-    """INSERT IGNORE of what is there has no GTID of its own; the client must still see what it saw."""
+    """Trace 11. INSERT IGNORE of an existing row has no GTID; the client must still see the state it saw."""
     assert services.write("s0", "PUT", "/post/1/like").status_code == 204
     again = services.write("s0", "PUT", "/post/1/like")
     assert gtids_of(again) == executed(connection)
@@ -132,7 +132,7 @@ def test_two_tokens_are_refused(services: Services) -> None:
 def test_an_unknown_token_is_waited_for_and_then_gets_503(
     services: Services,
 ) -> None:
-    """The reader cannot know MySQL's head, so this is never a 400."""
+    """Trace 9. The reader cannot know MySQL's head, so this is never a 400."""
     token = sign(UNKNOWN, KEYS, time.time())
     started = time.monotonic()
     answer = services.read("/post/1", headers={HEADER: token, "Prefer": "wait=0.3"})
