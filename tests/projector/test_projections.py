@@ -1,4 +1,4 @@
-"""What each row change means: counters belong to ids, keys move rows only, lists change only when they must."""
+"""The effect of each row change: counters belong to ids, keys move rows only, lists change only if needed."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_comment_that_moves_to_another_post_counts_there() -> None:
 
 
 def test_replace_against_a_unique_key_is_delete_and_key_change() -> None:
-    """MySQL logs REPLACE INTO users VALUES (1, 'b') as DELETE of 1 and UPDATE of 2 -> 1."""
+    """Trace 13. MySQL logs REPLACE INTO users VALUES (1, 'b') as DELETE of 1 and UPDATE of 2 -> 1."""
     user = {
         "subject": "s",
         "handle": "h",
@@ -181,13 +181,13 @@ def transaction(number: int, *changes: RowChange) -> Transaction:
 
 
 def new_posts(number: int, count: int) -> Transaction:
-    """Each with an author of its own: three keys."""
+    """A transaction of new posts, each with its own author: three keys each."""
     ids = range(number * MAX_KEYS, number * MAX_KEYS + count)
     return transaction(number, *(RowChange("posts", None, post(id, author=id)) for id in ids))
 
 
 def batches(*transactions: Transaction) -> list[Batch]:
-    """What waits once all of them have come."""
+    """The batches that wait after all transactions."""
     batcher = Batcher(EMPTY, project)
     for each in transactions:
         batcher.add(each)
