@@ -22,7 +22,8 @@ import httpx2
 import pytest
 
 from ops.demo import failure_of
-from ops.round_trip import Done, NotAsPromised, RoundTrip, View
+from ops.observer import Done, Expected, NotAsPromised
+from ops.round_trip import RoundTrip
 from ops.run import stay
 from ops.stack import ServerFailed
 from ops.stack.servers.process import ProcessIdentity
@@ -169,7 +170,7 @@ def test_a_reader_that_is_not_as_fresh_as_it_says_is_found_out(
         closing(RoundTrip(system)) as trip,
         pytest.raises(NotAsPromised) as found,
     ):
-        trip.see(written, View("/post/1", {}))
+        trip.see(written, Expected("/post/1", {}))
     assert expected in found.value.expected
 
 
