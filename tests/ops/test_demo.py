@@ -22,7 +22,8 @@ import httpx2
 import pytest
 
 from ops.demo import failure_of
-from ops.round_trip import Done, NotAsPromised, RoundTrip, View
+from ops.observer import Done, Expected, NotAsPromised
+from ops.round_trip import RoundTrip
 from ops.run import stay
 from ops.stack import ServerFailed
 from ops.stack.servers.process import ProcessIdentity
@@ -167,7 +168,7 @@ def test_the_demo_finds_a_reader_staler_than_it_says(freshness: dict[str, str], 
         closing(RoundTrip(system)) as trip,
         pytest.raises(NotAsPromised) as found,
     ):
-        trip.see(written, View("/post/1", {}))
+        trip.see(written, Expected("/post/1", {}))
     assert expected in found.value.expected
 
 

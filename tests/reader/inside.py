@@ -12,7 +12,7 @@ from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from ops.stack import Stack
-from reader.cache import Cache, Lease
+from reader.cache import Cache, FillLease
 from reader.document_store import DocumentStore, View
 from reader.metrics import ReaderMetrics
 from reader.parts import Wanted
@@ -99,11 +99,11 @@ class GatedCache(Cache):
     before_lease: Gate
     after_fill: Gate
 
-    async def lease(self, keys: Iterable[str], epoch: str) -> Lease:
+    async def lease(self, keys: Iterable[str], epoch: str) -> FillLease:
         await self.before_lease.pass_through()
         return await super().lease(keys, epoch)
 
-    async def fill(self, lease: Lease, values: Mapping[str, tuple[bytes, int]]) -> dict[str, str]:
+    async def fill(self, lease: FillLease, values: Mapping[str, tuple[bytes, int]]) -> dict[str, str]:
         results = await super().fill(lease, values)
         await self.after_fill.pass_through()
         return results

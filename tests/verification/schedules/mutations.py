@@ -10,7 +10,7 @@ from binlog_projector.domain.batch import Batch
 from binlog_projector.stores.cache import CacheStage
 from binlog_projector.stores.cache_scripts import APPLY
 from binlog_projector.stores.document_store import DocumentStore as ProjectorDocuments
-from reader.cache import FILL, Cache, Lease
+from reader.cache import FILL, Cache, FillLease
 from reader.document_store import DocumentStore, View
 from reader.parts import Wanted
 from reader.read_model.cached_values import Watermark
@@ -41,7 +41,7 @@ def apply_with(code: str, instead: str) -> dict[str, object]:
 class WatermarkBeforeLease(Cache):
     """A batch applied between the two finds no lease to end, and the watermark lacks it."""
 
-    async def lease(self, keys: Iterable[str], epoch: str) -> Lease:
+    async def lease(self, keys: Iterable[str], epoch: str) -> FillLease:
         before = await super().lease([], epoch)
         return replace(await super().lease(keys, epoch), watermark=before.watermark)
 
