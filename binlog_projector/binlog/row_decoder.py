@@ -90,7 +90,7 @@ class RowDecoder:
         return found
 
     def _demand_complete(self, bitmaps: bytes) -> None:
-        """Raises UnsupportedEvent for a partial row image, which a session can choose: gaps look like NULL."""
+        """Raises UnsupportedEvent for a partial row image, which a session can set: gaps look like NULL."""
         for at in range(0, len(bitmaps), self.bitmap_size):
             present = int.from_bytes(bitmaps[at : at + self.bitmap_size], "little")
             if (present & (1 << self.columns) - 1).bit_count() < self.columns:
