@@ -28,7 +28,7 @@ DAMAGED = (
     "the binlog is damaged, or was on its way; look at the file with `mysqlbinlog --verify-binlog-checksum`: "
     "if it is sound, start the projector again, else run `rebuild`"
 )
-RESIDUE = 0x2144DF1C  # the CRC32 of anything that ends with its own CRC32
+RESIDUE = 0x2144DF1C  # the CRC32 of any bytes that end with their own CRC32
 
 Event = tuple[int, int, bytes]  # type, end in the file, and the event with header and checksum
 
@@ -79,37 +79,37 @@ class Packets:
         if self.connection is not None and self.connection.open:
             self.connection.close()
 
-    def _events(self, data: bytes) -> Iterator[Event]:
-        at, size = 0, len(data)
+    def _events(self, received: bytes) -> Iterator[Event]:
+        at, size = 0, len(received)
         last = size - HEADER_SIZE
         while at <= last:
-            length, status, kind, position = HEADER.unpack_from(data, at)
+            length, status, kind, position = HEADER.unpack_from(received, at)
             length &= LONGEST
             end = at + LENGTH_SIZE + length
             if status or end > size:
                 break
-            event = data[at + EVENT_AT : end]
+            event = received[at + EVENT_AT : end]
             if length == LONGEST:
-                event, end = _joined(data, at)
+                event, end = _joined(received, at)
                 if not event:
                     break
             if crc32(event) != RESIDUE:
                 raise CorruptEvent(f"event of type {kind}: its CRC32 is wrong; {DAMAGED}")
             yield kind, position, event
             at = end
-        rest = data[at:]
+        rest = received[at:]
         self.held, self.missing = [rest], _missing(rest)
         _demand_no_end(rest)
 
 
-def _joined(data: bytes, at: int) -> tuple[bytes, int]:
+def _joined(received: bytes, at: int) -> tuple[bytes, int]:
     """An event of several packets, and their end; empty until the last packet has arrived."""
     parts, length = [], LONGEST
     while length == LONGEST:
-        length = int.from_bytes(data[at : at + 3], "little")
-        parts.append(data[at + LENGTH_SIZE : at + LENGTH_SIZE + length])
+        length = int.from_bytes(received[at : at + 3], "little")
+        parts.append(received[at + LENGTH_SIZE : at + LENGTH_SIZE + length])
         at += LENGTH_SIZE + length
-        if at > len(data) or (length == LONGEST and at == len(data)):
+        if at > len(received) or (length == LONGEST and at == len(received)):
             return b"", 0
     return b"".join(parts)[STATUS_SIZE:], at
 

@@ -60,13 +60,13 @@ def _decompressed(packed: memoryview) -> Iterator[bytes]:
         raise UnsupportedEvent(f"a compressed transaction does not end where its event does; {REMEDY}")
 
 
-def _split(data: bytes) -> tuple[list[Event], bytes]:
-    """The complete events in `data`, with zeros for their checksums, and the remaining bytes."""
+def _split(received: bytes) -> tuple[list[Event], bytes]:
+    """The complete events in `received`, with zeros for their checksums, and the remaining bytes."""
     events, at = [], 0
-    while at + HEADER.size <= len(data):
-        kind, length = HEADER.unpack_from(data, at)
-        if at + length > len(data):
+    while at + HEADER.size <= len(received):
+        kind, length = HEADER.unpack_from(received, at)
+        if at + length > len(received):
             break
-        events.append((kind, 0, data[at : at + length] + bytes(CHECKSUM_SIZE)))
+        events.append((kind, 0, received[at : at + length] + bytes(CHECKSUM_SIZE)))
         at += max(length, HEADER.size)
-    return events, data[at:]
+    return events, received[at:]

@@ -4,17 +4,17 @@ A row image is a bitmap of NULLs, followed by the columns. The generated functio
 neighbours of fixed size that cannot be NULL are unpacked together, and unused columns are skipped. Example,
 for `(id BIGINT NOT NULL, note VARCHAR(500), at DATETIME NOT NULL)`:
 
-    def image(data, at):
-        nulls = int.from_bytes(data[at:at + 1], 'little')
+    def image(event, at):
+        nulls = int.from_bytes(event[at:at + 1], 'little')
         at += 1
-        c0, = unpack0(data, at)
+        c0, = unpack0(event, at)
         at += 8
         if nulls & 2: c1 = None
         else:
             start = at + 2
-            at = start + u16(data, at)[0]
-            c1 = convert1(data[start:at])
-        c2, = unpack2(data, at)
+            at = start + u16(event, at)[0]
+            c1 = convert1(event[start:at])
+        c2, = unpack2(event, at)
         at += 5
         c2 = convert2(c2)
         return {name0: c0, name1: c1, name2: c2}, at
@@ -39,10 +39,10 @@ from writer.schema import Table
 Image = Callable[[bytes, int], tuple[Row, int]]  # (event, start of a row) -> (row, its end)
 Images = tuple[bool, bool]  # whether there are images of before and of after
 INSERT, DELETE, UPDATE = (False, True), (True, False), (True, True)
-LENGTHS = {1: "data[at]", 2: "u16(data, at)[0]", 3: "u24(data, at)", 4: "u32(data, at)[0]"}
+LENGTHS = {1: "event[at]", 2: "u16(event, at)[0]", 3: "u24(event, at)", 4: "u32(event, at)[0]"}
 READERS: dict[str, Callable[[bytes, int], Any]] = {
     "u16": struct.Struct("<H").unpack_from,
-    "u24": lambda data, at: int.from_bytes(data[at : at + 3], "little"),
+    "u24": lambda event, at: int.from_bytes(event[at : at + 3], "little"),
     "u32": struct.Struct("<I").unpack_from,
 }
 
@@ -64,24 +64,24 @@ class RowDecoder:
         self.bitmap_size = (self.columns + 7) // 8
         self.complete: set[bytes] = set()  # bitmaps that were found to have all columns
 
-    def changes(self, images: Images, data: bytes, at: int, end: int) -> list[RowChange]:
-        """All rows of an event: `data` from `at`, which is the number of columns, to `end`.
+    def changes(self, images: Images, event: bytes, at: int, end: int) -> list[RowChange]:
+        """All rows of an event: `event` from `at`, which is the number of columns, to `end`.
 
         Raises UnsupportedEvent, UnprojectableRow.
         """
         image, found = self.image, []
         has_before, has_after = images
         rows_at = at + self.count_size + self.bitmap_size * (has_before + has_after)
-        if data[at + self.count_size : rows_at] not in self.complete:
-            self._demand_complete(data[at + self.count_size : rows_at])
+        if event[at + self.count_size : rows_at] not in self.complete:
+            self._demand_complete(event[at + self.count_size : rows_at])
         at = rows_at
         try:
             while at < end:
                 before = after = None
                 if has_before:
-                    before, at = image(data, at)
+                    before, at = image(event, at)
                 if has_after:
-                    after, at = image(data, at)
+                    after, at = image(event, at)
                 found.append(RowChange(self.table, before, after))
         except (ValueError, LookupError, struct.error) as error:
             raise UnprojectableRow(f"a row of table {self.table} cannot be decoded: {error!r}") from error
@@ -102,7 +102,7 @@ class RowDecoder:
 
 
 def generate(columns: Sequence[Column], wanted: frozenset[str]) -> Image:
-    """A function that reads the row image in `data` at `at`, and returns the row and its end."""
+    """A function that reads the row image in `event` at `at`, and returns the row and its end."""
     missing = wanted - {column.name for column in columns}
     if missing:
         raise UnsupportedEvent(
@@ -140,8 +140,8 @@ class Source:
         runs = [list(run) for _, run in groupby(range(self.count), self._run_of)]
         items = ", ".join(f"name{index}: c{index}" for index in sorted(self.used))
         return [
-            "def image(data, at):",
-            *([f" nulls = int.from_bytes(data[at:at + {bitmap}], 'little')"] if self.nullable else []),
+            "def image(event, at):",
+            *([f" nulls = int.from_bytes(event[at:at + {bitmap}], 'little')"] if self.nullable else []),
             f" at += {bitmap}",
             *(f" {line}" for run in runs for line in self._run(run)),
             f" return {{{items}}}, at",
@@ -167,7 +167,7 @@ class Source:
         self.names[unpack] = struct.Struct(f"<{''.join(codes)}").unpack_from
         values = "".join(f"c{index}, " for index in run if index in self.used)
         return [
-            *([f"{values}= {unpack}(data, at)"] if values else []),
+            *([f"{values}= {unpack}(event, at)"] if values else []),
             f"at += {sum(self.fixed[index].size for index in run)}",
             *(f"c{index} = convert{index}(c{index})" for index in run if index in self.converted),
         ]
@@ -177,5 +177,5 @@ class Source:
         prefix = self.counted[index].prefix
         if index not in self.used:
             return [f"at += {prefix} + {LENGTHS[prefix]}"]
-        value = f"convert{index}(data[start:at])" if index in self.converted else "data[start:at]"
+        value = f"convert{index}(event[start:at])" if index in self.converted else "event[start:at]"
         return [f"start = at + {prefix}", f"at = start + {LENGTHS[prefix]}", f"c{index} = {value}"]
