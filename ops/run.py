@@ -104,7 +104,7 @@ def stay(system: System) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ops.run", description=__doc__)
     parser.add_argument(
-        "--dir", type=Path, default=DIRECTORY, help="where the data is kept (default: %(default)s)"
+        "--dir", type=Path, default=DIRECTORY, help="the folder of the data (default: %(default)s)"
     )
     return parser
 

@@ -40,7 +40,7 @@ class ReaderMetrics:
         )
         self.decisions = Tally(
             "tidemark_authorizer_decisions_total",
-            "Bearer tokens by where the decision came from and what it was",
+            "Decisions on bearer tokens, by their source (cache, verify) and their result",
             ["source", "result"],
             registry,
         )

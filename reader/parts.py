@@ -12,7 +12,7 @@ from reader.read_model.declarations import Entity, Listing
 
 
 class Origin(Enum):
-    """Where a part came from, best first; `cache_status` is RFC 9211's word for it."""
+    """The origin of a part, best first; `cache_status` is the text of RFC 9211."""
 
     HIT = "redis; hit"
     STORED = "redis; fwd=miss; stored"

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from tidemark.settings import Address
 from tidemark.strict_protocol import StrictProtocol
 
-Health = Callable[[], Awaitable[dict[str, str]]]  # part -> "ok", or what is wrong with it
+Health = Callable[[], Awaitable[dict[str, str]]]  # part -> "ok", or its problem
 DRAIN_SECONDS = 20
 
 

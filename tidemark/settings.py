@@ -20,7 +20,7 @@ class SettingError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """Where a server listens."""
+    """The address at which a server listens."""
 
     host: str
     port: int

@@ -11,7 +11,7 @@ from pymysql.converters import conversions
 from tidemark.mysql_url import MySqlUrl
 from writer.sql_errors import translated
 
-# READ COMMITTED is enough: no command reads a row twice, and a command locks the rows that it decides by.
+# READ COMMITTED is enough: no command reads a row twice, and its decisions depend on locked rows only.
 # Without gap locks there are fewer deadlocks, and inserts of others do not wait.
 # Waits for locks of rows and (lock_wait_timeout) of tables end before READ_SECONDS. So a read timeout means
 # a dead server, and a migration that waits for a table's lock gives up, and blocks no commands any longer.
