@@ -1,4 +1,4 @@
-"""What the protocol promises, as checks of a step and of a quiet state."""
+"""The promises of the protocol, as checks of a step and of a quiet state."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ NAME = re.compile(r"<([^>]+)>")
 
 @dataclass(frozen=True)
 class Harmful:
-    """`statement` has the effect. Those `before` and `after` have none, but may stop a projector."""
+    """`statement` has the effect. Statements `before` and `after` have none, but may stop a projector."""
 
     effect: Effect
     statement: str

@@ -186,7 +186,7 @@ def _ask_for_everything(system: System, records: Records, seed: int) -> None:
 def read_binlog(
     stack: Stack, connection: Connection, effects: Mapping[Gtid, Effect]
 ) -> Iterator[Transaction]:
-    """Every transaction of MySQL from the first one on. Those with an entry in `effects` are empty."""
+    """Every transaction of MySQL from the first one on. Transactions in `effects` are empty."""
     executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
     source = MySqlSource(stack.mysql.admin_url, READING_SERVER_ID)
     read = EMPTY
