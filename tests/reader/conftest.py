@@ -12,12 +12,11 @@ import redis
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from authorizer_lambda.settings import AuthSettings
-from authorizer_lambda.tokens import mint
 from ops.stack import Stack
-from tests.conftest import AUTH, service_environment
+from tests.conftest import service_environment
 from tests.reader.world import World
 from tests.support.harness import Process, free_port, process, wait_until
+from tests.support.tokens import bearer
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,8 @@ class RunningReader:
     url: str
     admin_url: str
 
-    def client(self, subject: str = "subject-1", scopes: str = "read") -> httpx2.Client:
-        headers = {"authorization": f"Bearer {token(subject, scopes)}"}
-        return plain_client(self.url, headers)
+    def client(self, subject: str = "subject-1", scope: str = "read") -> httpx2.Client:
+        return plain_client(self.url, bearer(subject, scope))
 
     def anonymous(self) -> httpx2.Client:
         return plain_client(self.url, {})
@@ -56,10 +54,6 @@ class RunningReader:
 def plain_client(url: str, headers: dict[str, str]) -> httpx2.Client:
     """A client without TLS: loading the machine's certificates takes longer than a test."""
     return httpx2.Client(base_url=url, headers=headers, timeout=20, verify=False)
-
-
-def token(subject: str = "subject-1", scopes: str = "read") -> str:
-    return mint(AuthSettings.from_environ(AUTH), subject, scopes.split(), 600)
 
 
 @pytest.fixture(scope="session")
