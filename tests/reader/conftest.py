@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,16 +57,18 @@ def plain_client(url: str, headers: dict[str, str]) -> httpx2.Client:
     return httpx2.Client(base_url=url, headers=headers, timeout=20, verify=False)
 
 
+@contextlib.contextmanager
+def starting_reader(environment: Mapping[str, str], *options: str) -> Iterator[RunningReader]:
+    """A reader process that may not answer yet."""
+    bind, admin_bind = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    binds = {"TIDEMARK_READER_BIND": bind, "TIDEMARK_READER_ADMIN_BIND": admin_bind}
+    with process({**environment, **binds}, "-m", "reader", *options) as started:
+        yield RunningReader(started, f"http://{bind}", f"http://{admin_bind}")
+
+
 @pytest.fixture(scope="session")
 def running_reader(shared_stack: Stack) -> Iterator[RunningReader]:
-    port, admin_port = free_port(), free_port()
-    environment = {
-        **service_environment(shared_stack),
-        "TIDEMARK_READER_BIND": f"127.0.0.1:{port}",
-        "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin_port}",
-    }
-    with process(environment, "-m", "reader") as started:
-        reader = RunningReader(started, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}")
+    with starting_reader(service_environment(shared_stack)) as reader:
         wait_until(reader.answers, "the reader to answer")
         yield reader
 
