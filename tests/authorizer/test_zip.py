@@ -11,6 +11,7 @@ import pytest
 from ops.aws_lambda.package import MACHINES, NOT_FOR_LAMBDA, SHARED, SOURCE, build
 from ops.stack import DownloadFailed
 from ops.stack.fetch.pinned import unpacked
+from tests.stack.test_downloads import pip_finds_only
 
 ELF_MACHINES = {"x86_64": 62, "arm64": 183}  # elf(5), e_machine
 
@@ -66,12 +67,7 @@ def test_a_download_that_is_not_the_pinned_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIDEMARK_CACHE_DIR", str(tmp_path / "cache"))
-    for name, value in {
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(tmp_path),
-        "PIP_CONFIG_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(name, value)
+    pip_finds_only(tmp_path, monkeypatch)
     wheel = tmp_path / "pyjwt-2.15.1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("jwt/__init__.py", "raise SystemExit('not the real one')")

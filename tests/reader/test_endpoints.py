@@ -161,7 +161,7 @@ def test_head_is_get_without_the_body(api: httpx2.Client, world: World) -> None:
 
 
 def test_reading_needs_a_token_with_the_scope_read(running_reader: RunningReader, world: World) -> None:
-    with running_reader.anonymous() as nobody, running_reader.client(scopes="write") as writer:
+    with running_reader.anonymous() as nobody, running_reader.client(scope="write") as writer:
         assert nobody.get("/post/5").status_code == 401
         assert writer.get("/post/5").status_code == 403
         assert writer.post("/post/5").status_code == 405

@@ -75,7 +75,7 @@ def test_actual_answers_are_those_that_are_described(
                 answer = api.get(path, params=query, headers={"if-none-match": known})
                 assert_described(answer, template)
                 seen.add(answer.status_code)
-        with running_reader.anonymous() as nobody, running_reader.client(scopes="write") as writer:
+        with running_reader.anonymous() as nobody, running_reader.client(scope="write") as writer:
             for client in (nobody, writer):
                 answer = client.get(template.format(id=1, tag="sea"))
                 assert_described(answer, template)

@@ -20,9 +20,9 @@ from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from tests.conftest import empty_stores
 from tests.reader.conftest import plain_client
-from tests.security.services import bearer
 from tests.support.harness import Process, admin_connection, rows, run_sql, wait_until_caught_up, watermark
 from tests.support.services import Services, running_services
+from tests.support.tokens import bearer, token
 from writer.endpoints import ENDPOINTS
 from writer.schema import TABLES
 
@@ -110,16 +110,21 @@ def test_a_bad_id_or_page_is_refused_in_every_parameter(services: Services, payl
 
 def test_a_misplaced_token_gives_no_rights_and_is_not_logged(services: Services) -> None:
     """When the processes end, their logs are searched for tokens."""
-    token = bearer("jane")["Authorization"].partition(" ")[2]
+    stolen = token("jane")
     for url in (services.reader_url, services.writer_url):
         with plain_client(url, {}) as client:
-            for path in (f"/post/1?access_token={token}", f"/post/{token}", f"/hashtag/{token}"):
-                assert client.get(path, headers={"Cookie": f"token={token}"}).status_code == 401
-            for value in (f"Bearer {token}x", f"Basic {token}", f"Bearer {token}, Bearer {token}", token):
+            for path in (f"/post/1?access_token={stolen}", f"/post/{stolen}", f"/hashtag/{stolen}"):
+                assert client.get(path, headers={"Cookie": f"token={stolen}"}).status_code == 401
+            for value in (
+                f"Bearer {stolen}x",
+                f"Basic {stolen}",
+                f"Bearer {stolen}, Bearer {stolen}",
+                stolen,
+            ):
                 assert client.get("/post/1", headers={"Authorization": value}).status_code == 401
     for name in ("X-Request-Id", "Idempotency-Key", "Consistency-Token", "Prefer", "If-None-Match"):
-        services.read("/post/1", headers={name: token})
-        services.client("writer", "mallory").post("/post", json={"body": token}, headers={name: token})
+        services.read("/post/1", headers={name: stolen})
+        services.client("writer", "mallory").post("/post", json={"body": stolen}, headers={name: stolen})
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 import structlog
 
 from tests.conftest import AUTH
-from tests.reader.conftest import token
 from tests.support.harness import process
 from tests.support.secrecy import leaks
+from tests.support.tokens import token
 from tidemark import logs
 
 URLS = {"TIDEMARK_WRITER_MYSQL_URL": "mysql://writer:pass%2Fword-1@127.0.0.1:1/tidemark"}
@@ -19,7 +19,7 @@ URLS = {"TIDEMARK_WRITER_MYSQL_URL": "mysql://writer:pass%2Fword-1@127.0.0.1:1/t
 @pytest.mark.parametrize(
     ("text", "leak"),
     [
-        (f"refused {token()}", "a bearer token"),
+        (f"refused {token('jane')}", "a bearer token"),
         ("cannot reach redis://reader:hush@127.0.0.1:1/0", "a password in a URL"),
         ("-----BEGIN EC PRIVATE KEY-----", "a private key"),
         (f"settings {AUTH['TIDEMARK_AUTH_SECRET']}", "the secret of TIDEMARK_AUTH_SECRET"),
@@ -55,7 +55,7 @@ def test_a_traceback_shows_no_values(stream: io.StringIO) -> None:
     configured = structlog.get_config()
     try:
         logs.configure("test", stream)
-        fail_with(token())
+        fail_with(token("jane"))
     finally:
         structlog.configure(**configured)
         structlog.contextvars.clear_contextvars()

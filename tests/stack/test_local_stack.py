@@ -13,11 +13,10 @@ from redis import Redis
 from ops.stack import NotOurs, PortTaken, Stack, StackError
 from ops.stack.servers.process import ProcessIdentity, launched_below
 from ops.stack.urls import mysql_arguments
-from tests.stack.test_process import eventually
+from tests.support.harness import ROOT, wait_until
 
 pytestmark = pytest.mark.server
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "gtid_mode": "ON",
     "enforce_gtid_consistency": "ON",
@@ -145,4 +144,4 @@ def test_no_server_outlives_the_killed_process_that_used_the_library(tmp_path: P
             assert [server.is_alive() for server in servers] == [True, True, True]
         finally:
             user.kill()
-    assert eventually(lambda: not any(server.is_alive() for server in servers))
+    wait_until(lambda: not any(server.is_alive() for server in servers), "the servers to end")

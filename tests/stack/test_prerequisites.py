@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.stack.fetch.prerequisites import PrerequisiteMissing, require
-
-ROOT = Path(__file__).parents[2]
+from tests.support.harness import ROOT
 
 
 def prerequisites(*tools: str, path: Path) -> subprocess.CompletedProcess[str]:

@@ -13,19 +13,13 @@ from typing import Any, TypeVar
 import httpx2
 from starlette.testclient import TestClient
 
-from authorizer_lambda.settings import AuthSettings
-from authorizer_lambda.tokens import mint
 from tests.conftest import AUTH
+from tests.support.tokens import AUTH_SETTINGS, bearer
 from tidemark.settings import load
 from writer.app import create_app
 from writer.settings import WriterSettings
 
 T = TypeVar("T")
-AUTH_SETTINGS = AuthSettings.from_environ(AUTH)
-
-
-def token(subject: str, *scopes: str) -> str:
-    return mint(AUTH_SETTINGS, subject, scopes or ("read", "write"), 600)
 
 
 @dataclass
@@ -37,7 +31,7 @@ class Person:
     id: str = ""
 
     def send(self, method: str, path: str, json: Any = None, **more: Any) -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {token(self.subject)}", **more.pop("headers", {})}
+        headers = {**bearer(self.subject), **more.pop("headers", {})}
         return self.http.request(method, path, json=json, headers=headers, **more)
 
     def post(self, body: str = "Hello") -> str:

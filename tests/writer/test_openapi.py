@@ -12,7 +12,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from tests.conftest import AUTH
-from tests.writer.people import AUTH_SETTINGS, Writer
+from tests.support.tokens import AUTH_SETTINGS
+from tests.writer.people import Writer
 from tidemark.settings import load
 from writer.app import create_app
 from writer.settings import WriterSettings

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.tokens import bearer
 from tests.writer.mysql import MySql
-from tests.writer.people import Person, Writer, token
+from tests.writer.people import Person, Writer
 from writer.commands import WriteComment
 from writer.endpoints import ENDPOINTS
 
@@ -200,7 +201,7 @@ def test_a_wrong_method_is_answered_with_the_right_ones(jane: Person) -> None:
 
 
 def test_writing_needs_a_token_with_the_scope_write(writer: Writer) -> None:
-    reader = {"Authorization": f"Bearer {token('jane', 'read')}"}
+    reader = bearer("jane", "read")
     assert writer.http.post("/post", json={"body": "x"}).status_code == 401
     assert writer.http.post("/post", json={"body": "x"}, headers=reader).status_code == 403
 
