@@ -17,6 +17,7 @@ from perf.compare import readme, report
 from perf.compare.options import more_options
 from perf.compare.run import compare
 from perf.projector import stages
+from perf.projector.cpu import LOADS, cpu
 from perf.projector.decode import decode
 from perf.projector.everything import everything
 from perf.projector.growth import growth
@@ -62,6 +63,17 @@ COMMANDS = {
         lag,
         "from the commit in MySQL to an answer of the reader",
         {"seconds": (60, "of load"), "rate": (500, "transactions per second"), "seed": SEED},
+    ),
+    "cpu": Command(
+        cpu,
+        "processor time per transaction of each service and server, at a steady rate",
+        {"seconds": (30.0, "of load"), "rate": (200.0, "transactions per second"), "seed": SEED},
+        lambda parser: parser.add_argument(
+            "--through",
+            choices=LOADS,
+            default="writer",
+            help="who writes: clients of the writer, or MySQL alone, which can do more (default: writer)",
+        ),
     ),
     "snapshot": Command(
         snapshot,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import random
 import re
 import threading
 import time
@@ -22,38 +21,12 @@ from binlog_projector.mysql.source import MySqlSource
 from ops.stack.progress import say
 from ops.stack.urls import mysql_arguments
 from ops.system import System
-from perf.dataset import USERS, body, load_posts, sentence
+from perf.dataset import load_posts
 from perf.projector.projecting import wait_until_caught_up
+from perf.projector.steady import MARKED, POSTS, MySqlLoad
 from tidemark.gtid import GtidSet
-from writer.schema import SCHEMA
 
-POSTS = 2_000
-MARKED = 1  # the post whose body says which transaction it is of
 MARK_EVERY = 25  # transactions: who asks for more of them takes time from what is measured
-LANES = 15  # connections that write all others; one more writes the marks, so that these are in order
-WRITE_STEADILY = """
-CREATE PROCEDURE write_steadily(
-  first INT, posts INT, users INT, lane INT, lanes INT, rate DOUBLE, seconds DOUBLE, post_body TEXT, comment_body TEXT
-)
-BEGIN
-  DECLARE written, place INT DEFAULT 0;
-  DECLARE begun DOUBLE DEFAULT UNIX_TIMESTAMP(SYSDATE(6));
-  WHILE UNIX_TIMESTAMP(SYSDATE(6)) < begun + seconds DO
-    SET place = written * lanes + lane;
-    CASE (written + lane) % 5
-      WHEN 0 THEN INSERT INTO posts (author_id, body) VALUES (1 + place % users, post_body);
-      WHEN 1 THEN
-        INSERT INTO comments (post_id, author_id, body)
-        VALUES (first + place % posts, 1 + place % users, comment_body);
-      ELSE
-        INSERT INTO likes (post_id, user_id) VALUES (first + place % posts, 1 + place DIV posts % users);
-    END CASE;
-    SET written = written + 1;
-    DO SLEEP(GREATEST(0, begun + written / rate - UNIX_TIMESTAMP(SYSDATE(6))));
-  END WHILE;
-  SELECT written;
-END
-"""  # in MySQL itself: a client that sends 500 statements per second takes a fifth of a core from what is measured
 LOOK_SECONDS = 0.001  # between two questions
 WARM_UP_SECONDS = 2.0
 SERVER_ID = 7399
@@ -84,22 +57,14 @@ def _run(system: System, url: str, seconds: float, rate: int, seed: int) -> tupl
     """How many transactions were written, and when each mark was seen first."""
     say(f"{rate} transactions per second for {seconds:.0f} s")
     done, marks = threading.Event(), _Marks()
-    admin_url = system.stack.mysql.admin_url
-    with pymysql.connect(**mysql_arguments(admin_url)) as connection, connection.cursor() as cursor:
-        connection.select_db(SCHEMA)
-        cursor.execute("SET SESSION sql_log_bin = 0")
-        cursor.execute(WRITE_STEADILY)
-    lane_rate = rate * (1 - 1 / MARK_EVERY) / LANES
-    with ThreadPoolExecutor(1 + LANES) as threads:
-        written = [threads.submit(_mark, url, rate / MARK_EVERY, marks, done)]
-        written += [
-            threads.submit(_write, admin_url, lane, lane_rate, seconds, seed) for lane in range(LANES)
-        ]
+    load = MySqlLoad(system, rate * (1 - 1 / MARK_EVERY), seed)
+    with ThreadPoolExecutor(1) as thread, load.running(seconds) as lanes:
+        marked = thread.submit(_mark, url, rate / MARK_EVERY, marks, done)
         try:
             shown = _watch(system, marks, time.monotonic() + seconds)
         finally:
             done.set()
-        return sum(lane.result() for lane in written), shown
+    return marked.result() + sum(lane.result() for lane in lanes), shown
 
 
 @dataclass
@@ -123,20 +88,6 @@ def _mark(url: str, rate: float, marks: _Marks, done: threading.Event) -> int:
             number += 1
             done.wait(max(0.0, begun + number / rate - time.monotonic()))
     return number
-
-
-def _write(admin_url: str, lane: int, rate: float, seconds: float, seed: int) -> int:
-    """Have MySQL write posts, comments and likes, 20/20/60; how many it wrote."""
-    chance = random.Random(seed)
-    numbers = (MARKED + 1, POSTS - 1, USERS, lane, LANES, rate, seconds)
-    with (
-        pymysql.connect(**mysql_arguments(admin_url), autocommit=True) as connection,
-        connection.cursor() as cursor,
-    ):
-        connection.select_db(SCHEMA)
-        cursor.callproc("write_steadily", (*numbers, body(chance), sentence(chance, 12)))
-        ((written,),) = cursor.fetchall()
-    return int(written)
 
 
 def _watch(system: System, marks: _Marks, until: float) -> dict[int, float]:
