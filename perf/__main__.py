@@ -17,12 +17,11 @@ from perf.authorizer import authorizer
 from perf.compare import readme, report
 from perf.compare.options import more_options
 from perf.compare.run import compare
-from perf.projector import stages
+from perf.projector import lag, stages
 from perf.projector.cpu import LOADS, cpu
 from perf.projector.decode import decode
 from perf.projector.everything import everything
 from perf.projector.growth import growth
-from perf.projector.lag import lag
 from perf.projector.peers.run import peers
 from perf.projector.project import project
 from perf.projector.snapshot import snapshot
@@ -61,9 +60,14 @@ COMMANDS = {
         {"transactions": (200_000, "in the binlog, one row each"), "seed": SEED},
     ),
     "lag": Command(
-        lag,
-        "from the commit in MySQL to an answer of the reader",
-        {"seconds": (60, "of load"), "rate": (500, "transactions per second"), "seed": SEED},
+        lag.lag,
+        "from the commit in MySQL to an answer of the reader, next to a floor and to Debezium (needs a JDK)",
+        {
+            "seconds": (60.0, "of load, in three rounds"),
+            "rate": (500, "transactions per second"),
+            "seed": SEED,
+        },
+        lag.more_options,
     ),
     "cpu": Command(
         cpu,

@@ -33,7 +33,7 @@ CREATE PROCEDURE write_steadily(
 )
 BEGIN
   DECLARE written, place INT DEFAULT 0;
-  WHILE UNIX_TIMESTAMP(SYSDATE(6)) < begun + seconds DO
+  WHILE written / rate < seconds AND UNIX_TIMESTAMP(SYSDATE(6)) < begun + seconds DO
     DO SLEEP(GREATEST(0, begun + written / rate - UNIX_TIMESTAMP(SYSDATE(6))));
     SET place = (first + written) * lanes + lane;
     CASE (written + lane) % 5
@@ -117,7 +117,7 @@ class WriterLoad(Load):
         with contextlib.closing(
             http.client.HTTPConnection(str(self._address.hostname), self._address.port, timeout=30)
         ) as connection:
-            while time.time() < begun + seconds:
+            while written * LANES / self.rate < seconds and time.time() < begun + seconds:
                 time.sleep(max(0.0, begun + written * LANES / self.rate - time.time()))
                 self._send(connection, (written + lane) % 5, (first + written) * LANES + lane)
                 written += 1
