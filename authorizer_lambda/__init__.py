@@ -1,1 +1,1 @@
-"""Who may read and who may write: a JWT authorizer for AWS Lambda and, with the same code, inside a service."""
+"""The JWT authorizer of reads and writes: the same code for AWS Lambda, for a proxy and inside services."""

@@ -15,8 +15,9 @@ from authorizer_lambda.tokens import InvalidToken, mint
 from tidemark.settings import Address, SettingError, address
 
 EPILOG = """
-Reads TIDEMARK_AUTH_ALGORITHM (HS256), TIDEMARK_AUTH_SECRET, TIDEMARK_AUTH_ISSUER and TIDEMARK_AUTH_AUDIENCE: the same
-as the services that shall accept the token. Exit status 2 when they are missing or the token would not be accepted.
+Reads TIDEMARK_AUTH_ALGORITHM (HS256), TIDEMARK_AUTH_SECRET, TIDEMARK_AUTH_ISSUER and TIDEMARK_AUTH_AUDIENCE:
+the same values as the services that must accept the token. Exit status 2 if one is missing, or if the token
+would not be accepted.
 """
 
 
@@ -54,11 +55,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(settings: AuthSettings, bind: Address) -> None:
-    import uvicorn  # not in the Lambda's package, which has no use for this command
+    import uvicorn  # not in the Lambda's package, which does not need this command
 
-    signal.signal(
-        signal.SIGTERM, lambda *_: None
-    )  # uvicorn ends at the first one, and then raises it once more
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends at SIGTERM, and then raises it again
     options: dict[str, Any] = {"access_log": False, "log_level": "warning", "server_header": False}
     uvicorn.run(
         ForwardAuth(settings), host=bind.host, port=bind.port, lifespan="off", proxy_headers=False, **options

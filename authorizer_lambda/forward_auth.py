@@ -1,7 +1,7 @@
-"""The Lambda's decision over HTTP, for a reverse proxy that asks before it passes a request on (nginx: auth_request).
+"""The Lambda's decision over HTTP, for a reverse proxy that asks before each request (nginx: auth_request).
 
-`GET /authorize` with the client's Authorization and its method as X-Original-Method: 204, 401 or 403, and 503 without
-keys to decide by. Nothing else is kept between two requests, so no decision outlives its token.
+`GET /authorize`, with the client's Authorization header and its method in X-Original-Method, gives 204, 401
+or 403; 503 if there are no keys. Decisions are not kept, so none outlives its token.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from authorizer_lambda.policy import required_scope
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import bearer_token
 
-STAGE = "arn:aws:execute-api:local:000000000000:selfhosted/live"  # the policy is about some stage: this one
+STAGE = "arn:aws:execute-api:local:000000000000:selfhosted/live"  # a policy must name a stage
 METHOD = re.compile("[A-Z]{1,16}")
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 class ForwardAuth:
-    """The ASGI application; `/healthz` says that it runs."""
+    """The ASGI application; `/healthz` answers 204."""
 
     def __init__(self, settings: AuthSettings) -> None:
         self._settings = settings
@@ -37,7 +37,7 @@ class ForwardAuth:
             await _answer(send, *await self._respond(scope["path"], scope["headers"]))
 
     async def _respond(self, path: str, headers: Headers) -> tuple[HTTPStatus, str]:
-        """The status, and the challenge that goes with a refusal."""
+        """The status, and the challenge of a refusal."""
         if path == "/healthz":
             return HTTPStatus.NO_CONTENT, ""
         methods = [value.decode("latin-1") for name, value in headers if name == b"x-original-method"]
@@ -55,7 +55,7 @@ class ForwardAuth:
             allowed = _allows(decide(event, self._settings), arn)
         except KeysUnavailable:
             return HTTPStatus.SERVICE_UNAVAILABLE, ""
-        except Exception:  # noqa: BLE001 - API Gateway answers 401 to whatever an authorizer raises as "Unauthorized"
+        except Exception:  # noqa: BLE001 - `decide` raises Exception("Unauthorized") for a refusal
             return (
                 HTTPStatus.UNAUTHORIZED,
                 f'{CHALLENGE}, error="invalid_token"' if authorizations else CHALLENGE,
@@ -69,7 +69,7 @@ class ForwardAuth:
 
 
 def _allows(answer: dict[str, Any], arn: str) -> bool:
-    """As IAM evaluates it: some statement allows the method, and none denies it."""
+    """Evaluate as IAM does: a statement allows the method, and no statement denies it."""
     effects = {
         statement["Effect"]
         for statement in answer["policyDocument"]["Statement"]

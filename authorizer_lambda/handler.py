@@ -18,10 +18,11 @@ LOG = logging.getLogger(__name__)
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Answer a TOKEN or REQUEST event (REST API, HTTP API 1.0) with a policy, a format 2.0 event as the settings say.
+    """Answer an authorizer event: a TOKEN or REQUEST event (REST API, HTTP API 1.0) with a policy.
 
-    Raises Exception("Unauthorized"), API Gateway's word for 401, where the answer would be a policy. Raises
-    SettingError and KeysUnavailable, which API Gateway answers with 500: the caller is not to blame.
+    For an event of format 2.0 the settings choose a policy or a simple answer. A refusal is an Exception
+    ("Unauthorized"), which API Gateway answers with 401, unless a simple answer can refuse. Raises also
+    SettingError and KeysUnavailable: API Gateway then answers 500, as the caller is not to blame.
     """
     return authorize(event, _settings())
 
@@ -39,21 +40,21 @@ def authorize(event: dict[str, Any], settings: AuthSettings, now: float | None =
 
 
 def _fetch_keys(event: dict[str, Any], settings: AuthSettings, now: float) -> None:
-    """Here is nobody else to keep waiting, so keys are fetched at once when that is due."""
+    """Fetch keys if that is due. A Lambda serves one request at a time, so nobody else waits."""
     if isinstance(jwks := settings.key, Jwks):
-        with contextlib.suppress(Exception):  # what is wrong with the event is for `decide` to say
+        with contextlib.suppress(Exception):  # `decide` reports a bad event
             if jwks.is_due(key_id(bearer_token(_authorization_values(event)), settings), now):
                 jwks.fetch(now)
 
 
 def decide(event: dict[str, Any], settings: AuthSettings, now: float | None = None) -> dict[str, Any]:
-    """`authorize` with the keys that are there: it never waits for a network."""
+    """`authorize` with the present keys; never waits for a network."""
     try:
         return _answer(event, settings, now)
     except KeysUnavailable:
         LOG.error("undecided: there are no keys to verify tokens with")
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a crafted event provokes is a refusal, never a 500
+    except Exception as error:  # noqa: BLE001 - a crafted event is refused, and never becomes a 500
         LOG.warning("refused: %s", _reason(error))
         if _is_simple(event, settings):
             return {"isAuthorized": False, "context": {}}
@@ -80,5 +81,5 @@ def _authorization_values(event: dict[str, Any]) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    """Only our own messages are known to hold nothing of the event."""
+    """The text of our own errors, which quote nothing of the event; of others, only the type."""
     return str(error) if isinstance(error, InvalidToken | MalformedArn) else type(error).__name__

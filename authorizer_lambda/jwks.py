@@ -1,8 +1,8 @@
-"""Public keys from a JWKS URL (RFC 7517): changed by `kid` without a restart, kept through an outage for a while.
+"""Public keys from a JWKS URL (RFC 7517): new keys need no restart, and an outage is bridged for a while.
 
-PyJWT parses the keys, but its PyJWKClient does not fetch them: at the end of their time it drops good keys even if the
-URL fails, it reads an answer of any size for any time, it makes every caller wait behind one lock, and its clock stands
-still while a Lambda is frozen.
+PyJWT parses the keys, but its PyJWKClient does not fetch them. PyJWKClient drops expired keys even if the URL
+fails, reads answers of any size for any time, and makes all callers wait for one lock. Its clock stands still
+while a Lambda is frozen.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-FRESH_SECONDS = 300  # keys are fetched again when they are older
-COOLDOWN_SECONDS = 30  # between two fetches while there are keys, whatever unknown `kid`s arrive
-RETRY_SECONDS = 5  # between two fetches while there are none to trust
-FETCH_SECONDS = 2.0  # for connecting, and again for the whole answer
+FRESH_SECONDS = 300  # older keys are fetched again
+COOLDOWN_SECONDS = 30  # between two fetches while there are trusted keys, even if unknown `kid`s arrive
+RETRY_SECONDS = 5  # between two fetches without trusted keys
+FETCH_SECONDS = 2.0  # to connect, and again for the whole answer
 MAX_BYTES = 65_536
 KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}|[A-Za-z0-9+/]{1,64}={0,2}")  # Cognito's are base64; never a path
 FAMILIES = {
@@ -41,7 +41,7 @@ FAMILIES = {
 
 
 class KeysUnavailable(Exception):
-    """There are no keys young enough to trust: the JWKS URL must answer again. The caller's token is not to blame."""
+    """No keys are young enough to trust: the JWKS URL must answer again. The caller is not to blame."""
 
 
 class UnknownKey(Exception):
@@ -51,8 +51,8 @@ class UnknownKey(Exception):
 class Jwks:
     """The keys for one algorithm from one URL. All times are Unix seconds, given by the caller.
 
-    Looking up never waits; `fetch` does, and whoever calls it chooses the thread. Without a successful fetch for
-    `stale_seconds` no key is trusted any more.
+    `fetch` waits for the network, all else does not. `stale_seconds` after the last successful fetch, no key
+    is trusted any more.
     """
 
     def __init__(self, url: str, algorithm: str, stale_seconds: int) -> None:
@@ -76,7 +76,7 @@ class Jwks:
         return kid in self._keys and self._is_trusted(now)
 
     def is_due(self, kid: str, now: float) -> bool:
-        """Whether keys should be fetched before this one is looked up: they are old, or it is not among them."""
+        """Whether to fetch before `kid` is looked up: the keys are old, or `kid` is unknown."""
         fresh = kid in self._keys and abs(now - self._fetched_at) < FRESH_SECONDS
         return not fresh and not self._is_cooling(now)
 
@@ -87,7 +87,7 @@ class Jwks:
         return now - self._fetched_at <= self.stale_seconds
 
     def fetch(self, now: float) -> None:
-        """Fetch unless somebody just did. A failure is logged, and the keys stay what they were."""
+        """Fetch, unless another thread just did. A failure is logged and leaves the keys as they are."""
         with self._one_fetch:
             if self._is_cooling(now):
                 return
@@ -106,7 +106,7 @@ class Jwks:
 def usable_keys(document: bytes, algorithm: str) -> dict[str, AllowedPublicKeys]:
     """The public signature keys for `algorithm` in a JWKS, by `kid`; others in it are passed over.
 
-    Raises ValueError for what is no JWKS, holds no such key, or holds two under one `kid`.
+    Raises ValueError if the document is no JWKS, has no such key, or has two keys with one `kid`.
     """
     content = json.loads(document.decode("utf-8"))
     if not isinstance(content, dict) or not isinstance(content.get("keys"), list):
@@ -142,12 +142,12 @@ def _is_meant(jwk: dict[str, Any], algorithm: str) -> bool:
         and jwk.get("use", "sig") == "sig"
         and isinstance(operations, list)
         and "verify" in operations
-        and "d" not in jwk  # a private key that was published is nobody's any more
+        and "d" not in jwk  # a published private key proves nothing
     )
 
 
 def _get(url: str) -> bytes:
-    """Redirects are not followed and proxies not used: the URL is said by who deploys, and meant."""
+    """The body at exactly this URL: redirects are not followed, and proxies are not used."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     with contextlib.closing(kind(parts.netloc, timeout=FETCH_SECONDS)) as connection:
@@ -168,7 +168,7 @@ def _get(url: str) -> bytes:
 
 @contextlib.contextmanager
 def _cut_off(connected: socket.socket) -> Iterator[None]:
-    """End the conversation after FETCH_SECONDS: a socket's own timeout starts anew with every byte that arrives."""
+    """Close the connection after FETCH_SECONDS: a socket's own timeout starts anew with every byte."""
     alarm = threading.Timer(FETCH_SECONDS, _shut, (connected,))
     alarm.daemon = True
     alarm.start()
@@ -179,6 +179,6 @@ def _cut_off(connected: socket.socket) -> Iterator[None]:
 
 
 def _shut(connected: socket.socket) -> None:
-    """By the base class: TLS's own shutdown would pull the state away below the thread that reads."""
+    """Shut down the TCP socket: SSLSocket.shutdown would drop the TLS state that a thread still uses."""
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connected, socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""The local stand-in for API Gateway: ASGI middleware that lets no request through without a token for its method."""
+"""The local replacement for API Gateway: ASGI middleware that refuses requests without a fitting token."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _uncounted(source: str, result: str) -> None:
 class BearerAuthMiddleware:
     """Answers 401, 403 or 503 itself; on success `scope["tidemark.claims"]` holds the `Claims`.
 
-    `public_paths` are compared whole and pass unchecked; lifespan passes; websockets are refused. `clock` gives Unix
-    seconds. `on_decision(source, result)` hears of each decision: source `cache` or `verify`, result `allow`,
-    `unauthorized`, `forbidden` or `unavailable`.
+    Requests for exactly one of `public_paths` pass unchecked, and so does lifespan; websockets are refused.
+    `clock` gives Unix seconds. `on_decision(source, result)` is called for each decision: source `cache` or
+    `verify`; result `allow`, `unauthorized`, `forbidden` or `unavailable`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class BearerAuthMiddleware:
             await self._app(scope, receive, send)
 
     async def _claims(self, scope: Scope) -> Claims:
-        """Raises Problem."""
+        """The claims of a request that may pass. Raises Problem."""
         try:
             values = [value for name, value in scope["headers"] if name == b"authorization"]
             claims, source = self._tokens.recall(values), "cache"
@@ -95,9 +95,9 @@ class BearerAuthMiddleware:
 
 
 class VerifiedTokens:
-    """Remembers headers whose token was verified, the latest used `capacity` of them, by digest; never a failure.
+    """An LRU cache of `capacity` verified headers, by digest. Refusals are not cached.
 
-    An entry counts until `cache_seconds` after its verification or `exp`, whichever comes first.
+    An entry is valid until `exp`, and at most for `cache_seconds` after its verification.
     """
 
     def __init__(self, settings: AuthSettings, clock: Callable[[], float], capacity: int = 10_000) -> None:
@@ -110,7 +110,7 @@ class VerifiedTokens:
         return len(self._entries)
 
     def recall(self, values: Sequence[bytes]) -> Claims | None:
-        """Return what the only Authorization header says if that is known; its form has been looked at then."""
+        """Return the cached claims of the only Authorization header, or None."""
         if len(values) != 1:
             return None
         digest = _digest(values[0])
@@ -123,7 +123,7 @@ class VerifiedTokens:
         return None
 
     def verify(self, values: Sequence[bytes]) -> Claims:
-        """Return what the only Authorization header says, and remember it. Raises InvalidToken, KeysUnavailable."""
+        """Return and cache the claims of the only header. Raises InvalidToken, KeysUnavailable."""
         now = self._clock()
         claims = verify(bearer_token(values), self._settings, now)
         self._remember(_digest(values[0]), claims, now)
@@ -142,7 +142,7 @@ def _digest(value: bytes) -> bytes:
 
 
 class KeyFetcher:
-    """Fetches a JWKS in a thread, once at a time; only requests whose key is not there wait for it."""
+    """Fetches a JWKS in a thread, one fetch at a time; only requests without their key wait."""
 
     def __init__(self, settings: AuthSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
@@ -150,7 +150,7 @@ class KeyFetcher:
         self._fetch: asyncio.Task[None] | None = None
 
     async def ready_for(self, token: str) -> None:
-        """Have the key of this token if it can be had. Raises InvalidToken."""
+        """Fetch the key of this token if it is missing. Raises InvalidToken."""
         if isinstance(jwks := self._settings.key, Jwks):
             await self._ready(jwks, key_id(token, self._settings), self._clock())
 
@@ -159,14 +159,14 @@ class KeyFetcher:
             self._fetch = asyncio.create_task(asyncio.to_thread(jwks.fetch, now))
             self._fetch.add_done_callback(self._forget)
         if self._fetch is not None and not jwks.has(kid, now):
-            await asyncio.shield(self._fetch)  # a client that leaves does not end it for the others
+            await asyncio.shield(self._fetch)  # a client that leaves does not cancel it for others
 
     def _forget(self, fetch: asyncio.Task[None]) -> None:
         self._fetch = None
 
 
 def _refused_token(error: InvalidToken) -> Problem:
-    """RFC 6750, 3.1: a request without credentials is told no error code."""
+    """The challenge names no error if the request has no credentials (RFC 6750, 3.1)."""
     if isinstance(error, MissingToken):
         detail, challenge = f"A bearer token is needed: {error.reason}.", CHALLENGE
     else:

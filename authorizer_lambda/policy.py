@@ -1,4 +1,4 @@
-"""What a token's scopes allow, said to this process, to API Gateway as an IAM policy, and to HTTP APIs as a boolean."""
+"""The rights of a token's scopes: as a name, as an IAM policy for API Gateway, as a boolean for HTTP APIs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ STAGE_ARN = re.compile(
 
 
 class MalformedArn(ValueError):
-    """The event's methodArn or routeArn is not that of an API Gateway method: nothing can be allowed."""
+    """The event's methodArn or routeArn is no API Gateway method: nothing can be allowed."""
 
 
 def required_scope(method: str) -> str:
-    """Return `read` for GET and HEAD, else `write`: a method nobody thought of needs the stronger right."""
+    """Return `read` for GET and HEAD, else `write`: an unknown method needs the stronger right."""
     return "read" if method in METHODS["read"] else "write"
 
 
 def iam_policy(claims: Claims, arn: str) -> dict[str, Any]:
     """Return the answer for REST APIs, HTTP APIs 1.0, and 2.0 without simple responses. Raises MalformedArn.
 
-    API Gateway caches it under the token and applies it to every method and path, so it states all the token's rights
-    and takes only the stage from the event's ARN: the path is the client's, and a `*` in it would be a wildcard.
+    API Gateway caches the policy by token and applies it to every method and path. So the policy states all
+    rights of the token. From the event's ARN it takes the stage only: the client chooses the path, and a `*`
+    in a path would be a wildcard.
     """
     stage = _stage(arn)
     allowed = [
@@ -44,7 +45,7 @@ def iam_policy(claims: Claims, arn: str) -> dict[str, Any]:
 def simple_answer(claims: Claims, method: str) -> dict[str, Any]:
     """Return the answer for HTTP APIs 2.0 with simple responses enabled.
 
-    A boolean cannot say for which method it was given: with caching on, `$context.routeKey` must be an identity source.
+    A boolean does not name its method. So with caching on, `$context.routeKey` must be an identity source.
     """
     return {"isAuthorized": required_scope(method) in claims.scopes, "context": _context(claims)}
 
@@ -56,5 +57,5 @@ def _stage(arn: str) -> str:
 
 
 def _context(claims: Claims) -> dict[str, str | int]:
-    """REST allows strings, numbers and booleans only; `exp` lets a backend refuse a cached Allow in time."""
+    """REST APIs allow strings, numbers and booleans only. With `exp` a backend can refuse a cached Allow."""
     return {"sub": claims.subject, "scope": " ".join(sorted(claims.scopes)), "exp": claims.expires_at}

@@ -1,4 +1,4 @@
-"""The authorizer's settings: the one algorithm, its keys, and the issuer and audience that it trusts."""
+"""The authorizer's settings: one algorithm, its keys, and the trusted issuer and audience."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ cache_seconds_of = whole_number(0, 60)
 
 @dataclass(frozen=True)
 class AuthVariables:
-    """TIDEMARK_AUTH_* as they are set; the algorithm decides which one of the three keys is needed."""
+    """TIDEMARK_AUTH_* as they are set; the algorithm decides which of the three keys is needed."""
 
     algorithm: str = variable(ALGORITHM, one_of("HS256", "RS256", "ES256", "EdDSA"))
     secret: str = variable(SECRET, str, "", secret=True)
-    public_key: str = variable(PUBLIC_KEY, str, "", secret=True)  # it may be a private key, by mistake
+    public_key: str = variable(PUBLIC_KEY, str, "", secret=True)  # someone may set a private key by mistake
     jwks_url: str = variable(JWKS_URL, str, "", secret=True)
     jwks_stale_seconds: int = variable("TIDEMARK_AUTH_JWKS_STALE_SECONDS", whole_number(300, 86_400), "3600")
     issuer: str = variable("TIDEMARK_AUTH_ISSUER", str)
@@ -44,7 +44,7 @@ class AuthVariables:
 class AuthSettings:
     """One algorithm and its key: the bytes of an HS256 secret; a public key or a JWKS for the other three.
 
-    `simple_responses` is what an HTTP API's authorizer of format 2.0 says under EnableSimpleResponses.
+    `simple_responses` is EnableSimpleResponses of an HTTP API's authorizer of format 2.0.
     """
 
     algorithm: str
@@ -83,7 +83,7 @@ def _key(given: AuthVariables) -> bytes | AllowedPublicKeys | Jwks:
 
 
 def _jwks(given: AuthVariables) -> Jwks:
-    """Only made here; it is fetched when a token first needs it."""
+    """The keys are fetched when a token first needs them, not here."""
     _refuse_other_keys(given, JWKS_URL)
     _family(given.algorithm)
     if fault := _fault_of_url(given.jwks_url):
@@ -92,7 +92,7 @@ def _jwks(given: AuthVariables) -> Jwks:
 
 
 def _fault_of_url(text: str) -> str:
-    """Whoever answers in the place of this URL can make tokens, so it is https, or does not leave the machine."""
+    """The fault of a JWKS URL, or "". Only https and loopback are safe from forged keys."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -125,7 +125,7 @@ def _public_key(given: AuthVariables) -> AllowedPublicKeys:
     if not given.public_key:
         raise SettingError(f"{PUBLIC_KEY} is not set, nor {JWKS_URL}: {given.algorithm} needs one of them")
     _refuse_other_keys(given, PUBLIC_KEY)
-    text = given.public_key.replace("\\n", "\n").strip()  # env files cannot hold line breaks
+    text = given.public_key.replace("\\n", "\n").strip()  # env files have no line breaks in values
     if "PRIVATE KEY" in text:
         raise _bad_public_key("is a private key: give the public one, and replace the exposed key pair")
     if not text.startswith("-----BEGIN PUBLIC KEY-----"):
@@ -158,7 +158,7 @@ def _bad_public_key(should: str) -> SettingError:
 
 
 def _refuse_other_keys(given: AuthVariables, used: str) -> None:
-    """Key material of two algorithms at once is how HS/RS confusion begins (RFC 8725, 2.1)."""
+    """Raises SettingError for keys of a second algorithm: HS/RS confusion begins so (RFC 8725, 2.1)."""
     for name, text in ((SECRET, given.secret), (PUBLIC_KEY, given.public_key), (JWKS_URL, given.jwks_url)):
         if text and name != used:
             raise bad_value(

@@ -1,4 +1,4 @@
-"""Bearer tokens, strictly: what PyJWT checks, and around it what PyJWT lets pass."""
+"""Strict checks of bearer tokens: those of PyJWT, and those that PyJWT lacks."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 MAX_TOKEN_LENGTH = 8192
 SHAPE = re.compile(r"[A-Za-z0-9_-]{2,2048}\.[A-Za-z0-9_-]{2,6144}\.[A-Za-z0-9_-]{2,1024}")
-AUTHORIZATION = re.compile(r"(?i:bearer) ([^\s,]+)")  # exactly one space; a comma would be two headers joined
-SUBJECT = re.compile(r"[\x21-\x7e]{1,128}")  # these two become header values behind API Gateway
+AUTHORIZATION = re.compile(r"(?i:bearer) ([^\s,]+)")  # exactly one space; a comma means two joined headers
+SUBJECT = re.compile(r"[\x21-\x7e]{1,128}")  # subject and scope become header values behind API Gateway
 SCOPE = re.compile(r"([\x21-\x7e]{1,64}( [\x21-\x7e]{1,64}){0,15})?")
 OPTIONS: Options = {
     "require": ["exp", "iat", "sub", "aud", "iss"],
     "enforce_minimum_key_length": True,
-    "verify_exp": False,  # the three times are checked in _lifetime, by the caller's clock
+    "verify_exp": False,  # _lifetime checks the three times, by the caller's clock
     "verify_iat": False,
     "verify_nbf": False,
 }
 
 
 class InvalidToken(Exception):
-    """The token gives no rights. `reason` is a fixed phrase that never quotes the token: it may be logged and sent."""
+    """The token gives no rights. `reason` is a fixed phrase without any text of the token: it may be sent."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -45,12 +45,12 @@ class InvalidToken(Exception):
 
 
 class MissingToken(InvalidToken):
-    """No bearer token was presented at all (RFC 6750, 3.1: the challenge then names no error)."""
+    """The request has no bearer token (RFC 6750, 3.1: the challenge then names no error)."""
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What a verified token says; times are whole Unix seconds."""
+    """The claims of a verified token; times are whole Unix seconds."""
 
     subject: str
     scopes: frozenset[str]
@@ -59,7 +59,7 @@ class Claims:
 
 
 def bearer_token(authorization_header_values: Sequence[bytes | str]) -> str:
-    """Return the token of the only Authorization header. Raises InvalidToken, or MissingToken if there is none."""
+    """Return the token of the only Authorization header. Raises InvalidToken, or MissingToken."""
     if not authorization_header_values:
         raise MissingToken("there is no Authorization header")
     if len(authorization_header_values) > 1:
@@ -74,23 +74,23 @@ def bearer_token(authorization_header_values: Sequence[bytes | str]) -> str:
 
 
 def verify(token: str, settings: AuthSettings, now: float | None = None) -> Claims:
-    """Return the claims of a token that holds at `now` (Unix seconds); never waits for a network.
+    """Return the claims of a token that is valid at `now` (Unix seconds); never waits for a network.
 
-    Raises InvalidToken; KeysUnavailable, which is not about the token; and nothing else.
+    Raises only InvalidToken and KeysUnavailable, which is not the token's fault.
     """
     with _refusing():
         return _verify(token, settings, time.time() if now is None else now)
 
 
 def key_id(token: str, settings: AuthSettings) -> str:
-    """Return the `kid` of a token that nothing is known of yet. Raises InvalidToken."""
+    """Return the `kid` of an unverified token. Raises InvalidToken."""
     with _refusing():
         return _key_id(_header(token, settings.algorithm))
 
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """PyJWT has let TypeErrors escape before: no crafted token may become a 500."""
+    """Make any error an InvalidToken: PyJWT has let TypeErrors escape, and no token may cause a 500."""
     try:
         yield
     except (InvalidToken, KeysUnavailable):
@@ -112,7 +112,7 @@ def _verify(token: str, settings: AuthSettings, now: float) -> Claims:
 
 
 def _header(token: str, algorithm: str) -> dict[str, Any]:
-    """Refuse every member that asks for more than a check with our own key (jwk, jku, x5u, crit, zip, cty...)."""
+    """The header; only alg, typ and kid are allowed. The key must be ours (not of jwk, jku or x5u)."""
     if len(token) > MAX_TOKEN_LENGTH or not SHAPE.fullmatch(token):
         raise InvalidToken("it does not have the shape of a JWT")
     segment = token.partition(".")[0]
@@ -127,7 +127,7 @@ def _header(token: str, algorithm: str) -> dict[str, Any]:
 
 
 def _key(header: dict[str, Any], settings: AuthSettings, now: float) -> bytes | AllowedPublicKeys:
-    """A single key is the key, whatever `kid` says; of several, `kid` is a name to look up and nothing more."""
+    """The key to verify with: the only one, or the one of several that `kid` names."""
     if not isinstance(settings.key, Jwks):
         return settings.key
     try:
@@ -156,14 +156,14 @@ def _lifetime(payload: dict[str, Any], settings: AuthSettings, now: float) -> tu
 
 
 def _seconds(value: object) -> int:
-    """RFC 7519, 2: a NumericDate is a JSON number; a string or a boolean is not."""
+    """A NumericDate is a JSON number, not a string or a boolean (RFC 7519, 2)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidToken("one of its times is not a number")
     return math.floor(value)
 
 
 def _json_object(encoded: bytes) -> dict[str, Any]:
-    """Parse UTF-8 JSON; refuse doubled names, where parsers disagree which one counts, and NaN (RFC 8259, 4 and 6)."""
+    """Parse UTF-8 JSON; refuse NaN, and doubled names: parsers disagree about them (RFC 8259, 4 and 6)."""
     value = json.loads(encoded.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_not_json)
     if not isinstance(value, dict):
         raise InvalidToken("its JSON is not an object")
@@ -192,7 +192,7 @@ _STRICT_JWT = _StrictJWT()
 def mint(
     settings: AuthSettings, subject: str, scopes: Iterable[str], lifetime: int, now: float | None = None
 ) -> str:
-    """Return a development token of `lifetime` seconds that `verify` accepts. Raises InvalidToken, SettingError."""
+    """Return a development token of `lifetime` seconds. Raises SettingError; InvalidToken if refused."""
     if not isinstance(settings.key, bytes):
         should = "only HS256 tokens can be minted, here is no private key"
         raise bad_value(ALGORITHM, settings.algorithm, should)

@@ -1,4 +1,4 @@
-"""`python -m binlog_projector run|status|check|rebuild|audit`: the projector and what it says of itself."""
+"""`python -m binlog_projector run|status|check|rebuild|audit`: the projector, its state, and its repairs."""
 
 from __future__ import annotations
 
@@ -41,15 +41,13 @@ from tidemark.gtid import GtidSet
 from tidemark.logs import Event, configure, log_settings
 from tidemark.settings import SettingError, effective, load
 
-TROUBLES: deque[Event] = deque(maxlen=20)  # the last ones, for the console
-SWITCH_SECONDS = (
-    0.0005  # the default of 5 ms would hold up every answer of MongoDB while the binlog is decoded
-)
+TROUBLES: deque[Event] = deque(maxlen=20)  # the last warnings, for the console
+SWITCH_SECONDS = 0.0005  # the default, 5 ms, would delay every answer of MongoDB while the binlog is decoded
 log = structlog.get_logger()
 
 
 def run(settings: ProjectorSettings, options: argparse.Namespace) -> int:
-    """Project until SIGTERM or SIGINT; then finish the batch under way. Exit status 1: an operator has to act."""
+    """Project until SIGTERM or SIGINT; then finish the current batch. Exit status 1: an operator must act."""
     log_settings(effective(settings))
     sys.setswitchinterval(SWITCH_SECONDS)
     with _opened(settings) as opened:
@@ -61,7 +59,7 @@ def run(settings: ProjectorSettings, options: argparse.Namespace) -> int:
 
 
 def rebuild(settings: ProjectorSettings, options: argparse.Namespace) -> int:
-    """Make the read model anew from MySQL and switch to it; projectors go on, readers use the old one meanwhile."""
+    """Make a new read model from MySQL and switch to it; readers use the old one meanwhile."""
     with _opened(settings) as opened:
         build = opened.rebuild(settings).run(
             Standby(opened.control.lease, asks=True).leadership(opened.stopping)
@@ -75,7 +73,7 @@ def rebuild(settings: ProjectorSettings, options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Opened:
-    """Clients of all three stores, and what tells us to stop."""
+    """Clients of all three stores, and the event that stops the command."""
 
     servers: Servers
     control: ControlStore
@@ -101,7 +99,7 @@ class Opened:
         )
 
     def rebuild(self, settings: ProjectorSettings) -> Rebuild:
-        """With an id of its own among MySQL's replicas: a projector may be connected."""
+        """A rebuild, with another server id than the projector, which may be connected."""
         servers = Servers.of(settings.mysql_url, settings.server_id + 1, settings.retention_hours)
         return Rebuild(servers, self.control, self.building, self.open_cache, self.chance, self.stopping)
 
@@ -135,7 +133,7 @@ def _run_until_stopped(projector: Projector) -> int:
 
 
 def status(settings: ProjectorSettings, options: argparse.Namespace) -> int:
-    """Where each stage is; exit status 1 if nobody leads."""
+    """Show the position of each stage; exit status 1 if nobody leads."""
     with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
         found = _status(settings, ControlStore(client, settings.journal_hours), cache_client)
     _print(found, options.json, [f"{name:18} {value}" for name, value in found.items()])
@@ -166,7 +164,7 @@ def _status(settings: ProjectorSettings, control: ControlStore, cache_client: ca
 
 
 def check(settings: ProjectorSettings, options: argparse.Namespace) -> int:
-    """Every start check; exit status 1 if one failed."""
+    """Run every start check; exit status 1 if one failed."""
     sources = _servers(settings).sources
     checks = [each for source in sources for each in check_source(source, settings.retention_hours)]
     with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
@@ -202,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             added.add_argument(
                 "--rebuild-if-lost",
                 action="store_true",
-                help="make the read model anew when MySQL cannot continue from its position, without asking",
+                help="without asking, make a new read model if MySQL cannot continue from the position",
             )
     audit_command.add_to(commands)
     options = parser.parse_args(arguments)

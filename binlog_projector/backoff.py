@@ -6,7 +6,7 @@ import random
 
 
 class Backoff:
-    """Waits that double from 0.1 s to 5 s, with jitter, until something succeeds."""
+    """Waits that double from 0.1 s to 5 s, with jitter, until `reset`."""
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance

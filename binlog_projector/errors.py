@@ -1,4 +1,4 @@
-"""What can go wrong, named by what has to be done about it."""
+"""The projector's errors, named by what to do."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ class SourceUnavailable(Retry):
 
 
 class SourceDemoted(SourceUnavailable):
-    """The server that was followed has become read-only: another one takes the writes now."""
+    """The followed server has become read-only: another one takes the writes now."""
 
 
 class StoreUnavailable(Retry):
-    """MongoDB does not answer, or did not say whether it committed."""
+    """MongoDB does not answer, or the outcome of a commit is unknown."""
 
 
 class SourceBehind(Retry):
-    """No server has all transactions that were applied; one may be catching up, or come back."""
+    """No server has all applied transactions; one may catch up or come back."""
 
 
 class ReadModelMissing(Retry):
-    """MongoDB has no build that serves: no projector has finished its first snapshot yet."""
+    """MongoDB has no serving build: no projector has finished its first snapshot yet."""
 
 
 class ProjectorBehind(Retry):
-    """The checkpoint does not reach what an audit read from MySQL: a projector is stopped, or far behind."""
+    """The checkpoint lacks transactions that an audit has read: the projector is stopped or far behind."""
 
 
 class CheckpointMoved(Retry):
-    """The checkpoint is not what this projector committed last: everything in memory is void."""
+    """The checkpoint is not the last one of this projector: its memory is void."""
 
 
 class CacheUnavailable(ProjectorError):
@@ -48,11 +48,11 @@ class StandDown(ProjectorError):
 
 
 class ToldToStop(StandDown):
-    """In the middle of something that is void now: whoever leads next begins it again."""
+    """Told to stop during unfinished work, which is void now: the next leader begins it again."""
 
 
 class Stop(ProjectorError):
-    """An operator has to act; the position stays resumable."""
+    """An operator must act; the position stays resumable."""
 
 
 class SourceMisconfigured(Stop):
@@ -64,15 +64,15 @@ class PositionLost(Stop):
 
 
 class NotEnoughDisk(Stop):
-    """A second build beside the one that serves would fill MongoDB's disk."""
+    """A second build beside the serving one would fill MongoDB's disk."""
 
 
 class NothingServes(Stop):
-    """There is nothing to rebuild: `run` makes the first build."""
+    """No build serves, so none can be rebuilt: `run` makes the first build."""
 
 
 class UnsupportedEvent(Stop):
-    """The binlog holds something that cannot be projected truthfully."""
+    """The binlog has an event that cannot be projected truthfully."""
 
 
 class UnprojectableRow(Stop):

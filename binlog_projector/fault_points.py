@@ -1,4 +1,4 @@
-"""Moments at which a failure is worst, by name: the tests kill or pause the projector there."""
+"""The moments at which a failure is worst, by name: tests kill or pause the projector there."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Literal
 FaultPoint = Literal[
     "inside_transaction",  # MongoDB has all writes of a transaction, but not its commit
     "after_commit",
-    "before_apply",  # the values for Redis are read, and may grow old
+    "before_apply",  # the values for Redis were read, and may become stale
     "after_apply",
     "before_tick",
     "before_switch",
-    "after_switch",  # the new build serves, and Redis does not know it
+    "after_switch",  # the new build serves, and the watermark in Redis is of the old one
 ]
-listener: Callable[[FaultPoint], None] | None = None  # set by tests alone
+listener: Callable[[FaultPoint], None] | None = None  # only tests set it
 
 
 def reached(point: FaultPoint) -> None:

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """`name` is the setting as the server calls it, or what was looked at; `remedy` says what to do if it is not ok.
+    """`name`: the server's setting, or the checked object. `remedy`: what to do if it is not `ok`.
 
-    `stops`: a projector does not start with it.
+    `stops`: a projector does not start if it is not `ok`.
     """
 
     name: str

@@ -37,7 +37,7 @@ class ProjectorMetrics:
         )
         self.partial_rows = Gauge(
             "tidemark_projector_partial_rows",
-            "Row changes applied of a transaction that is not whole yet",
+            "Row changes applied of a transaction whose end has not come yet",
             registry=registry,
         )
         self.batch_transactions = Histogram(
@@ -55,7 +55,7 @@ class ProjectorMetrics:
         )
         self.busy = Gauge(
             "tidemark_projector_stage_busy_seconds",
-            "How long a stage has been at what it is doing",
+            "How long a stage has been at its current operation",
             ["stage"],
             registry=registry,
         )
@@ -82,11 +82,11 @@ class ProjectorMetrics:
         )
         self.binlog_expire = Gauge(
             "tidemark_source_binlog_expire_seconds",
-            "For how long MySQL keeps its binlog; 0: for ever",
+            "How long MySQL keeps its binlog; 0: for ever",
             registry=registry,
         )
         self.waiting = Gauge(
-            "tidemark_projector_waiting_bytes", "What waits for a stage", ["stage"], registry=registry
+            "tidemark_projector_waiting_bytes", "Bytes that wait for a stage", ["stage"], registry=registry
         )
         self.journal = Gauge(
             "tidemark_projector_journal_batches", "Batches in the journal", registry=registry
@@ -99,7 +99,7 @@ class ProjectorMetrics:
         self.lag.set_function(lambda: max(0.0, clock() - self._as_of_seconds))
 
     def served_as_of(self, seconds: float) -> None:
-        """Note that all committed up to `seconds` (since 1970) is in MongoDB and, unless it is down, in Redis."""
+        """Note that MongoDB, and Redis unless it is down, have all commits up to `seconds` (since 1970)."""
         self._as_of_seconds = seconds
 
 
@@ -115,7 +115,7 @@ class AuditMetrics:
             registry=registry,
         )
         self.differences = Gauge(
-            "tidemark_audit_differences", "What the last pass found and left as it is", registry=registry
+            "tidemark_audit_differences", "Differences that the last pass left unrepaired", registry=registry
         )
         self.documents = Counter(
             "tidemark_audit_documents_total", "Documents compared with MySQL", ["result"], registry=registry
@@ -128,7 +128,7 @@ class AuditMetrics:
         )
         self.staleness = Gauge(
             "tidemark_audit_staleness_seconds",
-            "How old what a store has may be at most",
+            "The greatest possible age of a store's values",
             ["store"],
             registry=registry,
         )

@@ -11,7 +11,7 @@ from tidemark.settings import Address, address, url, variable, whole_number
 
 
 def optional(parse: Callable[[str], str]) -> Callable[[str], str]:
-    """`none` stands for nothing."""
+    """As `parse`, and `none` for no value."""
     return lambda text: "" if text == "none" else parse(text)
 
 
@@ -51,7 +51,7 @@ class ProjectorSettings:
 
 @dataclass(frozen=True)
 class AuditSettings(ProjectorSettings):
-    """What `audit` needs besides: where it shows its metrics, and the reader whose answers it looks at."""
+    """More settings of `audit`: the address of its metrics, and the reader whose answers it checks."""
 
     audit_admin_bind: Address = variable("TIDEMARK_AUDIT_ADMIN_BIND", address, "127.0.0.1:9104")
     reader_url: str = variable("TIDEMARK_AUDIT_READER_URL", optional(url("http", "https")), "none")

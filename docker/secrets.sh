@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes docker/.env: a fresh secret for every account and key that compose.yaml asks for.
+# Writes docker/.env: a new secret for every account and key in compose.yaml.
 set -eu
 cd "$(dirname "$0")"
 if [ -e .env ]; then

@@ -1,4 +1,4 @@
-"""`python -m ops.demo`: the whole of Tidemark started, put through a round trip, and stopped; status 0 if all held."""
+"""`python -m ops.demo` starts all of Tidemark, checks a round trip, and stops all; status 0 if all held."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from ops.round_trip import NotAsPromised, RoundTrip, Step
+from ops.observer import NotAsPromised, Step
+from ops.round_trip import RoundTrip
 from ops.stack import StackError
 from ops.stack.progress import say
 from ops.system import System, interrupt_on_signals
@@ -27,7 +28,7 @@ NEXT = "All held. Next: make run, then open README.md, which tells what happened
 
 @dataclass(frozen=True)
 class Failure:
-    """What did not hold; `logs` are the last lines of each service."""
+    """The first wrong answer; `logs` are the last lines of each service."""
 
     step: str
     expected: str
@@ -37,7 +38,7 @@ class Failure:
 
 @dataclass
 class Report:
-    """What `--json` prints: the steps and checks that held, in order, and what did not."""
+    """The output of `--json`: the steps and checks that held, in order, and the failure if any."""
 
     held: bool = False
     seconds: float = 0.0
@@ -47,7 +48,7 @@ class Report:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 when all of it held, 130 when interrupted, else 1."""
+    """Returns the exit status: 0 if all held, 130 if interrupted, else 1."""
     as_json: bool = _parser().parse_args(arguments).json
     interrupt_on_signals()
     started = time.monotonic()
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def perform(environ: Mapping[str, str]) -> Report:
-    """The whole demo, in a temporary folder that is removed at the end."""
+    """The whole demo, in a temporary folder."""
     report = Report()
     try:
         with System(environ) as system, closing(RoundTrip(system)) as trip:
@@ -75,7 +76,7 @@ def perform(environ: Mapping[str, str]) -> Report:
 
 
 def failure_of(system: System, trip: RoundTrip) -> Failure | None:
-    """Raises ServerFailed when a process has ended: that explains more than the answer that did not come."""
+    """Run the round trip. Raises ServerFailed if a process has ended: that explains a missing answer."""
     say("jane and joe write, and every answer is checked")
     try:
         trip.run()

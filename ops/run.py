@@ -1,4 +1,4 @@
-"""`python -m ops.run`: the whole of Tidemark in the foreground, until Ctrl-C."""
+"""`python -m ops.run`: all of Tidemark in the foreground, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ops.services import SERVICES
 from ops.stack import StackError
 from ops.stack.__main__ import external_urls
 from ops.stack.progress import say
-from ops.system import SERVICES, System, interrupt_on_signals
+from ops.system import System, interrupt_on_signals
 
 DIRECTORY = Path(".tidemark/run")
 SHELL_SETTINGS = "env"
@@ -28,7 +29,7 @@ console  {console}
 {admin_ports}
 logs     {logs}
 
-To try it, in another terminal (the token is jane's, for a day; the file has the services' settings, too):
+Try it in another terminal (the token is jane's, for a day; the file has the services' settings too):
 
 . {env}
 curl -w '\\n' -X PUT $WRITER/user/me -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
@@ -42,7 +43,7 @@ Ctrl-C stops all of it; the data stays in {directory}.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until Ctrl-C (exit status 0); status 1 when something could not be started or has ended by itself."""
+    """Run until Ctrl-C (exit status 0); status 1 if a process could not be started or ended by itself."""
     directory: Path = _parser().parse_args(arguments).dir
     interrupt_on_signals()
     try:
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def invitation(system: System) -> str:
-    """Where everything is, and lines to copy."""
+    """All addresses, and lines to copy."""
     admin_ports = [f"admin    {system.admin_url(each.name)}/metrics   {each.name}" for each in SERVICES]
     return INVITATION.format(
         writer=system.url("writer"),
@@ -73,7 +74,7 @@ def invitation(system: System) -> str:
 
 @contextlib.contextmanager
 def shell_settings(system: System) -> Iterator[None]:
-    """A file for a shell's `.` command: addresses, a token, and the services' own settings; gone with the system."""
+    """A file for a shell's `.` command: addresses, a token, the services' settings; removed at the end."""
     addresses = {
         "WRITER": system.url("writer"),
         "READER": system.url("reader"),
@@ -91,7 +92,7 @@ def shell_settings(system: System) -> Iterator[None]:
 
 
 def stay(system: System) -> int:
-    """Return 0 on Ctrl-C; raise ServerFailed as soon as anything has ended."""
+    """Return 0 on Ctrl-C; raise ServerFailed as soon as a process has ended."""
     try:
         while True:
             system.check()
@@ -103,7 +104,7 @@ def stay(system: System) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ops.run", description=__doc__)
     parser.add_argument(
-        "--dir", type=Path, default=DIRECTORY, help="where the data is kept (default: %(default)s)"
+        "--dir", type=Path, default=DIRECTORY, help="the folder of the data (default: %(default)s)"
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""The whole of Tidemark on this machine: the local stack, the schema, and the services as processes tied to ours."""
+"""All of Tidemark on this machine: the local stack, the schema, and the services as child processes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import fcntl
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,47 +19,27 @@ import httpx2
 
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import mint
+from ops.services import SERVICES, given_addresses, with_free_ports
 from ops.stack import ServerFailed, Stack, StackError
 from ops.stack.progress import say
 from ops.stack.servers import tether
-from ops.stack.servers.ports import LOOPBACK, free_port
 from ops.stack.servers.process import POLL_SECONDS, ProcessIdentity, stop_processes
-from tidemark.settings import Address, address
+from tidemark.settings import Address
 
 ROOT = Path(__file__).parents[1]
 READY_WITHIN_SECONDS = 45.0
 MIGRATED_WITHIN_SECONDS = 45.0
-STOPPED_WITHIN_SECONDS = 25.0  # the services give requests under way 20
+STOPPED_WITHIN_SECONDS = 25.0  # services give open requests 20 s
 TAIL_LINES = 20
 AUTH = "TIDEMARK_AUTH_"
 
 
-@dataclass(frozen=True)
-class Service:
-    """How one service is started; `binds` are the variables of where it listens, its admin port's last."""
-
-    name: str
-    module: Sequence[str]
-    binds: Sequence[str]
-
-
-SERVICES = (
-    Service("projector", ("binlog_projector", "run"), ("TIDEMARK_PROJECTOR_ADMIN_BIND",)),
-    Service("writer", ("writer", "serve"), ("TIDEMARK_WRITER_BIND", "TIDEMARK_WRITER_ADMIN_BIND")),
-    Service("reader", ("reader",), ("TIDEMARK_READER_BIND", "TIDEMARK_READER_ADMIN_BIND")),
-)
-
-
-class AddressRefused(StackError):
-    """A service cannot listen where the environment says."""
-
-
 class FolderInUse(StackError):
-    """Another system runs in the folder."""
+    """Another system uses the folder."""
 
 
 class Child:
-    """One of our own processes. Start it from a thread that outlives it: the kernel kills it when that thread ends."""
+    """A child process. The kernel kills it when the thread that started it ends: keep that thread."""
 
     def __init__(
         self, name: str, module: Sequence[str], environment: Mapping[str, str], log_path: Path
@@ -82,11 +60,11 @@ class Child:
         self.identity = ProcessIdentity.of(self._process.pid)
 
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the process has not ended yet."""
         return self._process.poll() is None
 
     def finish(self, seconds: float) -> None:
-        """Wait for its end, at most that long. Raises ServerFailed unless it ends with status 0."""
+        """Wait for the end. Raises ServerFailed unless that comes within `seconds`, with status 0."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -95,26 +73,26 @@ class Child:
             raise self.failure(self.end())
 
     def end(self) -> str:
-        """How it ended, in words."""
+        """The way it ended, in words."""
         status = self._process.returncode
         return (
             f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         )
 
     def failure(self, reason: str) -> ServerFailed:
-        """The error that names it and shows its log."""
+        """An error that names the process and shows its log."""
         return ServerFailed(self.name, f"(pid {self._process.pid}) {reason}", self.log_path)
 
     def tail(self) -> str:
-        """The last lines of its log."""
+        """The last lines of the log."""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-TAIL_LINES:])
 
 
 class System:
-    """Everything, from `start` until `stop`; a context manager does both.
+    """All servers and services, from `start` until `stop`; a context manager does both.
 
-    `directory` None means a temporary folder that is removed by `stop`; in any other the data stays for the next start.
-    Services listen where TIDEMARK_*_BIND in `environ` says, else on free loopback ports. `external` is for `Stack`.
+    `directory` None: a temporary folder, which `stop` removes; any other keeps the data for the next start.
+    Services listen on TIDEMARK_*_BIND of `environ`, else on free loopback ports. `external` is for `Stack`.
     """
 
     def __init__(
@@ -132,9 +110,9 @@ class System:
         self._undo = ExitStack()
 
     def start(self) -> None:
-        """Start all of it and wait until every service is ready; on any failure stop what was started.
+        """Start all and wait until every service is ready; on a failure stop the started processes.
 
-        Raises StackError; its message names the process or the address, the reason, and shows the log.
+        Raises StackError: the message names the process or the address and the reason, and shows the log.
         """
         started = time.monotonic()
         with ExitStack() as undo:
@@ -144,7 +122,7 @@ class System:
             say("starting MySQL, MongoDB and Redis")
             self.stack = undo.enter_context(Stack(self._directory, external=self._external))
             undo.callback(self._stop_services)
-            self.addresses = _all_addresses(given)
+            self.addresses = with_free_ports(given)
             self._migrate()
             self._start_services()
             self._undo = undo.pop_all()
@@ -157,7 +135,7 @@ class System:
         say("stopped")
 
     def check(self) -> None:
-        """Raises ServerFailed if anything that was started has ended."""
+        """Raises ServerFailed if a started process has ended."""
         for child in self.children.values():
             if not child.is_running():
                 raise child.failure(child.end())
@@ -170,7 +148,7 @@ class System:
         return {child.name: child.tail() for child in self.children.values()}
 
     def url(self, service: str) -> str:
-        """Where clients reach the writer or the reader."""
+        """The base URL of the writer or the reader for clients."""
         return f"http://{self.addresses[f'TIDEMARK_{service.upper()}_BIND']}"
 
     def admin_url(self, service: str) -> str:
@@ -191,7 +169,7 @@ class System:
         self.stop()
 
     def environment(self) -> dict[str, str]:
-        """What the services find in their environment: addresses, accounts, secrets."""
+        """The environment of the services: addresses, accounts, secrets."""
         binds = {name: str(where) for name, where in self.addresses.items()}
         watched = {"TIDEMARK_CONSOLE_ADMIN_URLS": self.admin_url("reader")}
         return {**watched, **self._environ, **self._secrets, **self.stack.environment(), **binds}
@@ -230,47 +208,14 @@ class System:
             child.is_running()  # reaps it
 
 
-def given_addresses(environ: Mapping[str, str]) -> dict[str, Address]:
-    """Variable -> where the environment wants a service to listen. Raises AddressRefused if that cannot be."""
-    wanted = {
-        bind: (service.name, environ[bind])
-        for service in SERVICES
-        for bind in service.binds
-        if environ.get(bind)
-    }
-    return {bind: _usable(name, bind, text) for bind, (name, text) in wanted.items()}
-
-
 def interrupt_on_signals() -> None:
-    """Let SIGTERM do what Ctrl-C does, and Ctrl-C do it also in the background of a script: raise KeyboardInterrupt."""
+    """Let SIGTERM and Ctrl-C raise KeyboardInterrupt; a shell's background jobs would ignore Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
 
 
-def _usable(name: str, bind: str, text: str) -> Address:
-    try:
-        where = address(text)
-        socket.create_server((where.host, where.port)).close()
-    except (ValueError, OSError) as error:
-        reason = str(error).partition(" (while attempting")[0]  # create_server repeats the address
-        raise AddressRefused(
-            f"{name} cannot listen on {text}: {reason}; change {bind} or free that address"
-        ) from error
-    return where
-
-
-def _all_addresses(given: Mapping[str, Address]) -> dict[str, Address]:
-    """Add a free port for each service that has no address yet."""
-    missing = [bind for service in SERVICES for bind in service.binds if bind not in given]
-    taken = {where.port for where in given.values()}
-    ports: set[int] = set()
-    while len(ports) < len(missing):
-        ports |= {free_port()} - taken
-    return {**given, **{bind: Address(LOOPBACK, port) for bind, port in zip(missing, ports, strict=True)}}
-
-
 def _development_secrets() -> dict[str, str]:
-    """Fresh at each start: tokens do not outlive it."""
+    """New secrets for each start: old tokens become invalid."""
     settings = {
         "ALGORITHM": "HS256",
         "SECRET": secrets.token_hex(32),
@@ -282,7 +227,7 @@ def _development_secrets() -> dict[str, str]:
 
 
 def _not_ready(http: httpx2.Client, admin_url: str) -> str:
-    """What a service says is missing; empty when it is ready."""
+    """The text of the service's `/readyz`; empty if the service is ready."""
     try:
         answer = http.get(f"{admin_url}/readyz")
     except httpx2.TransportError as error:

@@ -12,15 +12,16 @@ from typing import Any
 
 from ops.stack import StackError
 from ops.system import interrupt_on_signals
+from perf.against import against
 from perf.authorizer import authorizer
 from perf.compare import readme, report
 from perf.compare.options import more_options
 from perf.compare.run import compare
-from perf.projector import stages
+from perf.projector import lag, stages
+from perf.projector.cpu import LOADS, cpu
 from perf.projector.decode import decode
 from perf.projector.everything import everything
 from perf.projector.growth import growth
-from perf.projector.lag import lag
 from perf.projector.peers.run import peers
 from perf.projector.project import project
 from perf.projector.snapshot import snapshot
@@ -59,9 +60,25 @@ COMMANDS = {
         {"transactions": (200_000, "in the binlog, one row each"), "seed": SEED},
     ),
     "lag": Command(
-        lag,
-        "from the commit in MySQL to an answer of the reader",
-        {"seconds": (60, "of load"), "rate": (500, "transactions per second"), "seed": SEED},
+        lag.lag,
+        "from the commit in MySQL to an answer of the reader, next to a floor and to Debezium (needs a JDK)",
+        {
+            "seconds": (60.0, "of load, in three rounds"),
+            "rate": (500, "transactions per second"),
+            "seed": SEED,
+        },
+        lag.more_options,
+    ),
+    "cpu": Command(
+        cpu,
+        "processor time per transaction of each service and server, at a steady rate",
+        {"seconds": (30.0, "of load"), "rate": (200.0, "transactions per second"), "seed": SEED},
+        lambda parser: parser.add_argument(
+            "--through",
+            choices=LOADS,
+            default="writer",
+            help="who writes: clients of the writer, or MySQL alone, which can do more (default: writer)",
+        ),
     ),
     "snapshot": Command(
         snapshot,
@@ -126,20 +143,30 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     command, as_json = COMMANDS[options.pop("command")], options.pop("json")
+    checkout, show = options.pop("against"), command.show or _table
     interrupt_on_signals()
     try:
-        found = command.run(**options)
+        if checkout:
+            found, show = against(checkout, command.run, options), _table
+        else:
+            found = command.run(**options)
     except (StackError, RuntimeError, OSError) as error:
         print(f"perf: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(json.dumps(found) if as_json else (command.show or _table)(found))
+    print(json.dumps(found) if as_json else show(found))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="CHECKOUT",
+        help="three rounds of the command here and with the services of another checkout, in turn",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.help)
@@ -153,10 +180,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _table(found: Mapping[str, Any]) -> str:
-    lines = []
+    lines, width = [], max(map(len, found)) + 2
     for name, figures in found.items():
         shown = figures if isinstance(figures, dict) else {"": figures}
-        lines.append(f"{name:20}" + "  ".join(f"{figure} {value:>10}" for figure, value in shown.items()))
+        lines.append(
+            f"{name:{width}}" + "  ".join(f"{figure} {value!s:>8}" for figure, value in shown.items())
+        )
     return "\n".join(lines)
 
 

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--workers", type=int, default=1, help="processes behind the one address (default: 1)"
     )
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)  # with it the parent starts each of them
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)  # the parent passes it to each worker
     options = parser.parse_args(arguments)
     logs.configure("reader")
     try:
@@ -69,8 +69,7 @@ def _apps(settings: ReaderSettings, auth: AuthSettings) -> tuple[ASGIApp, ASGIAp
 
 
 def _spare_garbage_collection() -> None:
-    """What is there after the start stays, and requests leave hardly any cycles: looking seldom, and only at what is
-    new, takes a fifth off the time of a read."""
+    """Collect rarely, and only new objects: requests leave few cycles. A read takes a fifth less time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(OBJECTS_PER_COLLECTION)

@@ -1,4 +1,4 @@
-"""The reader's ASGI app: its routes, middleware and error answers as tables, its clients opened in the lifespan."""
+"""The reader's ASGI app: routes, middleware, error answers, and the clients that the lifespan opens."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ROUTES = [
 
 
 class Reader:
-    """The service: `app` is public, `ready` and `metrics` belong to the admin port. `clock` gives Unix seconds."""
+    """The service: `app` is public; the admin port has `ready` and `metrics`. `clock` gives Unix seconds."""
 
     def __init__(
         self, settings: ReaderSettings, auth: AuthSettings, clock: Callable[[], float] = time.time
@@ -61,12 +61,11 @@ class Reader:
             exception_handlers={**EXCEPTION_HANDLERS, DocumentsUnavailable: on_documents_unavailable},
             lifespan=self._lifespan,
         )
-        self.app.router.redirect_slashes = (
-            False  # a redirect would be to http:// behind a TLS proxy, token and all
-        )
+        # Behind a TLS proxy, a redirect would send the client and its token to http://.
+        self.app.router.redirect_slashes = False
 
     async def ready(self) -> dict[str, str]:
-        """`reads` is ok as long as one store can answer; what cannot is named by a part `degraded: ...`."""
+        """`reads` is ok while one store can answer; a part `degraded: ...` names the store that cannot."""
         if self._stores is None:
             return {"reads": "the service is starting or has ended"}
         cache, documents = self._stores

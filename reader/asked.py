@@ -1,4 +1,4 @@
-"""What a read asks for, as a value: an entity, or a page of one of three kinds."""
+"""The queries as values: an entity, or a page of one of three kinds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ListQuery(msgspec.Struct, frozen=True):
 
 
 class FeedQuery(msgspec.Struct, frozen=True):
-    """A page of the newest posts of those whom `subject` follows."""
+    """A page of the newest posts of the users that `subject` follows."""
 
     subject: str
     page: Page

@@ -1,4 +1,4 @@
-"""Redis: batched reads that carry the watermark, leases, and fills that only the holder of a lease can make."""
+"""Redis: batched reads with the watermark, and fills by the holder of a fill lease."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reader.read_model.cached_values import LEASE, LEASE_TTL_MS, WATERMARK_KEY, 
 from reader.read_model.declarations import MODEL_VERSION
 
 TIMEOUT_SECONDS = 0.2
-PAUSE_SECONDS = 1.0  # after a failure, so that requests do not each wait for a Redis that is down
+PAUSE_SECONDS = 1.0  # after a failure: otherwise each request would wait for a Redis that is down
 LEASE_CONNECTIONS = 16
 MGET_KEYS = 256
 EPOCH_ATTEMPTS = 3
@@ -46,8 +46,8 @@ class Lookup(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Lease:
-    """The right to fill `keys` of `epoch`; `watermark` was read after they were taken (None: no usable one)."""
+class FillLease:
+    """The right to fill `keys` of `epoch`. `watermark` was read afterwards; None: there is no usable one."""
 
     epoch: str
     keys: frozenset[str]
@@ -56,7 +56,7 @@ class Lease:
 
 
 class Cache:
-    """All that the reader asks of Redis. Every failure is a CacheBypassed."""
+    """The reader's requests to Redis. Every failure is a CacheBypassed."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         pool = BlockingConnectionPool.from_url(
@@ -72,12 +72,14 @@ class Cache:
         self._batches = Batches(pool.make_connection(), clock)  # type: ignore[no-untyped-call]
 
     async def get(self, keys: Sequence[str]) -> Lookup:
-        """What the cache has under `keys`, all in one MGET; at most 255 of them."""
+        """The cache's values of at most 255 `keys`, in one MGET."""
         return await self._batches.get(keys)
 
-    async def lease(self, keys: Iterable[str], epoch: str) -> Lease:
-        """Take a lease on each of `keys` that is missing, and then read the watermark: in this order, a batch that is
-        applied later finds the lease and ends it."""
+    async def lease(self, keys: Iterable[str], epoch: str) -> FillLease:
+        """Take a fill lease on each missing key, then read the watermark.
+
+        The order matters: a batch that is applied after the watermark was read finds the lease and ends it.
+        """
         token = LEASE + secrets.token_hex(16).encode()
         keys = list(keys)
         pipeline = self._redis.pipeline(transaction=False)
@@ -86,10 +88,13 @@ class Cache:
         pipeline.get(WATERMARK_KEY)
         *taken, text = await self._execute(pipeline)
         held = frozenset(key for key, answer in zip(keys, taken, strict=True) if answer is True)
-        return Lease(epoch, held, token, _watermark_or_none(text))
+        return FillLease(epoch, held, token, _watermark_or_none(text))
 
-    async def fill(self, lease: Lease, values: Mapping[str, tuple[bytes, int]]) -> dict[str, str]:
-        """Store key -> (value, TTL in ms) where the lease still stands; key -> `stored`, `lease_lost` or `error`."""
+    async def fill(self, lease: FillLease, values: Mapping[str, tuple[bytes, int]]) -> dict[str, str]:
+        """Store key -> (value, TTL in ms) where the lease is still in place.
+
+        Returns key -> `stored`, `lease_lost` or `error`.
+        """
         pipeline = self._redis.pipeline(transaction=False)
         for key, (value, ttl_ms) in values.items():
             pipeline.eval(FILL, 1, cache_key(lease.epoch, key), lease.token, value, ttl_ms)
@@ -114,17 +119,17 @@ class Cache:
 
 
 class Request(NamedTuple):
-    """Keys that one caller wants, and where it waits for them."""
+    """The keys that one caller wants, and the future that it awaits."""
 
     keys: Sequence[str]
     future: asyncio.Future[Lookup]
 
 
 class Batches:
-    """One MGET at a time on one connection; what is asked for meanwhile travels in the next one.
+    """One MGET at a time on one connection. Keys requested meanwhile go into the next MGET.
 
-    The connection is used by nobody else, and callers only await futures: a cancelled caller leaves no reply behind for
-    another to read (redis-py's CVE-2023-28858 and CVE-2023-28859).
+    Nobody else uses the connection, and callers only await futures. So a cancelled caller leaves no reply
+    that another caller would read (redis-py's CVE-2023-28858 and CVE-2023-28859).
     """
 
     def __init__(self, connection: AbstractConnection, clock: Callable[[], float]) -> None:
@@ -159,7 +164,7 @@ class Batches:
         self._under_way.add_done_callback(partial(self._deliver, requests))
 
     def _take(self) -> tuple[list[Request], list[str]]:
-        """The oldest requests whose keys fit into one MGET with the watermark; at least one; no cancelled ones."""
+        """The oldest requests whose keys fit into one MGET, at least one; drops cancelled requests."""
         waiting = [request for request in self._waiting if not request.future.done()]
         keys: dict[str, None] = {}
         taken = 0
@@ -199,11 +204,11 @@ class Batches:
             raise CacheBypassed(Origin.UNAVAILABLE) from error
 
     async def _read(self, keys: list[str]) -> Lookup:
-        """MGET until the watermark that comes back names the numbers that the keys were made with."""
+        """Repeat MGET until the returned watermark has the build and epoch that are in the keys."""
         for _ in range(EPOCH_ATTEMPTS):
             known = self._watermark
             names = [cache_key(known.epoch, key) for key in keys] if known else []
-            command = pack_command(("MGET", *names, WATERMARK_KEY))  # type: ignore[arg-type]  # not a tuple of one
+            command = pack_command(("MGET", *names, WATERMARK_KEY))  # type: ignore[arg-type]  # any length
             await self._connection.send_packed_command(command)
             *values, text = await self._connection.read_response()
             self._watermark = _usable_watermark(text)
@@ -213,7 +218,7 @@ class Batches:
 
 
 def _usable_watermark(text: bytes | None) -> Watermark:
-    """Raises CacheBypassed if there is none, or if it belongs to another version of the read model."""
+    """Raises CacheBypassed for a missing watermark, and for one of another version of the read model."""
     if text is None:
         raise CacheBypassed(Origin.NO_WATERMARK)
     try:

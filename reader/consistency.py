@@ -1,4 +1,4 @@
-"""Read your writes: an answer to a consistency token is made only of parts that provably contain the token's GTIDs."""
+"""Read your writes: every part of an answer to a consistency token provably contains the token's GTIDs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Need:
-    """What an answer must contain, and how long the client is willing to wait for it; `preferred`: it said so."""
+    """The GTIDs that an answer must contain, and how long to wait for them.
+
+    `preferred`: the client named the time itself, with `Prefer: wait`.
+    """
 
     gtids: GtidSet
     wait_seconds: float
@@ -41,7 +44,7 @@ class Need:
 
 
 class Consistency:
-    """Serves from the cache if that is recent enough, else waits a little, else asks MongoDB, else says so."""
+    """Answers from the cache if it is recent enough, else waits, else asks MongoDB, else raises 503."""
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Consistency:
         self._waiters = 0
 
     async def answer(self, query: Query, need: Need | None) -> Answer:
-        """Raises Problem 503 if not even MongoDB has what the token names; DocumentsUnavailable."""
+        """Raises Problem 503 if MongoDB lacks the token's GTIDs too; DocumentsUnavailable."""
         answer = await self._of_one_build(query)
         if need is None:
             return answer
@@ -83,12 +86,15 @@ class Consistency:
         )
 
     async def _of_one_build(self, query: Query) -> Answer:
-        """At a switch the cache may still have parts of the old build, and MongoDB only gives those of the new one."""
+        """After a switch the cache may still have parts of the old build; MongoDB gives the new one only."""
         answer = await self._cached.answer(query)
         return answer if is_of_one_build(answer.parts) else await self._uncached.answer(query)
 
     async def _wait(self, need: Need) -> bool:
-        """Until the watermark, or without a cache MongoDB, has all that is needed; False if the time or room is up."""
+        """Wait until the watermark (without a cache: MongoDB's checkpoint) meets `need`.
+
+        Returns False if the time is over, or if too many wait already.
+        """
         if self._waiters >= self._max_waiters:
             return False
         self._waiters += 1
@@ -113,7 +119,7 @@ class Consistency:
             return await self._read_through.checkpoint()
 
     def _counted(self, outcome: str, answer: Answer, need: Need) -> Answer:
-        """And logged: with the GTIDs that a command's line in the writer's log has."""
+        """Count the outcome and log it, with the same GTIDs as in the writer's log line of the command."""
         self._metrics.consistency.add(outcome)
         seq = min(part.proof.seq for part in answer.parts)
         log.info("read of a write", outcome=outcome, gtids=str(need.gtids), seq=seq)
@@ -121,16 +127,16 @@ class Consistency:
 
 
 def _is_met(answer: Answer, need: Need) -> bool:
-    """By every part: they may have been read under different watermarks."""
+    """True if every part meets `need`: parts may have been read under different watermarks."""
     return all(need.is_met_by(part.proof) for part in answer.parts)
 
 
 def need_of(
     headers: Mapping[bytes, Sequence[bytes]], keys: ConsistencyKeys, now: float, max_wait_seconds: float
 ) -> Need | None:
-    """What the request's token asks for (the header's, else the cookie's). Raises Problem 400 for a bad one.
+    """The need that the request's token states (the header's, else the cookie's).
 
-    `headers`: values by lower-case name.
+    `headers`: values by lower-case name. Raises Problem 400 for a bad token.
     """
     token = _token(headers)
     if token is None:

@@ -1,4 +1,4 @@
-"""The endpoints: what a request asks for, and what an answer says about itself (freshness, origin, version)."""
+"""The endpoints: from a request to a query, and from an answer to headers (freshness, origin, version)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True)
 class Services:
-    """What endpoints work with; `clock` gives Unix seconds."""
+    """The objects that endpoints use; `clock` gives Unix seconds."""
 
     consistency: Consistency
     settings: ReaderSettings
@@ -49,9 +49,9 @@ class Services:
 
 
 class Read:
-    """One kind of read, as raw ASGI: Starlette's requests and responses would take longer than all of our work.
+    """One kind of read, as raw ASGI: Starlette's requests and responses would take longer than our own code.
 
-    `asked` says which query a request stands for.
+    `asked` makes the query of a request.
     """
 
     def __init__(self, asked: Callable[[Scope], Query]) -> None:
@@ -69,7 +69,7 @@ def entity(kind: Entity) -> Read:
 
 def listing(kind: Listing) -> Read:
     def asked(scope: Scope) -> Query:
-        page = _page(scope, kind.order)  # its problem is named before that of the id
+        page = _page(scope, kind.order)  # first: a bad page is reported before a bad id
         return ListQuery(kind, path_id(scope), page)
 
     return Read(asked)
@@ -88,7 +88,7 @@ async def openapi(request: Request) -> Response:
 
 
 def path_id(scope: Scope) -> int:
-    """Raises Problem 404: what is no id names nothing, now and later."""
+    """Raises Problem 404 for a text that is no id: nothing can ever have it."""
     text = scope["path_params"]["id"]
     if not ID.fullmatch(text) or int(text) > MAX_ID:
         raise _not_found([])
@@ -96,7 +96,10 @@ def path_id(scope: Scope) -> int:
 
 
 async def respond(scope: Scope, query: Query) -> tuple[int, Headers, bytes]:
-    """200, 304 or, for an absent thing, Problem 404: each says how fresh it is and where it came from."""
+    """Status 200 or 304, headers and body. Raises Problem 404 if there is no such document.
+
+    All three state their freshness and their origin.
+    """
     its: Services = scope["state"]["services"]
     conditions = _conditions(scope["headers"])
     known = conditions.pop(IF_NONE_MATCH, ())
@@ -127,7 +130,7 @@ def _not_found(headers: Headers) -> Problem:
 
 
 def _conditions(headers: Headers) -> dict[bytes, list[bytes]]:
-    """The values of those headers that an answer depends on, by name."""
+    """The values of the headers that an answer depends on, by name."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         if name in CONDITIONS:
@@ -136,8 +139,10 @@ def _conditions(headers: Headers) -> dict[bytes, list[bytes]]:
 
 
 def _provenance(services: Services, answer: Answer) -> Headers:
-    """`Freshness: as-of="..."` (MySQL's clock, ms, rounded down; `stale` if too long ago) and `Cache-Status`
-    (RFC 9211). Both are structured fields (RFC 9651)."""
+    """`Freshness` and `Cache-Status` (RFC 9211); both are structured fields (RFC 9651).
+
+    `as-of` is a time of MySQL's clock, rounded down to ms. `stale`: it is too long ago.
+    """
     seconds, as_of = _moment(oldest(answer.parts).as_of)
     bound_seconds = max(0.0, services.clock() - seconds)
     services.metrics.freshness.observe(bound_seconds)
@@ -147,12 +152,12 @@ def _provenance(services: Services, answer: Answer) -> Headers:
 
 @lru_cache(maxsize=256)
 def _moment(as_of: str) -> tuple[float, bytes]:
-    """A time in Unix seconds, and as Freshness names it: thousands of answers have the same."""
+    """A time in Unix seconds, and as Freshness shows it. Cached: thousands of answers have the same time."""
     return datetime.fromisoformat(as_of).timestamp(), f'as-of="{as_of[:23]}Z"'.encode()
 
 
 def _is_known(known: Sequence[bytes], tag: bytes) -> bool:
-    """If-None-Match: RFC 9110, 13.1.2, compares weakly, so a W/ before a tag means nothing."""
+    """If-None-Match compares weakly (RFC 9110, 13.1.2): a W/ before a tag is ignored."""
     if not known:
         return False
     tags = b", ".join(known)

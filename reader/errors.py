@@ -1,4 +1,4 @@
-"""What can go wrong while reading, each named by what to do about it."""
+"""The errors of reads, each named by what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from reader.parts import Origin
 
 
 class CacheBypassed(Exception):
-    """Nothing can come from the cache now: read MongoDB and fill nothing. `origin` says why."""
+    """The cache cannot be used now: read MongoDB and fill nothing. `origin` says why."""
 
     def __init__(self, origin: Origin) -> None:
         super().__init__(origin.cache_status)
@@ -14,7 +14,7 @@ class CacheBypassed(Exception):
 
 
 class DocumentsUnavailable(Exception):
-    """MongoDB gives no documents now: answer what the cache has, else 503; it may be back within seconds."""
+    """MongoDB gives no documents now: answer from the cache, else 503. MongoDB may be back within seconds."""
 
 
 class ReadModelMissing(DocumentsUnavailable):

@@ -20,7 +20,8 @@ class ReaderMetrics:
         ProcessCollector(registry=registry)
         self.cache_requests = Tally(
             "tidemark_cache_requests_total",
-            "Things looked up: redis says hit, absent, miss, lease_wait, bypass or error; mongo hit, absent or error",
+            "Lookups of entities and lists: redis gives hit, absent, miss, lease_wait, bypass or error, "
+            "mongo gives hit, absent or error",
             ["layer", "entity", "result"],
             registry,
         )
@@ -39,7 +40,7 @@ class ReaderMetrics:
         )
         self.decisions = Tally(
             "tidemark_authorizer_decisions_total",
-            "Bearer tokens by where the decision came from and what it was",
+            "Decisions on bearer tokens, by their source (cache, verify) and their result",
             ["source", "result"],
             registry,
         )
@@ -65,7 +66,7 @@ class ReaderMetrics:
         )
         self.mongodb_places = Gauge(
             "tidemark_reader_mongodb_places",
-            "Places for reads of MongoDB, and who waits",
+            "Places for reads of MongoDB, and the reads that wait for one",
             ["state"],
             registry=registry,
         )

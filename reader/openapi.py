@@ -23,23 +23,24 @@ PAGES = {
 }
 
 HEADERS: dict[str, str] = {
-    "Freshness": 'as-of="...": all that MySQL had committed by then (its clock) is in this answer; `stale`: long ago',
+    "Freshness": 'as-of="...": this answer contains everything that MySQL had committed by that time '
+    "(MySQL's clock); `stale`: that time is long ago",
     "Cache-Status": "Where the answer came from (RFC 9211)",
     "ETag": "Names exactly this answer: repeat it in If-None-Match",
     "Link": 'rel="next": the following page, if there is one',
     "Preference-Applied": "`wait` as it was applied, if the request preferred one",
     "Retry-After": "Seconds",
-    "WWW-Authenticate": "What the token lacks (RFC 6750)",
+    "WWW-Authenticate": "The reason of the refusal (RFC 6750)",
 }
 PROVENANCE = ("Freshness", "Cache-Status")
 PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
     400: ("A query parameter or the consistency token is wrong; `field` names it", ()),
     401: ("There is no valid bearer token", ("WWW-Authenticate",)),
     403: ("The token lacks the scope `read`", ("WWW-Authenticate",)),
-    404: ("There is no such thing", PROVENANCE),
+    404: ("There is no such document", PROVENANCE),
     431: (f"The head has more than {MAX_HEAD_BYTES} bytes", ()),
     500: ("The service failed; the request id finds the reason in its log", ()),
-    503: ("The stores cannot answer now, or lack what the consistency token names", ("Retry-After",)),
+    503: ("The stores cannot answer now, or lack the write of the consistency token", ("Retry-After",)),
 }
 
 
@@ -77,7 +78,7 @@ def _paths() -> Json:
         "/user/{id}": {"get": _operation("A user", "User", [_path("id")], PROBLEMS)},
         **lists,
         "/feed": _list(
-            "The newest posts of those whom the caller follows", POST, "", (400, 401, 403, 431, 500, 503)
+            "The newest posts of the users that the caller follows", POST, "", (400, 401, 403, 431, 500, 503)
         ),
         "/hashtag/{tag}": _list(
             "The newest posts with a hashtag, in any case and Unicode form",
@@ -105,7 +106,7 @@ def _operation(
         "parameters": [*parameters, IF_NONE_MATCH, *CONSISTENCY],
         "responses": {
             "200": _response("OK", (*known, *headers), "application/json", schema),
-            "304": _response("What If-None-Match names is still current", known),
+            "304": _response("The version in If-None-Match is still current", known),
             **{
                 str(code): _response(PROBLEMS[code][0], PROBLEMS[code][1], MEDIA_TYPE, "ProblemDocument")
                 for code in problems
@@ -130,7 +131,7 @@ CONSISTENCY: list[Json] = [
     {
         "name": "Consistency-Token",
         "in": "header",
-        "description": "From the writer's answer: this read contains that write. Also taken from its cookie",
+        "description": "From the writer's answer: this read then contains that write. The cookie works too",
         "schema": {"type": "string"},
     },
     {

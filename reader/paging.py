@@ -1,4 +1,4 @@
-"""Pages: how many items, and after which one; a cursor is the order values of the last item, opaque to clients."""
+"""Pages and cursors; a cursor holds the order values of the last item, and is opaque to clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OrderValue = int | str  # an id, or a time as the documents hold it
 
 @dataclass(frozen=True)
 class Page:
-    """Up to `limit` items behind those whose order values are `after`; None: from the start."""
+    """Up to `limit` items behind the item with the order values `after`; None: from the start."""
 
     limit: int = PAGE_LIMIT
     after: tuple[OrderValue, ...] | None = None
@@ -30,7 +30,7 @@ FIRST_PAGE = Page()  # the only one that is cached
 
 
 def requested_page(query: Mapping[str, str], order: Order) -> Page:
-    """The page that a query string asks for. Raises Problem 400, naming `limit` or `cursor`."""
+    """The page that a query string asks for. Raises Problem 400 that names `limit` or `cursor`."""
     limit = query.get("limit", str(PAGE_LIMIT))
     if not LIMIT.fullmatch(limit) or int(limit) > PAGE_LIMIT_MAX:
         raise Problem(400, "bad-limit", f"limit must be a number from 1 to {PAGE_LIMIT_MAX}.", "limit")
@@ -43,7 +43,7 @@ def encode_cursor(values: Sequence[OrderValue]) -> str:
 
 
 def decode_cursor(text: str, order: Order) -> tuple[OrderValue, ...]:
-    """The order values of a cursor made by `encode_cursor`, checked because they reach queries. Raises Problem 400."""
+    """The order values of a cursor; checked, because they become part of queries. Raises Problem 400."""
     try:
         encoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         values = msgspec.json.decode(encoded, type=tuple[int | str, ...])

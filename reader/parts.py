@@ -1,4 +1,4 @@
-"""The parts of an answer: what was wanted, what was found, where it came from and how fresh it is proved to be."""
+"""The parts of an answer: the keys wanted; for each its value, its origin and the proof of its freshness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reader.read_model.declarations import Entity, Listing
 
 
 class Origin(Enum):
-    """Where a part came from, best first; `cache_status` is RFC 9211's word for it."""
+    """The origin of a part, best first; `cache_status` is the text of RFC 9211."""
 
     HIT = "redis; hit"
     STORED = "redis; fwd=miss; stored"
@@ -30,7 +30,7 @@ class Origin(Enum):
 
 
 class Wanted:
-    """One cached thing: an entity by its id, or the first page of a list by its parent's id."""
+    """One cache key: an entity by its id, or the first page of a list by its parent's id."""
 
     __slots__ = ("id", "key", "kind")
 
@@ -48,7 +48,7 @@ class Wanted:
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One thing that was read. `proof` is the watermark of its MGET, or the checkpoint read before its document."""
+    """One value that was read. `proof`: the watermark of its MGET, or the checkpoint read before it."""
 
     entry: Entry
     proof: Watermark
@@ -56,25 +56,25 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def version(self) -> str:
-        """Names the bytes: the same epoch and version mean the same content."""
+        """The name of the content: the same epoch and version mean the same bytes."""
         return f"{self.proof.epoch}:{self.entry.version}"
 
 
 def part(value: bytes, proof: Watermark, origin: Origin) -> Part:
-    """The part of a value in the cache's encoding; it must not be a lease."""
+    """The part of a value in the cache's encoding; the value must not be a fill lease."""
     entry = decode(value)
     assert entry is not None
     return Part(entry, proof, origin)
 
 
 def present_part(value: bytes | None, proof: Watermark) -> Part | None:
-    """The part of what the cache had under a key, if that is neither nothing nor a lease."""
+    """The part of a cached value; None if the key was missing or had a fill lease."""
     entry = decode(value)
     return None if entry is None else Part(entry, proof, Origin.HIT)
 
 
 def oldest(parts: Sequence[Part]) -> Watermark:
-    """The proof of the part with the earliest `as_of`: it bounds the whole answer."""
+    """The proof with the earliest `as_of`: the freshness of the whole answer."""
     found = parts[0].proof
     for part in parts:
         if part.proof.as_of < found.as_of:

@@ -1,4 +1,4 @@
-"""The queries: parts put together into one answer, as fresh as its oldest part and named by all their versions."""
+"""Queries: one answer from several parts, as fresh as the oldest, named by all their versions."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ NOTHING: Mapping[str, Part] = {}
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A JSON body, or None: there is no such thing. `version` names exactly these bytes; `parts` are all that was read,
-    so the answer is as fresh as the oldest of them."""
+    """A JSON body; None: there is no such document. `version` names exactly these bytes.
+
+    `parts` are all parts that were read, so the answer is as fresh as the oldest.
+    """
 
     body: bytes | None
     version: str
@@ -31,7 +33,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """An entity as clients see it, and the parts it is made of."""
+    """An entity as clients see it, and its parts."""
 
     body: bytes
     parts: tuple[Part, ...]
@@ -66,7 +68,7 @@ class Queries:
         )
 
     async def _list(self, query: ListQuery) -> Answer:
-        """A page of a list; absent if its parent is."""
+        """A page of a list; absent if the parent is absent."""
         listing = query.listing
         parent, first = Wanted(listing.parent, query.parent_id), Wanted(listing, query.parent_id)
         found = await self._path.get([parent, first] if query.page == FIRST_PAGE else [parent])
@@ -80,7 +82,7 @@ class Queries:
         return await self._page(POST, await self._ids(label, query))
 
     def _remember_author(self, authored: Wanted, author_id: int) -> None:
-        """So that the next MGET asks for both at once; a hint that is wrong costs one more."""
+        """Let the next MGET ask for both at once; a wrong hint costs one more MGET."""
         known = self._hints.get(authored.key)
         if known is not None and known.id == author_id:
             return
@@ -89,7 +91,7 @@ class Queries:
         self._hints[authored.key] = Wanted(USER, author_id)
 
     async def _ids(self, label: str, query: PageQuery) -> Part:
-        """A page that has no key in the cache: nobody could delete pages of every cursor and limit by name."""
+        """A page from MongoDB. Such pages are not cached: their keys could not all be invalidated."""
         view = await self._documents.view()
         found = part(await self._documents.page(view, query), view.proof, Origin.NOT_CACHED)
         self._metrics.cache_requests.add("mongo", label, "hit")
@@ -110,7 +112,7 @@ class Queries:
     async def _complete(
         self, entity: Entity, found: Sequence[Part], known: Mapping[str, Part] = NOTHING
     ) -> list[Item]:
-        """The entities' bodies, with their authors where they have one; some authors may be `known` already."""
+        """The entities' bodies, with their authors if the entity has one; `known` may have some authors."""
         if entity.name not in AUTHORED:
             return [Item(part.entry.body, (part,)) for part in found]
         authors = [Wanted(USER, int(part.entry.head)) for part in found]
@@ -119,8 +121,10 @@ class Queries:
         return [_authored(part, known[author.key]) for part, author in zip(found, authors, strict=True)]
 
     async def _authors(self, wanted: Mapping[str, Wanted], known: Mapping[str, Part]) -> Mapping[str, Part]:
-        """`known` with all authors. What the cache calls absent is asked of MongoDB: it was read under another
-        watermark than the post."""
+        """`known` with all authors. An author absent from the cache is read from MongoDB.
+
+        The reason: the cached absence may be older than the post, which has another watermark.
+        """
         found = {**known, **await self._path.get([one for key, one in wanted.items() if key not in known])}
         absent = [one for key, one in wanted.items() if not found[key].entry.present]
         if absent:
@@ -138,7 +142,7 @@ def _absent(found: Part) -> Answer:
 
 
 def _version_of_page(ids: Part, keys: Iterable[str], items: Iterable[Item], cursor: str | None) -> str:
-    """Lists have too many parts to name: a hash of ids, versions and cursor stands for them."""
+    """A list has too many parts to name each: its version is a hash of ids, versions and cursor."""
     named = [
         f"{key}@{'+'.join(part.version for part in item.parts)}"
         for key, item in zip(keys, items, strict=True)

@@ -1,4 +1,7 @@
-"""Cache, else MongoDB: misses are single flights under a lease, and fill only what provably continues the watermark."""
+"""Reads through the cache: a miss is a single flight under a fill lease.
+
+A value fills the cache only if its checkpoint provably continues the watermark.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from reader import parts
-from reader.cache import Cache, Lease, Lookup
+from reader.cache import Cache, FillLease, Lookup
 from reader.document_store import DocumentStore, View
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
@@ -21,7 +24,7 @@ LEASE_PAUSES_SECONDS = (0.002, 0.005)
 
 
 class Fetch(NamedTuple):
-    """One way to read what is missing; what is missed in the same way can be read together."""
+    """One way to read missing keys; keys with equal fetches can be read together."""
 
     read: Callable[[Sequence[Wanted], Any], Coroutine[None, None, dict[str, Part]]]
     how: str | Origin
@@ -31,17 +34,17 @@ class Fetch(NamedTuple):
 
 
 class ReadPath(Protocol):
-    """How queries get entities and first pages. Raises DocumentsUnavailable."""
+    """The way queries get entities and first pages. Raises DocumentsUnavailable."""
 
     async def get(self, wanted: Iterable[Wanted]) -> dict[str, Part]:
-        """Key -> part for all of `wanted`."""
+        """Key -> part for each of `wanted`."""
 
     async def from_documents(self, wanted: Sequence[Wanted], origin: Origin) -> dict[str, Part]:
         """The same from MongoDB alone, filling nothing."""
 
 
 class DocumentsOnly:
-    """The path for those whose consistency token the cache does not contain yet."""
+    """The path for a read whose consistency token is ahead of the cache."""
 
     def __init__(self, path: ReadPath) -> None:
         self._path = path
@@ -55,7 +58,7 @@ class DocumentsOnly:
 
 
 class ReadThrough:
-    """Entities and first pages by key. Raises DocumentsUnavailable for what only MongoDB could have given."""
+    """Entities and first pages by key. Raises DocumentsUnavailable if MongoDB was needed and gave nothing."""
 
     def __init__(
         self,
@@ -72,7 +75,7 @@ class ReadThrough:
         self._collecting: dict[Fetch, tuple[list[Wanted], asyncio.Task[dict[str, Part]]]] = {}
 
     async def get(self, wanted: Iterable[Wanted]) -> dict[str, Part]:
-        """Key -> part for all of `wanted`; what the cache has comes from one MGET."""
+        """Key -> part for each of `wanted`; all cached parts come from one MGET."""
         asked = {one.key: one for one in wanted}
         if not asked:
             return {}
@@ -99,11 +102,11 @@ class ReadThrough:
         return (await self._cache.get([])).watermark
 
     async def checkpoint(self) -> Watermark:
-        """How far MongoDB is."""
+        """The serving build's checkpoint."""
         return (await self._documents.view()).proof
 
     async def aclose(self) -> None:
-        """End the flights that still are under way; nobody waits for them any more."""
+        """Cancel the flights under way; nobody waits for them any more."""
         flights = set(self._flights.values())
         for flight in flights:
             flight.cancel()
@@ -120,7 +123,7 @@ class ReadThrough:
         return found
 
     async def _join(self, wanted: Sequence[Wanted], fetch: Fetch) -> dict[str, Part]:
-        """Each key is read by one flight at a time, in a task of its own: a waiter that is cancelled ends nothing."""
+        """Read each key in one flight at a time. A flight is a task: a cancelled waiter does not end it."""
         new = [one for one in wanted if one.key not in self._flights]
         if new:
             self._flights |= dict.fromkeys([one.key for one in new], self._flight(new, fetch))
@@ -129,8 +132,11 @@ class ReadThrough:
         return {key: flight.result()[key] for key, flight in flights.items()}
 
     def _flight(self, new: list[Wanted], fetch: Fetch) -> asyncio.Task[dict[str, Part]]:
-        """The task that will read `new`. Entities that are missed in the same turn of the event loop are read together:
-        a task begins in the next one. Lists are not, for nobody should have to wait for another one's list."""
+        """The task that will read `new`.
+
+        Entities missed in the same turn of the event loop are read together, as a task begins in the next
+        turn. Lists are read apart: no list should wait for another.
+        """
         if any(isinstance(one.kind, Listing) for one in new):
             return self._started(fetch.run(new), new)
         if fetch not in self._collecting:
@@ -155,7 +161,7 @@ class ReadThrough:
         for one in wanted:
             del self._flights[one.key]
         if not task.cancelled():
-            task.exception()  # its waiters may all be gone
+            task.exception()  # asyncio would log it if all waiters are gone
 
     async def _miss(self, wanted: Sequence[Wanted], epoch: str) -> dict[str, Part]:
         try:
@@ -167,7 +173,7 @@ class ReadThrough:
         found = await self._fill(mine, lease) if mine else {}
         return found | (await self._await_lease(others) if others else {})
 
-    async def _fill(self, wanted: Sequence[Wanted], lease: Lease) -> dict[str, Part]:
+    async def _fill(self, wanted: Sequence[Wanted], lease: FillLease) -> dict[str, Part]:
         view, values = await self._read(wanted, lease.watermark)
         results = await self._store(view, lease, values)
         for one in wanted:
@@ -177,7 +183,7 @@ class ReadThrough:
         }
         return {key: parts.part(value, view.proof, origins[key]) for key, value in values.items()}
 
-    async def _store(self, view: View, lease: Lease, values: dict[str, bytes]) -> dict[str, str]:
+    async def _store(self, view: View, lease: FillLease, values: dict[str, bytes]) -> dict[str, str]:
         if not view.continues or view.proof.epoch != lease.epoch:
             return dict.fromkeys(values, "behind_watermark")
         try:
@@ -188,7 +194,7 @@ class ReadThrough:
             return dict.fromkeys(values, "error")
 
     async def _await_lease(self, wanted: Sequence[Wanted]) -> dict[str, Part]:
-        """Another reader is filling these: its value is likely there in milliseconds, else MongoDB answers."""
+        """Another reader fills these keys: look again after some milliseconds, then ask MongoDB."""
         self._count("redis", wanted, "lease_wait")
         found: dict[str, Part] = {}
         for seconds in LEASE_PAUSES_SECONDS:

@@ -1,4 +1,4 @@
-"""The reader's settings: where MongoDB and Redis are, where it listens, how much it may ask of MongoDB."""
+"""The reader's settings: addresses, URLs, secrets, and limits of time and of reads."""
 
 from __future__ import annotations
 

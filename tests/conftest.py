@@ -17,13 +17,13 @@ from ops.stack.servers.server import NO_SERVERS
 from ops.stack.urls import mysql_arguments
 from tests.support.secrecy import leaks
 
-# A busy machine is no defect, and no run depends on the one before.
+# A busy machine is no defect, and no run depends on an earlier one.
 settings.register_profile(
     "tidemark", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("tidemark")
 
-LONGEST = (  # modules that begin first, so that at the end no worker is left alone with one of them
+LONGEST = (  # modules that begin first, so that no worker ends alone with one of them
     "schedules/test_schedules.py",
     "perf/test_compare.py",
     "faults/",
@@ -45,7 +45,7 @@ AUTH = {
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test whose captured output or log holds a secret fails, too."""
+    """A test fails, too, if its captured output or log holds a secret."""
     report = yield
     text = "\n".join(content for _, content in report.sections)
     if report.when == "teardown" and report.passed and (found := leaks(text, AUTH)):
@@ -55,7 +55,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever uses the stack, through whichever fixtures, is marked; who starts servers otherwise marks itself."""
+    """Marks tests that use the stack through any fixture. Tests that start other servers mark themselves."""
     items.sort(
         key=lambda item: next((at for at, path in enumerate(LONGEST) if path in item.nodeid), len(LONGEST))
     )
@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A test that is not marked gets no server, nor does a process that it starts."""
+    """A test without the mark gets no server, nor does a process that it starts."""
     with pytest.MonkeyPatch.context() as environment:
         if item.get_closest_marker("server") is None:
             environment.setenv(NO_SERVERS, "1")
@@ -81,7 +81,7 @@ def shared_stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(shared_stack: Stack) -> Stack:
-    """The servers of this test process, running and empty (schema `tidemark` exists, without tables)."""
+    """The servers of this test process, running and empty (schema `tidemark` without tables)."""
     empty_stores(shared_stack)
     return shared_stack
 

@@ -1,4 +1,4 @@
-"""docs/add-a-table.md, done as it says: its diffs bring bookmarks, or a field, to a system that has data already."""
+"""Follows docs/add-a-table.md: its diffs bring bookmarks, or a field, to a system that already has rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = ("tidemark", "writer", "binlog_projector", "reader", "authorizer_lamb
 
 @dataclass(frozen=True)
 class Example:
-    """One part of the page: which of its shell blocks applies it, the files that it changes, and the one it adds."""
+    """One part of the page: the shell block that applies it, the files it changes, and the one it adds."""
 
     block: int
     changed: frozenset[str]
@@ -55,7 +55,7 @@ FIELD = Example(
 
 @dataclass(frozen=True)
 class Paths:
-    """Where the reader shows jane's post, and joe's bookmarks."""
+    """The reader's paths of jane's post and of joe's bookmarks."""
 
     post: str
     bookmarks: str
@@ -63,7 +63,7 @@ class Paths:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The packages as they are, and the page, in a folder of their own."""
+    """A copy of the packages and the page in a folder of its own."""
     for name in (*PACKAGES, "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -71,14 +71,14 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def apply(example: Example, checkout: Path) -> None:
-    """By its shell block on the page."""
+    """Applies the example by its shell block on the page."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     run(["sh", "-c", [block for block in blocks if "git apply" in block][example.block]], checkout)
 
 
 def put_to_work(stack: Stack, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the commands that the page names; what starts from now on runs the checkout."""
-    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # or the folder that processes start in would come first
+    """Deploys the checkout by the commands of the page. Later processes run the checkout."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # else the working folder would come first
     monkeypatch.setenv("PYTHONPATH", os.fspath(checkout))
     commands = re.findall("`python -m ([^`]+)`", PAGE)
     assert commands == ["writer migrate", "binlog_projector rebuild"]
@@ -152,7 +152,7 @@ def test_a_post_has_its_language_after_the_page_was_applied(
 
 
 def check_language(services: Services, path: str, language: str) -> None:
-    """As it was written, and still so after an edit of the text."""
+    """The post shows the language as written, also after an edit of its text."""
     wait_until(lambda: services.read(path).status_code == 200, "the new post")
     assert services.read(path).json()["language"] == language
     assert services.write("jane", "PATCH", path, {"body": "Boa noite"}).json()["language"] == language
@@ -179,7 +179,7 @@ def check_bookmarks(services: Services, paths: Paths) -> None:
 
 
 def shows(services: Services, paths: Paths, count: int) -> bool:
-    """Whether the post's counter says so, and the list has the post itself, or nothing."""
+    """Whether the post's counter is `count`, and the list holds exactly the post, or nothing."""
     post = services.read(paths.post).json()
     items = services.read(paths.bookmarks).json()["items"]
     return bool(post["bookmark_count"] == count and items == [post] * count)

@@ -1,4 +1,4 @@
-"""Pages and code say the same: settings, metrics, commands, links. No file names a path of a machine."""
+"""Pages and code agree: settings, metrics, commands, links. No file names the machine it was made on."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 CODE_IN_PAGES = re.compile(r"`[^`\n]+`|^```.*?^```", re.DOTALL | re.MULTILINE)
 TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 MAKE = re.compile(r"\bmake ([a-z-]+)")
-MODULE = re.compile(r"\bpython3? -m ([a-z_.]+)(?: ([a-z]+))?([^\n`|]*)")
+MODULE = re.compile(r"\bpython3? -m ([a-z_.]+)((?: --[a-z-]+ [^\s`]+)*)(?: ([a-z]+))?([^\n`|]*)")
 FOLDER = re.compile(r"[a-z_]+/")
 REGISTRY = re.compile(
     r"\b(?:pypi|pythonhosted|npmjs|debian|ubuntu|docker|ghcr|quay|maven)\.(?:org|com|net|io)\b"
@@ -66,7 +66,7 @@ MACHINE = re.compile(r"(?<![\w.])/(?:root|home|work|Users)/\w|\.\./shared\b")
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """Files that git has, or would have after `git add`."""
+    """Files that git tracks, or would after `git add`."""
     options = ("-z", "--cached", "--others", "--exclude-standard")
     listing = ["git", "-c", f"safe.directory={ROOT}", "ls-files", *options, "--", *patterns]
     names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
@@ -78,7 +78,7 @@ ALL_PAGES = "\n".join(page.read_text() for page in PAGES)
 
 
 def rows(page: str, pattern: re.Pattern[str]) -> dict[str, Sequence[str]]:
-    """The table rows that begin with a name in backticks: name -> the other cells, without backticks."""
+    """The table rows of a page whose first cell is a name in backticks: name -> other cells, no backticks."""
     cells = [
         line.strip("|").split("|")
         for line in (ROOT / page).read_text().splitlines()
@@ -113,7 +113,7 @@ def is_settings_class(thing: object, module: ModuleType) -> bool:
 
 
 def declared_variables() -> dict[str, str | None]:
-    """Every variable that anything reads -> its default."""
+    """Every variable that the code reads -> its default."""
     of_services = {name: default for each in settings_classes() for name, default in variables(each).items()}
     return {**of_services, **dict.fromkeys(OPTIONAL_OF_STACK)}
 
@@ -138,7 +138,7 @@ def name_of(instrument: Instrument) -> str:
     return f"{family.name}_total" if family.type == "counter" else family.name
 
 
-def test_every_setting_is_documented_with_its_default_and_every_documented_one_exists() -> None:
+def test_documented_settings_and_defaults_are_those_of_the_code() -> None:
     documented, declared = listed(CONFIGURATION, VARIABLE), declared_variables()
     assert documented.keys() == declared.keys()
     for name, (_, default) in documented.items():
@@ -153,7 +153,7 @@ def test_the_code_reads_no_variable_that_is_not_documented() -> None:
     assert set(VARIABLE.findall(ALL_PAGES)) <= documented
 
 
-def test_every_metric_is_documented_with_its_services_and_labels_and_every_documented_one_exists() -> None:
+def test_documented_metrics_and_labels_are_those_of_the_services() -> None:
     documented = listed(METRICS, METRIC)
     assert documented.keys() == set().union(*map(exposed, REGISTRIES))
     for name, (services, labels) in documented.items():
@@ -163,7 +163,7 @@ def test_every_metric_is_documented_with_its_services_and_labels_and_every_docum
 
 
 def assert_labels(instrument: Instrument, labels: list[str]) -> None:
-    """An instrument of Prometheus refuses all labels but its own."""
+    """A Prometheus instrument refuses any labels but its own; one without labels refuses all."""
     if isinstance(instrument, Tally | HistogramTally):
         assert [*instrument.labels] == labels
     elif labels:
@@ -177,7 +177,7 @@ def test_the_pages_name_no_metric_that_does_not_exist() -> None:
     assert set(METRIC.findall(ALL_PAGES)) <= listed(METRICS, METRIC).keys()
 
 
-def test_every_cache_status_and_every_error_that_stops_the_projector_is_documented() -> None:
+def test_every_cache_status_and_every_fatal_error_is_documented() -> None:
     design = (ROOT / "docs/design.md").read_text()
     assert re.findall(r"^\| `(redis; [^`]*)` \|", design, re.MULTILINE) == [
         origin.cache_status for origin in Origin
@@ -204,10 +204,12 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def commands() -> dict[str, dict[str, set[str]]]:
-    """Every `python -m MODULE COMMAND OPTIONS` in the pages: module -> command (or nothing) -> options."""
+    """Every `python -m MODULE OPTIONS COMMAND OPTIONS` in the pages: module -> command (or nothing) -> options."""
     found: dict[str, dict[str, set[str]]] = {}
-    for module, command, rest in MODULE.findall(ALL_PAGES):
-        found.setdefault(module, {}).setdefault(command, set()).update(re.findall(r"--[a-z-]+", rest))
+    for module, general, command, rest in MODULE.findall(ALL_PAGES):
+        options_of = found.setdefault(module, {})
+        options_of.setdefault("", set()).update(re.findall(r"--[a-z-]+", general))
+        options_of.setdefault(command, set()).update(re.findall(r"--[a-z-]+", rest))
     return found
 
 
@@ -228,7 +230,7 @@ print(json.dumps(said))
 
 @pytest.mark.parametrize(("module", "commands"), sorted(commands().items()))
 def test_every_python_command_that_is_named_exists(module: str, commands: Mapping[str, set[str]]) -> None:
-    """One process asks a module for the help of all its commands: importing it takes longest."""
+    """One process asks a module for the help of all its commands: the import takes longest."""
     assert find_spec(module)
     asked = [command for command, options in commands.items() if command or options]
     run = [sys.executable, "-c", ASK_FOR_HELP, module, *asked]
@@ -258,7 +260,7 @@ def test_readme_leads_to_every_page_and_says_what_every_folder_is() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """What the headings of a page are called in links."""
+    """The names of a page's headings in links."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

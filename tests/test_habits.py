@@ -1,4 +1,4 @@
-"""Every way to check a change runs the same: by hand, before a commit, on the forge."""
+"""Every way to check a change runs the same checks: by hand, before a commit, on the forge."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_any_history_ends_with_everything_equal(
         a, b, c = (chance.randrange(IDS) for _ in range(3))
         chance.choice(ACTS)(services, connection, first, a, b, c)
         if chance.random() < 0.3:
-            services.read(f"/post/{first + b}")  # so that there are entries to keep true
+            services.read(f"/post/{first + b}")  # fills entries to keep true
             services.read(f"/user/{first + a}/followers")
     wait_until_caught_up(stack, connection)
     assert_everything_is_equal(stack, connection)
@@ -93,7 +93,7 @@ def check_feeds(services: Services, documents: Documents) -> None:
 
 
 def read_all(services: Services, path: str, subject: str = "s0") -> list[Any]:
-    """All items, page after page, and the same again in small pages."""
+    """All items, page by page, and the same again in small pages."""
     whole = pages(services, path, subject)
     assert whole == pages(services, f"{path}?limit=2", subject)
     return whole
@@ -153,7 +153,7 @@ def comment_json(documents: Documents, id: int) -> dict[str, Any]:
 
 
 def listed(documents: Documents, path: str, parent_id: int) -> list[dict[str, Any]]:
-    """What a list must show, newest first; items whose document is gone are left out."""
+    """The items that a list must show, newest first, without those whose document is gone."""
     collection, by, item, shown = {
         "/post/{id}/comments": ("comments", "post_id", "_id", comment_json),
         "/post/{id}/likes": ("likes", "post_id", "user_id", user_json),

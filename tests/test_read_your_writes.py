@@ -1,4 +1,4 @@
-"""A client that wrote can read its own write: through every way a read can go, and never with an older answer."""
+"""A client can read its own write, on every path of a read, and never gets an older answer."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def test_the_token_names_the_gtid_of_the_commands_own_commit(
     assert len(found.intervals) == 1
 
 
-def test_trace_11_a_command_that_changes_nothing_names_all_that_was_committed(
+def test_a_command_that_changes_nothing_names_all_that_was_committed(
     services: Services, connection: Connection
 ) -> None:
-    """INSERT IGNORE of what is there has no GTID of its own; the client must still see what it saw."""
+    """Trace 11. INSERT IGNORE of an existing row has no GTID; the client must still see the state it saw."""
     assert services.write("s0", "PUT", "/post/1/like").status_code == 204
     again = services.write("s0", "PUT", "/post/1/like")
     assert gtids_of(again) == executed(connection)
@@ -81,7 +81,7 @@ def test_a_write_is_seen_by_the_very_next_read(services: Services) -> None:
         assert answer.headers["preference-applied"] == "wait=2"
 
 
-def test_a_deleted_post_is_gone_from_the_list_at_the_very_next_read(services: Services) -> None:
+def test_a_deleted_post_leaves_the_list_at_the_next_read(services: Services) -> None:
     for number in range(20):
         created = services.write("s0", "POST", "/post", {"body": f"short-lived {number}"})
         id = created.json()["id"]
@@ -129,10 +129,10 @@ def test_two_tokens_are_refused(services: Services) -> None:
     assert answer.status_code == 400
 
 
-def test_trace_9_a_token_beyond_all_that_is_known_is_waited_for_and_then_answered_with_503(
+def test_an_unknown_token_is_waited_for_and_then_gets_503(
     services: Services,
 ) -> None:
-    """The reader cannot know MySQL's head, so this is never a 400."""
+    """Trace 9. The reader cannot know MySQL's head, so this is never a 400."""
     token = sign(UNKNOWN, KEYS, time.time())
     started = time.monotonic()
     answer = services.read("/post/1", headers={HEADER: token, "Prefer": "wait=0.3"})

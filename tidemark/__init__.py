@@ -1,1 +1,1 @@
-"""The small vocabulary that Tidemark's services share; it knows no driver and imports no service."""
+"""Code that Tidemark's services share; it knows no driver and imports no service."""

@@ -21,12 +21,12 @@ from starlette.types import ASGIApp
 from tidemark.settings import Address
 from tidemark.strict_protocol import StrictProtocol
 
-Health = Callable[[], Awaitable[dict[str, str]]]  # part -> "ok", or what is wrong with it
+Health = Callable[[], Awaitable[dict[str, str]]]  # part -> "ok", or its problem
 DRAIN_SECONDS = 20
 
 
 def admin_app(registry: CollectorRegistry, ready: Health, others: Sequence[BaseRoute] = ()) -> Starlette:
-    """`/metrics`, `/healthz` (the process answers) and `/readyz` (503 unless every part says "ok"), and `others`."""
+    """`/metrics`, `/healthz` (the process answers), `/readyz` (503 unless all parts are "ok"), `others`."""
 
     async def metrics(request: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -43,7 +43,7 @@ def admin_app(registry: CollectorRegistry, ready: Health, others: Sequence[BaseR
 
 
 class AddressUnavailable(Exception):
-    """A service cannot listen where it was told to; the message names the address and the reason."""
+    """A service cannot listen on its address; the message names the address and the reason."""
 
 
 def listen(address: Address) -> socket.socket:
@@ -67,7 +67,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # nothing here trusts or needs the client's address
+                proxy_headers=False,  # nothing here needs the client's address
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 timeout_keep_alive=65,
             )
@@ -86,9 +86,9 @@ async def serve(apps: Sequence[tuple[ASGIApp, Address]]) -> None:
 async def serve_on(
     apps: Sequence[tuple[ASGIApp, socket.socket]], until: Coroutine[None, None, None] | None = None
 ) -> None:
-    """Serve until SIGTERM, SIGINT or the end of `until`; then finish what is under way, the first app first.
+    """Serve until SIGTERM, SIGINT or the end of `until`; then finish open requests, the first app first.
 
-    Raises what `until` raised, at the end.
+    Raises the error of `until`, at the end.
     """
     servers = [Server(app) for app, _ in apps]
     loop = asyncio.get_running_loop()

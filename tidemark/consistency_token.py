@@ -1,6 +1,6 @@
-"""Consistency tokens: the GTIDs of a client's own write, signed and short-lived, so that a read can wait for them.
+"""Consistency tokens: the GTIDs of a client's own write, signed and short-lived. A read can wait for them.
 
-They are signed because an unsigned one would let anybody make readers wait for transactions that never come.
+Without a signature, anybody could make readers wait for transactions that never come.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class InvalidConsistencyToken(Exception):
 
 @dataclass(frozen=True)
 class ConsistencyKeys:
-    """The first key signs, all of them verify: a new one goes in front, the old one leaves a minute later."""
+    """The first key signs, all verify. A new key is put first; the old one can go a minute later."""
 
     keys: tuple[bytes, ...]
 
@@ -44,7 +44,7 @@ class ConsistencyKeys:
 
 
 def sign(gtids: GtidSet, keys: ConsistencyKeys, now: float) -> str:
-    """An opaque token that says "everything in `gtids`", valid for LIFETIME_SECONDS from `now` (seconds since 1970)."""
+    """An opaque token for `gtids`, valid for LIFETIME_SECONDS from `now` (seconds since 1970)."""
     payload = f"{int(now) + LIFETIME_SECONDS}|{gtids}".encode()
     return _text(_mac(payload, keys.keys[0]) + payload)
 

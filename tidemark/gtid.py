@@ -31,7 +31,7 @@ class Gtid(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class GtidSet:
-    """A set of GTIDs: for each source its intervals, ascending, neither touching nor overlapping."""
+    """A set of GTIDs: the intervals of each source, ascending; they neither touch nor overlap."""
 
     intervals: Mapping[str, tuple[Interval, ...]]
 
@@ -94,7 +94,7 @@ EMPTY = GtidSet({})
 
 
 class GrowingGtidSet:
-    """A set that GTIDs are added to one by one; cheap as long as most of them follow the one before."""
+    """A set that grows by one GTID at a time; cheap while most GTIDs follow the one before."""
 
     def __init__(self, start: GtidSet) -> None:
         self.settled = start
@@ -109,7 +109,7 @@ class GrowingGtidSet:
         self.source, self.first, self.last = gtid.source, gtid.number, gtid.number
 
     def current(self) -> GtidSet:
-        """All that was added so far."""
+        """The set so far."""
         return (
             self.settled | GtidSet({self.source: ((self.first, self.last),)}) if self.source else self.settled
         )

@@ -1,8 +1,8 @@
-"""Hashtags: which parts of a text are one, and in which form they are stored and looked up.
+"""Hashtags: the parts of a text that are hashtags, and the form that is stored and looked up.
 
-Unicode Standard Annex 31, "Hashtag Identifiers", as a profile of its own (UAX31-R8-2): Start is #, small or
-fullwidth # too, behind no Continue character and no &. Continue is XID_Continue, without emoji, - and +. Medial are the
-two joiners. A tag does not begin with a mark. Python's Unicode version decides which characters there are.
+A profile (UAX31-R8-2) of "Hashtag Identifiers" in Unicode Standard Annex 31. Start is #, also small or
+fullwidth, not behind a Continue character or &. Continue is XID_Continue, without emoji, - and +. Medial are
+the two joiners. A tag does not begin with a mark. The characters are those of Python's Unicode version.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from unicodedata import category, normalize
 
 MAX_LENGTH = 64  # characters of the text
-JOINERS = "\u200c\u200d"  # between two letters they are spelling in Persian, Sinhala and others
+JOINERS = "\u200c\u200d"  # part of the spelling of words in Persian, Sinhala and other languages
 RUN = re.compile("(?<!&)[#\ufe5f\uff03]([^\\s#\ufe5f\uff03]+)")
 
 
@@ -27,7 +27,7 @@ def canonical(tag: str) -> str:
 
 
 def _tag(run: str) -> str:
-    """As much of the beginning of a run as is a hashtag; a character keeps its marks or is left out with them."""
+    """The longest start of a run that is a hashtag; a character is never cut from its marks."""
     run = normalize("NFC", run)
     length = next((at for at in range(len(run)) if not _belongs(run, at)), len(run))
     if length > MAX_LENGTH:
@@ -44,7 +44,7 @@ def _belongs(run: str, at: int) -> bool:
 
 
 def _continues(character: str) -> bool:
-    """Whether it is XID_Continue; nothing is not."""
+    """Whether `character` is XID_Continue; the empty text is not."""
     return character != "" and f"_{character}".isidentifier()
 
 

@@ -1,4 +1,4 @@
-"""What every HTTP service needs: request ids, a limit on bodies, measured requests, errors as problem details."""
+"""For every HTTP service: request ids, a limit on bodies, measured requests, errors as problem details."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 from tidemark.problem import Problem, problem_response
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-MAX_BODY_BYTES = 32 * 1024  # the longest text with every character escaped takes three quarters of that
+MAX_BODY_BYTES = 32 * 1024  # the longest text takes 24 KiB if every character is escaped
 MAX_BODY_SECONDS = 10.0
 CLOSE = {"connection": "close"}
 Observe = Callable[[str, str, int, float], None]  # method, route template, status, seconds
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class RequestContext:
-    """Outermost ASGI middleware: gives each request an id, measures it, and answers 500 for what nobody caught."""
+    """Outermost ASGI middleware: gives a request its id, measures it, answers uncaught errors with 500."""
 
     def __init__(self, app: ASGIApp, observe: Observe) -> None:
         self.app = app
@@ -50,9 +50,8 @@ class RequestContext:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
-        structlog.contextvars.bind_contextvars(
-            request_id=request_id.decode()
-        )  # each request is a task of its own
+        # Each request has a task of its own, and so a context of its own.
+        structlog.contextvars.bind_contextvars(request_id=request_id.decode())
         try:
             await self.app(scope, receive, send_with_id)
         except Exception:
@@ -68,8 +67,10 @@ class RequestContext:
 
 
 class BodyLimit:
-    """ASGI middleware that refuses request bodies over `limit` bytes (413), announced or not, and those that are not
-    there after `seconds` (408). It closes their connection: nobody reads on."""
+    """ASGI middleware: refuses bodies over `limit` bytes (413), and bodies that take over `seconds` (408).
+
+    The limit counts received bytes, not Content-Length. A refusal closes the connection: nobody reads on.
+    """
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES, seconds: float = MAX_BODY_SECONDS) -> None:
         self.app = app
@@ -86,7 +87,7 @@ class BodyLimit:
         async def limited_receive() -> Message:
             nonlocal received, complete
             if complete:
-                return await receive()  # whoever waits for the client to go away may wait
+                return await receive()  # the next message is the disconnect, without a deadline
             message = await self._before(deadline, receive)
             received += len(message.get("body", b""))
             if received > self.limit:

@@ -1,4 +1,4 @@
-"""Ids: MySQL's are unsigned, MongoDB's numbers end at 2^63 - 1, JavaScript's at 2^53: HTTP shows them as strings."""
+"""Ids: up to 2^63 - 1, as MongoDB's numbers. HTTP has them as strings: JavaScript's numbers end at 2^53."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs: one JSON line per event, or readable lines on a terminal, with the request id where there is one."""
+"""Logs: one JSON line per event, or readable lines on a terminal, with the request's id if there is one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Event = dict[str, str]
 
 
 def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] | None = None) -> None:
-    """Send structlog's and the standard library's events of this process to `stream`; keep warnings in `troubles`."""
+    """Send events of structlog and of the standard library to `stream`; keep warnings in `troubles` too."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _named(service),
@@ -24,7 +24,7 @@ def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] 
         *([_keep(troubles)] if troubles is not None else []),
     ]
     final: Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)  # others show values
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)  # without variables
         if stream.isatty()
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
@@ -45,7 +45,7 @@ def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] 
 
 
 def _named(service: str) -> Processor:
-    """In every thread: their contexts begin empty."""
+    """Name the service in events of every thread; a context variable would be empty in new threads."""
 
     def name(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["service"] = service
@@ -64,5 +64,5 @@ def _keep(troubles: deque[Event]) -> Processor:
 
 
 def log_settings(effective: Mapping[str, str]) -> None:
-    """Say once, at start, which settings are in force (secrets are already masked)."""
+    """Log the settings in force, once at start; secrets are masked already."""
     structlog.get_logger().info("settings", **effective)

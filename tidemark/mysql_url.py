@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 @dataclass(frozen=True)
 class MySqlUrl:
-    """The parts of a URL, decoded; text that is not there is empty. With `ssl_ca` among the options TLS is wanted."""
+    """The parts of a URL, decoded; a missing part is an empty text. The option `ssl_ca` asks for TLS."""
 
     host: str
     port: int
@@ -21,7 +21,7 @@ class MySqlUrl:
 
     @classmethod
     def parse(cls, url: str) -> MySqlUrl:
-        """Raises ValueError for a port that is none."""
+        """Raises ValueError for a bad port."""
         parts = urlsplit(url)
         return cls(
             host=parts.hostname or "",
@@ -33,6 +33,6 @@ class MySqlUrl:
         )
 
     def arguments(self) -> dict[str, Any]:
-        """Names as Python's MySQL drivers share them; nothing of TLS."""
+        """Keyword arguments that Python's MySQL drivers share, without TLS."""
         account = {"user": self.user, "password": self.password}
         return {"host": self.host, "port": self.port, **account, "database": self.schema or None}

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, but the head and the body of an answer leave in one write: a write is a system call."""
+"""uvicorn's HTTP protocol, but one write (one system call) sends head and body of an answer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class OneWriteProtocol(HttpToolsProtocol):
-    """For `http` of uvicorn's configuration."""
+    """A value for `http` in uvicorn's configuration."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, Gathering(transport, self.loop)))
 
 
 class Gathering:
-    """A transport that writes once in a turn of the event loop what it was given in this turn."""
+    """A transport that collects the pieces of one turn of the event loop, and writes them at once."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457): what went wrong, in words for the caller, and which field."""
+"""Errors as problem details (RFC 9457): the reason in words for the caller, and the field at fault."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
 
 
 class Problem(Exception):
-    """An answer that is an error. `name` becomes the problem type, `field` names the offending input."""
+    """An error answer. `name` becomes the problem type; `field` is the input at fault."""
 
     def __init__(
         self, status: int, name: str, detail: str, field: str = "", headers: Mapping[str, str] | None = None

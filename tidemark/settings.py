@@ -1,4 +1,7 @@
-"""One frozen dataclass of settings per service, read once from TIDEMARK_* variables; a bad value names the variable."""
+"""One frozen dataclass of settings per service, read once from TIDEMARK_* variables.
+
+The error of a bad value names the variable.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ T = TypeVar("T")
 
 
 class SettingError(Exception):
-    """A TIDEMARK_* variable is missing or cannot be used; the message names it and says what it should be."""
+    """A TIDEMARK_* variable is missing or unusable; the message names it and says what it should be."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """Where a server listens."""
+    """The address at which a server listens."""
 
     host: str
     port: int
@@ -56,9 +59,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        digits = (
-            text.isascii() and text.isdecimal() and len(text) < 20
-        )  # int() would refuse thousands of them
+        digits = text.isascii() and text.isdecimal() and len(text) < 20  # int() refuses very long texts
         if not digits or not least <= int(text) <= most:
             raise ValueError(f"should be a whole number from {least} to {most}")
         return int(text)
@@ -75,14 +76,14 @@ def secret_key(text: str) -> str:
 def variable(
     name: str, parse: Callable[[str], T], default: str | None = None, *, secret: bool = False
 ) -> Any:
-    """Declare a field read from the environment variable `name`; without `default` the variable is required."""
+    """Declare a field that is read from the environment variable `name`; no `default`: it is required."""
     return dataclasses.field(
         metadata={"variable": name, "parse": parse, "default": default, "secret": secret}
     )
 
 
 def bad_value(name: str, text: str, should: object, *, secret: bool = False) -> SettingError:
-    """`should` says what the value of the variable should be, or what should be done."""
+    """The error of a variable; `should` says what its value should be, or what to do."""
     return SettingError(f"{name}={_masked(text, secret)!r}: {should}")
 
 
@@ -97,7 +98,7 @@ def variables(settings: type) -> dict[str, str | None]:
 
 
 def effective(settings: object) -> dict[str, str]:
-    """Variable -> value in force, secrets masked: fit for a log line."""
+    """Variable -> value in force, with secrets masked for the log."""
     return {
         field.metadata["variable"]: _masked(str(getattr(settings, field.name)), field.metadata["secret"])
         for field in _declared(type(settings))

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with the refusals that it leaves to others: heads without end, Host, transfer codings."""
+"""uvicorn's HTTP protocol that also refuses endless heads, bad Host headers and unknown transfer codings."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from tidemark.one_write import OneWriteProtocol
 from tidemark.problem import Problem, problem_response
 
 MAX_HEAD_BYTES = 64 * 1024
-HOST = re.compile(
-    rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.~!$&'()*+,;=:-]+\])(?::[0-9]*)?"
-)  # RFC 3986, 3.2.2 and 3.2.3
+# RFC 3986, 3.2.2 and 3.2.3
+HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.~!$&'()*+,;=:-]+\])(?::[0-9]*)?")
 
 
 def _answer(status: int, name: str, detail: str) -> bytes:
@@ -28,10 +27,10 @@ UNKNOWN_CODING = _answer(501, "unknown-transfer-coding", "The only transfer codi
 
 
 class StrictProtocol(OneWriteProtocol):
-    """For `http` of uvicorn's configuration.
+    """A value for `http` in uvicorn's configuration.
 
-    The parser keeps what is not complete. So what arrives without completing a head, a piece of a body or a message
-    (fields, the extensions of a chunk, trailers) is limited to MAX_HEAD_BYTES and one read of the socket.
+    The parser keeps incomplete input (fields, extensions of a chunk, trailers). So at most MAX_HEAD_BYTES and
+    one read of the socket may arrive before a head, a piece of a body or a message is complete.
     """
 
     _refusal = MALFORMED
@@ -49,7 +48,7 @@ class StrictProtocol(OneWriteProtocol):
             self._refusal = refusal
             raise ValueError("the head is refused")  # uvicorn calls send_400_response
         super().on_headers_complete()
-        self.headers = []  # for trailers, which nobody reads: they are no headers (RFC 9110, 6.5.1)
+        self.headers = []  # trailers come next, and are no headers (RFC 9110, 6.5.1): nobody reads them
 
     def on_body(self, body: bytes) -> None:
         self._incomplete_bytes = 0
@@ -77,9 +76,8 @@ def _refusal_of(url: bytes, headers: Iterable[tuple[bytes, bytes]], version: str
             codings.append(value.lower())
     if size > MAX_HEAD_BYTES:
         return TOO_LARGE
-    if (len(hosts) != 1 and (hosts or version != "1.0")) or not all(
-        map(HOST.fullmatch, hosts)
-    ):  # RFC 9112, 3.2
+    wrong_number = len(hosts) != 1 and (hosts or version != "1.0")  # RFC 9112, 3.2
+    if wrong_number or not all(map(HOST.fullmatch, hosts)):
         return BAD_HOST
     if codings in ([], [b"chunked"]):
         return None

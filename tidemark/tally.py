@@ -1,4 +1,4 @@
-"""Metrics for hot paths: an addition there, and what Prometheus wants to see only when it scrapes.
+"""Metrics for hot paths: an event costs one addition; Prometheus' form is made at a scrape only.
 
 One event loop adds to them, so there are no locks.
 """
@@ -28,7 +28,7 @@ class Tally(Collector):
         registry.register(self)
 
     def add(self, *values: str) -> None:
-        """Count one event with these values of the labels, in their order."""
+        """Count one event; `values` are those of the labels, in their order."""
         self.counts[values] += 1
 
     def collect(self) -> Iterator[CounterMetricFamily]:
@@ -58,7 +58,7 @@ class HistogramTally(Collector):
         registry.register(self)
 
     def observe(self, amount: float, *values: object) -> None:
-        """Count one event of this size with these values of the labels, in their order."""
+        """Count one event of size `amount`; `values` are those of the labels, in their order."""
         self.counts[values][bisect_left(self.bounds, amount)] += 1
         self.sums[values] += amount
 

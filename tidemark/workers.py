@@ -1,7 +1,7 @@
-"""Several processes behind one address: each serves on the same listening socket, one admin port speaks for all.
+"""Several processes behind one address: they share one listening socket, and one admin port answers for all.
 
-The parent serves nothing but that port. Each worker is its command once more, with `--worker`; one that ends is started
-again.
+The parent serves that port only. A worker is the parent's command with `--worker`; the parent starts an ended
+worker again.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from tidemark.admin import DRAIN_SECONDS, listen, serve_on
 from tidemark.settings import Address
 
 LOOK_SECONDS = 0.1
-PAUSE_SECONDS = 0.2  # before a worker starts again; twice as long for each other end within WINDOW_SECONDS
+PAUSE_SECONDS = 0.2  # before a worker starts again; doubled for each earlier end within WINDOW_SECONDS
 MOST_RESTARTS, WINDOW_SECONDS = 5, 60
 STOP_SECONDS = DRAIN_SECONDS + 5
 ALIVE_SECONDS, ANSWER_SECONDS = 1, 5
-EARLIEST = ("process_start_time_seconds",)  # of these the workers' earliest counts; all others add up
+EARLIEST = ("process_start_time_seconds",)  # combined by minimum; all other metrics are added up
 LASTING = ("counter", "histogram", "summary")
 log = structlog.get_logger()
 
@@ -44,9 +44,9 @@ log = structlog.get_logger()
 def serve_workers(
     count: int, public: Address, admin: Address, registry: CollectorRegistry, restarts: Counter
 ) -> int:
-    """Serve with `count` processes until SIGTERM or SIGINT. `registry` is the parent's, with `restarts` by worker.
+    """Serve with `count` processes until SIGTERM or SIGINT. `registry` is the parent's and has `restarts`.
 
-    Returns the exit status: 1 if a worker kept ending, after all others were stopped. Raises AddressUnavailable.
+    Returns the exit status: 1 if a worker kept ending and so all were stopped. Raises AddressUnavailable.
     """
     shared, own = listen(public), listen(admin)
     parent_ended, _ = os.pipe()  # nobody writes: the other end closes with the parent
@@ -59,7 +59,7 @@ def serve_workers(
 
 
 async def serve_as_worker(app: ASGIApp, admin: ASGIApp, shared: str, path: str) -> None:
-    """Serve `app` on the parent's listening socket (a file descriptor), and `admin` on a UNIX socket at `path`."""
+    """Serve `app` on the parent's socket (a file descriptor), and `admin` on a UNIX socket at `path`."""
     own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     own.bind(path)
     own.listen()
@@ -80,7 +80,7 @@ class WorkerKeepsEnding(Exception):
 
 
 class Worker:
-    """One of the workers: its process now, and the metrics of all its processes."""
+    """One worker: its current process, and the metrics of all its processes."""
 
     def __init__(
         self, number: int, folder: Path, shared: socket.socket, parent_ended: int, restarts: Counter
@@ -93,7 +93,7 @@ class Worker:
         self._restarts = restarts
         self._ends: list[float] = []
         self._due = 0.0
-        self._path = folder / "none.sock"  # of its process now; each has another
+        self._path = folder / "none.sock"  # each process gets another one
         self._seen, self._last, self._former = self._path, "", ""
 
     def look(self) -> None:
@@ -124,7 +124,7 @@ class Worker:
         self._due = now + pause
 
     async def ready(self) -> tuple[int, dict[str, str], str]:
-        """Status and parts of its `/readyz`, and the state of the worker itself."""
+        """Status and parts of the worker's `/readyz`, and the state of the worker."""
         alive = await _ask(self._path, "/healthz", ALIVE_SECONDS)
         answer = await _ask(self._path, "/readyz", ANSWER_SECONDS) if alive is not None else None
         if answer is None:
@@ -134,7 +134,7 @@ class Worker:
         return answer.status_code, answer.json(), "ok" if answer.status_code == 200 else "not ready"
 
     async def metrics(self) -> str:
-        """Its `/metrics`, and what its former processes had counted when last seen; one call at a time."""
+        """The worker's `/metrics`, plus the last known counts of its former processes; one call at a time."""
         path = self._path
         answer = await _ask(path, "/metrics", ALIVE_SECONDS)
         if path != self._seen:
@@ -164,7 +164,7 @@ async def _keep(workers: Sequence[Worker]) -> None:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Blocks the event loop, which has nothing else to do any more."""
+    """Stop all. This blocks the event loop, which has nothing else left to do."""
     deadline = time.monotonic() + STOP_SECONDS
     for process in processes:
         process.terminate()
@@ -178,7 +178,7 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def combined_admin_app(workers: Sequence[Worker], registry: CollectorRegistry) -> Starlette:
-    """`/metrics` adds up what the workers and the parent say; `/readyz` is the worst worker's, and names each."""
+    """`/metrics` adds up workers and parent; `/readyz` is the worst worker's, with the state of each."""
     one_at_a_time = asyncio.Lock()  # an older answer must not take the place of a newer one
 
     async def metrics(request: Request) -> Response:
@@ -201,7 +201,7 @@ def combined_admin_app(workers: Sequence[Worker], registry: CollectorRegistry) -
 
 
 async def _ask(uds: Path, path: str, seconds: float) -> httpx2.Response | None:
-    """None if nobody answers."""
+    """The answer; None if nobody answers."""
     async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=str(uds)), timeout=seconds) as http:
         try:
             return await http.get(f"http://worker{path}")
@@ -210,7 +210,7 @@ async def _ask(uds: Path, path: str, seconds: float) -> httpx2.Response | None:
 
 
 def combined(texts: Iterable[str], *, gauges: bool = True) -> str:
-    """Prometheus' text format of several processes as if they were one; without `gauges` only what they counted."""
+    """Prometheus' texts of several processes as the text of one; without `gauges`, counts only."""
     values: dict[str, dict[str, float]] = defaultdict(dict)
     heads: dict[str, str] = {}
     for text in texts:

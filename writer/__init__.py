@@ -1,1 +1,1 @@
-"""The command side: HTTP writes that become MySQL transactions, and nothing else."""
+"""The command side: HTTP writes become MySQL transactions."""

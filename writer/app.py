@@ -29,14 +29,14 @@ OPENAPI_PATH = "/openapi.json"
 
 
 class State(TypedDict):
-    """What requests find in `request.state`."""
+    """The contents of `request.state`."""
 
     database: Database
     consistency_keys: ConsistencyKeys
 
 
 def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
-    """The public application; its lifespan owns the connection pool. It starts without MySQL too, but is not ready."""
+    """The public application; its lifespan owns the connection pool. It starts without MySQL, not ready."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[State]:
@@ -69,7 +69,8 @@ def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
-    app.router.redirect_slashes = False  # a redirect would be to http:// behind a TLS proxy, token and all
+    # Behind a TLS proxy, a redirect would send the client and its token to http://.
+    app.router.redirect_slashes = False
     return app
 
 

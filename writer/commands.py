@@ -1,4 +1,4 @@
-"""What clients may ask for, checked by its types, and the answers they get; OpenAPI is generated from both."""
+"""Commands, checked by their types, and the answers to them; OpenAPI is generated from both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]  # UTC, s
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who (`subject`, from the token), on what (ids, from the path: named as there), and what (the rest: the body)."""
+    """`subject` comes from the token, ids from the path (same names as there), the rest from the body."""
 
     subject: str
 
@@ -93,7 +93,7 @@ class Comment(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the client gets: `body` is JSON or nothing; `replayed` if an earlier request had been given it already."""
+    """The answer to a client; `body` is JSON or empty. `replayed`: an earlier request got this answer."""
 
     status: int
     body: bytes = b""

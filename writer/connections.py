@@ -1,4 +1,4 @@
-"""How the writer connects to MySQL, and what holds in each of its sessions."""
+"""The writer's connections to MySQL, and the variables of each session."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pymysql.converters import conversions
 from tidemark.mysql_url import MySqlUrl
 from writer.sql_errors import translated
 
-# READ COMMITTED: no command reads twice, what a command decides by it locks, and without gap locks there are fewer
-# deadlocks and no strangers' inserts wait. Waits for locks of rows and (lock_wait_timeout) of tables end before
-# READ_SECONDS, so that a timeout means a dead server; a migration then gives way, too, instead of blocking everybody.
+# READ COMMITTED is enough: no command reads a row twice, and its decisions depend on locked rows only.
+# Without gap locks there are fewer deadlocks, and inserts of others do not wait.
+# Waits for locks of rows and (lock_wait_timeout) of tables end before READ_SECONDS. So a read timeout means
+# a dead server, and a migration that waits for a table's lock gives up, and blocks no commands any longer.
 SESSION = (
     "SET SESSION time_zone = '+00:00', sql_mode = 'TRADITIONAL', transaction_isolation = 'READ-COMMITTED',"
     " innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, session_track_gtids = OWN_GTID"
@@ -28,13 +29,13 @@ def connect(url: str, **arguments: Any) -> pymysql.Connection[Any]:
 
 
 def connection_arguments(url: str) -> dict[str, Any]:
-    """PyMySQL's; without `ssl_ca` in the URL, no TLS."""
+    """The arguments for PyMySQL; without `ssl_ca` in the URL, no TLS."""
     server = MySqlUrl.parse(url)
     ca = server.options.get("ssl_ca")
     return {
         **server.arguments(),
         "charset": "utf8mb4",
-        "autocommit": True,  # outside of BEGIN and COMMIT, that is
+        "autocommit": True,  # outside BEGIN and COMMIT
         "client_flag": CLIENT_SESSION_TRACK,
         "init_command": SESSION,
         "connect_timeout": CONNECT_SECONDS,

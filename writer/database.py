@@ -1,4 +1,4 @@
-"""MySQL for commands: a pool of connections, one transaction per command, run again where that is safe."""
+"""MySQL for commands: a pool of connections, one transaction per command, repeated if that is safe."""
 
 from __future__ import annotations
 
@@ -48,28 +48,31 @@ ATTEMPTS, ATTEMPTS_SECONDS = 6, 6
 
 @dataclass(frozen=True)
 class Committed(Generic[T]):
-    """What `work` returned, and the GTIDs a reader must have to show it: the transaction's own, or all so far."""
+    """The result of `work`, and the GTIDs that a reader must have to show it.
+
+    They are the transaction's own GTID or, if it changed nothing, all GTIDs so far.
+    """
 
     result: T
     gtids: str
 
 
 class Session:
-    """A session of MySQL, for handlers inside one transaction. Rows are tuples; DATETIMEs are RFC 3339 text, UTC.
+    """A session of MySQL inside one transaction. Rows are tuples; DATETIMEs are RFC 3339 text, UTC.
 
-    All methods raise Contended, DatabaseUnavailable, Duplicate, IdsExhausted, MissingRow and StatementRefused.
+    Methods raise Contended, DatabaseUnavailable, Duplicate, IdsExhausted, MissingRow and StatementRefused.
     """
 
     def __init__(self, connection: pymysql.Connection[Any]) -> None:
         self._cursor = connection.cursor()
 
     def execute(self, sql: str, *values: object) -> int:
-        """Return the number of rows that were changed (found, for SELECT)."""
+        """Return the number of rows changed (for SELECT: found)."""
         with translated():
             return int(self._cursor.execute(sql, values))
 
     def insert(self, sql: str, *values: object) -> int:
-        """Return the id of the new row, which MySQL has chosen."""
+        """Return the id that MySQL gave to the new row."""
         self.execute(sql, *values)
         id = int(self._cursor.lastrowid)
         if id > MAX_ID:
@@ -91,10 +94,10 @@ class Session:
 
 
 class Database:
-    """Up to `pool_size` connections, opened when first needed; a request waits at most `wait_seconds` for one."""
+    """Up to `pool_size` connections, opened at first use; a request waits at most `wait_seconds` for one."""
 
     def __init__(self, url: str, pool_size: int, wait_seconds: float = POOL_WAIT_SECONDS) -> None:
-        # Connections are opened in _begin: the pool would do it under its lock, where a dead server blocks everybody.
+        # _begin opens connections. The pool would hold its lock meanwhile: a dead server would block all.
         self._pool = PooledDB(
             pymysql,
             maxcached=pool_size,
@@ -112,10 +115,10 @@ class Database:
         metrics.POOL.labels("waiting").set_function(lambda: self._places.statistics().tasks_waiting)
 
     async def run(self, work: Callable[[Session], T], *, repeatable: bool) -> Committed[T]:
-        """Run `work` in one transaction and commit it; a thread does it, again after contention or a lost connection.
+        """Run `work` in one transaction, in a thread; repeat after contention or a lost connection.
 
-        `repeatable` says that twice is the same as once, so that it may be run again even after a lost COMMIT.
-        Raises PoolExhausted, Contended, DatabaseUnavailable, OutcomeUnknown, and what `work` raises.
+        `repeatable`: twice is the same as once, so `work` is repeated even after a lost COMMIT.
+        Raises PoolExhausted, Contended, DatabaseUnavailable, OutcomeUnknown, and the errors of `work`.
         """
         async with self._place():
             return await anyio.to_thread.run_sync(partial(self._run, work, repeatable), limiter=self._threads)
@@ -148,7 +151,7 @@ class Database:
 
     def _transact(self, work: Callable[[Session], T]) -> Committed[T]:
         with closing(self._pool.connection()) as pooled:
-            # The pool's own proxy would repeat a failed statement on a new connection, outside the transaction.
+            # The pool's proxy would repeat a failed statement on a new connection, outside the transaction.
             connection = pooled.dbapi_connection
             try:
                 _begin(connection)
@@ -161,7 +164,7 @@ class Database:
 
 
 def _begin(connection: pymysql.Connection[Any]) -> None:
-    """Start a transaction; open the connection if it is not, or died while it was idle."""
+    """Start a transaction; open the connection if it is closed or died while idle."""
     with translated():
         try:
             connection.begin()
@@ -173,8 +176,10 @@ def _begin(connection: pymysql.Connection[Any]) -> None:
 
 
 def _commit(connection: pymysql.Connection[Any]) -> str:
-    """The one place where commands become true; the answer to COMMIT proves it and, if it changed anything, names its
-    GTID. (`connection.commit()` does the same but drops the answer.)"""
+    """Commit; return the GTID in MySQL's answer, empty if the transaction changed nothing.
+
+    `connection.commit()` would drop that answer.
+    """
     try:
         with translated():
             connection._execute_command(COMMAND.COM_QUERY, "COMMIT")  # type: ignore[attr-defined]
@@ -186,7 +191,10 @@ def _commit(connection: pymysql.Connection[Any]) -> str:
 
 
 def _everything_committed(connection: pymysql.Connection[Any]) -> str:
-    """What a command without a GTID has seen, and more; empty if MySQL goes away now: done, but no token."""
+    """All GTIDs so far: a command without a GTID has seen no others.
+
+    Empty if MySQL goes away now: then the command is done, without a token.
+    """
     try:
         return str(Session(connection).rows("SELECT @@global.gtid_executed")[0][0])
     except (DatabaseUnavailable, StatementRefused) as error:
@@ -195,7 +203,7 @@ def _everything_committed(connection: pymysql.Connection[Any]) -> str:
 
 
 def _abandon(connection: pymysql.Connection[Any]) -> None:
-    """Roll back; where that fails, end the session: no later transaction may inherit what is open in it."""
+    """Roll back. If that fails, close the connection: no later transaction may inherit the open one."""
     try:
         connection.rollback()
     except pymysql.MySQLError:
@@ -209,9 +217,10 @@ def _count_retry(state: RetryCallState) -> None:
 
 
 def readiness(url: str) -> str:
-    """ "ok" if MySQL lets this account change the tables, else what is wrong, such as `--read-only`.
+    """ "ok" if this account can change the tables, else the error, such as `--read-only`.
 
-    It asks on its own: a busy pool is not a broken one. Read-only servers refuse even a statement that finds no row.
+    The connection is not from the pool: a busy pool is no broken one. A read-only server refuses the UPDATE
+    although no row matches.
     """
     try:
         with connect(url, autocommit=False) as connection:
@@ -223,6 +232,6 @@ def readiness(url: str) -> str:
 
 @contextmanager
 def migration_session(url: str) -> Iterator[Session]:
-    """A session for `script`, without a time limit: changes of large tables take long. Raises DatabaseUnavailable."""
+    """A session for `script`, without a time limit: large tables take long. Raises DatabaseUnavailable."""
     with connect(url, client_flag=CLIENT.MULTI_STATEMENTS, read_timeout=None) as connection:
         yield Session(connection)

@@ -1,4 +1,4 @@
-"""HTTP for commands: the table of endpoints, and the one path from a request to its answer."""
+"""HTTP for commands: the table of endpoints, and the path from a request to its answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")
 
 @dataclass(frozen=True)
 class Endpoint(Generic[C]):
-    """A method and path, the command they mean, its handler, its answers (status -> body) and its own problems."""
+    """Method and path, the command and its handler, its answers (status -> body) and its own problems."""
 
     method: str
     path: str
@@ -44,7 +44,7 @@ class Endpoint(Generic[C]):
 
     @cached_property
     def body(self) -> type[msgspec.Struct] | None:
-        """What the client sends: the command without what the token and the path say."""
+        """The type of the request's body: the command without the subject and the ids of the path."""
         fields = [
             (given.encode_name, given.type, given.default)
             if given.default is not msgspec.NODEFAULT
@@ -82,7 +82,7 @@ BY_ROUTE: Mapping[tuple[str, str], Endpoint[Any]] = {(each.method, each.path): e
 
 
 def routes() -> list[Route]:
-    """One route per path, so that a wrong method is answered with all the right ones."""
+    """One route per path: the answer to a wrong method then lists all right ones."""
     paths = dict.fromkeys(each.path for each in ENDPOINTS)
     return [
         Route(path, respond, methods=[method for method, its in BY_ROUTE if its == path]) for path in paths
@@ -90,7 +90,7 @@ def routes() -> list[Route]:
 
 
 async def respond(request: Request) -> Response:
-    """Carry out the command that the request means. Raises Problem."""
+    """Carry out the request's command. Raises Problem."""
     endpoint = BY_ROUTE[request.method, request.scope["route"].path]
     try:
         done = await _carry_out(request, endpoint)
@@ -106,7 +106,7 @@ async def respond(request: Request) -> Response:
 
 
 def _let_read_own_write(response: Response, gtids: str, keys: ConsistencyKeys) -> None:
-    """A token for the reader, as a header for programs and as a cookie for browsers."""
+    """Add a token for the reader: a header for programs and a cookie for browsers."""
     if gtids:
         token = sign(GtidSet.parse(gtids), keys, time.time())
         response.headers[HEADER] = token
@@ -114,7 +114,7 @@ def _let_read_own_write(response: Response, gtids: str, keys: ConsistencyKeys) -
 
 
 def _note(endpoint: Endpoint[C], result: str, gtids: str = "") -> None:
-    """In metrics, and in the log: with the request's id, the GTID leads from there to the projector's log."""
+    """Count and log the command. The GTID leads from the request's id to the projector's log."""
     metrics.COMMANDS.labels(endpoint.handler.__name__, result).inc()
     log.info("command", command=endpoint.handler.__name__, result=result, gtids=gtids)
 
@@ -174,7 +174,7 @@ def _decoded(body: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
 
 
 def _refuse_duplicates(members: list[tuple[str, Any]]) -> None:
-    """Of JSON that is otherwise right. Raises Problem 400."""
+    """Raises Problem 400 for a doubled name in well-formed JSON."""
     places: dict[str, int] = {}
     for place, (name, _) in enumerate(members, 1):
         if (first := places.setdefault(name, place)) != place:

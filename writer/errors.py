@@ -1,4 +1,4 @@
-"""What can go wrong between a command and MySQL, each named by what to do about it."""
+"""The errors between a command and MySQL, each named by what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ RETRY_AFTER = {"Retry-After": "1"}
 
 
 class Interrupted(Problem):
-    """A transaction that was not carried through; `reason` is the label under which its repetition is counted."""
+    """A transaction did not complete; `reason` is the metric label that counts its repetition."""
 
     def __init__(self, name: str, detail: str, reason: str, retry: bool = True) -> None:
         super().__init__(503, name, detail, headers=RETRY_AFTER if retry else {})
@@ -16,14 +16,14 @@ class Interrupted(Problem):
 
 
 class Contended(Interrupted):
-    """Another transaction was in the way and ours was rolled back: run it again."""
+    """Another transaction held a lock, and ours was rolled back: repeat it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("contended", "Others are changing the same things; repeat the request.", reason)
 
 
 class DatabaseUnavailable(Interrupted):
-    """The connection was lost before COMMIT, or there was none: run it again on another."""
+    """The connection was lost before COMMIT, or could not be opened: repeat on another connection."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -32,7 +32,7 @@ class DatabaseUnavailable(Interrupted):
 
 
 class OutcomeUnknown(Interrupted):
-    """The connection was lost during COMMIT: run it again only if twice is the same as once."""
+    """The connection was lost during COMMIT: repeat only if twice is the same as once."""
 
     def __init__(self) -> None:
         detail = (
@@ -43,14 +43,14 @@ class OutcomeUnknown(Interrupted):
 
 
 class PoolExhausted(Problem):
-    """No connection became free in time: the caller may come back, and more of these ask for a larger pool."""
+    """No connection became free in time: the caller may repeat. If this happens often, enlarge the pool."""
 
     def __init__(self) -> None:
         super().__init__(503, "overloaded", "The service is busy; repeat the request.", headers=RETRY_AFTER)
 
 
 class IdsExhausted(Problem):
-    """MySQL has no id left that read models can hold; an operator has to look at AUTO_INCREMENT."""
+    """MySQL has no id left that read models can hold: an operator must look at AUTO_INCREMENT."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -59,7 +59,7 @@ class IdsExhausted(Problem):
 
 
 class MissingRow(Problem):
-    """The row of `table` that was named does not exist."""
+    """The command names a row of `table` that does not exist."""
 
     def __init__(self, table: str) -> None:
         super().__init__(404, "not-found", f"There is no such {table.removesuffix('s')}.")
@@ -74,7 +74,7 @@ class Duplicate(Exception):
 
 
 class StatementRefused(Exception):
-    """MySQL refuses a statement that should be right: look at the schema's version and the account's rights."""
+    """MySQL refuses a correct statement: check the schema's version and the account's rights."""
 
 
 class MigrationFailed(Exception):

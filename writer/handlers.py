@@ -1,4 +1,4 @@
-"""One function per command: what it means in MySQL, inside one transaction."""
+"""One function per command: its statements, inside one transaction of MySQL."""
 
 from __future__ import annotations
 
@@ -146,14 +146,14 @@ def _user_id(db: Session, subject: str) -> int:
 
 
 def _is_mine(me: int, authors: Rows) -> bool:
-    """False if there is nothing to own."""
+    """False if there is no such row. Raises Problem 403 if another user wrote it."""
     if any(author != (me,) for author in authors):
         raise Problem(403, "not-yours", "Only its author may change or delete it.")
     return bool(authors)
 
 
 def _taken(error: Duplicate) -> Problem:
-    """The other unique key is met only if one subject's first two requests run at once: the loser starts again."""
+    """Two first requests of one subject at once collide in the key of subjects: one of them is repeated."""
     if error.key == "users.users_handle":
         return Problem(409, "handle-taken", "Another user has this handle.", "handle")
     return Contended("same_subject")
@@ -167,17 +167,17 @@ def _profile(db: Session, subject: str) -> Profile:
 
 
 def _insert(db: Session, table: str, author_id: int, command: Command) -> int:
-    """The id of a new row. The command's fields are its columns, but for the subject."""
+    """Insert a row and return its id. Its columns are the command's fields, except the subject."""
     values = {**structs.asdict(command), "author_id": author_id}
     del values["subject"]
     columns, places = ", ".join(values), ", ".join(["%s"] * len(values))
-    return db.insert(f"INSERT INTO {table} ({columns}) VALUES ({places})", *values.values())  # noqa: S608 - our own names
+    return db.insert(f"INSERT INTO {table} ({columns}) VALUES ({places})", *values.values())  # noqa: S608
 
 
 def _stored(db: Session, kind: type[Authored], table: str, id: int) -> Authored:
-    """A row as its author gets it back: the type's fields are its columns, and ids become text."""
+    """A row as the answer's body: the type's fields are the columns, and ids become text."""
     names = kind.__struct_fields__
-    (row,) = db.rows(f"SELECT {', '.join(names)} FROM {table} WHERE id = %s", id)  # noqa: S608 - our own names
+    (row,) = db.rows(f"SELECT {', '.join(names)} FROM {table} WHERE id = %s", id)  # noqa: S608
     return kind(
         **{name: str(value) if name.endswith("id") else value for name, value in zip(names, row, strict=True)}
     )

@@ -1,4 +1,4 @@
-"""Idempotency-Key: a command that arrives twice is carried out once, and both requests get the same answer."""
+"""Idempotency-Key: a command that arrives twice runs once, and both requests get the same answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class IdempotencyKey:
-    """The `key` that `subject` chose for one request, and the SHA-256 of that request's method, path and body."""
+    """The `key` that `subject` chose for a request, and the SHA-256 of its method, path and body."""
 
     subject: str
     key: str
@@ -47,9 +47,9 @@ class IdempotencyKey:
 
 
 def once(db: Session, key: IdempotencyKey, work: Callable[[Session], Answer]) -> Answer:
-    """Answer as before if `key` was used before, else do `work` and keep its answer, in the same transaction.
+    """Answer as before if `key` was used before, else do `work` and keep the answer, in one transaction.
 
-    The key's row is written first: a second request with it waits there until the first has committed or failed.
+    The key's row is written first: a second request with this key waits until the first commits or fails.
     """
     try:
         db.execute(
@@ -73,7 +73,7 @@ def once(db: Session, key: IdempotencyKey, work: Callable[[Session], Answer]) ->
 
 
 def _stored(db: Session, key: IdempotencyKey) -> Answer:
-    """The refused INSERT holds a shared lock on the row: it is still there."""
+    """The kept answer. The row cannot vanish: the refused INSERT holds a shared lock on it."""
     ((request_hash, status, location, body),) = db.rows(
         "SELECT request_hash, status, location, body FROM idempotency_keys WHERE subject = %s AND idempotency_key = %s",
         key.subject,
@@ -85,7 +85,7 @@ def _stored(db: Session, key: IdempotencyKey) -> Answer:
 
 
 def purge_expired(db: Session) -> int:
-    """Delete some of the keys that are older than a day; returns how many."""
+    """Delete some keys that are older than a day; return how many."""
     return db.execute(
         "DELETE FROM idempotency_keys WHERE created_at < NOW(6) - INTERVAL 24 HOUR LIMIT %s", PURGE_ROWS
     )

@@ -1,4 +1,4 @@
-"""The schema, brought up to date by the numbered files in writer/migrations, each applied once and never changed."""
+"""Migrations: each numbered file of writer/migrations is applied once, and never changed afterwards."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Migration:
 
 
 def migrations(folder: Path = FOLDER) -> list[Migration]:
-    """All files of `folder`, by number. Raises MigrationFailed for a name that is none, and for a number used twice."""
+    """All files of `folder`, by number. Raises MigrationFailed for a malformed name and a doubled number."""
     found: dict[int, Migration] = {}
     for path in sorted(folder.glob("*.sql")):
         named = FILE.fullmatch(path.name)
@@ -50,7 +50,7 @@ def migrations(folder: Path = FOLDER) -> list[Migration]:
 
 
 def migrate(url: str, folder: Path = FOLDER) -> list[str]:
-    """Apply what is new; returns the names of those files. Two at once are safe: one waits for the other.
+    """Apply the new files and return their names. Two runs at once are safe: one waits for the other.
 
     Raises MigrationFailed and DatabaseUnavailable.
     """
@@ -67,7 +67,7 @@ def migrate(url: str, folder: Path = FOLDER) -> list[str]:
 
 
 def _lock(db: Session) -> None:
-    """The lock ends with the session."""
+    """Take a lock that ends with the session."""
     ((got_it,),) = db.rows("SELECT GET_LOCK(CONCAT(DATABASE(), '.schema_migrations'), %s)", LOCK_SECONDS)
     if not got_it:
         raise MigrationFailed(

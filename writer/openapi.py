@@ -134,7 +134,7 @@ def _answer(status: int, body: type[msgspec.Struct] | None) -> Json:
 
 
 def _problem(status: int) -> Json:
-    common = [] if status == 431 else ["X-Request-Id"]  # given before there is a request
+    common = [] if status == 431 else ["X-Request-Id"]  # 431 comes before there is a request
     special = {401: ["WWW-Authenticate"], 503: ["Retry-After"]}.get(status, [])
     return _response(REASONS[status], *common, *special) | {"content": _content(MEDIA_TYPE, ProblemDocument)}
 

@@ -1,4 +1,4 @@
-"""The write contract: the tables and columns of MySQL as the binlog shows them (made by writer/migrations)."""
+"""The write contract: MySQL's tables and columns as the binlog shows them (made by writer/migrations)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ SCHEMA = "tidemark"
 
 @dataclass(frozen=True)
 class Table:
-    """One table whose rows are projected: the columns that its documents get, and its primary key.
+    """A projected table: its primary key, and the columns that its documents get.
 
-    The documents are in a collection of the same name. A column named `..._at` is a time: DATETIME(6), in UTC.
+    The documents are in a collection of the same name. A column `..._at` is a time: DATETIME(6), in UTC.
     """
 
     name: str

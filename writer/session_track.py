@@ -1,6 +1,6 @@
 """The GTIDs of a session's own commit, from the part of the OK packet that PyMySQL leaves unread.
 
-Layout: MySQL's source documentation, "OK_Packet" and "Session State Information" (session_track_gtids = OWN_GTID).
+Layout: MySQL's source documentation, "OK_Packet" and "Session State Information" (OWN_GTID).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}  # of length-encoded integers, by their fir
 
 
 def own_gtids(rest: bytes, server_status: int) -> str:
-    """GTIDs in MySQL's text form; empty if the packet names none, or not in a form we know: the commit is done anyway.
+    """GTIDs in MySQL's text form, from the bytes behind the packet's number of warnings.
 
-    `rest` is what follows the number of warnings.
+    Empty if the packet has none or has an unknown form: the commit is done anyway.
     """
     if not server_status & SERVER_SESSION_STATE_CHANGED:
         return ""
@@ -37,7 +37,7 @@ def _changes(block: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _text(block: bytes) -> tuple[bytes, bytes]:
-    """A length-encoded string, and what follows it."""
+    """A length-encoded string, and the bytes behind it."""
     width = WIDTHS.get(block[0], 0)
     length = int.from_bytes(block[1 : 1 + width], "little") if width else block[0]
     start = 1 + width

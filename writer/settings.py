@@ -10,7 +10,7 @@ from tidemark.settings import Address, address, url, variable, whole_number
 
 @dataclass(frozen=True)
 class WriterSettings:
-    """What `serve` needs."""
+    """The settings of `serve`."""
 
     mysql_url: str = variable("TIDEMARK_WRITER_MYSQL_URL", url("mysql"), secret=True)
     consistency_keys: ConsistencyKeys = variable(
@@ -23,6 +23,6 @@ class WriterSettings:
 
 @dataclass(frozen=True)
 class MigratorSettings:
-    """What `migrate` needs: an account that may change tables."""
+    """The settings of `migrate`: an account that may change tables."""
 
     mysql_url: str = variable("TIDEMARK_MIGRATOR_MYSQL_URL", url("mysql"), secret=True)

@@ -48,7 +48,7 @@ PARENT = re.compile(r"REFERENCES `(?:\w+`\.`)?(\w+)`")
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """The driver's errors as ours."""
+    """Raise the driver's errors as the writer's own."""
     try:
         yield
     except pymysql.MySQLError as error:

@@ -1,4 +1,4 @@
-"""Judges an ALTER TABLE of a watched table: it changes no value if each of its items has a form listed here."""
+"""Judges an ALTER TABLE of a watched table: no value changes if each item has a form that is listed here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from binlog_projector.binlog.definitions import (
     SAFE_CHARACTER_SET,
     Definition,
-    _character_set,
-    _collation,
+    character_set,
+    collation_charset,
 )
 from binlog_projector.binlog.sql_tokens import MARK, NotUnderstood, Reading, Token, folded, words
 from binlog_projector.binlog.table_map import Column
@@ -17,15 +17,15 @@ from writer.schema import Table
 KEYS = ("INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL", "CONSTRAINT", "CHECK", "FOREIGN")
 OPTIONS = words(  # each with one value
     "ALGORITHM LOCK COMMENT AUTO_INCREMENT ROW_FORMAT KEY_BLOCK_SIZE STATS_PERSISTENT STATS_AUTO_RECALC"
-    " STATS_SAMPLE_PAGES AVG_ROW_LENGTH MAX_ROWS MIN_ROWS CHECKSUM PACK_KEYS DELAY_KEY_WRITE COMPRESSION ENCRYPTION"
-    " AUTOEXTEND_SIZE ENGINE_ATTRIBUTE SECONDARY_ENGINE_ATTRIBUTE"
+    " STATS_SAMPLE_PAGES AVG_ROW_LENGTH MAX_ROWS MIN_ROWS CHECKSUM PACK_KEYS DELAY_KEY_WRITE COMPRESSION"
+    " ENCRYPTION AUTOEXTEND_SIZE ENGINE_ATTRIBUTE SECONDARY_ENGINE_ATTRIBUTE"
 )
 
 
 def alterations(reading: Reading, table: Table, known: Mapping[str, Column], sql_mode: int) -> Iterator[str]:
     """Yields each change that an ALTER TABLE may make without row events. Raises NotUnderstood.
 
-    `known` are the columns before, as far as they are known.
+    `known` has the columns before the statement, as far as rows have shown them.
     """
     altering = Altering(reading, table, known, sql_mode)
     while not reading.ended():
@@ -47,8 +47,8 @@ def cascades(table: Table, found: Sequence[Token]) -> Iterator[str]:
         for at in range(1, len(words) - 1)
     ):
         yield (
-            f"{table.name} got a cascading foreign key, whose deletes are not in the binlog before MySQL 9.6; "
-            "make it RESTRICT, then run `rebuild`"
+            f"{table.name} got a cascading foreign key, whose deletes are not in the binlog before "
+            "MySQL 9.6; make it RESTRICT, then run `rebuild`"
         )
 
 
@@ -63,7 +63,7 @@ class Altering:
         self.sql_mode = sql_mode
 
     def item(self) -> Iterator[str]:
-        """One item. The form of options lets them stand behind one another without commas."""
+        """One item. Options need no commas between them."""
         reading = self.reading
         if reading.one_of(("ADD",)):
             yield from self._add()
@@ -81,19 +81,19 @@ class Altering:
             yield from self._rest()
         elif reading.has("CONVERT", "TO"):
             if not (
-                _character_set(reading) == SAFE_CHARACTER_SET
-                and _collation(reading) in ("", SAFE_CHARACTER_SET)
+                character_set(reading) == SAFE_CHARACTER_SET
+                and collation_charset(reading) in ("", SAFE_CHARACTER_SET)
             ):
                 yield (
-                    f"all text of the watched table {self.table.name} was converted to a character set that may lack "
-                    "some of it; run `rebuild`"
+                    f"all text of the watched table {self.table.name} was converted to a character set that "
+                    "may lack some of it; run `rebuild`"
                 )
         elif not self._is_option():
             yield as_a_whole(self.table)
             raise NotUnderstood
 
     def _rest(self) -> Iterator[str]:
-        """The definition of a column or key that may be any: to the next comma."""
+        """Read any definition of a column or key, up to the next comma."""
         found = self.reading.item()
         yield from cascades(self.table, found)
         if {token.keyword for token in found} & {"PRIMARY", "PARTITION"}:
@@ -150,8 +150,8 @@ class Altering:
     def _gone(self, name: str) -> Iterator[str]:
         if folded(name) in self.projected:
             yield (
-                f"the projected column {self.table.name}.{name} was dropped or renamed; bring it back, or run a "
-                "projector that does not use it, then run `rebuild`"
+                f"the projected column {self.table.name}.{name} was dropped or renamed; bring it back, "
+                "or run a projector that does not use it, then run `rebuild`"
             )
 
     def _changed(self, old: str, new: str) -> Iterator[str]:
@@ -177,12 +177,12 @@ class Altering:
         if not keeps:
             before = "" if column in self.known else " (no row has shown yet what it was before)"
             yield (
-                f"the projected column {self.table.name}.{column} was made {type}{before}, and MySQL may have changed "
-                "its values, which the binlog does not show; run `rebuild`"
+                f"the projected column {self.table.name}.{column} was made {type}{before}, and MySQL may "
+                "have changed its values, which the binlog does not show; run `rebuild`"
             )
 
     def _is_option(self) -> bool:
-        """Read one option of the table that changes no value."""
+        """Read one option of the table, if it is one that changes no value."""
         reading = self.reading
         if reading.one_of(OPTIONS):
             reading.value()
@@ -193,5 +193,5 @@ class Altering:
             return True
         if reading.has("WITH", "VALIDATION") or reading.has("WITHOUT", "VALIDATION"):
             return True
-        reading.has("DEFAULT")  # what new columns get: the columns that are there keep theirs
-        return bool(_character_set(reading) or _collation(reading))
+        reading.has("DEFAULT")  # for new columns: existing columns keep theirs
+        return bool(character_set(reading) or collation_charset(reading))

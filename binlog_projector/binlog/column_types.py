@@ -1,7 +1,7 @@
-"""How a value of each column type stands in a row image, and how it becomes what PyMySQL's SELECT gives.
+"""The format of each column type in a row image, and the conversion to the value of PyMySQL's SELECT.
 
-The formats are MySQL's `Field_*::pack` and `my_*_from_binary`; a SELECT is the reference: a row copied by the snapshot
-and the same row from the binlog must be equal.
+The formats are MySQL's `Field_*::pack` and `my_*_from_binary`. A SELECT is the reference: a row from the
+snapshot and the same row from the binlog must be equal.
 """
 
 from __future__ import annotations
@@ -58,25 +58,23 @@ NUMBER_TYPES = frozenset(
     {"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "year"}
 )
 TIME_TYPES = frozenset({"date", "time", "datetime", "timestamp"})
-DATA_TYPES = (
-    TEXT_TYPES | BINARY_TYPES | NUMBER_TYPES | TIME_TYPES | {"enum"}
-)  # as information_schema names them
+DATA_TYPES = TEXT_TYPES | BINARY_TYPES | NUMBER_TYPES | TIME_TYPES | {"enum"}  # of information_schema
 CHARACTER_SETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
-DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # that so many decimal digits take
+DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # by the number of decimal digits
 
 
 def is_decoded(data_type: str, character_set: str | None) -> bool:
-    """Whether values of a column can be used, by what information_schema says of it."""
+    """Whether values of a column can be used, by its fields in information_schema."""
     return data_type.lower() in DATA_TYPES and (character_set or "ascii") in CHARACTER_SETS
 
 
 def layout_of(column: Column) -> Layout:
-    """How to read the column, or only to skip it."""
+    """The layout to read or skip the column."""
     return LAYOUTS[column.type](column)
 
 
 def decoded_layout_of(column: Column) -> Layout:
-    """The same for a column whose values are used. Raises UnsupportedEvent if they cannot be decoded."""
+    """The layout of a column in use. Raises UnsupportedEvent if its values cannot be decoded."""
     if column.type in NAMES:
         raise UnsupportedEvent(f"column {column.name} is of type {NAMES[column.type]}, which is not decoded")
     if column.collation not in UTF8_COLLATIONS | {0, BINARY_COLLATION}:
@@ -97,7 +95,7 @@ def _int24(column: Column) -> Layout:
 
 
 def _decimal(column: Column) -> Layout:
-    """Digits in big-endian groups of nine, the odd ones first and last; the highest bit says that it is positive."""
+    """Digits in big-endian groups of nine, shorter ones first and last; positive numbers have the top bit."""
     precision, scale = column.metadata
     whole, odd_whole = divmod(precision - scale, 9)
     fraction, odd_fraction = divmod(scale, 9)
@@ -122,7 +120,7 @@ def _text(prefix: int, collation: int) -> Layout:
 
 
 def char_bytes(column: Column) -> int:
-    """Of a CHAR or BINARY; its length has up to ten bits, of which two are hidden, inverted, in the type."""
+    """The length of a CHAR or BINARY: up to ten bits, two of them hidden, inverted, in the type."""
     high, low = column.metadata
     return (high << 4 & 0x300 ^ 0x300) + low
 

@@ -1,4 +1,4 @@
-"""A column's new definition in an ALTER TABLE: which values it keeps as they are."""
+"""A column's new definition in an ALTER TABLE, and whether it keeps all values."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ TIMES = {"DATETIME": DATETIME2, "TIMESTAMP": TIMESTAMP2, "TIME": TIME2}
 TEXT_LENGTH_BYTES = {"TINYTEXT": 1, "TEXT": 2, "MEDIUMTEXT": 3, "LONGTEXT": 4}
 
 
-def _character_set(reading: Reading) -> str:
-    """The one that is named here, if one is."""
+def character_set(reading: Reading) -> str:
+    """The character set that comes next, if one does."""
     if reading.has("CHARACTER", "SET") or reading.has("CHAR", "SET") or reading.has("CHARSET"):
         return reading.value().text.lower()
     return ""
 
 
-def _collation(reading: Reading) -> str:
-    """The character set of the collation that is named here, if one is."""
+def collation_charset(reading: Reading) -> str:
+    """The character set of the collation that comes next, if one does."""
     return reading.value().text.lower().partition("_")[0] if reading.has("COLLATE") else ""
 
 
 class Definition:
-    """A column's new definition, of which only known forms are read. Raises NotUnderstood."""
+    """A column's new definition. Raises NotUnderstood for an unknown form."""
 
     def __init__(self, reading: Reading, sql_mode: int) -> None:
         self.reading = reading
@@ -61,7 +61,7 @@ class Definition:
             self._attribute()
 
     def keeps_values_of(self, old: Column | None) -> bool:
-        """Whether no value that `old` can hold becomes another one."""
+        """Whether all values that `old` can have stay the same."""
         if old is None or (old.nullable and self.not_null) or (self.numbers_itself and not self.keeps_zeros):
             return False
         if old.collation in CHARACTER_BYTES:
@@ -69,16 +69,16 @@ class Definition:
         if self.type in INTEGERS and old.type in INTEGER_SIZES:
             sizes = INTEGER_SIZES.index(INTEGERS[self.type]), INTEGER_SIZES.index(old.type)
             return self.unsigned == old.unsigned and sizes[0] >= sizes[1]
-        if old.type == TIMESTAMP2 and old.nullable:  # explicit_defaults_for_timestamp decides what it becomes
+        if old.type == TIMESTAMP2 and old.nullable:  # the result depends on explicit_defaults_for_timestamp
             return False
         return TIMES.get(self.type) == old.type and (self.length or 0) >= old.metadata[0]
 
     def _keeps_characters(self) -> bool:
-        """Without a character set the column gets the table's. In strict mode a character it lacks is an error."""
+        """Without a character set, the column gets the table's; strict mode refuses characters it lacks."""
         return self.character_sets <= {SAFE_CHARACTER_SET} and bool(self.character_sets or self.is_strict)
 
     def _holds_text_of(self, old: Column) -> bool:
-        """Spaces at the end are cut off without an error where they do not fit, and in a CHAR always."""
+        """Whether all text fits. MySQL silently cuts final spaces that do not fit, and all in a CHAR."""
         if old.type == BLOB:
             return self.length is None and TEXT_LENGTH_BYTES.get(self.type, 0) >= old.metadata[0]
         if old.type == STRING:
@@ -108,7 +108,7 @@ class Definition:
             self.unsigned = True
         elif reading.has("AUTO_INCREMENT"):
             self.numbers_itself = True
-        elif found := _character_set(reading) or _collation(reading):
+        elif found := character_set(reading) or collation_charset(reading):
             self.character_sets.add(found)
         elif reading.has("DEFAULT") or reading.has("ON", "UPDATE"):
             self._expression()

@@ -1,4 +1,4 @@
-"""Events of the binlog: their types, what is done with each, and where their fields lie."""
+"""Events of the binlog: their types, and the places of their fields."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD, EXECUTE_LOAD, XA_PREPARE, PAYL
     38,
     40,
 )
-FOR_A_STATEMENT = (INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD)  # that follows them, and is judged
+FOR_A_STATEMENT = (INTVAR, RAND, USER_VAR, APPEND_BLOCK, BEGIN_LOAD)  # the statement follows, and is judged
 OTHER_ROWS = {23: "WRITE_ROWS_V1", 24: "UPDATE_ROWS_V1", 25: "DELETE_ROWS_V1", 39: "PARTIAL_UPDATE_ROWS"}
 EVENT_NAMES = {**OTHER_ROWS, 26: "INCIDENT", 34: "ANONYMOUS_GTID", 42: "GTID_TAGGED_LOG"}
 REMEDIES = {
@@ -40,22 +40,20 @@ REMEDIES = {
     39: "set binlog_row_value_options='' for every session",
     42: "do not use tagged GTIDs",
 }
-BODY, DEFINITION, CHECKSUM = 19, 25, -4  # a definition is what stands behind the table id
-CRC32 = 1  # among the kinds of checksum
-GTID_BODY = struct.Struct(
-    "<x16sQB16xQ"
-)  # UUID, number, whether times follow, commit time in the lower seven bytes
+BODY, DEFINITION, CHECKSUM = 19, 25, -4  # places in an event; a definition begins behind the table id
+CRC32 = 1  # the kind of checksum
+GTID_BODY = struct.Struct("<x16sQB16xQ")  # UUID, number, kind of times, commit time in the low seven bytes
 VERSION = slice(2, 52)  # in the body of a FORMAT_DESCRIPTION
 QUERY_BODY = struct.Struct("<8xB2xH")  # lengths of the schema and of the status variables
-LOAD_SIZE = 13  # behind those: which file, and where in the statement its name stands
-ROWS_BODY = struct.Struct("<6s2xH")  # table id, length of what follows before the number of columns
+LOAD_SIZE = 13  # behind those lengths: the file, and the place of its name in the statement
+ROWS_BODY = struct.Struct("<6s2xH")  # table id, length of the extra bytes before the number of columns
 HAS_TIMES = 2
 NEWER = "it cannot be projected truthfully; look whether a newer projector knows it"
 SEVEN_BYTES, ORIGINAL_FOLLOWS = (1 << 55) - 1, 1 << 55
 
 
 def gtid_fields(event: bytes) -> tuple[bytes, int, int, int]:
-    """A GTID event's source (16 bytes) and number, and its commit times, original and immediate, in microseconds."""
+    """A GTID event's source (16 bytes), number, original and immediate commit time (microseconds)."""
     source, number, times, immediate = GTID_BODY.unpack_from(event, BODY)
     if times != HAS_TIMES:
         raise UnsupportedEvent("a GTID event has no commit timestamps; MySQL 8.0 or newer is needed")
@@ -81,13 +79,13 @@ def query_fields(event: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def query_of_load(event: bytes) -> bytes:
-    """The QUERY event that an EXECUTE_LOAD_QUERY event would be without its file."""
+    """An EXECUTE_LOAD_QUERY event as a QUERY event, without the fields of the file."""
     at = BODY + QUERY_BODY.size
     return event[:at] + event[at + LOAD_SIZE :]
 
 
 def has_checksums(description: bytes) -> bool:
-    """Whether the events of a file have CRC32 checksums, by the last byte of its FORMAT_DESCRIPTION."""
+    """Whether a file's events have CRC32 checksums: the last byte of its FORMAT_DESCRIPTION."""
     return description[CHECKSUM - 1] == CRC32
 
 
@@ -96,7 +94,7 @@ def server_version(description: bytes) -> bytes:
 
 
 def next_file(event: bytes) -> tuple[str, int]:
-    """The file that a ROTATE event names, and where in it the stream goes on."""
+    """The file and the offset that a ROTATE event names."""
     return event[BODY + 8 : CHECKSUM].decode(), int.from_bytes(event[BODY : BODY + 8], "little")
 
 

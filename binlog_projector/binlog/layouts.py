@@ -1,4 +1,4 @@
-"""How many bytes a value takes in a row image, and what becomes of them."""
+"""The size of a value in a row image, and its conversion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Convert = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Fixed:
-    """A value of fixed size: its code for the struct module, and what to do with what that gives."""
+    """A value of fixed size: its code for the struct module, and the conversion of the result."""
 
     code: str
     convert: Convert | None = None
@@ -24,7 +24,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Counted:
-    """Bytes behind their number, which takes `prefix` bytes."""
+    """Bytes behind their length, which takes `prefix` bytes."""
 
     prefix: int
     convert: Convert | None = None

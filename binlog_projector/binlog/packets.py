@@ -1,6 +1,6 @@
-"""The binlog as raw events: mysql-replication connects and asks for the dump, then we read the socket in large pieces.
+"""The binlog as raw events: mysql-replication asks for the dump, then the socket is read in large pieces.
 
-Packets are described in MySQL's "Client/Server Protocol", the 19 bytes at the head of an event in "Binary Log Event".
+MySQL's "Client/Server Protocol" describes packets, "Binary Log Event" the 19 bytes of an event's header.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from tidemark.gtid import GtidSet
 
 HEARTBEAT_SECONDS = 1
 PIECE = 1 << 18
-LENGTH_SIZE, STATUS_SIZE = 4, 1  # in front of an event: three bytes of length and a sequence number, then OK
+LENGTH_SIZE, STATUS_SIZE = 4, 1  # before an event: three bytes of length and a sequence number, then OK
 EVENT_AT = LENGTH_SIZE + STATUS_SIZE
-LONGEST = 0xFFFFFF  # a packet of this length goes on in the next one
+LONGEST = 0xFFFFFF  # a packet of this length continues in the next one
 OK, ERROR = 0, 0xFF
 HEADER = struct.Struct("<IB4xB8xI2x")  # length, status, event type, end position
 HEADER_SIZE = HEADER.size
 DAMAGED = (
-    "the binlog is damaged, or was on its way; look at the file with `mysqlbinlog --verify-binlog-checksum`: if it is "
-    "sound, start the projector again, else run `rebuild`"
+    "the binlog is damaged, or was on its way; look at the file with `mysqlbinlog --verify-binlog-checksum`: "
+    "if it is sound, start the projector again, else run `rebuild`"
 )
-RESIDUE = 0x2144DF1C  # the CRC32 of anything that ends with its own CRC32
+RESIDUE = 0x2144DF1C  # the CRC32 of any bytes that end with their own CRC32
 
-Event = tuple[int, int, bytes]  # type, where it ends in its file, and all of it with header and checksum
+Event = tuple[int, int, bytes]  # type, end in the file, and the event with header and checksum
 
 
 def connect_reader(
     connect: Callable[..., Any], connection: dict[str, Any], server_id: int, uuid: str, gtid_set: GtidSet
 ) -> Any:
-    """A connection that was asked for everything the source has that is not in `gtid_set`."""
+    """A connection on which the source dumps all transactions that `gtid_set` lacks."""
     reader = BinLogStreamReader(
         connection_settings=connection,
         pymysql_wrapper=connect,
@@ -50,22 +50,22 @@ def connect_reader(
     )
     reader._BinLogStreamReader__connect_to_stream()
     stream = reader._stream_connection
-    stream._sock.settimeout(stream._read_timeout)  # what was set last is the timeout of writing
+    stream._sock.settimeout(stream._read_timeout)  # PyMySQL has set the write timeout last
     return stream
 
 
 class Packets:
-    """Events as the server sends them, each with its checksum verified."""
+    """Events as the server sends them, with verified checksums."""
 
     def __init__(self, connect: Callable[[], Any]) -> None:
-        """`connect` gives a connection on which a dump was asked for; it is called at the first read."""
+        """`connect` gives a connection with a requested dump; it is called at the first read."""
         self.connect = connect
         self.connection: Any = None
-        self.held: list[bytes] = []  # the beginning of a packet
-        self.missing = 0  # so much of it at least
+        self.held: list[bytes] = []  # the first bytes of a packet
+        self.missing = 0  # at least so many bytes of the packet
 
     def read(self) -> Iterator[Event]:
-        """The events of the next piece; waits for it. Raises SourceUnavailable, CorruptEvent, OSError, MySQLError."""
+        """The events of the next piece. Raises SourceUnavailable, CorruptEvent, OSError, MySQLError."""
         if self.connection is None:
             self.connection = self.connect()
         piece = self.connection._rfile.read1(PIECE)
@@ -79,43 +79,43 @@ class Packets:
         if self.connection is not None and self.connection.open:
             self.connection.close()
 
-    def _events(self, data: bytes) -> Iterator[Event]:
-        at, size = 0, len(data)
+    def _events(self, received: bytes) -> Iterator[Event]:
+        at, size = 0, len(received)
         last = size - HEADER_SIZE
         while at <= last:
-            length, status, kind, position = HEADER.unpack_from(data, at)
+            length, status, kind, position = HEADER.unpack_from(received, at)
             length &= LONGEST
             end = at + LENGTH_SIZE + length
             if status or end > size:
                 break
-            event = data[at + EVENT_AT : end]
+            event = received[at + EVENT_AT : end]
             if length == LONGEST:
-                event, end = _joined(data, at)
+                event, end = _joined(received, at)
                 if not event:
                     break
             if crc32(event) != RESIDUE:
                 raise CorruptEvent(f"event of type {kind}: its CRC32 is wrong; {DAMAGED}")
             yield kind, position, event
             at = end
-        rest = data[at:]
+        rest = received[at:]
         self.held, self.missing = [rest], _missing(rest)
         _demand_no_end(rest)
 
 
-def _joined(data: bytes, at: int) -> tuple[bytes, int]:
-    """An event of several packets and where they end; empty as long as the last one is not there."""
+def _joined(received: bytes, at: int) -> tuple[bytes, int]:
+    """An event of several packets, and their end; empty until the last packet has arrived."""
     parts, length = [], LONGEST
     while length == LONGEST:
-        length = int.from_bytes(data[at : at + 3], "little")
-        parts.append(data[at + LENGTH_SIZE : at + LENGTH_SIZE + length])
+        length = int.from_bytes(received[at : at + 3], "little")
+        parts.append(received[at + LENGTH_SIZE : at + LENGTH_SIZE + length])
         at += LENGTH_SIZE + length
-        if at > len(data) or (length == LONGEST and at == len(data)):
+        if at > len(received) or (length == LONGEST and at == len(received)):
             return b"", 0
     return b"".join(parts)[STATUS_SIZE:], at
 
 
 def _missing(rest: bytes) -> int:
-    """How much of the last packet in `rest` is not there, if its length is."""
+    """The number of bytes that the last packet in `rest` lacks, if its length has arrived."""
     at, length = 0, LONGEST
     while length == LONGEST and at + LENGTH_SIZE <= len(rest):
         length = int.from_bytes(rest[at : at + 3], "little")
@@ -124,7 +124,7 @@ def _missing(rest: bytes) -> int:
 
 
 def _demand_no_end(rest: bytes) -> None:
-    """Anything but an event is the last packet: the server ends the stream, or says why it cannot go on."""
+    """Raises an error for a packet that is no event: the server ends the stream, or reports an error."""
     length = int.from_bytes(rest[:3], "little")
     if len(rest) <= LENGTH_SIZE or len(rest) < LENGTH_SIZE + length:
         return

@@ -1,8 +1,8 @@
-"""Parts: the rows of a transaction that is too large for one batch are handed on as they come, each of them once.
+"""Parts: a transaction that is too large for one batch is handed on in parts, each row once.
 
-A source that is asked again for a transaction delivers it from its beginning, and so does another source: its rows have
-one order, because every table has a primary key. So rows that were applied are counted off, and the CRC32 of their keys
-says whether they are the same ones.
+After a reconnection, the source or another one delivers the transaction from its beginning. The rows come in
+the same order, because every table has a primary key. So applied rows are counted off, and the CRC32 of their
+keys proves that they are the same rows.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MAX_BYTES = 4 * 1024 * 1024  # of binlog in one batch
 
 
 def are_too_many(rows: int, size: int) -> bool:
-    """Whether so many rows of a transaction, of `size` bytes in all, have to be handed on as a part."""
+    """Whether `rows` rows with `size` bytes must be handed on as a part."""
     return rows > MAX_ROWS or size > MAX_BYTES
 
 
 class Parts:
-    """What has come of the transaction that is being read, and what of others was applied before a restart."""
+    """The received part of the current transaction, and the parts that were applied before a restart."""
 
     def __init__(self, tables: Mapping[str, Table], applied: Iterable[Partial]) -> None:
         self.keys = {name: itemgetter(*table.primary_key) for name, table in tables.items()}
@@ -35,17 +35,17 @@ class Parts:
         self.come: Partial | None = None
 
     def rows_of(self, gtid: Gtid | None) -> int:
-        """How many rows of a transaction, the one that is being read, were applied or handed on."""
+        """The number of rows of the current transaction that were applied or handed on."""
         known = [partial.rows for partial in (self.come, self.applied.get(gtid) if gtid else None) if partial]
         return max(known, default=0)
 
     def next(
         self, gtid: Gtid, original_commit_us: int, rows: Sequence[RowChange], *, whole: bool
     ) -> tuple[Sequence[RowChange], int, Partial | None]:
-        """Those of `rows` that were not applied, how many came before them, and how far the transaction has come with
-        them, unless it is `whole`.
+        """The rows that were not applied yet, the number of rows before them, and the new partial.
 
-        Raises PositionLost if the source delivers other rows than those that were applied.
+        The partial is None if the transaction is `whole` now. Raises PositionLost if the source delivers
+        other rows than the applied ones.
         """
         if whole and self.come is None and not self.applied:
             return rows, 0, None
@@ -71,7 +71,7 @@ class Parts:
 
 
 def extent(rows: int) -> str:
-    """How much of a transaction that cannot be applied was applied."""
+    """The applied part of a transaction that cannot be applied, in words."""
     return f"its first {rows} rows were applied" if rows else "nothing of it was applied"
 
 
@@ -80,7 +80,7 @@ def _demand_same(come: Partial, applied: Partial, *, whole: bool) -> None:
         return
     if come != applied:
         raise PositionLost(
-            f"of transaction {applied.gtid} the first {applied.rows} rows were applied, and the source delivers others "
-            "under this GTID: it has another history; point the projector at the right server, or run "
-            "`python -m binlog_projector rebuild`"
+            f"of transaction {applied.gtid} the first {applied.rows} rows were applied, and the source "
+            "delivers others under this GTID: it has another history; point the projector at the right "
+            "server, or run `python -m binlog_projector rebuild`"
         )

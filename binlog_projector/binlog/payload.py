@@ -1,7 +1,7 @@
-"""A compressed transaction: one event with all events of the transaction behind its GTID in it, without checksums.
+"""A compressed transaction: one event that contains all events behind the GTID, without checksums.
 
-Its layout is documented in MySQL's source (mysql::binlog::event::Transaction_payload_event): fields of type, length and
-value, a type of 0, then the compressed events. They are unpacked piece by piece: a transaction may be of any size.
+MySQL's source documents the layout (mysql::binlog::event::Transaction_payload_event): fields of type, length
+and value, a type of 0, then the compressed events. They are unpacked in pieces: a transaction has any size.
 """
 
 from __future__ import annotations
@@ -26,21 +26,19 @@ REMEDY = "set binlog_transaction_compression=OFF for every session, then run `re
 
 
 def unpacked(event: bytes) -> Iterator[Iterator[Event]]:
-    """The events in a TRANSACTION_PAYLOAD event, those that end in one piece at a time. Raises UnsupportedEvent."""
+    """The events in a TRANSACTION_PAYLOAD event, piece by piece. Raises UnsupportedEvent."""
     cursor = Cursor(event, HEADER.size)
     fields = {kind: cursor.text() for kind in iter(cursor.number, END)}
     if fields.get(COMPRESSION) != ZSTD:
         raise UnsupportedEvent(f"a transaction is compressed, and not by zstd; {REMEDY}")
-    held, missing = [b""], 0  # the beginning of an event, and how much of it is not there
+    held, missing = [b""], 0  # the first bytes of an event, and the number of bytes it lacks
     for piece in _decompressed(memoryview(event)[cursor.at : -CHECKSUM_SIZE]):
         held.append(piece)
         missing -= len(piece)
         if missing <= 0:
             events, rest = _split(b"".join(held))
-            held, missing = (
-                [rest],
-                (HEADER.unpack_from(rest)[1] if len(rest) >= HEADER.size else 0) - len(rest),
-            )
+            length = HEADER.unpack_from(rest)[1] if len(rest) >= HEADER.size else 0
+            held, missing = [rest], length - len(rest)
             yield iter(events)
     if any(held):
         raise UnsupportedEvent(f"a compressed transaction ends inside an event; {REMEDY}")
@@ -62,13 +60,13 @@ def _decompressed(packed: memoryview) -> Iterator[bytes]:
         raise UnsupportedEvent(f"a compressed transaction does not end where its event does; {REMEDY}")
 
 
-def _split(data: bytes) -> tuple[list[Event], bytes]:
-    """The whole events in `data`, as they would be outside (but with no checksum in its place), and what is left."""
+def _split(received: bytes) -> tuple[list[Event], bytes]:
+    """The complete events in `received`, with zeros for their checksums, and the remaining bytes."""
     events, at = [], 0
-    while at + HEADER.size <= len(data):
-        kind, length = HEADER.unpack_from(data, at)
-        if at + length > len(data):
+    while at + HEADER.size <= len(received):
+        kind, length = HEADER.unpack_from(received, at)
+        if at + length > len(received):
             break
-        events.append((kind, 0, data[at : at + length] + bytes(CHECKSUM_SIZE)))
+        events.append((kind, 0, received[at : at + length] + bytes(CHECKSUM_SIZE)))
         at += max(length, HEADER.size)
-    return events, data[at:]
+    return events, received[at:]

@@ -1,25 +1,25 @@
-"""A decoder generated for each table definition: from the raw bytes of a rows event to dicts of the columns in use.
+"""A decoder, generated for each table definition, from the bytes of a rows event to dicts of used columns.
 
-A row image is a bitmap of NULLs and then the columns one behind the other. The generated function reads them in one
-pass: columns of fixed size that cannot be NULL are unpacked together, columns that nobody uses are skipped. For
-`(id BIGINT NOT NULL, note VARCHAR(500), at DATETIME NOT NULL)` it is
+A row image is a bitmap of NULLs, followed by the columns. The generated function reads them in one pass:
+neighbours of fixed size that cannot be NULL are unpacked together, and unused columns are skipped. Example,
+for `(id BIGINT NOT NULL, note VARCHAR(500), at DATETIME NOT NULL)`:
 
-    def image(data, at):
-        nulls = int.from_bytes(data[at:at + 1], 'little')
+    def image(event, at):
+        nulls = int.from_bytes(event[at:at + 1], 'little')
         at += 1
-        c0, = unpack0(data, at)
+        c0, = unpack0(event, at)
         at += 8
         if nulls & 2: c1 = None
         else:
             start = at + 2
-            at = start + u16(data, at)[0]
-            c1 = convert1(data[start:at])
-        c2, = unpack2(data, at)
+            at = start + u16(event, at)[0]
+            c1 = convert1(event[start:at])
+        c2, = unpack2(event, at)
         at += 5
         c2 = convert2(c2)
         return {name0: c0, name1: c1, name2: c2}, at
 
-Names of tables and columns never become source text: they are values to which the source refers by number.
+Names of tables and columns never become source text: they are values, which the source refers to by number.
 """
 
 from __future__ import annotations
@@ -36,26 +36,22 @@ from binlog_projector.domain.changes import Row, RowChange
 from binlog_projector.errors import UnprojectableRow, UnsupportedEvent
 from writer.schema import Table
 
-Image = Callable[[bytes, int], tuple[Row, int]]  # the row that begins at, and where it ends
-Images = tuple[bool, bool]
-INSERT, DELETE, UPDATE = (
-    (False, True),
-    (True, False),
-    (True, True),
-)  # whether there are images of before and of after
-LENGTHS = {1: "data[at]", 2: "u16(data, at)[0]", 3: "u24(data, at)", 4: "u32(data, at)[0]"}
+Image = Callable[[bytes, int], tuple[Row, int]]  # (event, start of a row) -> (row, its end)
+Images = tuple[bool, bool]  # whether there are images of before and of after
+INSERT, DELETE, UPDATE = (False, True), (True, False), (True, True)
+LENGTHS = {1: "event[at]", 2: "u16(event, at)[0]", 3: "u24(event, at)", 4: "u32(event, at)[0]"}
 READERS: dict[str, Callable[[bytes, int], Any]] = {
     "u16": struct.Struct("<H").unpack_from,
-    "u24": lambda data, at: int.from_bytes(data[at : at + 3], "little"),
+    "u24": lambda event, at: int.from_bytes(event[at : at + 3], "little"),
     "u32": struct.Struct("<I").unpack_from,
 }
 
 
 class RowDecoder:
-    """The rows of one watched table in one of its definitions."""
+    """Decodes rows of a watched table in one of its definitions."""
 
     def __init__(self, table: Table, definition: bytes) -> None:
-        """Raises UnsupportedEvent if a column in use is not there, or is of a type that is not decoded."""
+        """Raises UnsupportedEvent if a column in use is missing, or has a type that is not decoded."""
         self.table = table.name
         try:
             columns = columns_of(definition)
@@ -66,26 +62,26 @@ class RowDecoder:
         self.columns = len(columns)
         self.count_size = 1 if self.columns < 251 else 3
         self.bitmap_size = (self.columns + 7) // 8
-        self.complete: set[bytes] = set()  # bitmaps of present columns that have all of them
+        self.complete: set[bytes] = set()  # bitmaps that were found to have all columns
 
-    def changes(self, images: Images, data: bytes, at: int, end: int) -> list[RowChange]:
-        """All rows of an event: `data` from `at`, where the number of columns stands, to `end`.
+    def changes(self, images: Images, event: bytes, at: int, end: int) -> list[RowChange]:
+        """All rows of an event: `event` from `at`, which is the number of columns, to `end`.
 
         Raises UnsupportedEvent, UnprojectableRow.
         """
         image, found = self.image, []
         has_before, has_after = images
         rows_at = at + self.count_size + self.bitmap_size * (has_before + has_after)
-        if data[at + self.count_size : rows_at] not in self.complete:
-            self._demand_complete(data[at + self.count_size : rows_at])
+        if event[at + self.count_size : rows_at] not in self.complete:
+            self._demand_complete(event[at + self.count_size : rows_at])
         at = rows_at
         try:
             while at < end:
                 before = after = None
                 if has_before:
-                    before, at = image(data, at)
+                    before, at = image(event, at)
                 if has_after:
-                    after, at = image(data, at)
+                    after, at = image(event, at)
                 found.append(RowChange(self.table, before, after))
         except (ValueError, LookupError, struct.error) as error:
             raise UnprojectableRow(f"a row of table {self.table} cannot be decoded: {error!r}") from error
@@ -94,24 +90,24 @@ class RowDecoder:
         return found
 
     def _demand_complete(self, bitmaps: bytes) -> None:
-        """binlog_row_image can be changed per session, and a column that was left out would look like NULL."""
+        """Raises UnsupportedEvent for a partial row image, which a session can set: gaps look like NULL."""
         for at in range(0, len(bitmaps), self.bitmap_size):
             present = int.from_bytes(bitmaps[at : at + self.bitmap_size], "little")
             if (present & (1 << self.columns) - 1).bit_count() < self.columns:
                 raise UnsupportedEvent(
-                    f"table {self.table} was logged with a partial row image; set binlog_row_image=FULL for every "
-                    "session, then run `rebuild`"
+                    f"table {self.table} was logged with a partial row image; set binlog_row_image=FULL for "
+                    "every session, then run `rebuild`"
                 )
         self.complete.add(bitmaps)
 
 
 def generate(columns: Sequence[Column], wanted: frozenset[str]) -> Image:
-    """A function that returns the row image of `data` that begins at `at`, and where it ends."""
+    """A function that reads the row image in `event` at `at`, and returns the row and its end."""
     missing = wanted - {column.name for column in columns}
     if missing:
         raise UnsupportedEvent(
-            f"its projected column {', '.join(sorted(missing))} is gone; run a projector that does not use it, or "
-            "bring it back and run `rebuild`"
+            f"its projected column {', '.join(sorted(missing))} is gone; run a projector that does not use "
+            "it, or bring it back and run `rebuild`"
         )
     source = Source(columns, wanted)
     exec("\n".join(source.lines()), source.names)
@@ -120,7 +116,7 @@ def generate(columns: Sequence[Column], wanted: frozenset[str]) -> Image:
 
 
 class Source:
-    """The lines of the generated function, and the values that they name. Columns are known by their index."""
+    """The lines of the generated function, and the values they refer to; columns are identified by index."""
 
     def __init__(self, columns: Sequence[Column], wanted: frozenset[str]) -> None:
         self.count = len(columns)
@@ -144,15 +140,15 @@ class Source:
         runs = [list(run) for _, run in groupby(range(self.count), self._run_of)]
         items = ", ".join(f"name{index}: c{index}" for index in sorted(self.used))
         return [
-            "def image(data, at):",
-            *([f" nulls = int.from_bytes(data[at:at + {bitmap}], 'little')"] if self.nullable else []),
+            "def image(event, at):",
+            *([f" nulls = int.from_bytes(event[at:at + {bitmap}], 'little')"] if self.nullable else []),
             f" at += {bitmap}",
             *(f" {line}" for run in runs for line in self._run(run)),
             f" return {{{items}}}, at",
         ]
 
     def _run_of(self, index: int) -> int:
-        """Neighbours with the same number are read together: -1 is any of fixed size that cannot be NULL."""
+        """Neighbours with the same number are read together; -1: fixed size and never NULL."""
         return -1 if index in self.fixed and index not in self.nullable else index
 
     def _run(self, run: list[int]) -> list[str]:
@@ -163,7 +159,7 @@ class Source:
         return [f"if nulls & {1 << first}: c{first} = None", "else:", *(f" {line}" for line in lines)]
 
     def _unpacked(self, run: list[int]) -> list[str]:
-        """Columns of fixed size in one step; to that, those that nobody uses are padding."""
+        """Read columns of fixed size in one step; unused ones are padding."""
         codes = [
             self.fixed[index].code if index in self.used else f"{self.fixed[index].size}x" for index in run
         ]
@@ -171,15 +167,15 @@ class Source:
         self.names[unpack] = struct.Struct(f"<{''.join(codes)}").unpack_from
         values = "".join(f"c{index}, " for index in run if index in self.used)
         return [
-            *([f"{values}= {unpack}(data, at)"] if values else []),
+            *([f"{values}= {unpack}(event, at)"] if values else []),
             f"at += {sum(self.fixed[index].size for index in run)}",
             *(f"c{index} = convert{index}(c{index})" for index in run if index in self.converted),
         ]
 
     def _sliced(self, index: int) -> list[str]:
-        """A column whose bytes stand behind their number."""
+        """Read or skip a column whose bytes follow their length."""
         prefix = self.counted[index].prefix
         if index not in self.used:
             return [f"at += {prefix} + {LENGTHS[prefix]}"]
-        value = f"convert{index}(data[start:at])" if index in self.converted else "data[start:at]"
+        value = f"convert{index}(event[start:at])" if index in self.converted else "event[start:at]"
         return [f"start = at + {prefix}", f"at = start + {LENGTHS[prefix]}", f"c{index} = {value}"]

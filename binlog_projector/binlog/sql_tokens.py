@@ -1,6 +1,6 @@
-"""A statement cut into tokens as MySQL's lexer cuts it: comments are white space, except those that MySQL executes.
+"""Cuts a statement into tokens as MySQL's lexer does: comments are white space, unless MySQL executes them.
 
-Quotes, escapes, and the characters of an unquoted word depend on the session that sent the statement. The rules are
+Quotes, escapes and the characters of an unquoted word depend on the session of the statement. The rules are
 those of `lex_one_token` in MySQL's source (sql/sql_lex.cc).
 """
 
@@ -31,9 +31,8 @@ ENCODINGS = {
     **dict.fromkeys(LATIN1_COLLATIONS, "cp1252"),
     **{collation: encoding for collation, (encoding, _) in MULTIBYTE.items()},
 }
-COMMENT = re.compile(
-    rb"(?>/\*.*?\*/|(?!\*/).)*+\*/", re.DOTALL
-)  # its rest; comments inside it have none themselves
+# The rest of a comment. Comments inside have no comments themselves.
+COMMENT = re.compile(rb"(?>/\*.*?\*/|(?!\*/).)*+\*/", re.DOTALL)
 
 
 def words(text: str) -> frozenset[str]:
@@ -41,12 +40,12 @@ def words(text: str) -> frozenset[str]:
 
 
 def folded(name: str) -> str:
-    """As MySQL folds names that differ in case only: letter by letter, the Turkish I with a dot to a plain i."""
+    """A name in lower case as MySQL folds it: letter by letter, the Turkish dotted I to a plain i."""
     return name.replace("\u0130", "i").lower()
 
 
 def version_of(text: bytes) -> int:
-    """Of a server, as in `/*!90704 ... */`; as if it were the newest if it is written in another way."""
+    """A server's version as in `/*!90704 ... */`; NEWEST for an unknown form."""
     found = re.match(rb"([0-9]+)\.([0-9]+)\.([0-9]+)", text)
     if not found:
         return NEWEST
@@ -59,7 +58,7 @@ class Unreadable(Exception):
 
 
 class Token(NamedTuple):
-    """`text` is without its quotes; a name in quotes is never a keyword."""
+    """`text` has no quotes; a quoted name is never a keyword."""
 
     kind: str
     text: str
@@ -74,7 +73,7 @@ END, SEMICOLON = Token("end", ""), Token(MARK, ";")
 
 @dataclass(frozen=True)
 class Dialect:
-    """The session that sent the statement, and the version of the server that read it (90704 is 9.7.4)."""
+    """The session of the statement, and the version of the server that parsed it (90704 is 9.7.4)."""
 
     sql_mode: int = 0
     collation: int = UTF8MB4
@@ -82,7 +81,7 @@ class Dialect:
 
 
 def tokens(sql: bytes, dialect: Dialect) -> Iterator[Token]:
-    """All tokens of the statement, one by one. Raises Unreadable."""
+    """All tokens of the statement. Raises Unreadable."""
     collation = dialect.collation
     pattern = _pattern(dialect.sql_mode & (ANSI_QUOTES | NO_BACKSLASH_ESCAPES), collation)
     encoding = ENCODINGS.get(collation, "ascii")
@@ -137,7 +136,7 @@ def _unquoted(quoted: str) -> str:
 
 @lru_cache(maxsize=64)
 def _pattern(sql_mode: int, collation: int) -> re.Pattern[bytes]:
-    """White space and comments are in no group; a character that no group may hold ends the reading."""
+    """White space and comments match without a group; an unexpected character does not match."""
     space, letters = rb"", rb""
     if collation in LATIN1_COLLATIONS:
         space, letters = rb"\xa0", rb"\x80-\x9f\xa1-\xff"
@@ -166,7 +165,7 @@ def _pattern(sql_mode: int, collation: int) -> re.Pattern[bytes]:
 
 
 class NotUnderstood(Exception):
-    """The statement has another form than the one that was looked for."""
+    """The statement has another form than the expected one."""
 
 
 class Reading:
@@ -192,7 +191,7 @@ class Reading:
         return self.peek() is END
 
     def has(self, *keywords: str) -> bool:
-        """Whether these keywords come next; then it reads on behind them."""
+        """Whether these keywords come next; if so, skip them."""
         ahead = self.rest[self.at : self.at + len(keywords)]
         if tuple(token.keyword for token in ahead) != keywords:
             return False
@@ -200,7 +199,7 @@ class Reading:
         return True
 
     def one_of(self, keywords: Collection[str]) -> str:
-        """The next keyword if it is one of these, and then it reads on behind it; else nothing."""
+        """Skip and return the next keyword if it is one of these, else return ""."""
         found = self.peek().keyword
         if found not in keywords:
             return ""
@@ -223,7 +222,7 @@ class Reading:
         return token.text
 
     def table(self) -> tuple[str | None, str]:
-        """A schema, if one is named, and a table."""
+        """A table, with its schema if that is named."""
         first = self.name()
         return (first, self.name()) if self.mark(".") else (None, first)
 
@@ -233,7 +232,7 @@ class Reading:
         return self.next()
 
     def item(self) -> list[Token]:
-        """All up to the next comma that is not in parentheses, or to the end."""
+        """All tokens up to the next comma outside parentheses, or to the end."""
         begin, depth = self.at, 0
         while not self.ended() and (depth or self.peek() != (MARK, ",")):
             token = self.next()

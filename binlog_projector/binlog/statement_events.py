@@ -1,4 +1,4 @@
-"""A statement as a QUERY event has it, with what its session had set."""
+"""The statement of a QUERY event, with the settings of its session."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from binlog_projector.binlog.sql_tokens import (
 
 SIZES = {0: 4, 1: 8, 3: 4, 4: 6, 7: 2, 8: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1}
 SQL_MODE, CHARACTER_SET, ACCESSED_SCHEMAS, TOO_MANY = 1, 4, 12, 254
-COUNTED = {5: 1, 6: 1, 11: 2}  # texts behind their length
+COUNTED = {5: 1, 6: 1, 11: 2}  # by code: the number of texts, each behind its length
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement as a QUERY event has it, with what its session had set."""
+    """The statement of a QUERY event, with the settings of its session."""
 
     text: bytes
     schema: str = ""
     sql_mode: int = 0
     collation: int = UTF8MB4
-    version: int = NEWEST  # of the server that read it
-    accessed: frozenset[str] = (
-        frozenset()
-    )  # schemas of the tables it used, also by views, triggers and functions
+    version: int = NEWEST  # of the server that parsed the statement
+    accessed: frozenset[str] = frozenset()  # schemas of used tables, also by views, triggers and functions
 
     @classmethod
     def of(cls, text: bytes, schema: bytes, status: bytes, version: int) -> Statement:
@@ -47,7 +45,7 @@ class Statement:
 
     @cached_property
     def keyword(self) -> str:
-        """The first word in upper case, or the mark that it begins with. Raises Unreadable."""
+        """The first word in upper case, or the first mark. Raises Unreadable."""
         first = next(self.tokens(), None)
         return first.text.upper() if first else ""
 
@@ -60,7 +58,7 @@ class Statement:
 
 
 def _end_of(code: int, status: bytes, at: int) -> int:
-    """Where the value of a status variable ends; all the rest belongs to one that is not known."""
+    """The end of a status variable's value; an unknown variable takes all the rest."""
     if code in SIZES:
         return at + SIZES[code]
     if code == ACCESSED_SCHEMAS:

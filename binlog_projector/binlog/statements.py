@@ -1,7 +1,7 @@
 """Judges a statement in the binlog: it is harmless to watched tables, or may change rows without row events.
 
-A statement that names a watched table passes only if it has one of the forms that are known to change no row of it. All
-others stop.
+A statement that names a watched table passes only if its form is known to change no row there. Any other form
+stops the projector.
 """
 
 from __future__ import annotations
@@ -27,28 +27,26 @@ from binlog_projector.binlog.table_map import Column
 from writer.schema import Table
 
 ROWS_AS_STATEMENT = words("INSERT UPDATE DELETE REPLACE LOAD CALL WITH SELECT DO VALUES TABLE (")
-HARMLESS = words(  # whatever they name
-    "GRANT REVOKE ANALYZE OPTIMIZE CHECK CHECKSUM FLUSH LOCK UNLOCK SET USE SAVEPOINT RELEASE BEGIN START COMMIT"
-    " INSTALL UNINSTALL"
+HARMLESS = words(  # with any names in them
+    "GRANT REVOKE ANALYZE OPTIMIZE CHECK CHECKSUM FLUSH LOCK UNLOCK SET USE SAVEPOINT RELEASE BEGIN START"
+    " COMMIT INSTALL UNINSTALL"
 )
-OBJECTS = words(  # behind CREATE, ALTER and DROP: none of them has rows. Some words stand before VIEW or TRIGGER
-    "VIEW TRIGGER PROCEDURE FUNCTION AGGREGATE EVENT USER ROLE SERVER TABLESPACE UNDO LOGFILE RESOURCE INSTANCE LIBRARY"
-    " JSON OR ALGORITHM DEFINER SQL"
+OBJECTS = words(  # without rows, behind CREATE, ALTER and DROP; some words come before VIEW or TRIGGER
+    "VIEW TRIGGER PROCEDURE FUNCTION AGGREGATE EVENT USER ROLE SERVER TABLESPACE UNDO LOGFILE RESOURCE"
+    " INSTANCE LIBRARY JSON OR ALGORITHM DEFINER SQL"
 )
 INDEXES = frozenset({"INDEX", "UNIQUE", "FULLTEXT", "SPATIAL"})
-FILLED = frozenset({"SELECT", "VALUES", "TABLE", "WITH", "LIKE"})  # a new table from what others are or have
+FILLED = frozenset({"SELECT", "VALUES", "TABLE", "WITH", "LIKE"})  # a new table made from other tables
 
 
 @dataclass
 class Watched:
-    """The watched tables, and the server that names them."""
+    """The watched tables, and how their server compares names."""
 
     schema: str
     tables: Mapping[str, Table]
     folds_case: bool = False  # lower_case_table_names is not 0
-    columns: dict[str, Mapping[str, Column]] = field(
-        default_factory=dict
-    )  # by table, as rows showed them last
+    columns: dict[str, Mapping[str, Column]] = field(default_factory=dict)  # table -> as last rows showed
 
     def table(self, schema: str, name: str) -> Table | None:
         return self.tables.get(self._same_case(name)) if self.is_schema(schema) else None
@@ -57,7 +55,7 @@ class Watched:
         return self._same_case(name) == self.schema
 
     def may_be_in(self, text: bytes) -> bool:
-        """Whether a name of a watched table, or of their schema, can stand anywhere in the statement."""
+        """Whether the statement may contain the name of a watched table or of their schema."""
         lower = text.lower()
         return (self.folds_case and not text.isascii()) or any(
             name.lower().encode() in lower for name in (self.schema, *self.tables)
@@ -76,12 +74,18 @@ def hidden_change(statement: Statement, watched: Watched) -> str | None:
         if keyword == "XA":
             return "an XA transaction, which may still be rolled back; do not use XA here, then run `rebuild`"
         if keyword == "ROLLBACK":
-            return "a rolled back transaction that other engines kept a part of; use only InnoDB, then run `rebuild`"
+            return (
+                "a rolled back transaction that other engines kept a part of; "
+                "use only InnoDB, then run `rebuild`"
+            )
         if keyword in HARMLESS or not watched.may_be_in(statement.text):
             return None
         found = list(statement.tokens())
     except Unreadable as error:
-        return f"a statement that cannot be read with certainty ({error}); look at what it did, then run `rebuild`"
+        return (
+            f"a statement that cannot be read with certainty ({error}); "
+            "look at what it did, then run `rebuild`"
+        )
     judge = Judge(found, statement, watched)
     try:
         return next(judge.changes(), None)
@@ -90,12 +94,12 @@ def hidden_change(statement: Statement, watched: Watched) -> str | None:
 
 
 def _as_statement(statement: Statement, watched: Watched) -> str | None:
-    """Views, triggers and functions reach tables that it does not name: MySQL lists the schemas of all of them."""
+    """A statement can reach unnamed tables by views, triggers and functions, so MySQL lists their schemas."""
     if statement.accessed and not any(map(watched.is_schema, statement.accessed)):
         return None
     return (
-        f"{statement.keyword} was logged as a statement, and used tables of {watched.schema}, or too many to tell; "
-        "set binlog_format=ROW for every session, then run `rebuild`"
+        f"{statement.keyword} was logged as a statement, and used tables of {watched.schema}, or too many to "
+        "tell; set binlog_format=ROW for every session, then run `rebuild`"
     )
 
 
@@ -109,7 +113,7 @@ class Judge:
         self.watched = watched
 
     def mentions(self) -> Iterator[str]:
-        """Wherever the name of a watched table stands, unless that of another schema stands before it."""
+        """Yields each mention of a watched table, unless another schema qualifies the name."""
         found = [END, END, *self.found]
         for schema, dot, token in zip(found, found[1:], found[2:], strict=False):
             if token.kind in (WORD, NAME):
@@ -117,8 +121,8 @@ class Judge:
                 table = self.watched.table(schema.text if is_qualified else self.statement.schema, token.text)
                 if table:
                     yield (
-                        f"the watched table {table.name} is named by a statement of a form that is not known to be "
-                        "harmless; look at what it did, then run `rebuild`"
+                        f"the watched table {table.name} is named by a statement of a form that is not known "
+                        "to be harmless; look at what it did, then run `rebuild`"
                     )
 
     def changes(self) -> Iterator[str]:
@@ -176,7 +180,7 @@ class Judge:
             reading.demand(reading.ended())
 
     def _created(self) -> Iterator[str]:
-        """A watched table that is created is empty: what comes into it comes as rows."""
+        """A created watched table is empty, and its rows will come as row events."""
         reading = self.reading
         if reading.one_of(OBJECTS | INDEXES | {"DATABASE", "SCHEMA", "TEMPORARY"}):
             return
@@ -208,7 +212,7 @@ class Judge:
                 reading.next()
 
     def _table(self) -> Table | None:
-        """The watched table that is named here, if it is one."""
+        """The table that comes next, if it is watched."""
         schema, name = self.reading.table()
         return self.watched.table(self.statement.schema if schema is None else schema, name)
 

@@ -1,6 +1,6 @@
-"""A table's definition as TABLE_MAP events have it: the columns of the row images behind it, with names and types.
+"""A table's definition in a TABLE_MAP event: names and types of the columns in the row images that follow.
 
-It is what stands behind the table id in such an event. The layout is documented in MySQL's source
+The definition is the part of the event behind the table id. MySQL's source documents the layout
 (mysql::binlog::event::Table_map_event).
 """
 
@@ -31,7 +31,7 @@ ENUM_DEFAULT_CHARSET, ENUM_COLUMN_CHARSET = 10, 11
 
 @dataclass(frozen=True)
 class Column:
-    """`metadata` are the bytes that belong to the type; `collation` is 0 where there is none."""
+    """`metadata`: the bytes that belong to the type. `collation`: 0 if there is none."""
 
     name: str
     type: int
@@ -43,7 +43,7 @@ class Column:
 
 
 class Cursor:
-    """Reads the fields of an event one behind the other."""
+    """Reads the fields of an event in order."""
 
     def __init__(self, fields: bytes, at: int = 0) -> None:
         self.fields = fields
@@ -122,7 +122,7 @@ def _real_type(code: int, metadata: bytes) -> int:
 
 
 def _spread(types: list[int], wanted: tuple[int, ...], value: Callable[[int], T]) -> dict[int, T]:
-    """Optional metadata counts only columns that can have it: from the place among those to the column's index."""
+    """Optional metadata counts only the columns that can have it; returns the values by a column's index."""
     indexes = [index for index, type in enumerate(types) if type in wanted]
     return {index: value(place) for place, index in enumerate(indexes)}
 
@@ -132,7 +132,7 @@ def _flags(bits: bytes) -> Callable[[int], bool]:
 
 
 def _collations(optional: dict[int, bytes], default: int, each: int) -> Callable[[int], int]:
-    """Either one for all columns and pairs of (place, collation) for the others, or one for each column."""
+    """A default with pairs of (place, collation) for the exceptions, or one collation per column."""
     if default in optional:
         common, *exceptions = _numbers(optional[default])
         others = dict(zip(exceptions[::2], exceptions[1::2], strict=True))

@@ -22,7 +22,7 @@ def date_layout(column: Column) -> Layout:
 
 
 def _fraction(digits: int) -> tuple[int, int]:
-    """How many bytes the fraction of a second takes, and how many microseconds its unit has."""
+    """The size of the fraction of a second in bytes, and its unit in microseconds."""
     size = (digits + 1) // 2
     return size, 10 ** (6 - 2 * size)
 
@@ -34,11 +34,11 @@ def datetime_layout(column: Column) -> Layout:
 
 @lru_cache
 def _datetime_of(digits: int) -> Convert:
-    """A sign bit, 17 bits of year * 13 + month, 5 of day, 5 of hour, 6 of minute, 6 of second, then the fraction."""
+    """The sign, 17 bits of year * 13 + month, 5 of day, 5 of hour, 6 of minute, 6 of second, the fraction."""
     size, unit = _fraction(digits)
     shift, mask = 8 * size, (1 << 8 * size) - 1
 
-    @lru_cache(maxsize=8)  # the times of a row, and of all rows of one statement, are mostly the same
+    @lru_cache(maxsize=8)  # most times of a row, and of all rows of a statement, are equal
     def convert(raw: bytes) -> datetime | str:
         packed = int.from_bytes(raw, "big")
         whole = packed >> shift
@@ -74,7 +74,7 @@ def timestamp_layout(column: Column) -> Layout:
 
 
 def _datetime_text(fields: tuple[int, ...], digits: int) -> str:
-    """What Python's datetime cannot hold, such as the month 0, comes from a SELECT as text."""
+    """The text that a SELECT gives for a time outside Python's datetime, such as the month 0."""
     text = "{:04d}-{:02d}-{:02d} {:02d}:{:02d}:{:02d}.{:06d}".format(*fields)
     return text[: 20 + digits] if digits else text[:19]
 

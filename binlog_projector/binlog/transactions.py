@@ -1,7 +1,6 @@
-"""From binlog events to transactions; anything that is not understood stops, nothing is skipped.
+"""From binlog events to transactions. An unknown event stops the reader; nothing is skipped.
 
-The layout of events is documented in MySQL's source (mysql::binlog::event): an event is 19 bytes of header, its body,
-and four bytes of checksum.
+MySQL's source documents events (mysql::binlog::event): 19 bytes of header, the body, four bytes of checksum.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from writer.schema import Table
 
 
 class TransactionReader:
-    """Assembles transactions of `tables` in `schema`, those that are too large in parts, without what was `applied`.
+    """Assembles transactions of `tables` in `schema`, large ones in parts, without the rows in `applied`.
 
-    `anchored`: the first transaction is the anchor. It is delivered without its changes as soon as its GTID is read:
-    they were applied, or are in the snapshot, and nobody has to understand them again.
+    `anchored`: the first transaction is the anchor. Its changes were applied, or are in the snapshot, so they
+    are not decoded: the anchor is delivered without changes as soon as its GTID is read.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class TransactionReader:
         folds_case: bool = False,
         anchored: bool = False,
     ) -> None:
-        """`folds_case`: whether the source's `lower_case_table_names` is not 0."""
+        """`folds_case`: the source's `lower_case_table_names` is not 0."""
         self.packets = packets
         self.watched = Watched(schema, tables, folds_case)
         self.version = NEWEST
@@ -69,7 +68,7 @@ class TransactionReader:
             events.WRITE_ROWS: partial(self._rows, INSERT),
             events.UPDATE_ROWS: partial(self._rows, UPDATE),
             events.DELETE_ROWS: partial(self._rows, DELETE),
-            events.EXECUTE_LOAD: self._load,
+            events.EXECUTE_LOAD: lambda event: self._query(events.query_of_load(event)),
             events.XID: self._end,
             events.XA_PREPARE: self._prepare,
             events.ROTATE: self._rotate,
@@ -79,15 +78,15 @@ class TransactionReader:
         }
 
     def __iter__(self) -> Iterator[Transaction | None]:
-        """Transactions one by one; None when there was nothing but a heartbeat, or only a part of one."""
+        """Transactions; None after a piece in which none ended, such as a heartbeat."""
         while True:
             yield from self.read() or (None,)
 
     def read(self) -> list[Transaction]:
-        """The transactions that end in the next piece of the stream: none at a heartbeat.
+        """The transactions that end in the next piece of the stream; none at a heartbeat.
 
-        What stops it (UnsupportedEvent, UnprojectableRow, CorruptEvent, what `Packets.read` raises) is raised after all
-        transactions before it were returned.
+        UnsupportedEvent, UnprojectableRow, CorruptEvent and the errors of `Packets.read` are raised after all
+        transactions before them were returned.
         """
         if self.failed is not None:
             raise self.failed
@@ -123,14 +122,14 @@ class TransactionReader:
                 yield piece
 
     def _judged(self, piece: Iterable[Event]) -> Iterator[Event]:
-        """Events without the content of the anchor, which ends where the next transaction begins."""
+        """Events without the content of the anchor, which ends at the next transaction."""
         for kind, offset, event in piece:
             self.inside_anchor = self.inside_anchor and kind not in events.BEGINNINGS
             if not self.inside_anchor or kind in events.OF_FILES:
                 yield kind, offset, event
 
     def _gtid(self, event: bytes) -> None:
-        """A GTID right after a GTID: the first one was an empty transaction."""
+        """Begin a transaction. A GTID right after a GTID: the first transaction was empty."""
         if self.gtid is not None:
             if self.begun:
                 raise UnsupportedEvent("a transaction began inside another one; run `rebuild`")
@@ -150,9 +149,6 @@ class TransactionReader:
         else:
             self._statement(Statement.of(text, schema, status, self.version))
 
-    def _load(self, event: bytes) -> None:
-        self._query(events.query_of_load(event))
-
     def _statement(self, statement: Statement) -> None:
         if reason := hidden_change(statement, self.watched):
             raise UnsupportedEvent(f"{reason}: {statement}")
@@ -160,7 +156,7 @@ class TransactionReader:
             self._end(b"")
 
     def _xa(self, verb: bytes) -> None:
-        """START and END are around the work; COMMIT and ROLLBACK come later and have a GTID of their own."""
+        """START and END enclose the work; COMMIT and ROLLBACK come later, with their own GTID."""
         if verb == b"START":
             self.begun = self.xa = True
         elif not self.begun:
@@ -171,7 +167,7 @@ class TransactionReader:
         self._end(event)
 
     def _table_map(self, event: bytes) -> None:
-        """Ids of one and the same table change now and then; the definition behind the id is what a decoder is for."""
+        """A table's id can change, so the decoder is chosen by the definition behind the id."""
         table_id, definition = event[BODY:DEFINITION], event[DEFINITION:CHECKSUM]
         try:
             decoder = self.decoders[definition]
@@ -191,7 +187,7 @@ class TransactionReader:
         table_id, extra = ROWS_BODY.unpack_from(event, BODY)
         decoder = self._mapped(table_id)
         if decoder is not None:
-            at = BODY + ROWS_BODY.size - 2 + extra  # `extra` counts its own two bytes too
+            at = BODY + ROWS_BODY.size - 2 + extra  # `extra` includes its own two bytes
             self.changes += decoder.changes(images, event, at, len(event) + CHECKSUM)
             self.size += len(event)
             if are_too_many(len(self.changes), self.size):
@@ -204,7 +200,7 @@ class TransactionReader:
             raise UnsupportedEvent("rows came without the definition of their table; run `rebuild`") from None
 
     def _other_rows(self, kind: int, event: bytes) -> None:
-        """Formats that are not decoded, in tables that may not be watched."""
+        """Raises UnsupportedEvent for a watched table: the format is not decoded."""
         decoder = self._mapped(event[BODY:DEFINITION])
         if decoder is not None:
             raise UnsupportedEvent(f"table {decoder.table}: {events.unsupported(kind)}")
@@ -213,7 +209,7 @@ class TransactionReader:
         self.file, self.offset = events.next_file(event)
 
     def _format(self, event: bytes) -> None:
-        """A file begins, written by a server of `version`."""
+        """Begin a file, and note the version of the server that wrote it."""
         if not events.has_checksums(event):
             raise CorruptEvent(
                 "the file was written without checksums; set binlog_checksum=CRC32, then run `rebuild`"
@@ -233,8 +229,8 @@ class TransactionReader:
             raise UnsupportedEvent("a transaction has no GTID; set gtid_mode=ON, then run `rebuild`")
         if self.xa and self.changes:
             raise UnsupportedEvent(
-                f"an XA transaction, which may still be rolled back, changed the table {self.changes[0].table}; "
-                "do not use XA there, then run `rebuild`"
+                "an XA transaction, which may still be rolled back, changed the table "
+                f"{self.changes[0].table}; do not use XA there, then run `rebuild`"
             )
         changes, before, partial = self.parts.next(self.gtid, self.original_us, self.changes, whole=whole)
         if whole or changes:

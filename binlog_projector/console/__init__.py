@@ -1,1 +1,1 @@
-"""The projector's page, readiness and metrics, for people."""
+"""The projector's page for people."""

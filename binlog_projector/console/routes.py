@@ -1,4 +1,4 @@
-"""The console: a read-only page on the admin port that shows the way of a write now, by server-sent events."""
+"""The console: a read-only page on the admin port; server-sent events show the way of a write now."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADERS = {
 
 
 def console_routes(signs: VitalSigns) -> Sequence[BaseRoute]:
-    """`/` is the page; its events are one `history` (the charts' points) and then a `sample` each second."""
+    """`/` is the page. Its events: one `history` (the points of the charts), then a `sample` each second."""
 
     async def page(request: Request) -> Response:
         return FileResponse(ASSETS / "index.html", headers=HEADERS)

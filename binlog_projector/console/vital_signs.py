@@ -1,4 +1,4 @@
-"""What the console shows: each second the figures of the projector, and of the readers and audits it is told of."""
+"""The console's figures, each second: of the projector, and of the readers and audits in the settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # admin p
 
 @dataclass(frozen=True)
 class Counts:
-    """Counters at one moment; their growth makes the rates."""
+    """Counters at one moment; rates are made of their growth."""
 
     at: float
     transactions: float
@@ -41,7 +41,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Point:
-    """One second of the charts. None: there was nothing to measure."""
+    """One second of the charts; None: there was nothing to measure."""
 
     at: float  # Unix seconds
     lag_seconds: float | None
@@ -52,7 +52,7 @@ class Point:
 
 
 class VitalSigns:
-    """Takes a sample each second in a thread; `points` are those of the last quarter of an hour."""
+    """A thread that takes a sample each second; `points` are those of the last 15 minutes."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class VitalSigns:
         self._thread.join(timeout=5)
 
     def sample(self) -> dict[str, Any]:
-        """The latest point and everything that is shown beside the charts."""
+        """The latest point, and all values beside the charts."""
         own = list(self.health.metrics.registry.collect())
         others = {url: families_of(url) for url in self.admin_urls}
         seen = [family for families in others.values() if families for family in families]
@@ -155,7 +155,7 @@ def families_of(admin_url: str) -> Families | None:
 
 
 def total(families: Iterable[Metric], name: str, **labels: str) -> float:
-    """All samples of that name and with these labels, added up."""
+    """The sum of all samples with this name and these labels."""
     return sum(
         sample.value
         for family in families

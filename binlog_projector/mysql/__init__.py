@@ -1,1 +1,1 @@
-"""Connections to MySQL: the stream, the clock, the checks, consistent views."""
+"""Connections to MySQL: the stream, the clock, the checks and the consistent snapshots."""

@@ -1,4 +1,4 @@
-"""What `check` and every start ask of MySQL: each setting that would lose or garble changes, with its remedy."""
+"""The checks of MySQL for `check` and every start: settings that would lose changes, with their remedies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from writer.schema import SCHEMA, TABLES
 
 @dataclass(frozen=True)
 class Variable:
-    """A system variable and the value it must have; `since_removed` ones may be missing in newer servers."""
+    """A system variable and its required value; `may_be_missing`: newer servers lack the variable."""
 
     name: str
     expected: str
@@ -51,7 +51,7 @@ log = structlog.get_logger()
 
 
 def check_source(source: MySqlSource, retention_hours: int) -> list[Finding]:
-    """All findings, good ones too. Raises SourceUnavailable."""
+    """All findings, also the good ones. Raises SourceUnavailable."""
     with source.session() as connection:
         return [
             *(_variable(connection, variable) for variable in VARIABLES),
@@ -67,12 +67,12 @@ def check_source(source: MySqlSource, retention_hours: int) -> list[Finding]:
 
 
 def retention_seconds(checks: list[Finding]) -> float:
-    """For how long the source keeps its binlog; 0: for ever."""
+    """The time for which the source keeps its binlog; 0: for ever."""
     return next(float(check.found) for check in checks if check.name == RETENTION)
 
 
 def demand(checks: list[Finding]) -> None:
-    """Raise SourceMisconfigured that names every check that failed; what need not stop anybody goes to the log."""
+    """Log all failed checks. Raises SourceMisconfigured with those that stop a projector."""
     failed = [check for check in checks if not check.ok]
     for check in failed:
         log.warning("check failed", check=str(check))
@@ -112,7 +112,8 @@ def _grants(connection: Connection) -> Finding:
         not missing,
         f"missing {', '.join(missing)}" if missing else "all",
         ", ".join(GRANTS),
-        f"GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* and SELECT, LOCK TABLES ON {SCHEMA}.* to the projector",
+        "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* and "
+        f"SELECT, LOCK TABLES ON {SCHEMA}.* to the projector",
     )
 
 
@@ -203,8 +204,9 @@ def _counted_columns(connection: Connection) -> Finding:
 
 
 def _auto_increment(connection: Connection) -> Finding:
-    """It does not stop a projector: all rows may be right, and the writer commits no larger id."""
-    execute(connection, "SET SESSION information_schema_stats_expiry = 0")  # else as it was up to a day ago
+    """This does not stop a projector: all rows may be right, and the writer commits no larger id."""
+    # Without this, the statistics may be a day old.
+    execute(connection, "SET SESSION information_schema_stats_expiry = 0")
     following = query_rows(
         connection,
         "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = %s",

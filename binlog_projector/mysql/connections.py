@@ -1,4 +1,4 @@
-"""One connection to MySQL: its settings, its errors in our words, and a statement's rows."""
+"""One connection to MySQL: its settings, its errors as the projector's, and a statement's rows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ else:
 
 
 CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 10  # a server that is silent for so long in spite of its heartbeats is gone
+READ_TIMEOUT_SECONDS = 10  # heartbeats come each second, so a server that is silent for so long is gone
 PURGED = 1236
 
 
 def connection_settings(url: str) -> dict[str, Any]:
-    """PyMySQL's arguments."""
+    """The arguments for PyMySQL."""
     server = MySqlUrl.parse(url)
     certificate = server.options.get("ssl_ca")
     return {
@@ -48,7 +48,7 @@ def connection_settings(url: str) -> dict[str, Any]:
 
 
 def _moment(text: str) -> datetime | str:
-    """Twice as fast as PyMySQL's own; like there, what is no date (0000-00-00) stays the text that it is."""
+    """Twice as fast as PyMySQL's conversion. As there, text that is no date (0000-00-00) stays text."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:
@@ -57,7 +57,7 @@ def _moment(text: str) -> datetime | str:
 
 @contextlib.contextmanager
 def unavailable(what: str) -> Iterator[None]:
-    """Turn PyMySQL's errors into ours: a purged position is lost, everything else may come back."""
+    """Raise PyMySQL's errors as PositionLost for a purged position, else as SourceUnavailable."""
     try:
         yield
     except pymysql.err.MySQLError as error:

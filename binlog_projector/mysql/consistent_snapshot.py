@@ -1,4 +1,4 @@
-"""All of MySQL's tables as of exactly one GTID set, over as many connections as it takes to read them."""
+"""All of MySQL's tables as of exactly one GTID set, over several connections."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ from binlog_projector.mysql.source import MySqlSource
 from tidemark.gtid import Gtid, GtidSet
 from writer.schema import TABLES
 
-TIMEOUT_SECONDS = 600  # counting and looking for orphans in a large table may find nothing to say for long
-SILENT_SECONDS = (
-    5.0  # without a word on a connection that is asked each second, the network or the server is gone
-)
+TIMEOUT_SECONDS = 600  # counts and the search for orphans in a large table give no rows for long
+SILENT_SECONDS = 5.0  # if a query each second gets no answer for so long, network or server is gone
 LOCK_WAIT_TIMEOUT = 1205
 log = structlog.get_logger()
 
 
 @dataclass
 class Snapshot:
-    """One consistent view: `executed` is exactly what it contains."""
+    """One consistent snapshot: it contains exactly `executed`."""
 
     connections: Sequence[Connection]
     executed: GtidSet
@@ -36,18 +34,18 @@ class Snapshot:
 
     @property
     def connection(self) -> Connection:
-        """Where one is enough."""
+        """The first connection, for a caller that needs only one."""
         return self.connections[0]
 
     @property
     def anchor_gtid(self) -> Gtid | None:
-        """A transaction of the view that the tailed server committed last, if it committed any itself."""
+        """The last transaction in the snapshot that the server itself committed, if any."""
         return self.executed.last_of(self.server_uuid)
 
 
 @contextlib.contextmanager
 def consistent_snapshot(source: MySqlSource, connections: int = 1) -> Iterator[Snapshot]:
-    """Transactions begin while a lock holds writers off for milliseconds. Raises SourceUnavailable."""
+    """Begin all transactions under a lock that stops writers for milliseconds. Raises SourceUnavailable."""
     with contextlib.ExitStack() as sessions:
         readers = [
             sessions.enter_context(source.session(read_timeout=TIMEOUT_SECONDS)) for _ in range(connections)
@@ -61,7 +59,7 @@ def consistent_snapshot(source: MySqlSource, connections: int = 1) -> Iterator[S
 
 @contextlib.contextmanager
 def _watched(source: MySqlSource, readers: Sequence[Connection]) -> Iterator[None]:
-    """A long statement is as silent as a dead network: a connection of its own tells one from the other."""
+    """Watch the server on another connection: a long statement is as silent as a dead network."""
     done = threading.Event()
     thread = threading.Thread(target=_watch, args=(source, readers, done), name="snapshot watch", daemon=True)
     thread.start()
@@ -73,7 +71,7 @@ def _watched(source: MySqlSource, readers: Sequence[Connection]) -> Iterator[Non
 
 
 def _watch(source: MySqlSource, readers: Sequence[Any], done: threading.Event) -> None:
-    """End the connections of `readers` once the source is silent: who waits for an answer there fails at once."""
+    """Shut the connections of `readers` when the source is silent: waiting statements then fail at once."""
     try:
         with source.session(read_timeout=SILENT_SECONDS) as connection:
             while not done.wait(1):
@@ -82,7 +80,7 @@ def _watch(source: MySqlSource, readers: Sequence[Any], done: threading.Event) -
         log.warning("the source is silent, so its snapshot is void", error=str(error))
         for reader in readers:
             with contextlib.suppress(OSError):
-                reader._sock.shutdown(socket.SHUT_RDWR)  # PyMySQL's own close() does not wake up who reads
+                reader._sock.shutdown(socket.SHUT_RDWR)  # PyMySQL's close() does not wake a blocked read
 
 
 @retry(
@@ -92,11 +90,14 @@ def _watch(source: MySqlSource, readers: Sequence[Any], done: threading.Event) -
     reraise=True,
 )
 def _begin(locker: Connection, readers: Sequence[Connection]) -> GtidSet:
-    """Comparing gtid_executed before and after instead would be wrong: rows become visible before their GTID does."""
+    """Begin the transactions and return their GTID set.
+
+    The lock is needed. Equal gtid_executed before and after would prove nothing: rows become visible before
+    their GTID.
+    """
     names = ", ".join(f"`{table.name}` READ" for table in TABLES.values())
-    execute(
-        locker, "SET SESSION lock_wait_timeout = 2, wait_timeout = 10"
-    )  # so long a lock lasts if we are paused
+    # If this process is paused, wait_timeout ends the lock.
+    execute(locker, "SET SESSION lock_wait_timeout = 2, wait_timeout = 10")
     execute(locker, f"LOCK TABLES {names}")
     try:
         for reader in readers:

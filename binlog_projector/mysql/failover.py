@@ -1,4 +1,4 @@
-"""Which of several MySQL servers to follow: the first one that takes writes, is set up right, and has our history."""
+"""Chooses the MySQL server to follow: the first that takes writes, passes all checks, and has our history."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Servers:
-    """One server, or a source and its replicas: any of them may be the source by now."""
+    """One server, or a source and its replicas; any of them may be the source now."""
 
     def __init__(self, sources: Sequence[MySqlSource], retention_hours: int) -> None:
         self.sources = sources
@@ -37,21 +37,22 @@ class Servers:
         return cls(sources, retention_hours)
 
     def connect(self) -> Connection:
-        """To the first server that answers. Raises SourceUnavailable."""
+        """Connect to the first server that answers. Raises SourceUnavailable."""
         for source in self.sources[:-1]:
             with contextlib.suppress(SourceUnavailable):
                 return source.connect()
         return self.sources[-1].connect()
 
     def usable(self) -> MySqlSource:
-        """A server to take a snapshot of. Raises SourceUnavailable and Stop."""
+        """A server for a snapshot. Raises SourceUnavailable and Stop."""
         return self._first(lambda source: source)
 
     def stream(self, position: Position) -> Stream:
         """The stream right behind `position`. Raises SourceUnavailable, SourceBehind and Stop.
 
-        What is wrong with each server is in the message. As long as one of them may come back, catch up or be promoted
-        there is hope, but not for ever once another one has answered that it cannot continue.
+        The message has the problem of each server. If some server may still come back, catch up or be
+        promoted, the error is a Retry. After PATIENCE_SECONDS it becomes a Stop, if another server cannot
+        continue.
         """
         applied, anchor, partials = position.gtid_set, position.anchor, position.partials
         return self._first(lambda source: source.stream(applied, anchor, partials))
@@ -83,6 +84,7 @@ class Servers:
         if time.monotonic() - self.unusable_since <= PATIENCE_SECONDS:
             return SourceBehind(reasons)
         return PositionLost(
-            f"{reasons}; that has not changed for {PATIENCE_SECONDS:.0f} s: transactions that were applied are lost; "
-            "point the projector at a server that has them, or run `python -m binlog_projector rebuild`"
+            f"{reasons}; that has not changed for {PATIENCE_SECONDS:.0f} s: transactions that were applied "
+            "are lost; point the projector at a server that has them, "
+            "or run `python -m binlog_projector rebuild`"
         )

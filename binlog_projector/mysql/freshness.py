@@ -1,4 +1,4 @@
-"""How recent a GTID set is, by MySQL's own clock: never by ours, and never without MySQL's word."""
+"""The age of a GTID set, by MySQL's clock only: never by ours, and never without an answer of MySQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Freshness:
-    """`as_of` of a set: the latest moment at which MySQL had committed nothing that the set lacks."""
+    """`as_of` of a set: the latest time at which all that MySQL had committed is in the set."""
 
     def __init__(self, as_of: str) -> None:
         self.latest = as_of
@@ -38,7 +38,7 @@ class Freshness:
             self.pending.append(clock)
 
     def as_of(self, applied: GtidSet) -> str:
-        """RFC 3339 with microseconds; never earlier than an answer before. Raises SourceDemoted."""
+        """RFC 3339 with microseconds; never earlier than a former answer. Raises SourceDemoted."""
         if self.demoted is not None:
             raise self.demoted
         with self.lock:
@@ -47,7 +47,7 @@ class Freshness:
         return self.latest
 
     def is_caught_up(self, applied: GtidSet) -> bool:
-        """Whether little of what MySQL had committed when it was asked last is missing."""
+        """Whether `applied` is less than CAUGHT_UP behind MySQL's last answer."""
         self.as_of(applied)
         with self.lock:
             waited = self.pending[-1].now - self.pending[0].now if self.pending else timedelta(0)
@@ -55,7 +55,7 @@ class Freshness:
 
 
 class ClockThread:
-    """Reads MySQL's clock ten times a second on a connection of its own."""
+    """Reads MySQL's clock ten times a second, on its own connection."""
 
     def __init__(self, source: MySqlSource, freshness: Freshness) -> None:
         self.source = source
@@ -64,7 +64,7 @@ class ClockThread:
         self.thread = threading.Thread(target=self._run, name="clock", daemon=True)
 
     def __enter__(self) -> ClockThread:
-        self.freshness.demoted = None  # that was another server
+        self.freshness.demoted = None  # it was about another server
         self.thread.start()
         return self
 

@@ -1,4 +1,4 @@
-"""Connections to MySQL: the stream of transactions, its clock, and what `check` asks."""
+"""One MySQL server: its connections, its clock, and its stream of transactions."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ IDENTITY = uuid.UUID("6f2b7b53-51f1-4f58-8a0f-3a3a3f7e5d10")
 
 @dataclass(frozen=True)
 class Clock:
-    """MySQL's clock, and everything it had committed by then."""
+    """A time of MySQL's clock, and all transactions committed until then."""
 
     now: datetime
     executed: GtidSet
 
 
 class MySqlSource:
-    """The server whose binlog is tailed. Raises SourceUnavailable when it does not answer.
+    """The server whose binlog is read. Raises SourceUnavailable if it does not answer.
 
-    `must_be_writable`: it is one of several, and a read-only one is a replica that cannot tell how far behind it is.
+    `must_be_writable`: there are several servers; a read-only one is a replica that may be behind its source.
     """
 
     def __init__(self, url: str, server_id: int, *, must_be_writable: bool = False) -> None:
@@ -71,9 +71,9 @@ class MySqlSource:
     def stream(self, applied: GtidSet, anchor: Anchor | None, partials: Sequence[Partial] = ()) -> Stream:
         """Connect and verify that the source continues the history of `applied`; reading begins with `start`.
 
-        Asks again for the anchor, the last applied transaction: the first one delivered must be that very one, by its
-        GTID and commit time; what it changed is not looked at. Of what was applied in part the rest is delivered.
-        Raises PositionLost if the anchor is another one, or if the source has purged what comes next.
+        The source is asked again for the anchor, the last applied transaction. The first delivered one must
+        have the anchor's GTID and commit time; its changes are ignored. A partly applied transaction comes
+        without its applied rows. Raises PositionLost for another anchor, and for purged transactions.
         """
         with self.session() as connection:
             purged = _check_history(connection, applied, partials)
@@ -90,9 +90,9 @@ class MySqlSource:
         return stream
 
     def clock(self, connection: Connection) -> Clock:
-        """One statement: its time is read before the set, so all that was committed by then is in the set.
+        """One statement reads the time before the set, so the set has all that was committed until that time.
 
-        Raises SourceDemoted: the set of a replica does not say what its source had committed.
+        Raises SourceDemoted for a replica: its set may lack transactions of its source.
         """
         with unavailable("MySQL does not tell its clock"):
             now, executed, read_only = query_row(
@@ -104,17 +104,17 @@ class MySqlSource:
 
 
 class Receiver(Protocol):
-    """Who takes what a stream delivers, in the stream's own thread."""
+    """The taker of a stream's transactions; called in the stream's thread."""
 
     def add(self, transaction: Transaction) -> None:
-        """The next transaction; returns once there is room for another one."""
+        """Take the next transaction; returns when there is room for another one."""
 
     def fail(self, error: Exception) -> None:
-        """The stream has ended, and why."""
+        """The stream has ended with `error`."""
 
 
 class Stream:
-    """Transactions from the binlog, read and handed on by a thread."""
+    """A thread that reads transactions from the binlog and delivers them."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Stream:
         self.heard = 0.0
 
     def verify(self, anchor: Anchor | None) -> None:
-        """Read until the source has said something. Raises PositionLost."""
+        """Read until a transaction or, without an anchor, a heartbeat. Raises PositionLost."""
         first = self._next()
         if anchor is None:
             self.pending = first
@@ -151,8 +151,8 @@ class Stream:
         found = Anchor(first.gtid, first.original_commit_us)
         if found.gtid != anchor.gtid or anchor.original_commit_us not in (0, found.original_commit_us):
             raise PositionLost(
-                f"the source has another history: it delivers {found.gtid} of {found.original_commit_us} us where "
-                f"{anchor.gtid} of {anchor.original_commit_us} us was applied last; "
+                f"the source has another history: it delivers {found.gtid} of {found.original_commit_us} us "
+                f"where {anchor.gtid} of {anchor.original_commit_us} us was applied last; "
                 "point the projector at the right server, or run `python -m binlog_projector rebuild`"
             )
         self.anchor = found
@@ -163,11 +163,11 @@ class Stream:
         self.thread.start()
 
     def silent_seconds(self) -> float:
-        """For how long we have listened and heard nothing, not even a heartbeat."""
+        """The time for which the thread has waited for MySQL and received nothing, not even a heartbeat."""
         return time.monotonic() - self.heard if self.listening else 0.0
 
     def close(self) -> None:
-        """The thread closes its connection at the next heartbeat: closing it under a blocked read would wait too."""
+        """Stop. The thread closes its connection at the next heartbeat: close() waits for a blocked read."""
         self.stopping.set()
         if self.thread is None or not self.thread.is_alive():
             self.reader.close()
@@ -181,7 +181,7 @@ class Stream:
                     return
                 if transaction is not None:
                     receiver.add(transaction)
-        except Exception as error:  # noqa: BLE001 - handed to whoever receives
+        except Exception as error:  # noqa: BLE001 - the receiver raises it
             receiver.fail(error)
         finally:
             self.reader.close()
@@ -204,7 +204,10 @@ class Stream:
 
 
 def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[Partial]) -> GtidSet:
-    """What the source has purged, if all of it was applied and all that was applied is in the source."""
+    """The purged GTID set. Raises SourceBehind if the source lacks applied transactions.
+
+    Raises PositionLost if the source has purged transactions that were not applied.
+    """
     executed, purged = map(
         GtidSet.parse, query_row(connection, "SELECT @@global.gtid_executed, @@global.gtid_purged")
     )

@@ -1,4 +1,4 @@
-"""Whole tables of MySQL in chunks, by primary key, each row with the counters that belong to its id."""
+"""Whole tables of MySQL in chunks by primary key; each row comes with the counters of its id."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Chunk = list[tuple[Any, ...]]
 
 
 def rows(connection: Connection, table: Table, counters: Sequence[Counter], size: int) -> Iterator[Chunk]:
-    """All rows of `table`: its columns, then how often `counters` count the row's id."""
+    """All rows of `table`: its columns, then the values of `counters` for the row's id."""
     return _chunks(connection, f"`{table.name}`", table.columns, table.primary_key, counters, size)
 
 
 def orphans(connection: Connection, table: Table, counters: Sequence[Counter], size: int) -> Iterator[Chunk]:
-    """Ids that are counted though `table` has no such row, then how often; only without foreign keys there are any."""
+    """Counted ids without a row in `table`, then their counters. With foreign keys there are none."""
     key = table.primary_key[0]
     counted = [
-        f"SELECT `{one.by}` AS `{key}` FROM `{one.table}` AS counted WHERE NOT EXISTS "  # noqa: S608 - our own schema
+        f"SELECT `{one.by}` AS `{key}` FROM `{one.table}` AS counted WHERE NOT EXISTS "  # noqa: S608
         f"(SELECT 1 FROM `{table.name}` AS parent WHERE parent.`{key}` = counted.`{one.by}`)"
         for one in counters
     ]
@@ -34,10 +34,9 @@ def orphans(connection: Connection, table: Table, counters: Sequence[Counter], s
 
 
 def estimated_rows(connection: Connection, tables: Iterable[str]) -> int:
-    """How many rows there are by InnoDB's statistics, which may be wrong by a tenth or more."""
-    execute(
-        connection, "SET SESSION information_schema_stats_expiry = 0"
-    )  # else as they were up to a day ago
+    """The number of rows by InnoDB's statistics, which may be wrong by a tenth or more."""
+    # Without this, the statistics may be a day old.
+    execute(connection, "SET SESSION information_schema_stats_expiry = 0")
     found = query_rows(
         connection,
         "SELECT table_name, table_rows FROM information_schema.tables WHERE table_schema = DATABASE()",
@@ -46,7 +45,7 @@ def estimated_rows(connection: Connection, tables: Iterable[str]) -> int:
 
 
 def beyond(columns: Sequence[str], last: Key | None) -> tuple[str, list[int]]:
-    """The condition for rows behind `last`: an index is used for OR of ranges, not for a comparison of tuples."""
+    """The condition for rows behind `last`: MySQL uses an index for ORs of ranges, not to compare tuples."""
     if last is None:
         return "TRUE", []
     terms: list[str] = []
@@ -71,9 +70,10 @@ def _chunks(
     counters: Sequence[Counter],
     size: int,
 ) -> Iterator[Chunk]:
-    """A statement for each chunk: one for all could only be stopped by reading what is left of it."""
+    """Read each chunk with its own statement: one statement could only be stopped by reading all its rows."""
     counts = [
-        f"(SELECT COUNT(*) FROM `{one.table}` AS counted WHERE counted.`{one.by}` = own.`{key[0]}`)"  # noqa: S608
+        f"(SELECT COUNT(*) FROM `{one.table}` AS counted "  # noqa: S608
+        f"WHERE counted.`{one.by}` = own.`{key[0]}`)"
         for one in counters
     ]
     selected = ", ".join([names(columns), *counts])

@@ -1,1 +1,1 @@
-"""The authorizer as AWS Lambda runs it: its zip, and AWS's own runtime and emulator for it on this machine."""
+"""The authorizer as AWS Lambda runs it: its zip, and AWS's runtime and emulator on this machine."""

@@ -16,7 +16,7 @@ from ops.stack.fetch.pinned import PYTHON
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.aws_lambda", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    zipping = commands.add_parser("zip", help="write authorizer-ARCHITECTURE.zip and print what is in it")
+    zipping = commands.add_parser("zip", help="write authorizer-ARCHITECTURE.zip and print its sha256")
     zipping.add_argument("--into", type=Path, default=Path("build"), help="the folder (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:

@@ -1,7 +1,7 @@
-"""AWS's own Lambda runtime on this machine: its Runtime Interface Emulator and Python client on an unzipped package.
+"""AWS's Lambda runtime on this machine: its Runtime Interface Emulator and Python client run a package.
 
-Measured with aws-sam-cli 1.170: two invocations of one emulator at once crash it (its issue 97), so each has a lock and
-a pool gives each one invocation at a time, as Lambda does with its own environments.
+Two invocations at once crash an emulator of aws-sam-cli 1.170 (its issue 97). So an emulator has a lock, and
+a pool gives it one invocation at a time, as Lambda does with its environments.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MEMORY_MB = 512
 
 
 class FunctionFailed(Exception):
-    """The function gave no answer: it raised, ran out of time or ended. `kind` is the runtime's word, or `Timeout`."""
+    """The function raised, ran out of time or ended. `kind` is the runtime's word for that, or `Timeout`."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(f"{kind}: {message}")
@@ -49,7 +49,7 @@ class FunctionFailed(Exception):
 
 
 class Emulator(Server):
-    """One Lambda environment: the emulator, and below it Python with AWS's client and nothing but the package."""
+    """One Lambda environment: the emulator, which runs Python with AWS's client and only the package."""
 
     name = "lambda"
 
@@ -81,9 +81,9 @@ class Emulator(Server):
         return Program((str(path),), "1.170.0")
 
     def command(self) -> list[str]:
-        """The whole environment is said here: the function sees all that the emulator sees.
+        """The command with its whole environment: the function sees all variables of the emulator.
 
-        The emulator's own addresses are said too, or it would listen on all of the machine's.
+        Without the two addresses, the emulator would listen on all addresses of the machine.
         """
         variables = {
             **self.environment,
@@ -114,7 +114,7 @@ class Emulator(Server):
             reply = self._post(json.dumps(event))
         try:
             answer = json.loads(reply)
-        except ValueError:  # the emulator reports a timeout as plain text, and as 200
+        except ValueError:  # the emulator answers 200 with a plain text after a timeout
             raise FunctionFailed("Timeout", reply) from None
         if isinstance(answer, dict) and "errorMessage" in answer:
             raise FunctionFailed(answer.get("errorType", ""), answer["errorMessage"])
@@ -128,7 +128,7 @@ class Emulator(Server):
 
 
 class Pool:
-    """Lambda's environments: each has one invocation in flight, others wait; one that ended is started again."""
+    """Lambda's environments: one invocation each at a time, others wait; an ended one is started again."""
 
     def __init__(self, emulators: Sequence[Emulator]) -> None:
         self._free: queue.SimpleQueue[Emulator] = queue.SimpleQueue()
@@ -136,7 +136,7 @@ class Pool:
             self._free.put(emulator)
 
     def invoke(self, event: object) -> Any:
-        """Return the answer of whichever is free first. Raises FunctionFailed."""
+        """Return the answer of the first free emulator. Raises FunctionFailed."""
         emulator = self._free.get()
         try:
             if not emulator.is_running():

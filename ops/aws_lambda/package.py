@@ -1,4 +1,4 @@
-"""The authorizer's deployment package: its code, its pinned dependencies and their bytecode; each time the same."""
+"""The authorizer's deployment package: code, pinned dependencies and bytecode; the same bytes each time."""
 
 from __future__ import annotations
 
@@ -17,18 +17,13 @@ SOURCE = Path(authorizer_lambda.__file__).parent
 NOT_FOR_LAMBDA = {"__main__.py", "forward_auth.py", "middleware.py"}
 SHARED = ("tidemark/__init__.py", "tidemark/settings.py")
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's name: pip's name
-UNUSED = (
-    "cffi",
-    "bin",
-    "**/*.pyi",
-    "**/RECORD",
-)  # of cffi only the compiled _cffi_backend is needed at run time
-TASK_ROOT = "/var/task"  # where Lambda unpacks it: the paths in tracebacks
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
+UNUSED = ("cffi", "bin", "**/*.pyi", "**/RECORD")  # cffi needs only the compiled _cffi_backend at run time
+TASK_ROOT = "/var/task"  # Lambda's folder for the zip: it is in the paths of tracebacks
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip
 
 
 def build(architecture: str, path: Path) -> None:
-    """Write the zip for `x86_64` or `arm64`, for the runtime of this Python's minor version. Raises DownloadFailed."""
+    """Write the zip for `x86_64` or `arm64` and this Python's minor version. Raises DownloadFailed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "task"
         shutil.copytree(unpacked(SOURCE / "requirements.txt", MACHINES[architecture]), folder)
@@ -48,7 +43,7 @@ def _remove_unused(folder: Path) -> None:
 
 
 def copy_source(folder: Path) -> None:
-    """Our own code in the zip: what the handler needs, and nothing else."""
+    """Copy our own code: only the modules that the handler needs."""
     own = [
         f"{SOURCE.name}/{module.name}" for module in SOURCE.glob("*.py") if module.name not in NOT_FOR_LAMBDA
     ]
@@ -58,9 +53,9 @@ def copy_source(folder: Path) -> None:
 
 
 def _compile(folder: Path) -> None:
-    """Lambda's folder is read-only: without bytecode in the zip every cold start would compile all modules again.
+    """Add bytecode: Lambda's folder is read-only, so every cold start would compile all modules.
 
-    A process of its own, with a fixed seed: bytecode holds sets in the order of their hashes.
+    The process has a fixed seed, as bytecode holds sets in the order of their hashes.
     """
     options = [
         "-q",

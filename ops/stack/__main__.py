@@ -1,4 +1,4 @@
-"""`python -m ops.stack up|down|status`: the local MySQL, MongoDB and Redis of one folder; `accounts`: on others."""
+"""`python -m ops.stack`: `up`, `down`, `status` of a folder's servers; `accounts` on servers of others."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ DIRECTORY = Path(".tidemark/stack")
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Start what is not up and print where it is; servers live until `down`."""
+    """Start the servers unless they are up, and print their addresses; they live until `down`."""
     directory: Path = arguments.dir.absolute()
     with locked(directory / "lock"):
         state = StackState.read(directory)
@@ -42,7 +42,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def down(arguments: argparse.Namespace) -> int:
-    """Stop every server of the folder; its data, ports and passwords stay for the next `up`."""
+    """Stop every server of the folder; data, ports and passwords stay for the next `up`."""
     directory: Path = arguments.dir.absolute()
     with locked(directory / "lock"):
         state = StackState.read(directory)
@@ -60,7 +60,7 @@ def down(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Say what runs; exit status 0 when all of it does, else 1."""
+    """Print the running servers; exit status 0 if all run, else 1."""
     directory: Path = arguments.dir.absolute()
     state = StackState.read(directory)
     word = "up" if state.is_up() else "partly up" if state.processes() else "down"
@@ -80,7 +80,7 @@ def accounts(arguments: argparse.Namespace) -> int:
 
 
 def external_urls(environment: Mapping[str, str]) -> dict[str, str]:
-    """Administrators' URLs of servers to use instead of starting one: store -> URL."""
+    """Store -> the administrator's URL of a server to use instead of starting one."""
     names = {store: f"TIDEMARK_{store.upper()}_ADMIN_URL" for store in STORES}
     return {store: environment[name] for store, name in names.items() if environment.get(name)}
 
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _leave(number: int, _frame: object) -> NoReturn:
-    sys.exit(128 + number)  # an exception, so that a half-started stack is stopped
+    sys.exit(128 + number)  # raises, so that a half-started stack is stopped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,5 +138,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it from birth
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start ignoring it
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""What can go wrong with the local stack, each named by what the reader of the message has to look at."""
+"""The errors of the local stack, each named by the part to look at."""
 
 from pathlib import Path
 
@@ -6,14 +6,11 @@ TAIL_LINES = 20
 
 
 class StackError(Exception):
-    """Anything that kept the local stack from doing what was asked; the message is meant for a terminal."""
+    """The local stack could not do as told; the message is meant for a terminal."""
 
 
 class ServerFailed(StackError):
-    """A server did not become ready.
-
-    `server` is its name, `log_path` its whole log, `tail` the last lines of that log.
-    """
+    """A server did not become ready. `log_path` is its whole log, `tail` the last lines."""
 
     def __init__(self, server: str, reason: str, log_path: Path) -> None:
         self.server = server
@@ -23,7 +20,7 @@ class ServerFailed(StackError):
 
 
 class PortTaken(StackError):
-    """The port a server was to listen on is in use."""
+    """The port of a server is in use."""
 
     def __init__(self, server: str, port: int) -> None:
         super().__init__(
@@ -32,15 +29,15 @@ class PortTaken(StackError):
 
 
 class ProgramMissing(StackError):
-    """No usable program for a server: none on PATH and none could be downloaded."""
+    """A server has no usable program: there is none on PATH and none to download."""
 
 
 class DownloadFailed(StackError):
-    """A download or its verification did not succeed; what arrived is kept and the next run continues from it."""
+    """A download or its verification failed; the next run continues with the received files."""
 
 
 class NotOurs(StackError):
-    """A server given by URL was to be started, stopped or disturbed; only servers of this stack can be."""
+    """A server given by URL cannot be started, stopped or disturbed: only servers of this stack can."""
 
 
 def _last_lines(log_path: Path) -> str:

@@ -1,4 +1,4 @@
-"""MySQL, MongoDB and Redis together: started, given schema and accounts, recorded in `stack.json`, stopped."""
+"""MySQL, MongoDB and Redis together: start, schema and accounts, the record in `stack.json`, stop."""
 
 import secrets
 import shutil
@@ -23,12 +23,12 @@ SERVERS: Mapping[str, type[Server]] = {"mysql": MySqlServer, "mongodb": MongoDbS
 
 
 class Stack:
-    """The three servers of one folder, each on a loopback port of its own, and the accounts of the services.
+    """The three servers of one folder, each on a loopback port, and the accounts of the services.
 
-    `directory` None means a temporary folder that is removed by `stop`; in any other, data, ports and passwords stay
-    for the next start. `ports` fixes ports by store name (`mysql`, `mongodb`, `redis`). `external` gives
-    administrators' URLs of servers to use instead of starting one. The servers end with this process unless `launch`
-    is `launch_detached`.
+    `directory` None: a temporary folder, which `stop` removes; any other keeps data, ports and passwords for
+    the next start. `ports` fixes ports by store (`mysql`, `mongodb`, `redis`). `external`: store -> the
+    administrator's URL of a server to use instead of starting one. The servers end with this process, unless
+    `launch` is `launch_detached`.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class Stack:
 
     @property
     def mysql(self) -> MySqlServer:
-        """The MySQL server; raises NotOurs when it was given by URL."""
+        """The MySQL server. Raises NotOurs if it was given by URL."""
         return self._own("mysql", MySqlServer)
 
     @property
     def mongodb(self) -> MongoDbServer:
-        """The MongoDB server; raises NotOurs when it was given by URL."""
+        """The MongoDB server. Raises NotOurs if it was given by URL."""
         return self._own("mongodb", MongoDbServer)
 
     @property
     def redis(self) -> RedisServer:
-        """The Redis server; raises NotOurs when it was given by URL."""
+        """The Redis server. Raises NotOurs if it was given by URL."""
         return self._own("redis", RedisServer)
 
     def environment(self) -> dict[str, str]:
@@ -77,9 +77,9 @@ class Stack:
         return dict(self.state.environment)
 
     def start(self) -> None:
-        """Start all servers side by side and wait until services can use them; on any failure stop all of them.
+        """Start all servers at once and wait until services can use them; on a failure stop all.
 
-        Raises ServerFailed, PortTaken, ProgramMissing, DownloadFailed; StackError when a stack is up in the folder.
+        Raises ServerFailed, PortTaken, ProgramMissing, DownloadFailed; StackError if the stack is up.
         """
         own = {server.identity for server in self.servers.values()}
         if {*StackState.read(self.directory).processes(), *launched_below(self.directory)} - own:
@@ -100,10 +100,7 @@ class Stack:
             undo.pop_all()
 
     def stop(self) -> None:
-        """Stop all servers, by force when that takes too long or nobody will read their data again.
-
-        Never raises for one that is gone.
-        """
+        """Stop all servers; kill those that are too slow, and those whose data is temporary."""
         running = {server.identity for server in self.servers.values() if server.identity is not None}
         seconds = 0.0 if self._temporary else STOPPED_WITHIN_SECONDS
         stop_processes([*running.union(launched_below(self.directory))], seconds)

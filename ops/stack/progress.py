@@ -1,4 +1,4 @@
-"""Progress lines for the person waiting, on standard error so that standard output stays machine-readable."""
+"""Progress lines for people, on standard error: standard output stays machine-readable."""
 
 import sys
 

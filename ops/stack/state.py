@@ -1,4 +1,4 @@
-"""`stack.json`: which servers a stack folder has, where they listen, who may log in, and which processes they are."""
+"""`stack.json`: the servers of a stack folder, with their addresses, passwords and processes."""
 
 import json
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ STORES = ("mysql", "mongodb", "redis")
 
 @dataclass
 class ServerState:
-    """One server as recorded; `process` and `log` are None for a server that was given by URL."""
+    """One recorded server; `process` and `log` are None for a server given by URL."""
 
     admin_url: str
     port: int | None = None
@@ -20,18 +20,18 @@ class ServerState:
     process: ProcessIdentity | None = None
 
     def is_running(self) -> bool:
-        """Whether that very process lives; a server given by URL is somebody else's to run, and counts as running."""
+        """Whether the recorded process lives; a server given by URL counts as running."""
         return self.log is None or (self.process is not None and self.process.is_alive())
 
     def summary(self) -> dict[str, Any]:
-        """For people and programs that ask; without secrets."""
+        """The state without secrets."""
         pid = self.process.pid if self.process is not None and self.process.is_alive() else None
         return {"running": self.is_running(), "port": self.port, "pid": pid, "log": self.log}
 
 
 @dataclass
 class StackState:
-    """All of `stack.json`; `passwords` maps store -> account -> password, `environment` is empty until all is up."""
+    """All of `stack.json`. `passwords`: store -> account -> password. `environment`: empty until start."""
 
     path: Path
     servers: dict[str, ServerState] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class StackState:
 
     @classmethod
     def read(cls, directory: Path) -> "StackState":
-        """The recorded state of a stack folder; an empty one when nothing was recorded."""
+        """The recorded state of a stack folder; empty if there is no record."""
         state = cls(directory / "stack.json")
         if state.path.exists():
             recorded = json.loads(state.path.read_text())
@@ -50,7 +50,7 @@ class StackState:
         return state
 
     def write(self) -> None:
-        """Replace the file at once; only its owner may read it."""
+        """Replace the file in one step; only its owner may read it."""
         text = json.dumps(self._content(), indent=2)
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         new = self.path.with_suffix(".new")
@@ -59,25 +59,25 @@ class StackState:
         new.replace(self.path)
 
     def public(self) -> dict[str, Any]:
-        """What `up --json` prints: each server with its administrator's URL, and the environment."""
+        """The output of `up --json`: each server with its administrator's URL, and the environment."""
         servers = {
             name: {**server.summary(), "admin_url": server.admin_url} for name, server in self.servers.items()
         }
         return {**servers, "environment": self.environment}
 
     def processes(self) -> list[ProcessIdentity]:
-        """The processes of this stack that live."""
+        """The live processes of this stack."""
         found = [server.process for server in self.servers.values() if server.process is not None]
         return [process for process in found if process.is_alive()]
 
     def forget_processes(self) -> None:
-        """Record that nothing of it runs any more."""
+        """Record that no server runs."""
         for server in self.servers.values():
             server.process = None
         self.write()
 
     def is_up(self) -> bool:
-        """Whether everything was started and all of it still runs."""
+        """Whether all was started and still runs."""
         return bool(self.environment) and all(server.is_running() for server in self.servers.values())
 
     def _content(self) -> dict[str, Any]:

@@ -1,197 +1,186 @@
-"""`python -m perf lag`: how long after its commit in MySQL a reader shows a transaction, under a steady load."""
+"""`python -m perf lag`: how long after its commit in MySQL a reader shows a transaction, under a steady load.
+
+Next to it, in the same run: the least that the same servers need for it, and Debezium into MongoDB.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.client
 import os
-import random
 import re
-import threading
+import signal
+import statistics
+import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pymysql
+import redis
+from pymongo import MongoClient
 
-from binlog_projector.domain.changes import Transaction
-from binlog_projector.mysql.source import MySqlSource
 from ops.stack.progress import say
-from ops.stack.urls import mysql_arguments
 from ops.system import System
-from perf.dataset import USERS, body, load_posts, sentence
+from perf.dataset import load_posts
+from perf.projector.cpu import cpu_of, per_transaction
+from perf.projector.marks import WARM_UP_SECONDS, Ask, MarkedLoad, Waits
+from perf.projector.peers.debezium import DATABASE, Debezium
 from perf.projector.projecting import wait_until_caught_up
-from tidemark.gtid import GtidSet
-from writer.schema import SCHEMA
+from perf.projector.steady import MARKED, POSTS
 
-POSTS = 2_000
-MARKED = 1  # the post whose body says which transaction it is of
-MARK_EVERY = 25  # transactions: who asks for more of them takes time from what is measured
-LANES = 15  # connections that write all others; one more writes the marks, so that these are in order
-WRITE_STEADILY = """
-CREATE PROCEDURE write_steadily(
-  first INT, posts INT, users INT, lane INT, lanes INT, rate DOUBLE, seconds DOUBLE, post_body TEXT, comment_body TEXT
-)
-BEGIN
-  DECLARE written, place INT DEFAULT 0;
-  DECLARE begun DOUBLE DEFAULT UNIX_TIMESTAMP(SYSDATE(6));
-  WHILE UNIX_TIMESTAMP(SYSDATE(6)) < begun + seconds DO
-    SET place = written * lanes + lane;
-    CASE (written + lane) % 5
-      WHEN 0 THEN INSERT INTO posts (author_id, body) VALUES (1 + place % users, post_body);
-      WHEN 1 THEN
-        INSERT INTO comments (post_id, author_id, body)
-        VALUES (first + place % posts, 1 + place % users, comment_body);
-      ELSE
-        INSERT INTO likes (post_id, user_id) VALUES (first + place % posts, 1 + place DIV posts % users);
-    END CASE;
-    SET written = written + 1;
-    DO SLEEP(GREATEST(0, begun + written / rate - UNIX_TIMESTAMP(SYSDATE(6))));
-  END WHILE;
-  SELECT written;
-END
-"""  # in MySQL itself: a client that sends 500 statements per second takes a fifth of a core from what is measured
-LOOK_SECONDS = 0.001  # between two questions
-WARM_UP_SECONDS = 2.0
-SERVER_ID = 7399
+ROUNDS = 3
 BODY = re.compile(rb'"body":"mark (\d+)"')
+CAUGHT_UP_WITHIN_SECONDS = 300.0
+Figures = dict[str, Any]
+Lane = Callable[[System, MarkedLoad, float], Figures]  # seconds
 
 
-def lag(seconds: float, rate: int, seed: int) -> dict[str, Any]:
-    """Raises StackError, RuntimeError."""
-    with System(os.environ) as system:
-        url = system.stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
-        load_posts(url, POSTS, seed)
+def more_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--without-debezium", action="store_true", help="needs no JDK, and takes two thirds of the time"
+    )
+
+
+def lag(seconds: float, rate: int, seed: int, without_debezium: bool = False) -> Figures:
+    """Medians of three rounds in which all take turns. Raises StackError, RuntimeError."""
+    with System(os.environ) as system, tempfile.TemporaryDirectory() as folder:
+        load_posts(system.stack.environment()["TIDEMARK_WRITER_MYSQL_URL"], POSTS, seed)
         wait_until_caught_up(system.stack)
-        source = MySqlSource(system.stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], SERVER_ID)
-        with source.session() as connection:
-            before = source.clock(connection).executed
-        written, shown = _run(system, url, seconds, rate, seed)
-        committed = _commit_times(source, before, written)
-    waits = sorted(1e3 * (shown[mark] - committed[mark]) for mark in shown if mark in committed)
+        load = MarkedLoad(system, rate, seed)
+        lanes: dict[str, Lane] = {"ours": _ours, "floor": _floor}
+        if not without_debezium:
+            debezium = Debezium(system.stack, Path(folder))
+            debezium.prime()
+            lanes["debezium"] = lambda system, load, seconds: _debezium(debezium, system, load, seconds)
+        rounds: list[Figures] = []
+        for number in range(1, ROUNDS + 1):
+            found: Figures = {}
+            for name, lane in lanes.items():
+                say(f"round {number} of {ROUNDS}: {name}, {rate} transactions per second")
+                found |= lane(system, load, seconds / ROUNDS)
+                wait_until_caught_up(system.stack, system.check)
+            rounds.append(found)
+    return _with_ratios(_medians(rounds) | {"samples": sum(each["samples"] for each in rounds)})
+
+
+def _ours(system: System, load: MarkedLoad, seconds: float) -> Figures:
+    """Until an answer of the reader shows it."""
+    before = cpu_of(system)
+    with _reader(system) as ask:
+        waits = load.waits(seconds, ask)
     return {
-        "p50_ms": round(waits[len(waits) // 2], 2),
-        "p99_ms": round(waits[len(waits) * 99 // 100], 2),
-        "transactions_per_s": round(written / seconds),
-        "samples": len(waits),
+        **_percentiles("", waits),
+        "transactions_per_s": round(waits.transactions / (WARM_UP_SECONDS + seconds)),
+        "samples": len(waits.ms),
+        "cpu_ms_per_transaction": per_transaction(before, cpu_of(system), waits.transactions),
     }
 
 
-def _run(system: System, url: str, seconds: float, rate: int, seed: int) -> tuple[int, dict[int, float]]:
-    """How many transactions were written, and when each mark was seen first."""
-    say(f"{rate} transactions per second for {seconds:.0f} s")
-    done, marks = threading.Event(), _Marks()
-    admin_url = system.stack.mysql.admin_url
-    with pymysql.connect(**mysql_arguments(admin_url)) as connection, connection.cursor() as cursor:
-        connection.select_db(SCHEMA)
-        cursor.execute("SET SESSION sql_log_bin = 0")
-        cursor.execute(WRITE_STEADILY)
-    lane_rate = rate * (1 - 1 / MARK_EVERY) / LANES
-    with ThreadPoolExecutor(1 + LANES) as threads:
-        written = [threads.submit(_mark, url, rate / MARK_EVERY, marks, done)]
-        written += [
-            threads.submit(_write, admin_url, lane, lane_rate, seconds, seed) for lane in range(LANES)
-        ]
-        try:
-            shown = _watch(system, marks, time.monotonic() + seconds)
-        finally:
-            done.set()
-        return sum(lane.result() for lane in written), shown
+def _floor(system: System, load: MarkedLoad, seconds: float) -> Figures:
+    """A transaction of one update in MongoDB, a command of Redis and a constant answer over HTTP, in a row."""
+    waits, begun = [], time.monotonic()
+    with _in_a_row(system) as row, load.running(WARM_UP_SECONDS + seconds) as lanes:
+        while (now := time.monotonic()) < begun + WARM_UP_SECONDS + seconds:
+            row()
+            if now > begun + WARM_UP_SECONDS:
+                waits.append(1e3 * (time.monotonic() - now))
+            time.sleep(1 / load.marks_per_s)
+    return _percentiles("floor_", Waits(sorted(waits), sum(lane.result() for lane in lanes)))
 
 
-@dataclass
-class _Marks:
-    """Updates of the marked post; `wanted` is the last one, from before it is sent."""
-
-    wanted: int = -1
-
-
-def _mark(url: str, rate: float, marks: _Marks, done: threading.Event) -> int:
-    """Mark the post until it is done; how many marks there are."""
-    number = 0
+def _debezium(debezium: Debezium, system: System, load: MarkedLoad, seconds: float) -> Figures:
+    """Until MongoDB shows the row that Debezium has upserted; our services are paused meanwhile."""
     with (
-        pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
-        connection.cursor() as cursor,
+        MongoClient[dict[str, Any]](system.stack.mongodb.admin_url) as client,
+        _paused(system),
+        debezium.streaming(),
     ):
-        begun = time.monotonic()
-        while not done.is_set():
-            marks.wanted = number
-            cursor.execute("UPDATE posts SET body = %s WHERE id = %s", (f"mark {number}", MARKED))
-            number += 1
-            done.wait(max(0.0, begun + number / rate - time.monotonic()))
-    return number
 
+        def ask() -> int | None:
+            found = client[DATABASE]["posts"].find_one({"_id": MARKED})
+            return int(found["body"].split()[1]) if found and found["body"].startswith("mark ") else None
 
-def _write(admin_url: str, lane: int, rate: float, seconds: float, seed: int) -> int:
-    """Have MySQL write posts, comments and likes, 20/20/60; how many it wrote."""
-    chance = random.Random(seed)
-    numbers = (MARKED + 1, POSTS - 1, USERS, lane, LANES, rate, seconds)
-    with (
-        pymysql.connect(**mysql_arguments(admin_url), autocommit=True) as connection,
-        connection.cursor() as cursor,
-    ):
-        connection.select_db(SCHEMA)
-        cursor.callproc("write_steadily", (*numbers, body(chance), sentence(chance, 12)))
-        ((written,),) = cursor.fetchall()
-    return int(written)
-
-
-def _watch(system: System, marks: _Marks, until: float) -> dict[int, float]:
-    """Ask for the marked post until it shows what is wanted: mark -> when an answer first showed it, or a later one."""
-    shown: dict[int, float] = {}
-    last, warm = -1, time.monotonic() + WARM_UP_SECONDS
-    with _connection(system) as connection:
-        headers = {"authorization": f"Bearer {system.token('perf-1')}"}
-        while time.monotonic() < until:
-            time.sleep(LOOK_SECONDS)
-            if last < marks.wanted:
-                connection.request("GET", f"/post/{MARKED}", headers=headers)
-                found = BODY.search(connection.getresponse().read())
-                now, mark = time.time(), int(found[1]) if found else last
-                if time.monotonic() > warm:
-                    shown |= dict.fromkeys(range(last + 1, mark + 1), now)
-                last = mark
-    return shown
+        deadline = time.monotonic() + CAUGHT_UP_WITHIN_SECONDS
+        while ask() != load.last:  # and Java warms up on what the other lanes wrote
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"Debezium did not catch up in {CAUGHT_UP_WITHIN_SECONDS:g} s")
+            time.sleep(0.05)
+        return _percentiles("debezium_", load.waits(seconds, ask))
 
 
 @contextlib.contextmanager
-def _connection(system: System) -> Iterator[http.client.HTTPConnection]:
-    address = urlsplit(system.url("reader"))
-    with contextlib.closing(
-        http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
-    ) as connection:
-        yield connection
+def _reader(system: System) -> Iterator[Ask]:
+    headers = {"authorization": f"Bearer {system.token('perf-1')}"}
+    with contextlib.closing(_connection(system.url("reader"))) as connection:
+
+        def ask() -> int | None:
+            connection.request("GET", f"/post/{MARKED}", headers=headers)
+            found = BODY.search(connection.getresponse().read())
+            return int(found[1]) if found else None
+
+        yield ask
 
 
-class _Commits:
-    """Receives the binlog once more: mark -> when MySQL committed it (seconds since 1970)."""
+@contextlib.contextmanager
+def _in_a_row(system: System) -> Iterator[Callable[[], None]]:
+    with (
+        MongoClient[dict[str, Any]](system.stack.mongodb.admin_url, w="majority") as client,
+        redis.Redis.from_url(system.stack.redis.admin_url) as cache,
+        contextlib.closing(_connection(system.admin_url("reader"))) as connection,
+        client.start_session() as session,
+    ):
+        floor = client["perf"]["floor"]
+        floor.update_one({"_id": 1}, {"$set": {"count": 0}}, upsert=True)
 
-    def __init__(self) -> None:
-        self.times: dict[int, float] = {}
-        self.count = 0
-        self.failed: Exception | None = None
+        def row() -> None:
+            with session.start_transaction():
+                floor.update_one({"_id": 1}, {"$inc": {"count": 1}}, session=session)
+            cache.set("tidemark:perf:floor", 1)
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
 
-    def add(self, transaction: Transaction) -> None:
-        self.count += 1
-        for change in transaction.changes:
-            if change.table == "posts" and change.after is not None and change.after["id"] == MARKED:
-                self.times[int(change.after["body"].split()[1])] = transaction.immediate_commit_us / 1e6
-
-    def fail(self, error: Exception) -> None:
-        self.failed = error
+        yield row
 
 
-def _commit_times(source: MySqlSource, after: GtidSet, transactions: int) -> dict[int, float]:
-    say("reading the commit times from the binlog")
-    commits = _Commits()
-    with contextlib.closing(source.stream(after, None)) as stream:
-        stream.start(commits)
-        deadline = time.monotonic() + 120
-        while commits.count < transactions:
-            if commits.failed or time.monotonic() > deadline:
-                raise RuntimeError(f"read {commits.count} of {transactions} transactions: {commits.failed}")
-            time.sleep(0.05)
-    return commits.times
+@contextlib.contextmanager
+def _paused(system: System) -> Iterator[None]:
+    services = [child.identity for child in system.children.values()]
+    for service in services:
+        service.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for service in services:
+            service.send(signal.SIGCONT)
+
+
+def _connection(url: str) -> http.client.HTTPConnection:
+    address = urlsplit(url)
+    return http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+
+
+def _percentiles(prefix: str, waits: Waits) -> Figures:
+    return {f"{prefix}p50_ms": waits.percentile(50), f"{prefix}p99_ms": waits.percentile(99)}
+
+
+def _medians(rounds: list[Figures]) -> Figures:
+    return {
+        name: _medians([one[name] for one in rounds])
+        if isinstance(value, Mapping)
+        else statistics.median(one[name] for one in rounds)
+        for name, value in rounds[0].items()
+    }
+
+
+def _with_ratios(found: Figures) -> Figures:
+    """Each figure divided by what stands next to it."""
+    floor = {f"{name}_to_floor_p50": found[f"{name}_ms"] / found["floor_p50_ms"] for name in ("p50", "p99")}
+    peer = {
+        f"{name}_to_debezium_{name}": found[f"{name}_ms"] / found[f"debezium_{name}_ms"]
+        for name in ("p50", "p99")
+        if f"debezium_{name}_ms" in found
+    }
+    return {name: round(ratio, 3) for name, ratio in {**floor, **peer}.items()} | found

@@ -1,7 +1,8 @@
-"""API Gateway in front of a Lambda authorizer, as its developer guide describes it; nobody here has seen AWS do it.
+"""API Gateway in front of a Lambda authorizer, as its developer guide describes it; never compared with AWS.
 
-"Output from a Lambda authorizer", "Configure a Lambda authorizer", "Gateway response types", and for HTTP APIs "Control
-access with Lambda authorizers": identity source, cached policy, IAM's evaluation, context, and the status of each end.
+Chapters "Output from a Lambda authorizer", "Configure a Lambda authorizer", "Gateway response types", and for
+HTTP APIs "Control access with Lambda authorizers". They define the identity source, the cached policy, IAM's
+evaluation, the context, and the status of each outcome.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MAX_TTL_SECONDS = 3600
 
 
 class Kind(NamedTuple):
-    """One way to attach an authorizer: its event for (authorization, method, path), and what its answer is."""
+    """One way to attach an authorizer: its event for (authorization, method, path), its form of answer."""
 
     name: str
     event: Callable[[str, str, str], dict[str, Any]]
@@ -44,7 +45,7 @@ HTTP_2_SIMPLE = Kind("HTTP API 2.0 simple", http_api_2_event, is_simple=True)
 
 @dataclass(frozen=True)
 class Reply:
-    """What the client sees, and what the backend would find in `$context.authorizer` if it was asked."""
+    """The client's answer, and `$context.authorizer` as a backend would find it."""
 
     status: int
     message: str | None = None
@@ -52,7 +53,7 @@ class Reply:
 
 
 class ApiGateway:
-    """`invoke` returns the function's answer or raises FunctionFailed. `now` is the clock, to be turned by hand."""
+    """`invoke` returns the function's answer or raises FunctionFailed. The test sets the clock `now`."""
 
     def __init__(self, kind: Kind, invoke: Callable[[Any], Any], ttl_seconds: int = 0) -> None:
         assert 0 <= ttl_seconds <= MAX_TTL_SECONDS

@@ -1,4 +1,4 @@
-"""An ASGI server and application small enough to see all that passes between them and the middleware."""
+"""A small ASGI server and application: a test sees every message between them and the middleware."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.authorizer.forging import NOW, SETTINGS
 
 @dataclass
 class Reply:
-    """What the client sees."""
+    """The client's answer."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -26,7 +26,10 @@ class Reply:
 
 
 class Service:
-    """An application behind the middleware, a clock to turn, and a record of decisions and of requests let through."""
+    """An application behind the middleware. The test sets the clock `now`.
+
+    `decisions` are the middleware's; `reached` are the scopes of requests that it let through.
+    """
 
     def __init__(self, settings: AuthSettings = SETTINGS) -> None:
         self.now = float(NOW)

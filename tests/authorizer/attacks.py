@@ -1,7 +1,7 @@
-"""Known attacks on JWT verifiers, each with its public source and the words with which we refuse it.
+"""Known attacks on JWT verifiers, each with its public source and words of the reason for refusal.
 
-All carry a right signature unless the name says otherwise: only the rule under attack stands between them and the
-data. RFC 8725 is "JSON Web Token Best Current Practices"; GHSA and CVE numbers are PyJWT's unless another is named.
+Every token has a right signature unless its name says otherwise, so only the rule under attack can refuse it.
+RFC 8725 is "JSON Web Token Best Current Practices". GHSA and CVE numbers without a product are PyJWT's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The deployment packages, built once for all tests that look into them or run them."""
+"""The deployment packages, built once for all tests that read or run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens by hand: right ones, and any wrong one that a library would refuse to make."""
+"""Tokens made by hand: right ones, and wrong ones that a library would refuse to make."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def claims_of_size(octets: int) -> str:
 
 
 def claims_with_raw(name: str, raw_json: str) -> str:
-    """A payload in which one claim is text that json.dumps would not write: NaN, 1e400, 5,000 digits."""
+    """A payload in which one claim is JSON text that json.dumps would not write: NaN, 1e400, 5,000 digits."""
     return claims(**{name: "RAW"}).replace('"RAW"', raw_json)
 
 
@@ -52,7 +52,7 @@ def header(**changes: Any) -> str:
 
 
 def signed(header_json: str | bytes, payload_json: str | bytes, secret: bytes = SECRET) -> str:
-    """A compact JWS whose HMAC-SHA256 is right, whatever its header and payload say."""
+    """A compact JWS with a right HMAC-SHA256 over any header and payload."""
     parts = (part.encode() if isinstance(part, str) else part for part in (header_json, payload_json))
     signing_input = ".".join(map(base64url, parts))
     return f"{signing_input}.{base64url(hmac.new(secret, signing_input.encode(), hashlib.sha256).digest())}"

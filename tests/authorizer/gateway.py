@@ -1,4 +1,4 @@
-"""API Gateway's side: its events, and how it reads the policy that it may have cached."""
+"""API Gateway's side: its events, and its evaluation of a policy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def token_event(authorization: str, arn: str = f"{STAGE}/GET/post/7") -> dict[st
 
 
 def request_event(*authorization: str, method: str = "GET", path: str = "/post/7") -> dict[str, Any]:
-    """REST APIs keep header names as the client wrote them, and only multiValueHeaders shows doubled ones."""
+    """REST APIs keep header names as the client wrote them; only multiValueHeaders shows repeated headers."""
     return {
         "type": "REQUEST",
         "methodArn": f"{STAGE}/{method}{path}",
@@ -54,7 +54,7 @@ def http_api_1_event(authorization: str, method: str = "GET", path: str = "/post
 
 
 def http_api_2_event(authorization: str | None, method: str = "GET", path: str = "/post/7") -> dict[str, Any]:
-    """HTTP APIs write header names in lower case and join doubled ones with a comma."""
+    """HTTP APIs write header names in lower case and join repeated headers with a comma."""
     route = f"{method} /{{proxy+}}"
     return {
         "version": "2.0",
@@ -92,7 +92,7 @@ def http_api_2_event(authorization: str | None, method: str = "GET", path: str =
 
 
 def allows(answer: dict[str, Any], arn: str) -> bool:
-    """IAM's evaluation: an explicit Deny wins, nothing matching is a Deny; `*` and `?` are wildcards."""
+    """IAM's evaluation: an explicit Deny wins; without a match, no access; `*` and `?` are wildcards."""
     effects = matching_effects(answer, arn)
     return "Allow" in effects and "Deny" not in effects
 

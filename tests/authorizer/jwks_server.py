@@ -1,4 +1,4 @@
-"""A JWKS URL on this machine: it says what it is told to, as slowly or as wrongly as it is told to, and counts."""
+"""A JWKS server on this machine: a test sets its answer, its delay and its faults, and reads its counters."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def jwks(*keys: object) -> bytes:
 
 
 class JwksServer(ThreadingHTTPServer):
-    """`body` is the answer's, `status` and `headers` its head; `fetches` counts requests.
+    """`status`, `headers` and `body` make the answer; `fetches` counts requests.
 
-    With `hold` cleared, requests wait for it; with `seconds_per_byte` set, the answer drips from `drips`, its head or
-    its body, and `cut_off` is set when the client ends it.
+    While the event `hold` is cleared, requests wait. `drips` names the part ("head" or "body") that is sent
+    byte by byte; the event `cut_off` is set when the client closes such an answer.
     """
 
     daemon_threads = True
@@ -54,7 +54,7 @@ class JwksServer(ThreadingHTTPServer):
         self.cut_off = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are what some tests are about."""
+        """Say nothing: some tests close their connection early."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.cut_off.set()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on the terminal."""
+        """Write nothing to the terminal."""
 
 
 @contextlib.contextmanager
@@ -101,7 +101,7 @@ def serving(*keys: dict[str, Any], tls: ssl.SSLContext | None = None) -> Iterato
 
 
 def nobody_listens() -> str:
-    """A URL at which connections are refused."""
+    """A URL that refuses connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return f"http://127.0.0.1:{port}/keys"

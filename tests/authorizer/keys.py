@@ -44,7 +44,7 @@ def private_pem(key: PrivateKey) -> str:
 
 
 def environment(algorithm: str) -> dict[str, str]:
-    """TIDEMARK_AUTH_* as a deployment would set them."""
+    """TIDEMARK_AUTH_* as a deployment sets them."""
     return {
         "TIDEMARK_AUTH_ALGORITHM": algorithm,
         "TIDEMARK_AUTH_PUBLIC_KEY": public_pem(private_key(algorithm)),

@@ -1,4 +1,4 @@
-"""Fresh Python processes: what Lambda and a shell start, with exactly the environment given."""
+"""Fresh Python processes with exactly the environment given, as Lambda and a shell start them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 def run_python(
     *arguments: str, environment: Mapping[str, str], stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run from the top folder with warnings as errors; wait half a minute at most."""
+    """Run from the top folder with warnings as errors, for at most 30 s."""
     return subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         input=stdin,

@@ -1,4 +1,4 @@
-"""RS256, ES256 and EdDSA with fresh keys, and every way to have one key checked as if it were another's."""
+"""RS256, ES256 and EdDSA with fresh keys, and every attempt to use a key for another algorithm."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_changed_payload_is_refused(algorithm: str) -> None:
 @pytest.mark.parametrize("claimed", ["HS256", "the configured one"])
 @pytest.mark.parametrize("form", ["PEM", "DER", "base64 of DER", "JWK", "SSH"])
 def test_a_public_key_is_never_taken_for_an_hmac_secret(algorithm: str, claimed: str, form: str) -> None:
-    """RFC 8725 2.1 and 3.1; CVE-2022-29217 (GHSA-ffqj-6fqr-9h24), GHSA-xgmm-8j9v-c9wx, GHSA-r6x4-923q-g947."""
+    """RFC 8725 2.1, 3.1; CVE-2022-29217 (GHSA-ffqj-6fqr-9h24), GHSA-xgmm-8j9v-c9wx, GHSA-r6x4-923q-g947."""
     der = keys.public_der(keys.private_key(algorithm))
     public = keys.private_key(algorithm).public_key()
     jwk = jwt.get_algorithm_by_name(algorithm).to_jwk(public, as_dict=True)
@@ -96,7 +96,7 @@ def test_a_psychic_signature_is_refused(signature: bytes) -> None:
 
 
 def test_the_der_form_of_a_right_es256_signature_is_refused() -> None:
-    """RFC 7518 3.4: the signature is r and s, 32 bytes each, and nothing else."""
+    """RFC 7518 3.4: the signature is exactly r and s, 32 bytes each."""
     head, body, signature = keys.token("ES256").split(".")
     raw = base64.urlsafe_b64decode(signature + "==")
     der = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))

@@ -1,4 +1,4 @@
-"""Every known attack is refused, for the reason it should be; what is close to one but right is not."""
+"""Every known attack is refused for the right reason; unusual but lawful tokens are accepted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_unusual_but_lawful_token_is_accepted(token: str) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [None, 5, b"a.b.c", ["a"], {}, object()])
-def test_what_is_not_even_text_is_an_invalid_token(nonsense: object) -> None:
+def test_a_token_that_is_not_text_is_invalid(nonsense: object) -> None:
     with pytest.raises(InvalidToken):
         verify(nonsense, SETTINGS, NOW)  # type: ignore[arg-type]
 

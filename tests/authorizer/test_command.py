@@ -1,4 +1,4 @@
-"""`python -m authorizer_lambda mint` prints a token that the services accept, or says what is missing."""
+"""`python -m authorizer_lambda mint` prints a token that services accept, or names the missing setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Lambda entry: every event format is recognised, every refusal is API Gateway's 401 and says why in the log."""
+"""The Lambda entry knows every event format; every refusal is API Gateway's 401 with a reason in the log."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_the_reason_is_logged_and_the_token_is_not(caplog: pytest.LogCaptureFixt
 
 
 def _invoke(event: dict[str, Any], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """One invocation as Lambda makes it: a fresh process, its settings in the environment, JSON in and out."""
+    """One invocation as Lambda makes it: fresh process, settings in the environment, JSON in and out."""
     return run_python("-c", LAMBDA, environment=environment, stdin=json.dumps(event))
 
 
@@ -147,7 +147,7 @@ def test_the_entry_point_reads_its_settings_from_the_environment() -> None:
     assert GOOD[7:] not in refused.stderr
 
 
-def test_a_missing_setting_is_a_broken_function_and_not_a_refused_caller() -> None:
+def test_a_missing_setting_breaks_the_function_and_refuses_nobody() -> None:
     outcome = _invoke(token_event(GOOD), {})
     assert outcome.returncode == 1
     assert "tidemark.settings.SettingError: TIDEMARK_AUTH_ALGORITHM is not set" in outcome.stderr

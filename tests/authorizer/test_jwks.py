@@ -1,4 +1,4 @@
-"""Keys from a URL: rotated without a restart, kept through an outage for a while, and fetched within limits."""
+"""Keys from a URL: rotated without a restart, kept for a limited time in an outage, fetched within limits."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _event(
 def _is_allowed(
     settings: AuthSettings, kid: str | None, now: float = NOW, key: keys.PrivateKey | None = None
 ) -> bool:
-    """False for API Gateway's 401; KeysUnavailable passes."""
+    """False for API Gateway's 401; KeysUnavailable goes to the caller."""
     try:
         return allows(authorize(_event(kid, key, now=now), settings, now), f"{STAGE}/GET/feed")
     except Exception as error:
@@ -92,7 +92,7 @@ def test_each_token_is_verified_with_the_key_that_it_names(algorithm: str) -> No
         assert server.paths == ["/keys?tenant=1"]
 
 
-def test_a_new_key_is_found_without_a_restart_and_a_removed_one_is_forgotten(server: JwksServer) -> None:
+def test_new_keys_are_found_and_removed_ones_forgotten_without_a_restart(server: JwksServer) -> None:
     settings = _settings(server.url)
     assert _is_allowed(settings, "first")
     server.body = jwks(jwk("ES256", "first"), jwk("ES256", "next", NEXT))
@@ -100,14 +100,12 @@ def test_a_new_key_is_found_without_a_restart_and_a_removed_one_is_forgotten(ser
     assert _is_allowed(settings, "next", NOW + COOLDOWN_SECONDS, NEXT)
     assert _is_allowed(settings, "first", NOW + COOLDOWN_SECONDS)
     server.body = jwks(jwk("ES256", "next", NEXT))
-    assert _is_allowed(settings, "first", NOW + COOLDOWN_SECONDS + FRESH_SECONDS - 1), (
-        "not asked for again yet"
-    )
+    assert _is_allowed(settings, "first", NOW + COOLDOWN_SECONDS + FRESH_SECONDS - 1), "no fetch is due yet"
     assert not _is_allowed(settings, "first", NOW + COOLDOWN_SECONDS + FRESH_SECONDS)
     assert server.fetches == 3
 
 
-def test_a_key_that_is_replaced_under_the_same_name_is_replaced_here_too(server: JwksServer) -> None:
+def test_a_key_replaced_under_the_same_name_is_replaced_here_too(server: JwksServer) -> None:
     settings = _settings(server.url)
     assert _is_allowed(settings, "first")
     server.body = jwks(jwk("ES256", "first", NEXT))
@@ -129,7 +127,7 @@ def test_a_token_that_names_no_possible_key_fetches_nothing(server: JwksServer, 
     assert server.fetches == 0
 
 
-def test_the_last_good_keys_count_through_an_outage_but_not_for_ever(
+def test_the_last_good_keys_outlast_an_outage_for_a_limited_time(
     server: JwksServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = _settings(server.url)
@@ -137,7 +135,7 @@ def test_the_last_good_keys_count_through_an_outage_but_not_for_ever(
     server.status = 503
     for seconds in (FRESH_SECONDS, FRESH_SECONDS + COOLDOWN_SECONDS - 1, STALE):
         assert _is_allowed(settings, "first", NOW + seconds)
-    assert server.fetches == 3, "at the end of their time, and after a cooldown"
+    assert server.fetches == 3, "one when the keys were old, one after the cooldown"
     with pytest.raises(KeysUnavailable):
         _is_allowed(settings, "first", NOW + STALE + 1)
     server.status = 200
@@ -147,7 +145,7 @@ def test_the_last_good_keys_count_through_an_outage_but_not_for_ever(
 
 
 @pytest.mark.parametrize("event", [_event("first"), http_api_2_event(_event("first")["authorizationToken"])])
-def test_without_any_keys_the_answer_is_an_error_and_neither_a_refusal_nor_an_allow(
+def test_without_keys_the_function_fails_and_neither_allows_nor_refuses(
     event: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = _settings(nobody_listens())
@@ -157,7 +155,7 @@ def test_without_any_keys_the_answer_is_an_error_and_neither_a_refusal_nor_an_al
     assert "Bearer" not in caplog.text and "eyJ" not in caplog.text
 
 
-def test_a_clock_that_is_set_back_neither_stops_fetching_nor_drops_keys(server: JwksServer) -> None:
+def test_a_clock_set_back_neither_stops_fetching_nor_drops_keys(server: JwksServer) -> None:
     settings = _settings(server.url)
     assert _is_allowed(settings, "first", NOW + 100_000)
     assert _is_allowed(settings, "first", NOW)
@@ -190,7 +188,7 @@ def test_a_wrong_answer_changes_nothing(
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_not_followed(server: JwksServer, status: int) -> None:
-    """GHSA-993g-76c3-p5m4 of PyJWT: whoever may redirect the URL would make the keys."""
+    """GHSA-993g-76c3-p5m4 of PyJWT: an attacker who can redirect the URL would choose the keys."""
     with serving(jwk("ES256", "first")) as elsewhere:
         server.status, server.headers = status, [("Location", elsewhere.url)]
         with pytest.raises(KeysUnavailable):

@@ -1,4 +1,4 @@
-"""The middleware and its keys: nobody waits for a fetch whose own key is there, and nobody is let in without one."""
+"""The middleware and its keys: a known key waits for no fetch; without keys no request passes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def _asked(server: JwksServer, fetches: int) -> None:
     await asyncio.to_thread(wait_until, lambda: server.fetches >= fetches, f"fetch {fetches}")
 
 
-def test_requests_with_a_known_key_are_answered_while_others_wait_for_one_fetch(server: JwksServer) -> None:
+def test_a_known_key_is_answered_while_others_wait_for_one_fetch(server: JwksServer) -> None:
     service = _service(server.url)
 
     async def scenario() -> None:
@@ -88,7 +88,7 @@ def test_a_token_that_was_verified_asks_for_no_keys(server: JwksServer) -> None:
     assert server.fetches == 1 and service.decisions[-1] == ("cache", "allow")
 
 
-def test_without_keys_the_service_is_unavailable_and_says_when_to_come_again() -> None:
+def test_without_keys_the_service_is_unavailable_and_says_for_how_long() -> None:
     service = _service(nobody_listens())
     reply = service.request(_bearer("first"))
     assert (reply.status, reply.headers["retry-after"]) == (503, str(RETRY_SECONDS))
@@ -102,7 +102,7 @@ def test_the_service_is_back_as_soon_as_keys_are(server: JwksServer) -> None:
     server.status = 500
     assert service.request(_bearer("first")).status == 503
     server.status = 200
-    assert service.request(_bearer("first")).status == 503, "not asked again yet"
+    assert service.request(_bearer("first")).status == 503, "no fetch is due yet"
     service.now += RETRY_SECONDS
     assert service.request(_bearer("first")).status == 200
 

@@ -1,4 +1,4 @@
-"""The unzipped deployment package in AWS's own runtime: every answer, and what becomes of errors, delays, crashes."""
+"""The unzipped deployment package in AWS's own runtime: every answer, and errors, delays and crashes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _bearer(**changes: Any) -> str:
 
 @pytest.fixture(scope="module")
 def package(zips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What Lambda finds in /var/task."""
+    """The folder that Lambda has as /var/task."""
     folder = tmp_path_factory.mktemp("task")
     with zipfile.ZipFile(zips / f"authorizer-{ARCHITECTURE}.zip") as archive:
         archive.extractall(folder)
@@ -63,7 +63,7 @@ def package(zips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def _emulators(directory: Path) -> Iterator[Start]:
-    """A way to start some; all are stopped at the end."""
+    """A function that starts an emulator; all are stopped at the end."""
     with ExitStack() as started:
 
         def start(package: Path, environment: Mapping[str, str], timeout_seconds: int = 5) -> Emulator:
@@ -84,7 +84,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def runtime(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[bool, Pool]]:
-    """Two pools of HS256 functions, by whether their HTTP API has simple responses; the first has two environments."""
+    """Two pools of HS256 functions. Key: are simple responses on? The pool of True has two environments."""
     with _emulators(tmp_path_factory.mktemp("emulators")) as starter:
         simple = Pool([starter(package, ENVIRONMENT), starter(package, ENVIRONMENT)])
         yield {True: simple, False: Pool([starter(package, IAM)])}
@@ -146,7 +146,7 @@ def test_without_a_token_the_function_is_not_asked(kind: Kind, runtime: Mapping[
 
 
 @pytest.mark.parametrize("kind", POLICY_KINDS)
-def test_a_good_token_without_the_right_is_denied_and_the_denial_is_cached(
+def test_a_token_without_the_right_is_denied_and_the_denial_cached(
     kind: Kind, runtime: Mapping[bool, Pool]
 ) -> None:
     gateway = _gateway(kind, runtime, ttl_seconds=60)
@@ -157,7 +157,7 @@ def test_a_good_token_without_the_right_is_denied_and_the_denial_is_cached(
 
 
 def test_a_cached_policy_outlives_the_token_until_its_ttl_is_over(runtime: Mapping[bool, Pool]) -> None:
-    """API Gateway knows nothing of `exp`: the reason for a short TTL, and for services that look themselves."""
+    """API Gateway does not know `exp`. Hence the TTL is short, and services check `exp` themselves."""
     gateway, token = (
         _gateway(REST_TOKEN, runtime, ttl_seconds=60),
         _bearer(iat=NOW - 60, exp=int(time.time()) - 3),
@@ -182,7 +182,7 @@ def test_an_event_that_is_none_is_refused(event: object, runtime: Mapping[bool, 
 
 
 def test_many_at_once_wait_for_a_free_environment(runtime: Mapping[bool, Pool]) -> None:
-    """Two invocations of one emulator at once would crash it."""
+    """Two simultaneous invocations would crash an emulator."""
     gateway = _gateway(REST_TOKEN, runtime)
     with concurrent.futures.ThreadPoolExecutor(8) as clients:
         asked = [clients.submit(gateway.request, "GET", "/feed", _bearer(sub=f"jane-{n}")) for n in range(80)]
@@ -215,9 +215,7 @@ def test_keys_come_from_their_url_once(package: Path, start: Start) -> None:
         assert server.fetches == 1
 
 
-def test_a_function_that_runs_out_of_time_is_500_and_the_next_invocation_is_served(
-    package: Path, start: Start
-) -> None:
+def test_a_timed_out_function_is_500_and_the_next_invocation_served(package: Path, start: Start) -> None:
     with serving(jwk("ES256", "first")) as server:
         server.hold.clear()
         environment = keys.environment("ES256") | {
@@ -235,9 +233,7 @@ def test_a_function_that_runs_out_of_time_is_500_and_the_next_invocation_is_serv
         assert gateway.request("GET", "/feed", token).status == 200
 
 
-def test_a_function_that_is_killed_is_500_and_the_next_invocation_is_served(
-    package: Path, start: Start
-) -> None:
+def test_a_killed_function_is_500_and_the_next_invocation_served(package: Path, start: Start) -> None:
     emulator = start(package, ENVIRONMENT)
     gateway = ApiGateway(REST_TOKEN, Pool([emulator]).invoke, ttl_seconds=60)
     assert gateway.request("GET", "/feed", _bearer()).status == 200
@@ -263,7 +259,7 @@ def _children(emulator: Emulator) -> list[int]:
     return found
 
 
-def test_a_function_without_settings_or_modules_is_500_and_says_why_in_its_log(
+def test_a_function_without_settings_or_modules_is_500_and_logs_why(
     package: Path, start: Start, tmp_path: Path
 ) -> None:
     torn = tmp_path.with_name(f"{tmp_path.name}-torn")

@@ -1,4 +1,4 @@
-"""The stand-in for API Gateway: nothing but public paths is reached without a token for its method, cached or not."""
+"""The middleware in API Gateway's place: only public paths are reached without a token for the method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GOOD = f"Bearer {good_token()}"
 
 
 def _source(tokens: VerifiedTokens, token: str) -> str:
-    """Have a token judged as the middleware does; whence the answer came. Raises InvalidToken."""
+    """Judge a token as the middleware does; return the source of the answer. Raises InvalidToken."""
     values = [f"Bearer {token}".encode()]
     if tokens.recall(values):
         return "cache"
@@ -85,7 +85,7 @@ def test_no_attack_reaches_the_service_even_when_repeated(attack: Attack) -> Non
     ],
 )
 def test_a_token_is_taken_from_the_one_header_only(name: bytes, value: str) -> None:
-    """RFC 6750 2: a second place to look is a second thing to forget."""
+    """RFC 6750 2. A second place to look is a second place to forget."""
     service = Service()
     scope = {"type": "http", "method": "GET", "path": "/feed", "headers": [(name, value.encode())]}
     assert service.exchange(scope)[0]["status"] == 401
@@ -94,7 +94,7 @@ def test_a_token_is_taken_from_the_one_header_only(name: bytes, value: str) -> N
 
 @pytest.mark.parametrize("name", [b"x-http-method-override", b"x-http-method", b"x-method-override"])
 def test_a_reading_token_does_not_write_under_another_name(name: bytes) -> None:
-    """CWE-436: the method that is judged is the method that is done."""
+    """CWE-436: the method that is checked is the method that is executed."""
     service = Service()
     headers = [(b"authorization", f"Bearer {good_token(scope='read')}".encode()), (name, b"DELETE")]
     service.exchange({"type": "http", "method": "GET", "path": "/feed", "headers": headers})

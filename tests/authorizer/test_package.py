@@ -1,4 +1,4 @@
-"""Our code in the zip stands alone: HS256 needs nothing beside it but PyJWT."""
+"""Our code in the zip stands alone: HS256 needs only PyJWT beside it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ print(sorted(sys.modules.keys() & {"cryptography", "starlette", "msgspec", "pymo
 
 @pytest.fixture
 def zip_folder(tmp_path: Path) -> Path:
-    """What the zip holds for HS256: our code and PyJWT."""
+    """The zip's content for HS256: our code and PyJWT."""
     copy_source(tmp_path)
     shutil.copytree(Path(jwt.__file__).parent, tmp_path / "jwt", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
 def _run_alone(program: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """-I and -S: neither the checkout nor any installed package can be imported."""
+    """Run with -I and -S: neither the checkout nor any installed package can be imported."""
     return run_python("-I", "-S", "-c", program, str(folder), environment=environment)
 
 

@@ -1,4 +1,4 @@
-"""The policy states all the token's rights, so that it stays right for whatever request API Gateway keeps it."""
+"""The policy states all rights of the token, so API Gateway can use it for every later request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_policy_cached_for_one_request_is_right_for_every_other(scopes: frozen
             )
 
 
-def test_the_policy_does_not_depend_on_the_path_or_method_that_was_asked_for() -> None:
+def test_the_policy_is_the_same_for_every_path_and_method() -> None:
     policies = {
         json.dumps(iam_policy(_claims("read"), f"{STAGE}/{tail}"))
         for tail in ("GET/a", "POST/b/*", "DELETE/?", "")
@@ -55,7 +55,7 @@ def test_the_policy_does_not_depend_on_the_path_or_method_that_was_asked_for() -
         f"{STAGE}/get/feed",
     ],
 )
-def test_a_policy_holds_for_its_own_stage_and_the_six_methods_only(elsewhere: str) -> None:
+def test_a_policy_covers_only_its_stage_and_the_six_methods(elsewhere: str) -> None:
     assert not allows(iam_policy(_claims("read", "write"), f"{STAGE}/GET/feed"), elsewhere)
 
 

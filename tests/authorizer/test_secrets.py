@@ -28,7 +28,7 @@ def is_right(signature: bytes, key: bytes) -> bool:
 
 
 def _careless(source: str) -> list[int]:
-    """The lines in which something that is named like a secret is compared by ==, !=, `in` or startswith."""
+    """The lines that compare a value named like a secret by ==, !=, `in`, startswith or endswith."""
     nodes = ast.walk(ast.parse(source))
     return sorted({operand.lineno for node in nodes for operand in _compared(node) if _is_secret(operand)})
 
@@ -44,7 +44,7 @@ def _compared(node: ast.AST) -> Sequence[ast.expr]:
 
 
 def _is_secret(operand: ast.expr) -> bool:
-    """By its name, or by the name of the function that made it."""
+    """Judged by its name, or by the name of the function that made it."""
     if isinstance(operand, ast.Call):
         return _is_secret(operand.func)
     if isinstance(operand, ast.Subscript):

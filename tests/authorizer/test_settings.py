@@ -119,14 +119,14 @@ def test_a_weak_key_or_another_curve_is_refused() -> None:
 @pytest.mark.parametrize(
     "text", ["x", "-----BEGIN PUBLIC KEY-----", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"]
 )
-def test_what_is_no_pem_is_refused(algorithm: str, text: str) -> None:
+def test_a_public_key_that_is_no_pem_is_refused(algorithm: str, text: str) -> None:
     assert _refusal(keys.environment(algorithm) | {P + "PUBLIC_KEY": text}).startswith(
         P + "PUBLIC_KEY='***': "
     )
 
 
 @pytest.mark.parametrize("algorithm", keys.ASYMMETRIC)
-def test_a_public_key_in_another_form_is_refused_with_the_form_wanted(algorithm: str) -> None:
+def test_a_public_key_in_another_form_is_refused_naming_the_form(algorithm: str) -> None:
     ssh = keys.public_ssh(keys.private_key(algorithm)).decode()
     assert "starts with -----BEGIN PUBLIC KEY-----" in _refusal(
         keys.environment(algorithm) | {P + "PUBLIC_KEY": ssh}
@@ -185,7 +185,7 @@ def test_any_other_url_of_keys_is_refused(url: str) -> None:
     assert _refusal(_jwks_environment(url)).startswith(P + "JWKS_URL=")
 
 
-def test_a_password_in_the_url_of_keys_is_refused_and_not_shown() -> None:
+def test_a_password_in_the_keys_url_is_refused_and_not_shown() -> None:
     assert "hunter2" not in _refusal(_jwks_environment("https://jane:hunter2@id.example/keys"))
 
 

@@ -1,4 +1,4 @@
-"""AWS's own models of API Gateway's events and answers agree with ours: aws-lambda-powertools is the judge."""
+"""Our events and answers of API Gateway agree with AWS's own models, aws-lambda-powertools."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_policy_is_the_one_that_powertools_would_write(event: Any, scopes: t
     if not scopes:
         expected.deny_all_routes()
     answer = authorize(event(f"Bearer {good_token(scope=' '.join(scopes))}"), SETTINGS, NOW)
-    if not scopes:  # powertools names every method of the stage, we name the stage: the same to IAM
+    if not scopes:  # powertools names every method of the stage, we name the stage: IAM treats both alike
         answer["policyDocument"]["Statement"][0]["Resource"] = [f"{STAGE}/*/*"]
     assert answer == expected.asdict()
 
@@ -63,7 +63,7 @@ def test_the_simple_answer_is_the_one_that_powertools_would_write(scope: str, al
     assert answer == expected.asdict()
 
 
-def test_a_backend_that_is_a_lambda_itself_finds_the_context_where_aws_puts_it() -> None:
+def test_a_lambda_backend_finds_the_context_where_aws_puts_it() -> None:
     answer = authorize(http_api_2_event(GOOD), SETTINGS, NOW)
     request = http_api_2_event(GOOD) | {"isBase64Encoded": False}
     request["requestContext"]["authorizer"] = {"lambda": answer["context"]}

@@ -1,4 +1,4 @@
-"""Signatures that a careless verifier takes for right ones, made with the right private key where that helps."""
+"""Forged signatures that a careless verifier accepts, made with the right private key where that helps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _rsa() -> RSAPrivateKey:
 
 
 def _raw(block: bytes) -> bytes:
-    """RSA's bare operation: the block that a verifier will see after its own."""
+    """RSA's private operation: a verifier's public operation gives `block` back."""
     numbers = _rsa().private_numbers()
     return pow(int.from_bytes(block, "big"), numbers.d, numbers.public_numbers.n).to_bytes(256, "big")
 
@@ -89,7 +89,7 @@ def _is_accepted(algorithm: str, signed: str, signature: bytes) -> bool:
 
 
 def test_the_forger_can_make_a_right_signature_too() -> None:
-    """Else none of the forgeries would prove anything."""
+    """Otherwise the forgeries would prove nothing."""
     signed, signature = _right("RS256")
     assert _raw(_block(SHA256_INFO + _digest(signed.encode()))) == signature
     assert _is_accepted("RS256", signed, signature)
@@ -102,7 +102,7 @@ def test_a_forged_rsa_signature_is_refused(name: str) -> None:
 
 
 def test_an_rsa_signature_beyond_the_modulus_is_refused() -> None:
-    """RFC 8017 5.2.2, step 1: s + n is the same number to careless arithmetic."""
+    """RFC 8017 5.2.2, step 1: careless arithmetic takes s + n for s."""
     signed, signature = _right("RS256")
     beyond = int.from_bytes(signature, "big") + _rsa().public_key().public_numbers().n
     assert not _is_accepted("RS256", signed, beyond.to_bytes(257, "big"))
@@ -123,8 +123,8 @@ def test_a_changed_es256_signature_is_refused(change: str) -> None:
     assert not _is_accepted("ES256", signed, changed[change])
 
 
-def test_an_es256_signature_has_a_twin_so_nothing_may_be_remembered_by_a_tokens_text() -> None:
-    """FIPS 186-5 lets s and n - s pass. Here only good tokens are remembered, which their twins are too."""
+def test_the_twin_of_an_es256_token_is_another_good_token() -> None:
+    """FIPS 186-5 accepts both s and n - s. Only good tokens are remembered by text; a twin is good, too."""
     signed, signature = _right("ES256")
     twin = P256_ORDER - int.from_bytes(signature[32:], "big")
     assert _is_accepted("ES256", signed, signature[:32] + twin.to_bytes(32, "big"))
@@ -134,7 +134,7 @@ def test_an_es256_signature_has_a_twin_so_nothing_may_be_remembered_by_a_tokens_
     "change", ["S + L", "zeros", "R is the identity", "63 bytes", "65 bytes", "of another message"]
 )
 def test_a_changed_eddsa_signature_is_refused(change: str) -> None:
-    """RFC 8032 5.1.7 and 8.4; wycheproof eddsa: SignatureMalleability, CompressedSignature, TruncatedSignature."""
+    """RFC 8032 5.1.7, 8.4; wycheproof eddsa SignatureMalleability, Compressed- and TruncatedSignature."""
     signed, signature = _right("EdDSA")
     beyond = int.from_bytes(signature[32:], "little") + ED25519_ORDER
     changed = {

@@ -1,4 +1,4 @@
-"""The SAM template, expanded as AWS expands it: what is deployed is what docs/lambda.md says."""
+"""The SAM template, expanded as AWS expands it, deploys the system of docs/lambda.md."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_no_method_is_open(resources: dict[str, Any]) -> None:
         assert all(operation["security"] == [{"Jwt": []}] for operation in operations.values())
 
 
-def test_a_decision_is_used_again_for_a_minute_at_most_and_by_its_whole_token(
+def test_a_decision_is_cached_by_whole_token_for_at_most_60s(
     resources: dict[str, Any],
 ) -> None:
     scheme = _only(resources, "AWS::ApiGateway::RestApi")["Body"]["components"]["securitySchemes"]["Jwt"]
@@ -91,7 +91,7 @@ def test_a_decision_is_used_again_for_a_minute_at_most_and_by_its_whole_token(
     assert (seconds["Default"], seconds["MinValue"], seconds["MaxValue"]) == (60, 0, 60)
 
 
-def test_what_is_no_jwt_is_refused_before_the_function_is_asked(resources: dict[str, Any]) -> None:
+def test_a_header_without_jwt_is_refused_before_the_function_is_asked(resources: dict[str, Any]) -> None:
     scheme = _only(resources, "AWS::ApiGateway::RestApi")["Body"]["components"]["securitySchemes"]["Jwt"]
     expression = re.compile(
         scheme["x-amazon-apigateway-authorizer"]["identityValidationExpression"], re.ASCII

@@ -1,4 +1,4 @@
-"""What a good token yields, how it is taken from a request, and how a development token is made."""
+"""A good token's claims, a token's place in a request, and development tokens."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_only_hs256_tokens_are_minted(algorithm: str) -> None:
 
 
 def test_a_weak_secret_verifies_nothing_even_in_settings_made_in_code() -> None:
-    """RFC 7518 3.2; the attacker who guessed it would sign as well as we do."""
+    """RFC 7518 3.2: an attacker who guesses the secret can sign."""
     weak = b"x" * 31
     with pytest.raises(InvalidToken, match="InvalidKeyError"):
         verify(signed(header(), claims(), weak), replace(SETTINGS, key=weak), NOW)

@@ -1,4 +1,4 @@
-"""The deployment package: the same bytes each time, for each architecture what it needs, and only pinned bytes."""
+"""The deployment package: reproducible, complete for each architecture, and made of pinned bytes only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from ops.aws_lambda.package import MACHINES, NOT_FOR_LAMBDA, SHARED, SOURCE, build
 from ops.stack import DownloadFailed
 from ops.stack.fetch.pinned import unpacked
+from tests.stack.test_downloads import pip_finds_only
 
 ELF_MACHINES = {"x86_64": 62, "arm64": 183}  # elf(5), e_machine
 
@@ -35,9 +36,7 @@ def test_compiled_code_is_for_the_architecture(architecture: str, zips: Path) ->
 
 
 @pytest.mark.parametrize("architecture", MACHINES)
-def test_the_zip_holds_the_package_its_dependencies_and_the_bytecode_of_all(
-    architecture: str, zips: Path
-) -> None:
+def test_the_zip_holds_package_dependencies_and_all_their_bytecode(architecture: str, zips: Path) -> None:
     with zipfile.ZipFile(zips / f"authorizer-{architecture}.zip") as archive:
         names = set(archive.namelist())
         ours = {
@@ -68,12 +67,7 @@ def test_a_download_that_is_not_the_pinned_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIDEMARK_CACHE_DIR", str(tmp_path / "cache"))
-    for name, value in {
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(tmp_path),
-        "PIP_CONFIG_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(name, value)
+    pip_finds_only(tmp_path, monkeypatch)
     wheel = tmp_path / "pyjwt-2.15.1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("jwt/__init__.py", "raise SystemExit('not the real one')")

@@ -32,7 +32,7 @@ def wanted_secrets() -> set[str]:
 
 
 def new_secrets(folder: Path) -> dict[str, str]:
-    """What docker/secrets.sh writes, run in a copy of the folder."""
+    """The secrets that docker/secrets.sh writes, run in a copy of the folder."""
     for path in (COMPOSE, FOLDER / "secrets.sh"):
         (folder / path.name).write_text(path.read_text())
     subprocess.run(["sh", str(folder / "secrets.sh")], check=True)

@@ -1,4 +1,4 @@
-"""The nginx of docker/nginx on the loopback, with services that only write down what reaches them."""
+"""The nginx of docker/nginx on the loopback, before services that only record their requests."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CONFIGURATION = FOLDER / "nginx/nginx.conf"
 
 
 def write_configuration(folder: Path, port: int, outside: Callable[[str], str]) -> None:
-    """nginx.conf in `folder`, listening on `port`, with addresses as `outside` translates them and files there."""
+    """Write nginx.conf to `folder`: it listens on `port`, and `outside` translates addresses."""
     text = outside(CONFIGURATION.read_text()).replace("listen 8080;", f"listen 127.0.0.1:{port};")
     (folder / "nginx.conf").write_text(text.replace("/tmp/", f"{folder}/"))
 
 
 @dataclass
 class Seen:
-    """One request as it arrived: header names in lower case."""
+    """One request as received; header names are in lower case."""
 
     service: str
     line: str
@@ -39,13 +39,13 @@ class Seen:
 
 @dataclass
 class Witness:
-    """Services that answer 200 to everything; `seen` is what reached them."""
+    """Services that answer 200 to every request and record it in `seen`."""
 
     seen: list[Seen] = field(default_factory=list)
 
     @contextlib.contextmanager
     def serving(self, name: str) -> Iterator[int]:
-        """The port of a service of that name."""
+        """Start the service `name`; yield its port."""
         witness = self
 
         class Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
-"""docker/compose.yaml without an engine: each service's own command, environment and health check, on loopback ports.
+"""docker/compose.yaml without an engine: each service's own command, environment and health check.
 
-What an image brings along is stood in for: the programs (those of the local stack), and the accounts of administrators,
-which the images of MySQL and MongoDB make at their first start.
+All listen on the loopback. Two parts of the images are replaced: the programs, by those of the local stack,
+and the administrators' accounts, which the images of MySQL and MongoDB make at their first start.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ HEALTHY_WITHIN_SECONDS = 60
 
 
 class BareMySql(MySqlServer):
-    """MySQL whose binlog is as its options say, and nobody else."""
+    """MySQL with the binlog that its options configure."""
 
     def command(self) -> list[str]:
         return [option for option in super().command() if option not in BINLOG or option in self.options]
 
 
 class LoneMongoDb(MongoDbServer):
-    """MongoDB as its image starts it to make the first account: no member of anything, open to this machine."""
+    """MongoDB as its image starts it to make the first account: in no replica set, open to this machine."""
 
     def command(self) -> list[str]:
         mine = ("--replSet", "--keyFile")
@@ -52,7 +52,7 @@ class LoneMongoDb(MongoDbServer):
 
 
 class Outside:
-    """The services of the compose file, started with `up` and stopped with `down`; `secrets` is docker/.env."""
+    """The services of the compose file: `up` starts them, `down` stops them; `secrets` is docker/.env."""
 
     def __init__(self, folder: Path, secrets: Mapping[str, str]) -> None:
         self.folder = folder
@@ -69,11 +69,11 @@ class Outside:
         self._bin.mkdir()
 
     def port(self, service: str, port: str) -> int:
-        """Where a service's port is on the loopback."""
+        """A service's port on the loopback."""
         return self.ports.setdefault((service, port), free_port())
 
     def up(self) -> None:
-        """Start every service as soon as what it depends on is as it must be."""
+        """Start every service once its dependencies have met their conditions."""
         for name in self.services:
             (self.folder / name).mkdir(exist_ok=True)
         self._make_programs()
@@ -87,7 +87,7 @@ class Outside:
             self._wait(name)
 
     def down(self) -> dict[str, int]:
-        """Stop what runs, last started first; returns the exit statuses."""
+        """Stop all services, last started first; return their exit statuses."""
         running = [name for name in reversed(self.processes) if self.processes[name].poll() is None]
         for name in running:
             self.processes[name].send_signal(signal.SIGTERM)
@@ -100,7 +100,7 @@ class Outside:
         return {name: process.wait(10) for name, process in self.processes.items()}
 
     def run(self, name: str, *command: str) -> str:
-        """As `docker compose exec`: another command in the environment of a service."""
+        """Run another command in a service's environment, like `docker compose exec`."""
         done = subprocess.run(
             [self._program(command[0]), *command[1:]],
             env=self._environment(name),
@@ -142,11 +142,11 @@ class Outside:
             )
 
     def _wait(self, name: str) -> None:
-        """Until it has ended well, if somebody waits for its end; else until its own health check is content."""
+        """Wait for the service's successful end if a dependant needs it, otherwise for its health check."""
         depending = [service.get("depends_on", {}).get(name, {}) for service in self.services.values()]
         if {"condition": "service_completed_successfully"} in depending:
             assert self.processes[name].wait(HEALTHY_WITHIN_SECONDS) == 0, self.log(name)
-        elif name not in ("mysql", "mongodb"):  # their images bring the program that asks them
+        elif name not in ("mysql", "mongodb"):  # their health checks use programs of their images
             wait_until(lambda: self._is_healthy(name), f"{name} to be healthy", HEALTHY_WITHIN_SECONDS)
 
     def _is_healthy(self, name: str) -> bool:

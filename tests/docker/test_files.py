@@ -1,4 +1,4 @@
-"""The container files, checked without an engine: their form, and that all that they name exists."""
+"""The container files, checked without an engine: their form, and the existence of every name in them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.test_docs import VARIABLE, declared_variables
 
 BIN = Path(sys.executable).parent
 PROMETHEUS = ROOT / "ops/prometheus/prometheus.yml"
-STRANGERS = ("nginx", "prometheus", "grafana")  # not ours, and with no business at the stores
+STRANGERS = ("nginx", "prometheus", "grafana")  # not ours, and no users of the stores
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_hadolint_has_nothing_against_the_dockerfile() -> None:
     run(str(BIN / "hadolint"), "--failure-threshold", "style", str(DOCKERFILE))
 
 
-def test_every_setting_that_is_named_exists_and_every_required_one_is_given(document: Any) -> None:
+def test_every_named_setting_exists_and_every_required_one_is_given(document: Any) -> None:
     declared = declared_variables()
     named = set(VARIABLE.findall(COMPOSE.read_text() + DOCKERFILE.read_text()))
     assert named <= declared.keys()
@@ -77,7 +77,7 @@ def test_all_packages_of_the_services_are_in_the_images() -> None:
     )
 
 
-def test_images_are_pinned_and_ours_run_as_nobody_known_and_say_how_they_are(document: Any) -> None:
+def test_images_are_pinned_and_ours_are_unprivileged_with_health_checks(document: Any) -> None:
     built = stages()
     for name, service in document["services"].items():
         if "image" in service:
@@ -93,7 +93,7 @@ def test_images_are_pinned_and_ours_run_as_nobody_known_and_say_how_they_are(doc
     assert all(stage.base.count(".") == 2 for stage in built.values() if stage.base not in built)
 
 
-def test_only_nginx_and_grafana_can_be_reached_and_stores_only_by_those_who_need_them(document: Any) -> None:
+def test_only_nginx_and_grafana_are_public_and_strangers_reach_no_store(document: Any) -> None:
     networks = {name: set(service["networks"]) for name, service in document["services"].items()}
     published = {
         name: service["ports"] for name, service in document["services"].items() if "ports" in service
@@ -113,7 +113,7 @@ def test_the_page_names_every_container_and_every_open_port(document: Any) -> No
     assert {port.rpartition(":")[0] for port in published} <= set(re.findall(r"127\.0\.0\.1:\d+", page))
 
 
-def test_prometheus_scrapes_every_service_by_its_name_and_has_the_rules_that_are_tested(
+def test_prometheus_scrapes_every_service_by_name_and_has_the_tested_rules(
     document: Any,
 ) -> None:
     of_machine, of_containers = (

@@ -1,10 +1,9 @@
-"""nginx before the services: who gets through, what gets through with them, and what is stopped before anybody else."""
+"""nginx before the services: allowed requests and headers pass; no service sees any other."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +13,16 @@ import pytest
 
 from tests.conftest import AUTH
 from tests.docker.nginx import Gateway, Witness, running_nginx
-from tests.reader.conftest import plain_client, token
+from tests.reader.conftest import plain_client
 from tests.support.harness import Process, free_port, process, wait_until
+from tests.support.tokens import bearer
+from tests.tidemark.raw_http import answer
+from tidemark.settings import Address
 
 pytestmark = pytest.mark.server
 
-READS = {"authorization": f"Bearer {token(scopes='read')}"}
-WRITES = {"authorization": f"Bearer {token(scopes='write')}"}
+READS = bearer("subject-1", "read")
+WRITES = bearer("subject-1", "write")
 PASSED_ON = {
     *(
         "authorization",
@@ -51,7 +53,7 @@ def answers(port: int) -> bool:
 
 
 def places(**ports: int) -> Callable[[str], str]:
-    """Translates the upstreams' addresses; a service without a port is down."""
+    """A translation of the upstreams' addresses; a service without a port is down."""
     known = {name.replace("_", "-"): port for name, port in ports.items()}
 
     def outside(text: str) -> str:
@@ -70,7 +72,7 @@ def authorizer() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[tuple[Witness, Callable[[int], Callable[[str], str]]]]:
-    """Writer and readers that write down what they get, and how to tell nginx where they are."""
+    """Writer and readers that record their requests, and the translation of their addresses for nginx."""
     witness = Witness()
     with witness.serving("writer") as writer, witness.serving("reader") as reader:
         yield witness, lambda port: places(writer=writer, reader_1=reader, reader_2=reader, authorizer=port)
@@ -83,7 +85,7 @@ Services = tuple[Witness, Callable[[int], Callable[[str], str]]]
 def gateway(
     services: Services, authorizer: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """With a hundredth of the patience."""
+    """nginx with a hundredth of its timeouts."""
     outside = services[1](authorizer)
     with running_nginx(
         tmp_path_factory.mktemp("nginx"), lambda text: outside(text).replace(" 10s;", " 100ms;")
@@ -104,14 +106,7 @@ def witness(services: Services) -> Witness:
 
 
 def raw(gateway: Gateway, request: str) -> str:
-    """The answer to these very bytes; empty if the connection is closed or reset without one."""
-    with (
-        socket.create_connection(("127.0.0.1", gateway.port), 5) as connection,
-        contextlib.suppress(ConnectionError),
-    ):
-        connection.sendall(request.encode().replace(b"\n", b"\r\n"))
-        return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
-    return ""
+    return answer(Address("127.0.0.1", gateway.port), request.encode().replace(b"\n", b"\r\n")).decode()
 
 
 def refused(answer: httpx2.Response, status: int) -> None:
@@ -141,7 +136,7 @@ def test_reads_and_writes_reach_their_service_with_a_token_for_them(
 
 
 def test_without_a_token_for_it_nothing_gets_through(client: httpx2.Client, witness: Witness) -> None:
-    forged = READS["authorization"][:-4] + "AAAA"
+    forged = READS["Authorization"][:-4] + "AAAA"
     for headers in (
         {},
         {"authorization": "Bearer x.y.z"},
@@ -159,10 +154,10 @@ def test_without_a_token_for_it_nothing_gets_through(client: httpx2.Client, witn
     assert not witness.seen
 
 
-def test_a_token_in_the_query_string_counts_for_nothing_and_is_not_logged(
+def test_a_token_in_the_query_string_is_neither_used_nor_logged(
     client: httpx2.Client, gateway: Gateway, witness: Witness
 ) -> None:
-    secret = READS["authorization"].removeprefix("Bearer ")
+    secret = READS["Authorization"].removeprefix("Bearer ")
     refused(client.get("/post/1", params={"access_token": secret}), 401)
     assert client.get("/post/1", params={"access_token": secret}, headers=READS).status_code == 200
     wait_until(lambda: gateway.log.read_text().count('"path":"/post/1"') >= 2, "the log")
@@ -184,8 +179,8 @@ def test_only_listed_headers_are_passed_on_and_only_one_authorization(
     client.post("/post", headers={**listed, **dict.fromkeys(others, "1"), **WRITES}, content=b"{}")
     [seen] = witness.seen
     assert {name for name, _ in seen.headers} == PASSED_ON
-    assert dict(seen.headers)["authorization"] == WRITES["authorization"]
-    line = f"Authorization: {READS['authorization']}"
+    assert dict(seen.headers)["authorization"] == WRITES["Authorization"]
+    line = f"Authorization: {READS['Authorization']}"
     assert " 400 " in raw(gateway, f"GET /post/1 HTTP/1.1\nHost: h\n{line}\n{line}\nConnection: close\n\n")
     assert len(witness.seen) == 1
 
@@ -215,7 +210,7 @@ def test_only_listed_headers_are_passed_on_and_only_one_authorization(
 def test_a_path_that_two_could_read_differently_is_refused(
     gateway: Gateway, witness: Witness, path: str
 ) -> None:
-    head = f"Host: h\nAuthorization: {READS['authorization']}\nConnection: close\n\n"
+    head = f"Host: h\nAuthorization: {READS['Authorization']}\nConnection: close\n\n"
     assert raw(gateway, f"GET {path} HTTP/1.1\n{head}").startswith("HTTP/1.1 400 ")
     assert not witness.seen
 
@@ -232,7 +227,7 @@ def test_the_authorizer_cannot_be_asked_from_outside(client: httpx2.Client, witn
 
 
 def test_the_host_that_the_client_named_goes_on_with_its_port(gateway: Gateway, witness: Witness) -> None:
-    head = f"Authorization: {READS['authorization']}\nConnection: close\n\n"
+    head = f"Authorization: {READS['Authorization']}\nConnection: close\n\n"
     assert " 200 " in raw(gateway, f"GET /post/1 HTTP/1.1\nHost: pub.example:8443\n{head}")
     assert " 200 " in raw(gateway, f"GET /post/1 HTTP/1.0\n{head}")
     assert [dict(seen.headers)["host"] for seen in witness.seen] == ["pub.example:8443", "reader"]
@@ -247,16 +242,16 @@ def test_bodies_over_32_kib_reach_nobody_announced_or_not(client: httpx2.Client,
 
 @pytest.mark.parametrize("fields", ["A: " + "x" * 11_000, "\n".join(["A: " + "x" * 9_000] * 6)])
 def test_large_heads_are_431_and_reach_nobody(gateway: Gateway, witness: Witness, fields: str) -> None:
-    head = f"GET /post/1 HTTP/1.1\nHost: h\nAuthorization: {READS['authorization']}\nConnection: close\n"
+    head = f"GET /post/1 HTTP/1.1\nHost: h\nAuthorization: {READS['Authorization']}\nConnection: close\n"
     answer = raw(gateway, f"{head}{fields}\n\n")
     assert answer.startswith("HTTP/1.1 431 ") and "application/problem+json" in answer
     assert not witness.seen
 
 
-def test_slow_heads_and_slow_bodies_are_given_up_before_a_service_hears_of_them(
+def test_slow_heads_and_bodies_are_ended_before_a_service_sees_them(
     gateway: Gateway, witness: Witness
 ) -> None:
-    head = f"POST /post HTTP/1.1\nHost: h\nAuthorization: {WRITES['authorization']}\n"
+    head = f"POST /post HTTP/1.1\nHost: h\nAuthorization: {WRITES['Authorization']}\n"
     started = time.monotonic()
     for request in (head, f"{head}Content-Length: 10\n\nx", f"{head}Transfer-Encoding: chunked\n\n1\nx"):
         assert raw(gateway, request)[:12] in ("", "HTTP/1.1 408")
@@ -265,7 +260,7 @@ def test_slow_heads_and_slow_bodies_are_given_up_before_a_service_hears_of_them(
 
 
 def test_a_request_of_two_lengths_is_refused(gateway: Gateway, witness: Witness) -> None:
-    head = f"POST /post HTTP/1.1\nHost: h\nAuthorization: {WRITES['authorization']}\n"
+    head = f"POST /post HTTP/1.1\nHost: h\nAuthorization: {WRITES['Authorization']}\n"
     for lengths in ("Content-Length: 1\nTransfer-Encoding: chunked", "Content-Length: 1\nContent-Length: 2"):
         assert raw(gateway, f"{head}{lengths}\nConnection: close\n\n0\n\n").startswith("HTTP/1.1 400 ")
     assert not witness.seen

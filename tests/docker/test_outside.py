@@ -1,4 +1,4 @@
-"""The services of docker/compose.yaml start as they are written there, one after the other, and serve through nginx."""
+"""The services of docker/compose.yaml start in the order written there and serve through nginx."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
 
 @pytest.fixture
 def jane(outside: Outside) -> Iterator[httpx2.Client]:
-    """Through nginx, with a token from the command that the page names."""
+    """A client of nginx with a token from the command in docs/containers.md."""
     mint = ("-m", "authorizer_lambda", "mint", "--sub", "jane", "--scope", "read write")
     headers = {"authorization": f"Bearer {outside.run('authorizer', 'python', *mint)}"}
     url = f"http://127.0.0.1:{outside.port('nginx', '8080')}"
@@ -40,7 +40,7 @@ def jane(outside: Outside) -> Iterator[httpx2.Client]:
         yield client
 
 
-def test_what_is_written_through_nginx_is_read_through_nginx(outside: Outside, jane: httpx2.Client) -> None:
+def test_a_post_written_through_nginx_is_read_through_nginx(outside: Outside, jane: httpx2.Client) -> None:
     assert jane.put("/user/me", json={"handle": "jane", "display_name": "Jane"}).status_code == 201
     written = jane.post("/post", json={"body": "Hello #containers"})
     assert written.status_code == 201
@@ -54,12 +54,12 @@ def test_what_is_written_through_nginx_is_read_through_nginx(outside: Outside, j
     assert jane.get("/hashtag/containers").json()["items"][0]["author"]["handle"] == "jane"
 
 
-def test_the_stores_have_accounts_of_the_services_only_with_their_own_passwords(outside: Outside) -> None:
+def test_stores_have_only_the_services_accounts_with_their_own_passwords(outside: Outside) -> None:
     checked = outside.run("projector", "python", "-m", "binlog_projector", "check", "--json")
     assert '"ok": true' in checked
     assert (
         len(outside.run("accounts", "python", "-m", "ops.stack", "accounts").splitlines()) == 7
-    )  # again is no harm
+    )  # a second run does no harm
 
 
 def test_reads_go_to_both_readers(outside: Outside, jane: httpx2.Client) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.ops.screenshots`: the pictures of docs/console.md, taken of a running system with some traffic."""
+"""`python -m tests.ops.screenshots`: takes the pictures of docs/console.md from a system with traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console in a real browser over the running system: figures move, faults show, and keyboard and phone suffice."""
+"""The console in a real browser: figures move, faults show, and a keyboard or a phone suffices."""
 
 from __future__ import annotations
 
@@ -102,9 +102,7 @@ def test_figures_move_when_traffic_flows(page: Page, system: System) -> None:
     assert page.locator("#chart-lag_seconds canvas").count() == 1
 
 
-def test_a_stopped_redis_turns_its_box_red_within_5_seconds_and_a_started_one_back(
-    page: Page, system: System
-) -> None:
+def test_the_box_of_redis_turns_red_within_5_seconds_and_back(page: Page, system: System) -> None:
     redis = system.stack.redis
     expect(page.locator("#redis")).to_have_class("box good", timeout=15_000)
     redis.stop()

@@ -1,4 +1,4 @@
-"""Dashboards: a real Prometheus over the running system has data for every query of every panel."""
+"""Dashboards: a real Prometheus over the running system answers every query of every panel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(GRAFANA
 
 
 def queries(dashboard: str) -> Iterator[tuple[str, str]]:
-    """Panel and query."""
+    """(panel, query) of a dashboard."""
     for panel in DASHBOARDS[dashboard]["panels"]:
         for target in panel["targets"]:
             yield panel["title"], target["expr"]
@@ -41,8 +42,8 @@ class Watched:
         headers = {"authorization": f"Bearer {system.token('jane')}"}
         self.client = httpx2.Client(headers=headers, timeout=10, trust_env=False)
 
-    def has_data(self, query: str) -> bool:
-        """At least one series with a number; makes some traffic before it asks."""
+    def has_numbers(self, query: str) -> bool:
+        """Make some traffic, then ask: has the answer a series with a number?"""
         self._write_and_read()
         answer = self.http.get("/api/v1/query", params={"query": query}).json()
         assert answer["status"] == "success", (query, answer)
@@ -76,7 +77,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 @contextlib.contextmanager
 def scraping(system: System, folder: Path, port: int) -> Iterator[str]:
-    """Prometheus with our configuration, apart from the targets and the interval."""
+    """Prometheus with our configuration except for the targets and the interval."""
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration(system)))
     command = [
         *prometheus().command,
@@ -110,13 +111,13 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS)
-def test_every_query_of_every_panel_has_data(watched: Watched, dashboard: str) -> None:
+def test_every_query_of_every_panel_returns_numbers(watched: Watched, dashboard: str) -> None:
     for panel, query in queries(dashboard):
-        wait_until(lambda query=query: watched.has_data(query), f"data for {panel}: {query}", 30)  # type: ignore[misc]
+        wait_until(partial(watched.has_numbers, query), f"{panel}: {query}", 30)
 
 
 def test_no_alert_fires_while_all_is_well(watched: Watched) -> None:
-    wait_until(lambda: watched.has_data("tidemark:projector_leaders == 1"), "the leader to be seen")
+    wait_until(lambda: watched.has_numbers("tidemark:projector_leaders == 1"), "the leader to be seen")
     firing = watched.http.get("/api/v1/alerts").json()["data"]["alerts"]
     assert [alert for alert in firing if alert["state"] == "firing"] == []
 

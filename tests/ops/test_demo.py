@@ -1,4 +1,4 @@
-"""`make demo` and `make run` as people use them: real processes, started whole, disturbed, and gone afterwards."""
+"""`make demo` and `make run` as people use them: all processes start, faults are named, all processes end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ import httpx2
 import pytest
 
 from ops.demo import failure_of
-from ops.round_trip import Done, NotAsPromised, RoundTrip, View
+from ops.observer import Done, Expected, NotAsPromised
+from ops.round_trip import RoundTrip
 from ops.run import stay
 from ops.stack import ServerFailed
 from ops.stack.servers.process import ProcessIdentity
@@ -49,7 +50,7 @@ Finished = subprocess.CompletedProcess[str]
 
 
 def command(*arguments: str, within_seconds: float = WITHIN_SECONDS, **environment: str) -> Finished:
-    """One module in a process of its own, with warnings as errors."""
+    """Run one module in a process of its own, with warnings as errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", *arguments],
         cwd=ROOT,
@@ -63,7 +64,7 @@ def command(*arguments: str, within_seconds: float = WITHIN_SECONDS, **environme
 
 @pytest.fixture(scope="module")
 def demos() -> dict[str, Finished]:
-    """Three demos, run side by side: as it is, as JSON, and with a reader that refuses its settings."""
+    """Three demos, run side by side: the plain one, one with JSON, one whose reader refuses its settings."""
     with ThreadPoolExecutor() as pool:
         running = {
             "plain": pool.submit(command, "ops.demo"),
@@ -99,7 +100,7 @@ def test_the_demo_prints_one_json_object_with_all_it_found(demos: dict[str, Fini
 
 
 @pytest.mark.server
-def test_a_service_that_ends_while_it_starts_is_named_with_its_status_and_log(
+def test_a_service_ending_at_start_is_named_with_status_and_log(
     demos: dict[str, Finished],
 ) -> None:
     done = demos["refused"]
@@ -130,7 +131,7 @@ def test_a_taken_address_is_named_before_anything_is_started(module: str, variab
 
 @contextmanager
 def reader_that_says(**headers: str) -> Iterator[System]:
-    """A system, not started, whose reader is a server that knows nothing and answers 404 with these headers."""
+    """A system, not started, whose reader answers 404 with these headers to every request."""
 
     class Stranger(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -140,7 +141,7 @@ def reader_that_says(**headers: str) -> Iterator[System]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Tests print nothing."""
+            """Write nothing to the terminal."""
 
     system = System({})
     with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
@@ -160,21 +161,19 @@ def reader_that_says(**headers: str) -> Iterator[System]:
         ({"freshness": 'as-of="2999-01-01T00:00:00.000Z"'}, "since it claims to be newer"),
     ],
 )
-def test_a_reader_that_is_not_as_fresh_as_it_says_is_found_out(
-    freshness: dict[str, str], expected: str
-) -> None:
+def test_the_demo_finds_a_reader_staler_than_it_says(freshness: dict[str, str], expected: str) -> None:
     written = Done("post", "POST /post", 201, {}, time.perf_counter(), datetime.now(UTC))
     with (
         reader_that_says(cache_status="redis; hit", **freshness) as system,
         closing(RoundTrip(system)) as trip,
         pytest.raises(NotAsPromised) as found,
     ):
-        trip.see(written, View("/post/1", {}))
+        trip.see(written, Expected("/post/1", {}))
     assert expected in found.value.expected
 
 
 @pytest.mark.server
-def test_a_system_reports_what_did_not_hold_and_which_child_was_killed() -> None:
+def test_a_system_reports_broken_promises_and_the_killed_child() -> None:
     with System(os.environ) as system:
         with closing(RoundTrip(system)) as trip:
             trip.jane.put_profile("jane was here before", 201, "Jane")
@@ -195,7 +194,7 @@ def test_a_system_reports_what_did_not_hold_and_which_child_was_killed() -> None
 
 @contextmanager
 def running(directory: Path) -> Iterator[Process]:
-    """`python -m ops.run` in that folder, once it has said where everything is."""
+    """`python -m ops.run` in that folder, after it has printed its addresses."""
     with process(os.environ, "-m", "ops.run", "--dir", str(directory)) as started:
         wait_until(lambda: "Ctrl-C" in started.log.read_text(), "the system to be up", WITHIN_SECONDS)
         yield started
@@ -210,7 +209,7 @@ def children(started: Process) -> list[ProcessIdentity]:
 
 
 def jane(started: Process, service: str) -> httpx2.Client:
-    """A client that uses what was printed: the URL, and the file that has the token."""
+    """A client made from the printed URL and the token in the printed file."""
     said = started.log.read_text()
     [url] = re.findall(rf"^{service} +(http://\S+)", said, re.MULTILINE)
     [settings] = re.findall(r"^\. (\S+)$", said, re.MULTILINE)
@@ -219,7 +218,7 @@ def jane(started: Process, service: str) -> httpx2.Client:
 
 
 @pytest.mark.server
-def test_run_keeps_its_data_and_leaves_no_process_behind_after_ctrl_c_and_after_kill_9(
+def test_an_ended_or_killed_run_keeps_users_and_leaves_no_process(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path) as first:

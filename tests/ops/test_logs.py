@@ -1,4 +1,4 @@
-"""The logs lead from one request through MySQL's GTID and the projector's batch to the read that shows the write."""
+"""The logs lead from a write, by MySQL's GTID and the projector's batch, to the read that shows the write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts: each fires when it should and not otherwise, has a page, and asks for metrics that exist."""
+"""Alerts: each fires exactly when it should, has a runbook, and uses metrics that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tutorial, followed as it is written, in a checkout of its own."""
+"""The tutorial, followed as written in a checkout of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READY = Path(".tidemark/run/env")
 
 @dataclass
 class Step:
-    """Commands as one types them, and what their output must show."""
+    """Commands as a reader types them, and the lines that their output must have."""
 
     commands: str
     in_background: bool
@@ -45,7 +45,7 @@ def steps() -> list[Step]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What git has, with the environment that is installed already."""
+    """Git's files with the installed environment."""
     for path in tracked():
         target = tmp_path / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 class Reader:
-    """Somebody who types the tutorial's commands into one shell, and those that stay in the foreground into another."""
+    """A person with two shells: one for commands that stay in the foreground, one for all others."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -80,7 +80,7 @@ class Reader:
         wait_until((self.folder / READY).exists, "make run to be ready", 60)
 
     def _type(self, commands: str) -> str:
-        """In a shell that has seen what was typed before (variables stay; commands are not repeated)."""
+        """Run `commands` with the shell variables that earlier commands have set."""
         keep = self.folder / "variables"
         script = f"{self.before}set -eo pipefail\n{commands}\nset +e; declare -p > {keep}"
         done = subprocess.run(
@@ -91,7 +91,7 @@ class Reader:
         return done.stdout
 
     def stop(self) -> None:
-        """Ctrl-C goes to everything in that terminal."""
+        """Send Ctrl-C: SIGINT to every process in that terminal."""
         for process in self.started:
             os.killpg(process.pid, signal.SIGINT)
             process.wait(60)

@@ -1,4 +1,4 @@
-"""What Tidemark is compared with answers the same, and keeps what it reads true while it is written to."""
+"""The baseline services answer like Tidemark, and stay right under simultaneous writes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ import pytest
 import redis
 from starlette.testclient import TestClient
 
-from authorizer_lambda.settings import AuthSettings
-from authorizer_lambda.tokens import mint
 from ops.stack import Stack
 from ops.stack.urls import mysql_arguments
 from perf.baseline.app import Stores, create_app
 from perf.baseline.counters import recount
 from perf.baseline.lanes import LANES, PREFIX
 from perf.compare.crowd import Crowd
-from tests.conftest import AUTH, empty_stores
+from tests.conftest import empty_stores
 from tests.support.harness import wait_until
 from tests.support.services import Services, running_services
+from tests.support.tokens import AUTH_SETTINGS, bearer
 
 CROWD = Crowd(posts=30, seed=3)
 ODD = r"""Zürich 🌊 "quoted" \ back/slash, #Tide #tide &#38; #Größe <b> \u2028"""
@@ -52,7 +51,7 @@ def world(shared_stack: Stack) -> Iterator[World]:
         change_body(url, 7, ODD)
         recount(url)
         lanes = {
-            name: undo.enter_context(TestClient(create_app(lane, stores, AuthSettings.from_environ(AUTH))))
+            name: undo.enter_context(TestClient(create_app(lane, stores, AUTH_SETTINGS)))
             for name, lane in LANES.items()
         }
         cache = undo.enter_context(redis.Redis.from_url(shared_stack.redis.admin_url))
@@ -60,8 +59,7 @@ def world(shared_stack: Stack) -> Iterator[World]:
 
 
 def headers(user: int = 1) -> dict[str, str]:
-    token = mint(AuthSettings.from_environ(AUTH), f"perf-{user}", ["read", "write"], 600)
-    return {"authorization": f"Bearer {token}"}
+    return bearer(f"perf-{user}")
 
 
 def body(world: World, lane: str, post: int) -> bytes:
@@ -127,7 +125,7 @@ def test_writes_at_once_leave_every_lane_true(world: World, lane: str) -> None:
     assert written.status_code == 201
     world.cache.delete(
         *(f"{PREFIX}{post}" for post in (1, 2, 3))
-    )  # what a race left: the next test is about it
+    )  # a race may leave stale entries: see the next test
     for post in (1, 2, 3, int(written.json()["id"])):
         assert body(world, lane, post) == body(world, "sql", post)
 

@@ -1,4 +1,4 @@
-"""The comparison measures what it says, counts what load generators did, and leaves nothing behind."""
+"""The comparison's figures are right and complete, and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -35,15 +35,14 @@ from perf.compare.writing import Book, writes
 from tests.support.harness import ROOT, wait_until
 
 CROWD = Crowd(posts=40, seed=5)
-TINY = Options(
-    3, 7, 1.0, CROWD.posts, 1, CROWD.seed, writes=60, rate=60, warm_up=0.5
-)  # 3 threads, 7 iterations, 1 s
+# 3 threads, 7 iterations, 1 s
+TINY = Options(3, 7, 1.0, CROWD.posts, 1, CROWD.seed, writes=60, rate=60, warm_up=0.5)
 KEYS = {"rps", "p50_ms", "p99_ms", "p999_ms", "cpu_us", "selects_per_read", "errors"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def hasty_jvm() -> Iterator[None]:
-    """Half of a short run of JMeter is the second compiler, which only a long run repays."""
+    """JMeter without the JVM's second compiler, which takes half of a short run and helps only long ones."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
         yield
@@ -80,7 +79,7 @@ def test_a_tiny_comparison_has_every_figure_and_every_sample(
         assert lane["under_writes"]["stale"] == lane["under_writes"]["left_stale"] == 0
     assert found["lanes"]["sql"]["selects_per_read"] >= 1
     assert found["lanes"]["sql"]["rows_per_read"] > CROWD.description()["likes_of_the_post_that_is_read"] / 2
-    assert found["ratios"]["sql"]["selects_per_read"] < 0.2  # MySQL's clock is asked ten times a second
+    assert found["ratios"]["sql"]["selects_per_read"] < 0.2  # MySQL's clock is read ten times a second
     assert found["hit_ratio"] > 0.9
     assert 0 < found["projector_lag_p99_ms"] < 10_000
     assert [sample.label for sample in jmeter.read(measuring.samples("sql", "mixed")).all].count(
@@ -101,7 +100,7 @@ def test_jmeters_failures_are_seen_though_its_exit_status_is_0(
 
 @pytest.mark.server
 def test_a_lane_that_forgets_to_forget_is_caught(system: System, lanes: dict[str, Contender]) -> None:
-    """Reads from the cache, writes beside it: nobody deletes what is cached."""
+    """The lane reads from the cache and writes to MySQL, but deletes no cached entry."""
     broken = replace(lanes["cache_aside"], write_url=lanes["sql"].write_url)
     book, began = Book(likes_by_post(f"{system.stack.mysql.admin_url}tidemark")), time.monotonic()
     with writes(broken, CROWD, book, 40, system.token) as written:

@@ -1,4 +1,4 @@
-"""`python -m perf decode` and `peers` measure what they say: every lane finds every row of the backlog."""
+"""`python -m perf decode` and `peers`: every lane finds every row of the backlog."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_decode_reads_the_whole_backlog_in_every_lane(capsys: pytest.CaptureFixt
 
 
 def test_a_process_is_measured_whole_and_its_failure_is_told() -> None:
-    """Its memory is its own, whatever that of its parent is."""
+    """The figure of memory is the process's own, not its parent's."""
     ballast = bytearray(b"x" * 300_000_000)
     work = "import time; m = 'x' * 50_000_000\nwhile time.process_time() < 0.3: pass"
     busy = f'{work}\nprint(\'{{"rows": 5, "seconds": 2}}\')'
@@ -38,7 +38,7 @@ def test_a_process_is_measured_whole_and_its_failure_is_told() -> None:
 
 @pytest.mark.long
 def test_peers_read_the_same_backlogs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Needs a JDK; the first time it downloads Debezium, 200 MB."""
+    """Needs a JDK. The first run downloads Debezium, 200 MB."""
     assert main(["peers", "--json", "--rows", "2000"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     names = {f"{backlog}{who}" for backlog in ("", "many_rows_", "updates_") for who in ("ours", "debezium")}

@@ -1,4 +1,4 @@
-"""The projector's benchmarks check what they measured, and their table goes to its place."""
+"""The projector's benchmarks check their results, and their table goes to its place."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_counters_are_exact_only_if_every_one_of_them_is() -> None:
         assert not counters_are_exact(stack)
 
 
-def test_the_table_goes_to_its_place_and_nothing_else_of_the_page_changes(tmp_path: Path) -> None:
+def test_the_table_replaces_only_its_own_place_on_the_page(tmp_path: Path) -> None:
     page = tmp_path / PAGE.name
     page.write_text("before\n<!-- python -m perf all -->\nold\n<!-- end -->\nafter\n")
     fill(page, {"project": {"ours_rows_per_s": 12345, "counters_exact": True}}, {"processor": "2 cores"})
@@ -108,7 +108,7 @@ def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) ->
     ]
 
 
-def test_who_is_compared_has_a_line_for_each_backlog() -> None:
+def test_each_lane_has_a_line_for_each_backlog() -> None:
     ours, debezium = (
         {"decode_rows_per_s": 124_412, "cpu_s": 3.7},
         {"decode_rows_per_s": 21_079, "cpu_s": 16.7},

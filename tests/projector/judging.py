@@ -1,4 +1,4 @@
-"""Statements executed on a real MySQL, and what a projector that reads its binlog would say and show afterwards."""
+"""Executes statements on a real MySQL, and judges the result of a projector that reads its binlog."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROWS = (
     "INSERT INTO likes (post_id, user_id) VALUES (1, 2), (2, 1)",
     "INSERT INTO follows (follower_id, followee_id) VALUES (1, 2), (2, 1)",
 )
-AFTERWARDS = (  # each may fail, as by a foreign key
+AFTERWARDS = (  # each may fail, for example by a foreign key
     "UPDATE users SET display_name = 'changed' WHERE id = 1",
     "INSERT INTO likes (post_id, user_id) VALUES (1, 1)",
     "DELETE FROM comments WHERE post_id = 1",
@@ -48,7 +48,7 @@ Table = dict[tuple[Any, ...], tuple[Any, ...]]  # rows by primary key
 
 
 class Feed(Packets):
-    """Events that were read already."""
+    """Events read earlier."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -60,15 +60,15 @@ class Feed(Packets):
 
 @dataclass
 class Judged:
-    """What became of one statement."""
+    """The result of one statement."""
 
     error: str = ""  # of MySQL
-    stopped: str = ""  # why the projector stopped
-    differences: list[str] = field(default_factory=list)  # of what it shows, if it went on
+    stopped: str = ""  # the projector's reason to stop
+    differences: list[str] = field(default_factory=list)  # of its rows to MySQL's, if it went on
 
 
 class Bench:
-    """The watched tables with some rows, and a projector's reader that has seen all of them."""
+    """The watched tables with some rows, and a projector's reader that has seen every row."""
 
     def __init__(self, packets: Packets, connection: Connection, session: Connection) -> None:
         self.packets, self.connection, self.session = packets, connection, session
@@ -96,12 +96,12 @@ class Bench:
         self.is_fresh = True
 
     def judge(self, session: Sequence[str], *statements: str | bytes, afterwards: bool = True) -> Judged:
-        """Execute the statements, and let the reader read on. Another statement may follow unless it stopped."""
+        """Executes the statements and lets the reader read on. After a stop, call `reset`."""
         judged = Judged()
         run_sql(self.session, *session)
         try:
             for statement in statements:
-                self.session.query(statement)  # bytes go as they are
+                self.session.query(statement)  # sends bytes unchanged
         except pymysql.MySQLError as error:
             judged.error = str(error)
         self.is_fresh = False
@@ -150,7 +150,7 @@ class Bench:
                 yield f"{name}: MySQL has {keyed}, shown is {self.shown[name]}"
 
     def _events(self) -> list[Event]:
-        """All events up to where the binlog ends now."""
+        """All events up to the present end of the binlog."""
         file, end = rows(self.connection, "SHOW BINARY LOG STATUS")[0][:2]
         found: list[Event] = []
         while (self.file, self.offset) != (file, end):
@@ -167,7 +167,7 @@ class Bench:
 
 @contextlib.contextmanager
 def bench() -> Iterator[Bench]:
-    """On a MySQL of its own, in memory where the system has a folder for that: most of the work is DDL."""
+    """On its own MySQL, in memory where the system has a folder for that: most of the work is DDL."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
         server = MySqlServer(Path(folder) / "mysql", options=QUICK)
         server.start()

@@ -1,4 +1,4 @@
-"""The binlog read by our decoder and by mysql-replication, and raw packets made or changed by hand."""
+"""Reads the binlog with our decoder and with mysql-replication; makes and changes raw packets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def dump(url: str, start: GtidSet) -> Callable[[], Any]:
 
 
 def our_images(stack: Stack, start: GtidSet, table: Table, transactions: int) -> list[Images]:
-    """What the next `transactions` did to `table`."""
+    """The row images of `table` in the next `transactions`."""
     reader = TransactionReader(Packets(dump(projector_url(stack), start)), SCHEMA, {table.name: table})
     found: list[Transaction] = []
     while len(found) < transactions:
@@ -55,7 +55,7 @@ def our_images(stack: Stack, start: GtidSet, table: Table, transactions: int) ->
 
 
 def library_images(stack: Stack, start: GtidSet, table: Table) -> list[Images]:
-    """What mysql-replication makes of everything behind `start`."""
+    """The row images of `table` behind `start`, by mysql-replication."""
     stream = BinLogStreamReader(
         connection_settings=connection_settings(projector_url(stack)),
         server_id=7442,
@@ -82,7 +82,7 @@ def _only(row: Mapping[str, Any] | None, columns: Sequence[str]) -> Row | None:
 
 
 class Raw:
-    """A connection from which `read1` gives what was put in, in pieces of at most `piece` bytes."""
+    """A connection whose `read1` gives the given bytes in pieces of at most `piece` bytes."""
 
     open = False
 
@@ -96,7 +96,7 @@ class Raw:
 
 
 class Recorder:
-    """A connection that keeps all that was read from it."""
+    """A connection that keeps every byte read from it."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
@@ -148,7 +148,7 @@ def event(kind: int, body: bytes, end: int = 0) -> bytes:
 
 
 def compressed(packets: Sequence[bytes], level: int = 3) -> bytes:
-    """The events of a transaction in one: without their checksums, and so four bytes shorter."""
+    """The events of a transaction compressed into one, each without its checksum of four bytes."""
     events = [each[5:-4] for each in packets]
     return payload(b"".join(each[:9] + struct.pack("<I", len(each)) + each[13:] for each in events), level)
 
@@ -163,7 +163,7 @@ def checked(content: bytes) -> bytes:
 
 
 def packet(payload: bytes) -> bytes:
-    """In several packets if one cannot hold it."""
+    """The payload in one packet, or in several if it is too long."""
     sent = b""
     while len(payload) >= 0xFFFFFF:
         sent, payload = sent + b"\xff\xff\xff\0" + payload[:0xFFFFFF], payload[0xFFFFFF:]

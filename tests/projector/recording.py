@@ -1,6 +1,7 @@
-"""`python -m tests.projector.recording` records the edges of every type: what a server sent, and what its SELECT gave.
+"""`python -m tests.projector.recording` records the edges of every type: packets and SELECT's values.
 
-The recordings stand beside this file, so that what one version of MySQL wrote is read for ever; the values are text.
+The recordings stand beside this file: later versions must read the packets of this version of MySQL, too.
+Values are text.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ EVENTS = frozenset({FormatDescriptionEvent, TableMapEvent, WriteRowsEvent, Updat
 
 
 def recorded(null: str) -> tuple[bytes, dict[str, list[Any]]]:
-    """The packets, and the rows as text that were inserted, and moved by the update."""
+    """The packets, and the rows as text: those inserted, and those after the update."""
     packets, values = _files(null)
     return packets.read_bytes(), json.loads(values.read_text())
 
@@ -44,7 +45,7 @@ def as_text(row: Row | None) -> dict[str, str | None] | None:
 
 
 def library_images_of(sent: bytes) -> Iterator[Images]:
-    """What mysql-replication makes of recorded packets: its own reader's loop, without a server."""
+    """The images of recorded packets by mysql-replication: its own reader's loop, without a server."""
     tables: dict[int, Any] = {}
     lengths = None
     connection = SimpleNamespace(charset="utf8mb4", _get_dbms=lambda: "mysql")

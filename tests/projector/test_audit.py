@@ -1,4 +1,4 @@
-"""The audit finds exactly what is wrong while traffic goes on, repairs mend it, a clean system has no differences."""
+"""The audit finds exactly the damage while traffic goes on, and repairs mend it; a clean system has none."""
 
 from __future__ import annotations
 
@@ -53,20 +53,20 @@ from tests.support.traffic import POSTS, seed_rows, traffic, write_traffic
 from tidemark.gtid import EMPTY, GtidSet
 from writer.schema import TABLES
 
-QUIET = range(POSTS + 1, POSTS + 6)  # posts that traffic does not write to
+QUIET = range(POSTS + 1, POSTS + 6)  # posts without traffic
 Database = Any
 
 
 @dataclass(frozen=True)
 class System:
-    """What runs, with the rows that the corruptions below are about."""
+    """The running system, with the rows that the corruptions below need."""
 
     stack: Stack
     connection: Connection
     services: Services
 
     def audit(self, *options: str, status: int) -> dict[str, Any]:
-        """One pass; samples are looked at after one second."""
+        """One pass. The audit looks at samples after one second."""
         token = mint(AuthSettings.from_environ(AUTH), "s0", ["read"], 3600)
         reader = {"TIDEMARK_AUDIT_READER_URL": self.services.reader_url, "TIDEMARK_AUDIT_READER_TOKEN": token}
         command = [sys.executable, "-m", "binlog_projector", "audit", "--json", "--after", "1", *options]
@@ -77,7 +77,7 @@ class System:
         return report
 
     def request(self, collection: str, id: int) -> RepairRequest:
-        """What an audit would ask for now."""
+        """The request that an audit would make now."""
         source = MySqlSource(self.stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], 4711)
         mark = watermark(self.stack)
         assert mark is not None
@@ -86,7 +86,7 @@ class System:
         return RepairRequest(mark.build, str(snapshot.executed), truth)
 
     def carry_out(self, *requests: RepairRequest) -> None:
-        """Until the projector has taken all requests out of the queue."""
+        """Waits until the projector has taken all requests out of the queue."""
         with MongoClient[Any](self.stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
             queue = RepairQueue(client)
             queue.put(requests)
@@ -117,10 +117,10 @@ def system(shared_stack: Stack) -> Iterator[System]:
 
 
 def corrupt_documents(of: Callable[[str], Database]) -> set[tuple[str, str]]:
-    """Every kind of damage that a document can have -> what the audit must call it."""
+    """Damages documents in every possible way. Returns the expected findings."""
     a, b, c, d, e = QUIET
     of("posts").update_one({"_id": a}, {"$set": {"body": "not what was written"}})
-    of("posts").update_one({"_id": 7}, {"$inc": {"like_count": 2**40}})  # a busy one
+    of("posts").update_one({"_id": 7}, {"$inc": {"like_count": 2**40}})  # with traffic
     of("users").update_one({"_id": 3}, {"$inc": {"following_count": -1}})
     of("comments").delete_one({"_id": b * 100})
     of("posts").delete_one({"_id": c})
@@ -148,7 +148,7 @@ def corrupt_documents(of: Callable[[str], Database]) -> set[tuple[str, str]]:
 
 
 def corrupt_cache(cache: redis.Redis, epoch: str) -> set[tuple[str, str]]:
-    """An entity with another body under the same version, and a list with another id."""
+    """Changes an entity's body under the same version, and a list's id. Returns the expected findings."""
     post, likes = f"post:{QUIET[1]}", f"post:{QUIET[1]}:likes"
     for key, old, new in ((post, b'"quiet"', b'"loud!"'), (likes, b"2,1", b"9,1")):
         value = cache.get(cache_key(epoch, key))
@@ -168,8 +168,8 @@ def assert_clean(report: dict[str, Any]) -> None:
     assert report["documents"]["consistent"] > POSTS, report
 
 
-def test_every_change_of_an_edge_shows_in_the_journal_by_a_list_that_its_primary_key_names() -> None:
-    """Else a repair could not know that an edge was touched: the rule of trace 15 for what has no key of its own."""
+def test_every_change_of_an_edge_journals_a_list_of_its_key() -> None:
+    """Trace 15, for tables without a cache key of their own: so a repair knows that an edge was touched."""
     for name in COLLECTIONS.keys() - ENTITY_OF.keys():
         row = dict.fromkeys(TABLES[name].columns, 1) | {"created_at": datetime(2026, 1, 1)}
         for column in {*TABLES[name].columns} - {*TABLES[name].primary_key}:
@@ -180,7 +180,7 @@ def test_every_change_of_an_edge_shows_in_the_journal_by_a_list_that_its_primary
 
 
 def test_a_repair_that_an_event_has_overtaken_is_dropped(system: System) -> None:
-    """Trace 15: what the audit read is older than what the stream has applied since."""
+    """Trace 15: the audit's read is older than a change that the stream has applied since."""
     run_sql(system.connection, "UPDATE posts SET body = 'before' WHERE id = 50")
     request = system.request("posts", 50)
     run_sql(system.connection, "UPDATE posts SET body = 'after' WHERE id = 50")
@@ -189,8 +189,8 @@ def test_a_repair_that_an_event_has_overtaken_is_dropped(system: System) -> None
     assert_everything_is_equal(system.stack, system.connection)
 
 
-def test_a_counter_is_repaired_once_although_events_go_on_adding_to_it(system: System) -> None:
-    """How far it is off stays the same whatever is added; only another repair makes that void. The row is left."""
+def test_a_counter_is_repaired_once_while_events_add_to_it(system: System) -> None:
+    """Events do not change the counter's error, so only another repair makes the request void."""
     with MongoClient[Any](system.stack.mongodb.admin_url) as client:
         wait_until_caught_up(system.stack, system.connection)
         mark = watermark(system.stack)
@@ -213,7 +213,7 @@ def test_a_counter_is_repaired_once_although_events_go_on_adding_to_it(system: S
 
 
 def wait_until_equal(system: System) -> None:
-    """A request leaves the queue a moment before its batch is committed."""
+    """Waits for equality: a request leaves the queue a moment before its batch is committed."""
     expected = expected_documents(system.connection)
     wait_until(lambda: actual_documents(system.stack) == expected, "the repair to be committed")
 
@@ -232,7 +232,7 @@ def test_a_repair_of_what_is_still_to_come_counts_nothing_twice(system: System) 
 
 
 def test_a_difference_that_an_event_hides_is_found_all_the_same(system: System) -> None:
-    """A counter that is one too low looks right beside what MySQL said before the last like."""
+    """A counter that is one too low looks right beside MySQL's count before the last like."""
     likes = iter([f"INSERT INTO likes (post_id, user_id) VALUES ({QUIET[0]}, 3)"])
 
     class Overtaken(Settling):
@@ -293,14 +293,14 @@ def test_a_continuous_audit_shows_what_it_finds_as_metrics(system: System) -> No
 
 
 def metric(http: httpx2.Client, name: str) -> float:
-    """0 while nobody answers."""
+    """The metric's value, 0 while the server does not answer."""
     with contextlib.suppress(httpx2.TransportError):
         lines = http.get("/metrics").text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(f"tidemark_audit_{name} "))
     return 0.0
 
 
-def test_it_finds_exactly_what_is_wrong_and_the_projector_repairs_it_while_traffic_goes_on(
+def test_all_damage_is_found_and_repaired_while_traffic_goes_on(
     system: System,
 ) -> None:
     write_traffic(system.connection, random.Random(2), 50)

@@ -1,4 +1,4 @@
-"""Raw events in, whole transactions out; whatever is not understood stops there, and nothing behind it is lost."""
+"""Raw events in, whole transactions out. An unknown event stops the reader; no later event is lost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Packets = list[bytes]
 
 @pytest.fixture(scope="module")
 def sent(shared_stack: Stack) -> bytes:
-    """What a server sent for five transactions: insert, update of two rows, insert of two rows, delete, DDL."""
+    """A server's packets for five transactions: insert, update of two rows, insert of two, delete, DDL."""
     empty_stores(shared_stack)
     with admin_connection(shared_stack) as connection:
         create_tables(connection)
@@ -65,7 +65,7 @@ def before(packets: Packets, kind: int, nth: int = 1) -> int:
 
 
 def drain(reader: TransactionReader) -> Iterator[Transaction]:
-    """All transactions; ends where the recording ends."""
+    """All transactions up to the recording's end."""
     while True:
         try:
             yield from reader.read()
@@ -74,7 +74,7 @@ def drain(reader: TransactionReader) -> Iterator[Transaction]:
 
 
 def stopped(packets: Packets) -> tuple[int, ProjectorError]:
-    """How many transactions came before it stopped, and why."""
+    """The number of transactions before the stop, and the error."""
     reader, found = replay(b"".join(packets)), 0
     try:
         while True:
@@ -103,7 +103,7 @@ def test_an_event_of_many_megabytes_comes_in_several_packets(sent: bytes) -> Non
 
 
 def test_an_event_of_many_megabytes_is_put_together_once(sent: bytes) -> None:
-    """Compressed or not. With each piece joined to all before it, 64 MB took more than ten seconds."""
+    """Compressed or not. When each piece was joined to all before, 64 MB took more than ten seconds."""
     packets, body = split(sent), random.Random(1).randbytes(64 << 20)
     at = before(packets, XID)
     plain = struct.pack("<IBIIIH", 1, 29, 1, 19 + len(body), 0, 0) + body
@@ -125,9 +125,7 @@ def test_an_event_of_many_megabytes_is_put_together_once(sent: bytes) -> None:
         (255, "unknown.*newer projector"),
     ],
 )
-def test_an_event_that_is_not_understood_stops_with_its_place_and_remedy(
-    sent: bytes, kind: int, reason: str
-) -> None:
+def test_an_unknown_event_stops_with_its_place_and_remedy(sent: bytes, kind: int, reason: str) -> None:
     packets = split(sent)
     at = before(packets, XID, 2)
     found, error = stopped([*packets[:at], event(kind, b"\0" * 40), *packets[at:]])
@@ -137,8 +135,8 @@ def test_an_event_that_is_not_understood_stops_with_its_place_and_remedy(
     )
 
 
-def test_every_type_of_event_is_handled_refused_or_known_to_be_harmless(sent: bytes) -> None:
-    """A type between two transactions either changes nothing at all or stops: none is dropped that is not listed."""
+def test_every_type_of_event_is_handled_refused_or_harmless(sent: bytes) -> None:
+    """An event between two transactions changes nothing or stops. Only listed types are dropped."""
     packets = split(sent)
     at = before(packets, GTID, 2)
     handled = {2, 4, 15, *OTHER_ROWS, GTID, XID, TABLE_MAP, WRITE_ROWS, 31, 32}
@@ -169,7 +167,7 @@ def test_other_formats_of_rows_matter_only_for_watched_tables(sent: bytes, kind:
     assert [transaction.changes for transaction in elsewhere] == [()] * 5
 
 
-def test_a_wrong_checksum_stops_and_a_right_one_goes_on_from_there(sent: bytes) -> None:
+def test_a_wrong_checksum_stops_and_a_right_one_goes_on(sent: bytes) -> None:
     packets = split(sent)
     at = before(packets, WRITE_ROWS, 2)
     damaged = packets[at][:-20] + bytes([packets[at][-20] ^ 1]) + packets[at][-19:]
@@ -183,7 +181,7 @@ def test_a_wrong_checksum_stops_and_a_right_one_goes_on_from_there(sent: bytes) 
 @settings(max_examples=200)
 @given(st.data())
 def test_no_flipped_bit_gets_through(sent: bytes, data: st.DataObject) -> None:
-    """Anywhere in any event: in its header, its body, or its checksum."""
+    """Flips any bit of any event: in header, body or checksum."""
     packets = split(sent)
     nth = data.draw(st.integers(0, len(packets) - 1))
     bit = data.draw(st.integers(5 * 8, len(packets[nth]) * 8 - 1))
@@ -194,7 +192,7 @@ def test_no_flipped_bit_gets_through(sent: bytes, data: st.DataObject) -> None:
 
 
 def test_rows_without_their_definition_stop(sent: bytes) -> None:
-    """The library drops them without a word: a read that begins inside a transaction would lose rows."""
+    """The library drops them silently: a read that begins inside a transaction would lose rows."""
     packets = split(sent)
     at = before(packets, TABLE_MAP)
     found, error = stopped([*packets[:at], *packets[at + 1 :]])
@@ -202,7 +200,7 @@ def test_rows_without_their_definition_stop(sent: bytes) -> None:
 
 
 def test_a_definition_does_not_outlive_its_transaction(sent: bytes) -> None:
-    """Table ids begin again when the server does, and another server has others."""
+    """Table ids begin anew after a restart, and another server has other ones."""
     packets = split(sent)
     at = before(packets, TABLE_MAP, 2)
     found, error = stopped([*packets[:at], *packets[at + 1 :]])
@@ -232,7 +230,7 @@ def test_an_empty_transaction_still_counts(sent: bytes) -> None:
 
 
 def test_both_commit_times_are_read_when_they_differ(sent: bytes) -> None:
-    """A replica writes its own time, and behind it that of the server where the transaction was committed first."""
+    """A replica writes its own commit time, and then that of the server of the first commit."""
     packets = split(sent)
     at = before(packets, GTID)
     body = packets[at][5 + 19 : -4]
@@ -245,7 +243,7 @@ def test_both_commit_times_are_read_when_they_differ(sent: bytes) -> None:
     assert (first.original_commit_us, first.immediate_commit_us) == (5_000_000, 7_000_000)
 
 
-def test_what_the_server_says_at_the_end_is_raised_after_what_it_sent(sent: bytes) -> None:
+def test_the_servers_last_error_is_raised_after_what_it_sent(sent: bytes) -> None:
     reader = replay(sent + packet(b"\xfe\0\0\2\0"))
     assert len(reader.read()) == 5
     with pytest.raises(SourceUnavailable, match="ended the binlog stream"):
@@ -258,7 +256,7 @@ def test_what_the_server_says_at_the_end_is_raised_after_what_it_sent(sent: byte
 
 
 def with_compressed(packets: Packets, nth: int, level: int = 3) -> bytes:
-    """The events of the `nth` transaction, between its GTID and what follows its XID, in one."""
+    """The packets, with the events of the `nth` transaction from its GTID to its XID compressed into one."""
     first, last = before(packets, GTID, nth) + 1, before(packets, XID, nth) + 1
     return b"".join([*packets[:first], compressed(packets[first:last], level), *packets[last:]])
 

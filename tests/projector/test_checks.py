@@ -59,7 +59,7 @@ NEEDS_RESTART = {
 
 
 def run_check(stack: Stack) -> tuple[int, dict[str, Any]]:
-    """What the command prints and its exit status, run in this process: starting Python thirty times takes a minute."""
+    """The command's exit status and output, run in this process: thirty starts of Python take a minute."""
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         for variable, value in stack.environment().items():

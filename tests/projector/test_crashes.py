@@ -41,7 +41,7 @@ def crash(
 
 
 def seconds_until_streaming(restarted: Process) -> float:
-    """From the first to the "streaming" line of its log, so that a busy test machine's slow imports do not count."""
+    """From the first to the "streaming" line of the log, so that slow imports do not count."""
     wait_until(lambda: any(event["event"] == "streaming" for event in restarted.events()), "the stream")
     moments = {event["event"]: datetime.fromisoformat(event["timestamp"]) for event in restarted.events()}
     return (moments["streaming"] - moments["settings"]).total_seconds()

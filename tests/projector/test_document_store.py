@@ -1,4 +1,4 @@
-"""One build in a real MongoDB and its cache: who may commit, what the journal keeps, what APPLY looks for when."""
+"""One build in a real MongoDB and its cache: who may commit, the journal's entries, the keys of APPLY."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def commit_posts(documents: DocumentStore, *ids: int) -> None:
     documents.commit(batch_of(documents, *ids), "2026")
 
 
-def test_a_former_leader_stands_down_although_its_successor_has_an_entry_for_the_same_batch(
+def test_a_former_leader_stands_down_although_its_seq_is_taken(
     stack: Stack, database: Database[dict[str, Any]]
 ) -> None:
     with control_of(stack) as control:
@@ -94,7 +94,7 @@ def test_a_build_has_the_indexes_that_its_scans_need(
 
 
 def test_numbers_of_64_bits_are_plain_ints(stack: Stack) -> None:
-    """What PyMongo gives is a subclass, which others do not take for a number."""
+    """PyMongo gives a subclass of int, which other libraries do not accept as a number."""
     large = 2**63 - 1
     with control_of(stack) as control:
         documents = control.create_build(1)
@@ -143,7 +143,7 @@ def test_entries_of_the_journal_say_when_they_expire(
 def test_entries_of_the_journal_expire_and_nothing_else_does(
     stack: Stack, database: Database[dict[str, Any]]
 ) -> None:
-    """MongoDB looks for what has expired once a minute."""
+    """MongoDB looks for expired documents once a minute."""
     others = {"expires_at": {"$exists": False}}
     with control_of(stack, journal_hours=0) as control:
         control.open_serving(1)
@@ -167,8 +167,8 @@ class FilledDuringCommit(DocumentStore):
         return entry
 
 
-def test_what_comes_into_redis_while_a_batch_is_committed_is_not_lost(stack: Stack) -> None:
-    """A hot post that is not cached would else be filled and deleted again and again: every batch changes it."""
+def test_a_fill_during_a_commit_is_not_lost(stack: Stack) -> None:
+    """Else readers would fill a hot post and batches would delete it again and again."""
     with (
         control_of(stack) as control,
         contextlib.closing(cache.connect(stack.environment()["TIDEMARK_PROJECTOR_REDIS_URL"])) as client,

@@ -1,4 +1,4 @@
-"""What no row event shows stops the projector, and nothing else does: statements executed on a real MySQL."""
+"""Statements on a real MySQL: exactly those that change rows without a row event stop the projector."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_what_changes_no_watched_row_passes(judge: Bench, statements: list[str |
     assert (judged.error, judged.stopped, judged.differences) == ("", "", [])
 
 
-def test_names_that_differ_in_case_are_one_where_the_server_says_so(tmp_path: Path) -> None:
+def test_names_differing_in_case_are_one_where_the_server_says_so(tmp_path: Path) -> None:
     """With `lower_case_table_names=1` even a Turkish I with a dot is an i."""
     folds = "--lower-case-table-names=1"
     server = MySqlServer(tmp_path / "mysql", options=(folds,))
@@ -178,7 +178,7 @@ def test_names_that_differ_in_case_are_one_where_the_server_says_so(tmp_path: Pa
 
 
 def differ(judge: Bench, seed: int, statements: int) -> Counter[str]:
-    """Execute so many statements that MySQL takes; fails at the first one that hides a change."""
+    """Executes `statements` accepted statements. Fails at the first one that hides a change."""
     random, found = Random(seed), Counter[str]()
     samples = at_random(random)
     while found["statements"] < statements:
@@ -208,7 +208,7 @@ def test_statements_at_random_stop_or_leave_the_read_model_equal(judge: Bench) -
 
 @pytest.mark.parametrize("harmless", [True, False])
 def test_work_for_a_running_system_is_what_it_says(judge: Bench, harmless: bool) -> None:
-    """Harmful work stops the projector, harmless work does not, and both leave tables that can be used."""
+    """Harmful work stops the projector, harmless work does not, and both leave usable tables."""
     random = Random(1)
     for _ in range(8):
         judge.reset()

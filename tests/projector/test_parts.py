@@ -1,4 +1,4 @@
-"""A transaction that is too large for a batch comes in parts; what was applied of it is not delivered again."""
+"""Trace 14: a transaction too large for a batch comes in parts, and no applied row is delivered again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.traffic import seed_rows
 from tidemark.gtid import Gtid, GtidSet
 
 ROWS = 30
-LATER = 5  # rows of the transaction after it
+LATER = 5  # rows of the next transaction
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def connection(stack: Stack) -> Iterator[Connection]:
 
 @pytest.fixture
 def before(connection: Connection) -> GtidSet:
-    """What was committed before one transaction of `ROWS` rows and a smaller one."""
+    """The GTIDs committed before one transaction of `ROWS` rows and a smaller one."""
     before = executed(connection)
     comment = "INSERT INTO comments (post_id, author_id, body) VALUES (1, 1, 'c')"
     likes = [f"INSERT INTO likes (post_id, user_id) VALUES ({n}, 1), ({n}, 2)" for n in range(1, ROWS // 3)]
@@ -68,7 +68,7 @@ def delivered(
 
 
 def until_whole(delivered: Iterable[Transaction]) -> list[Transaction]:
-    """The parts of one transaction, with the last one."""
+    """All parts of one transaction."""
     found = []
     for each in delivered:
         found.append(each)
@@ -88,10 +88,10 @@ def in_parts(
     return until_whole(delivered(source, before))
 
 
-def test_trace_14_a_restart_anywhere_in_a_transaction_goes_on_with_the_very_next_row(
+def test_a_restart_in_a_transaction_goes_on_with_the_next_row(
     source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if parts have another size by then."""
+    """The parts may have another size after the restart."""
     (whole,) = until_whole(delivered(source, before))
     found = in_parts(source, before, monkeypatch, 3)
     assert len(found) > 5 and rows_of(found) == [*whole.changes] and len(whole.changes) == ROWS
@@ -108,10 +108,10 @@ def test_trace_14_a_restart_anywhere_in_a_transaction_goes_on_with_the_very_next
     assert len(found) > 2 and rows_of(found) == [*whole.changes]
 
 
-def test_trace_14_what_follows_is_whole_again(
+def test_a_transaction_after_one_in_parts_is_whole_again(
     source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind an anchor that comes in parts, too."""
+    """The same holds behind an anchor that comes in parts."""
     anchor = in_parts(source, before, monkeypatch, LATER)[-1]
     applied = before.with_gtid(anchor.gtid)
     (next_one,) = until_whole(
@@ -120,7 +120,7 @@ def test_trace_14_what_follows_is_whole_again(
     assert len(next_one.changes) == LATER and next_one.rows_before == 0
 
 
-def test_trace_14_other_rows_under_the_same_gtid_are_another_history(
+def test_other_rows_under_the_same_gtid_are_another_history(
     source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     applied = in_parts(source, before, monkeypatch, 6)[1].partial
@@ -130,16 +130,16 @@ def test_trace_14_other_rows_under_the_same_gtid_are_another_history(
             next(delivered(source, before, [structs.replace(applied, **other)]))
 
 
-def test_trace_14_a_source_that_lacks_what_was_applied_in_part_is_behind(
+def test_a_source_without_a_partly_applied_transaction_is_behind(
     source: MySqlSource, before: GtidSet
 ) -> None:
-    """It was promoted before it had received that transaction: what was applied of it will never become whole."""
+    """It was promoted before it had received that transaction, whose applied part will never become whole."""
     lost = Partial(Gtid("aaaaaaaa-0000-0000-0000-000000000001", 5), 1, 1, 1)
     with pytest.raises(SourceBehind, match="lacks aaaaaaaa-0000-0000-0000-000000000001:5"):
         source.stream(before, None, [lost])
 
 
-def test_trace_14_a_statement_among_the_parts_stops_and_says_how_much_was_applied(
+def test_a_statement_among_the_parts_says_how_much_was_applied(
     source: MySqlSource, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "MAX_ROWS", 2)
@@ -153,7 +153,7 @@ def test_trace_14_a_statement_among_the_parts_stops_and_says_how_much_was_applie
         next(stream)
 
 
-def test_trace_14_a_row_that_cannot_be_projected_stops_and_a_mended_projector_goes_on_there(
+def test_a_mended_projector_goes_on_at_the_row_that_stopped(
     source: MySqlSource, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "MAX_ROWS", 4)
@@ -180,10 +180,10 @@ def test_trace_14_a_row_that_cannot_be_projected_stops_and_a_mended_projector_go
     assert (applied.rows, rest.rows, len(rest.documents["likes"])) == (18, 24, 23)
 
 
-def test_trace_14_a_checkpoint_contains_a_transaction_only_when_it_is_whole(
+def test_a_checkpoint_contains_a_transaction_only_when_it_is_whole(
     stack: Stack, source: MySqlSource, before: GtidSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever leads, and whatever build serves. And the journal tells an audit what the parts before have touched."""
+    """For any leader and any build. The journal tells an audit the keys that the earlier parts touched."""
     *begun, last = in_parts(source, before, monkeypatch, 8)
     with mongodb.connect(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
         control = ControlStore(client, 1)

@@ -38,9 +38,7 @@ def connection(stack: Stack) -> Iterator[Connection]:
         yield connection
 
 
-def test_trace_13_a_snapshot_and_what_follows_it_are_one_history(
-    stack: Stack, connection: Connection
-) -> None:
+def test_a_snapshot_and_the_stream_after_it_are_one_history(stack: Stack, connection: Connection) -> None:
     write_traffic(connection, random.Random(1), 50)
     with projector(projector_environment(stack)):
         write_traffic(connection, random.Random(2), 100)
@@ -51,8 +49,8 @@ def test_trace_13_a_snapshot_and_what_follows_it_are_one_history(
         assert assert_everything_is_equal(stack, connection) > 50
 
 
-def test_trace_13_counters_belong_to_the_id(stack: Stack, connection: Connection) -> None:
-    """A like of a post that is deleted and made again, with children left behind and keys changed."""
+def test_counters_belong_to_the_id(stack: Stack, connection: Connection) -> None:
+    """Trace 13. Likes of a post that is deleted and made again, with children left and keys changed."""
     with projector(projector_environment(stack)):
         wait_until_caught_up(stack, connection)
         fill_cache(stack)
@@ -113,7 +111,7 @@ def test_mongodb_goes_on_while_redis_is_away(stack: Stack, connection: Connectio
 
 
 def test_readiness_names_a_silent_redis_within_two_seconds(stack: Stack, connection: Connection) -> None:
-    """Redis gets a second to answer; a leader without it goes on with MongoDB, so it stays ready."""
+    """Redis gets a second to answer. A leader without Redis goes on with MongoDB, so it stays ready."""
     bind = f"127.0.0.1:{free_port()}"
     environment = {**projector_environment(stack), "TIDEMARK_PROJECTOR_ADMIN_BIND": bind}
     well = {"lease": "ok", "source": "ok", "mongodb": "ok"}
@@ -145,10 +143,8 @@ def test_a_flushed_redis_gets_a_new_epoch(stack: Stack, connection: Connection) 
     assert before is not None and after.epoch != before.epoch
 
 
-def test_trace_8_a_watermark_of_another_history_is_not_continued(
-    stack: Stack, connection: Connection
-) -> None:
-    """The same seq under another batch id means that MongoDB's history is another one."""
+def test_a_watermark_of_another_history_is_not_continued(stack: Stack, connection: Connection) -> None:
+    """Trace 8. The same seq under another batch id means that MongoDB has another history."""
     environment = projector_environment(stack)
     with projector(environment):
         wait_until_caught_up(stack, connection)
@@ -205,7 +201,7 @@ def dump_redis(stack: Stack) -> dict[bytes, tuple[int, bytes]]:
 
 
 def restore_redis(stack: Stack, dump: dict[bytes, tuple[int, bytes]]) -> None:
-    """All at once, as a failover to an old copy would."""
+    """Restores all keys at once, like a failover to an old copy."""
     with redis.Redis.from_url(stack.redis.admin_url) as cache, cache.pipeline(transaction=True) as pipeline:
         pipeline.flushall()
         for key, (ttl, content) in dump.items():
@@ -225,7 +221,7 @@ def test_sigterm_drains_and_the_next_one_goes_on_at_once(stack: Stack, connectio
         assert_everything_is_equal(stack, connection)
 
 
-def test_what_needs_an_operator_says_so_and_a_rebuild_is_the_remedy(
+def test_an_error_for_the_operator_is_logged_and_a_rebuild_helps(
     stack: Stack, connection: Connection
 ) -> None:
     environment = projector_environment(stack)

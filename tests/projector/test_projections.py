@@ -1,4 +1,4 @@
-"""What each row change means: counters belong to ids, keys move rows only, lists change only when they must."""
+"""The effect of each row change: counters belong to ids, keys move rows only, lists change only if needed."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ def test_a_comment_that_moves_to_another_post_counts_there() -> None:
     assert Invalidate("post:1:comments") in found and Invalidate("post:2:comments") in found
 
 
-def test_trace_13_replace_against_a_unique_key_is_a_delete_and_a_key_change() -> None:
-    """MySQL logs REPLACE INTO users VALUES (1, 'b') as DELETE of 1 and UPDATE of 2 -> 1."""
+def test_replace_against_a_unique_key_is_delete_and_key_change() -> None:
+    """Trace 13. MySQL logs REPLACE INTO users VALUES (1, 'b') as DELETE of 1 and UPDATE of 2 -> 1."""
     user = {
         "subject": "s",
         "handle": "h",
@@ -181,13 +181,13 @@ def transaction(number: int, *changes: RowChange) -> Transaction:
 
 
 def new_posts(number: int, count: int) -> Transaction:
-    """Each with an author of its own: three keys."""
+    """A transaction of new posts, each with its own author: three keys each."""
     ids = range(number * MAX_KEYS, number * MAX_KEYS + count)
     return transaction(number, *(RowChange("posts", None, post(id, author=id)) for id in ids))
 
 
 def batches(*transactions: Transaction) -> list[Batch]:
-    """What waits once all of them have come."""
+    """The batches that wait after all transactions."""
     batcher = Batcher(EMPTY, project)
     for each in transactions:
         batcher.add(each)
@@ -206,7 +206,7 @@ def test_waiting_transactions_become_one_batch() -> None:
     assert batch.anchor is not None and batch.anchor.gtid.number == 101
 
 
-def test_a_batch_never_has_too_many_keys_or_rows_unless_one_transaction_has() -> None:
+def test_a_batch_exceeds_its_limits_only_for_one_transaction() -> None:
     third = MAX_KEYS // 9
     found = batches(new_posts(1, third), new_posts(2, third), new_posts(3, third), new_posts(4, MAX_ROWS + 1))
     assert [batch.transactions for batch in found] == [3, 1]
@@ -215,7 +215,7 @@ def test_a_batch_never_has_too_many_keys_or_rows_unless_one_transaction_has() ->
 
 
 @pytest.mark.parametrize("rows", [0, WAITING_ROWS // 2], ids=["bytes", "rows"])
-def test_the_source_waits_while_too_much_waits_and_goes_on_when_some_was_taken(rows: int) -> None:
+def test_a_full_batcher_makes_the_source_wait_until_some_is_taken(rows: int) -> None:
     batcher, unlike = Batcher(EMPTY, project), RowChange("likes", like(1, 1), None)
     added: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Every value out of the binlog is the one that a SELECT gives; mysql-replication agrees but for its listed faults."""
+"""Every value from the binlog is SELECT's value; mysql-replication agrees except for its listed faults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from writer.schema import Table
 
 
 def assert_known_fault(type: str, ours: Any, theirs: Any) -> None:
-    """The library may differ only where its faults are listed below."""
+    """The library may differ only by the faults listed below."""
     match type.partition("(")[0].split()[0]:
         case "FLOAT":
             assert float(f"{theirs:.6g}") == ours
@@ -46,7 +46,7 @@ def assert_known_fault(type: str, ours: Any, theirs: Any) -> None:
 
 
 def all_images(inserted: list[Any], moved: list[Any]) -> list[tuple[Any, Any]]:
-    """Of inserting rows, of the update that turned them round, and of deleting them."""
+    """The images of the inserts, of the update that reversed the ids, and of the deletes."""
     return [
         *((None, row) for row in inserted),
         *zip(inserted, reversed(moved), strict=True),
@@ -88,7 +88,7 @@ def test_every_value_is_the_one_that_select_gives(stack: Stack, null: str) -> No
 
 @pytest.mark.parametrize("null", RECORDED)
 def test_recorded_events_are_read_as_they_were_written(null: str) -> None:
-    """Packets of MySQL 9.7 and what its SELECT gave, both on file: no server is needed."""
+    """Packets of MySQL 9.7 and its SELECT's values, both from files, without a server."""
     sent, selected = recorded(null)
     reader = replay(sent, tables={WIDE.name: WIDE})
     ours = [(each.before, each.after) for transaction in reader.read() for each in transaction.changes]
@@ -145,7 +145,7 @@ def test_other_types_are_refused_by_name_where_they_are_projected(stack: Stack, 
 
 
 def test_a_vector_is_skipped_although_the_library_does_not_know_it(stack: Stack) -> None:
-    """It has a collation, so it counts where those of text columns are told."""
+    """A vector has a collation, so it counts in the list of text columns' collations."""
     table = Table("narrow", ("id", "c"), ("id",))
     with admin_connection(stack) as connection:
         columns = (
@@ -158,7 +158,7 @@ def test_a_vector_is_skipped_although_the_library_does_not_know_it(stack: Stack)
 
 
 def test_collations_are_known_by_their_character_set(stack: Stack) -> None:
-    """Every collation of this server, so that a new version with more of them is noticed."""
+    """Every collation of this server: the test notices new ones of a later version."""
     with admin_connection(stack) as connection:
         known = dict(rows(connection, "SELECT id, character_set_name FROM information_schema.collations"))
     assert {id for id, name in known.items() if name in CHARACTER_SETS} <= UTF8_COLLATIONS
@@ -166,7 +166,7 @@ def test_collations_are_known_by_their_character_set(stack: Stack) -> None:
 
 
 def test_more_columns_than_fit_into_one_byte(stack: Stack) -> None:
-    """300: their number takes three bytes, the bitmaps of what is there and of what is NULL take 38."""
+    """300 columns: their number takes three bytes, the bitmaps of present and of NULL columns 38 each."""
     names = tuple(f"c{number}" for number in range(300))
     table = Table("many", names, ("c0",))
     with admin_connection(stack) as connection:
@@ -183,7 +183,7 @@ def test_more_columns_than_fit_into_one_byte(stack: Stack) -> None:
     "evil", ["x': __import__('os').abort(), 'y", 'a"\n import os\n os.abort()', "\\', {c0}, 列"]
 )
 def test_names_are_values_and_never_source_text(stack: Stack, evil: str) -> None:
-    """Tables and columns whose name would be code, if it were pasted into the generated function."""
+    """Names of tables and columns that would be code if the generated function contained them."""
     table = Table(evil, ("id", evil), ("id",))
     with admin_connection(stack) as connection:
         run_sql(connection, f"CREATE TABLE `{evil}` (id INT PRIMARY KEY, `{evil}` DATE, `{evil}2` JSON)")
@@ -193,7 +193,7 @@ def test_names_are_values_and_never_source_text(stack: Stack, evil: str) -> None
 
 
 def test_a_decoder_is_made_once_for_each_definition(stack: Stack) -> None:
-    """Whatever the id of the table is; and a changed table is read by its new definition at once."""
+    """The table's id does not matter. A changed table is read by its new definition at once."""
     table = Table("narrow", ("id", "c"), ("id",))
     with admin_connection(stack) as connection:
         run_sql(connection, "CREATE TABLE narrow (id INT PRIMARY KEY, c INT)")
@@ -214,7 +214,7 @@ def test_a_decoder_is_made_once_for_each_definition(stack: Stack) -> None:
     assert (len(ids), len(reader.decoders)) == (3, 2)
 
 
-def test_the_function_that_the_module_shows_is_the_one_that_is_generated() -> None:
+def test_the_function_that_the_module_shows_is_the_generated_one() -> None:
     columns = [
         Column("id", LONGLONG, b"", nullable=False, unsigned=False, collation=0, labels=()),
         Column(

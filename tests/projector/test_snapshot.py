@@ -1,4 +1,4 @@
-"""The first copy of all tables: what it leaves behind, whatever happens to the rows meanwhile."""
+"""The first copy of all tables, complete in spite of any changes to the rows meanwhile."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def control(stack: Stack) -> Iterator[ControlStore]:
 
 
 def make_orphans(connection: Connection) -> None:
-    """Ids that are counted and have no row: some by two counters, some that had a row before."""
+    """Makes counted ids without a row: some under two counters, some that had a row before."""
     run_sql(
         connection,
         "SET foreign_key_checks = 0",
@@ -100,7 +100,7 @@ def test_a_snapshot_leaves_the_documents_that_the_stream_would_have_left(
 def test_a_snapshot_does_not_judge_the_last_transaction_that_it_contains(
     stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore, last: tuple[str, ...]
 ) -> None:
-    """Nor does whoever goes on from there, while nothing else is committed."""
+    """Nor does a projector that goes on from there, while no other commit follows."""
     run_sql(connection, *last)
     documents, stream = take_snapshot(source, control, epoch=1)
     stream.close()
@@ -132,7 +132,7 @@ def test_chunks_hold_every_row_and_every_orphan_once_and_in_order(connection: Co
         assert list(orphans) == [(998, 1, 0), (999, 2, 1), (1000, 0, 1)]
 
 
-def test_a_counted_id_that_mongodb_cannot_hold_is_named_by_the_row_that_has_it(
+def test_a_counted_id_too_large_for_mongodb_names_its_row(
     connection: Connection, source: MySqlSource, control: ControlStore
 ) -> None:
     run_sql(
@@ -141,12 +141,12 @@ def test_a_counted_id_that_mongodb_cannot_hold_is_named_by_the_row_that_has_it(
         f"INSERT INTO comments (post_id, author_id, body) VALUES ({2**63}, 1, 'c')",
         "SET foreign_key_checks = 1",
     )
-    for _ in range(3):  # copying the posts may come upon it first
+    for _ in range(3):  # the copy of the posts may find it first
         with pytest.raises(UnprojectableRow, match=r"of table comments .*: post_id is 9223372036854775808"):
             take_snapshot(source, control, epoch=1)
 
 
-def test_a_row_that_cannot_be_copied_stops_all_tables_and_the_next_attempt_is_complete(
+def test_an_uncopyable_row_stops_all_tables_and_a_retry_is_complete(
     stack: Stack, connection: Connection, source: MySqlSource, control: ControlStore
 ) -> None:
     run_sql(
@@ -191,10 +191,10 @@ def test_a_connection_that_is_lost_during_the_copy_voids_it(
     wait_until(lambda: sessions(connection) == 0, "the other sessions to end")
 
 
-def test_a_network_that_falls_silent_during_the_copy_is_noticed_within_fifteen_seconds(
+def test_a_network_silent_during_the_copy_is_noticed_within_fifteen_seconds(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
-    """Nobody closes the connection, and a statement that takes minutes is as silent as that."""
+    """No peer closes the connection, and a statement of some minutes is as silent as a dead network."""
     with Proxy(stack.mysql.port) as address:
         url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"].replace(
             f":{stack.mysql.port}/", f":{address.port}/"
@@ -236,7 +236,7 @@ def test_on_a_terminal_a_bar_says_how_far_the_copy_is(stack: Stack, connection: 
     assert f"{copied} of about {copied} rows" in text
 
 
-def test_a_log_says_how_far_the_copy_is_once_in_a_second() -> None:
+def test_the_log_tells_the_progress_of_the_copy_every_second() -> None:
     seconds = iter([0.0, 0.5, 2.0, 2.0, 2.0, 2.5])
     with structlog.testing.capture_logs() as lines, Progress(100, lambda: next(seconds)) as progress:
         for rows in (10, 10, 5):
@@ -245,5 +245,5 @@ def test_a_log_says_how_far_the_copy_is_once_in_a_second() -> None:
 
 
 def sessions(connection: Connection) -> int:
-    """How many of the projector's there are."""
+    """The number of the projector's sessions."""
     return len(rows(connection, "SELECT 1 FROM information_schema.PROCESSLIST WHERE USER LIKE '%projector%'"))

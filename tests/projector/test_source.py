@@ -1,4 +1,4 @@
-"""What the stream delivers, and what stops it: each fault made on a real MySQL."""
+"""The stream's transactions, and the faults that stop it, each made on a real MySQL."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_xa_transactions_on_other_tables_only_move_the_position(
     assert [len(transaction.changes) for transaction in found] == [0] * 10 + [1]
 
 
-def test_a_table_that_is_made_with_its_rows_only_moves_the_position(
+def test_a_table_made_with_its_rows_only_moves_the_position(
     connection: Connection, source: MySqlSource
 ) -> None:
     """One transaction: BEGIN, CREATE TABLE ... START TRANSACTION, the rows."""
@@ -216,7 +216,7 @@ STOPPING = [
 def test_what_cannot_be_projected_truthfully_stops(
     stack: Stack, connection: Connection, source: MySqlSource, statements: list[str], reason: str
 ) -> None:
-    """With GTID, place, reason and remedy; from the same position it stops in the same words."""
+    """The message has GTID, place, reason and remedy, and is the same from the same position."""
     start = executed(connection)
     with admin_connection(stack) as other:
         try:
@@ -240,7 +240,7 @@ def test_what_cannot_be_projected_truthfully_stops(
 def test_a_projector_without_the_dropped_column_goes_on_from_there(
     stack: Stack, connection: Connection
 ) -> None:
-    """What the message says as a remedy: a release that no longer projects the column."""
+    """The remedy of the message: a release that no longer projects the column."""
     start = executed(connection)
     run_sql(connection, "ALTER TABLE users DROP COLUMN bio", USER.format("second"))
     table = Table("users", ("id", "handle"), ("id",))
@@ -267,7 +267,7 @@ def test_the_anchor_is_delivered_again_and_not_projected_twice(
 def test_an_anchor_that_would_stop_is_only_verified(
     stack: Stack, connection: Connection, source: MySqlSource, statements: list[str]
 ) -> None:
-    """Its changes are in the snapshot; the next transaction is judged again."""
+    """Its changes are in the snapshot. The next transaction is judged again."""
     with admin_connection(stack) as other:
         try:
             run_sql(other, *statements)
@@ -284,10 +284,10 @@ def test_an_anchor_that_would_stop_is_only_verified(
         source.stream(everything, Anchor(anchor.gtid, 1))
 
 
-def test_trace_5_another_transaction_under_the_anchors_gtid_is_a_forked_history(
+def test_another_transaction_under_the_anchors_gtid_is_a_forked_history(
     connection: Connection, source: MySqlSource
 ) -> None:
-    """A restored volume uses GTIDs again for other rows, and both subset checks pass."""
+    """Trace 5. A restored volume uses GTIDs again for other rows, and both subset checks pass."""
     everything = executed(connection)
     last = everything.last_of(query_value(connection, "SELECT @@server_uuid"))
     assert last is not None
@@ -295,10 +295,10 @@ def test_trace_5_another_transaction_under_the_anchors_gtid_is_a_forked_history(
         source.stream(everything, Anchor(last, 1))
 
 
-def test_trace_5_an_errant_transaction_is_noticed_before_anything_is_applied(
+def test_an_errant_transaction_is_noticed_before_anything_is_applied(
     connection: Connection, source: MySqlSource
 ) -> None:
-    """A transaction that we never applied comes before the last applied one."""
+    """Trace 5. A transaction that was never applied comes before the last applied one."""
     with streaming(source, executed(connection)) as next_transaction:
         run_sql(connection, USER.format("errant"), USER.format("last"))
         errant, last = next_transaction(), next_transaction()
@@ -321,10 +321,10 @@ def test_a_purged_binlog_is_a_lost_position(connection: Connection, source: MySq
         source.stream(EMPTY, None)
 
 
-def test_trace_20_numbers_with_gaps_and_out_of_order_are_normal(
+def test_numbers_with_gaps_and_out_of_order_are_normal(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
-    """An explicit GTID far ahead, then AUTOMATIC fills in from behind."""
+    """Trace 20. After an explicit GTID far ahead, AUTOMATIC fills the gap."""
     uuid = query_value(connection, "SELECT @@server_uuid")
     ahead = (executed(connection).last_of(uuid) or Gtid(uuid, 0)).number + 1000
     with streaming(source, executed(connection)) as next_transaction, admin_connection(stack) as other:
@@ -340,10 +340,10 @@ def test_trace_20_numbers_with_gaps_and_out_of_order_are_normal(
     assert found[1].gtid.number < found[0].gtid.number == ahead
 
 
-def test_trace_4_a_snapshot_holds_exactly_its_gtid_set(
+def test_a_snapshot_holds_exactly_its_gtid_set(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
-    """Rows become visible before their GTID does; the lock closes the gap."""
+    """Trace 4. Rows become visible before their GTID does; a lock closes the gap."""
     start, done = executed(connection), threading.Event()
 
     def write() -> None:
@@ -371,10 +371,10 @@ def size(gtids: GtidSet) -> int:
     return sum(last - first + 1 for spans in gtids.intervals.values() for first, last in spans)
 
 
-def test_trace_4_an_idle_writer_transaction_only_delays_the_snapshot(
+def test_an_idle_writer_transaction_only_delays_the_snapshot(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
-    """The lock waits for open transactions; it gives up quickly and tries again, so that writers go on."""
+    """Trace 4. The lock waits for open transactions, gives up quickly and tries again, so writers go on."""
     with admin_connection(stack) as idle:
         run_sql(idle, "BEGIN", USER.format("open"))
         timer = threading.Timer(2.5, lambda: run_sql(idle, "COMMIT"))
@@ -388,7 +388,7 @@ def test_trace_4_an_idle_writer_transaction_only_delays_the_snapshot(
 def test_a_prepared_xa_transaction_holds_off_the_snapshot(
     stack: Stack, connection: Connection, source: MySqlSource
 ) -> None:
-    """So no copy lacks rows whose XA COMMIT comes later, without them. Its locks outlive its client, and MySQL."""
+    """Else a copy would lack its rows: XA COMMIT comes later, without them. Its locks outlive even MySQL."""
     with admin_connection(stack) as client:
         run_sql(client, *in_xa(USER.format("prepared")), "XA PREPARE 'x'")
     stack.mysql.kill()
@@ -407,10 +407,10 @@ def test_a_prepared_xa_transaction_holds_off_the_snapshot(
     assert users == [("first",), ("prepared",)]
 
 
-def test_trace_21_a_stream_that_is_left_unread_during_a_long_copy_is_not_lost(
+def test_a_stream_left_unread_during_a_long_copy_is_not_lost(
     connection: Connection, source: MySqlSource
 ) -> None:
-    """More than the buffers between two sockets hold waits for far longer than the server's own patience, a second."""
+    """Trace 21. More than sockets can buffer waits, for longer than the server's own timeout of 1 s."""
     run_sql(connection, "CREATE TABLE other (id INT AUTO_INCREMENT PRIMARY KEY, body LONGTEXT)")
     run_sql(connection, "SET GLOBAL net_write_timeout = 1")
     try:
@@ -421,7 +421,7 @@ def test_trace_21_a_stream_that_is_left_unread_during_a_long_copy_is_not_lost(
                 *["INSERT INTO other (body) VALUES (REPEAT('x', 4000000))"] * 16,
                 USER.format("last"),
             )
-            time.sleep(3)  # the copy: nothing can be waited for, as it is the time that must not matter
+            time.sleep(3)  # the copy: passing time is the fault, so there is no event to wait for
             received = Received()
             stream.start(received)
             found = [received.next() for _ in range(17)]

@@ -1,4 +1,4 @@
-"""The tokens of a statement are those that MySQL sees: MySQL's own lexer is the judge, by STATEMENT_DIGEST_TEXT."""
+"""Our tokens of a statement are MySQL's. STATEMENT_DIGEST_TEXT, by MySQL's own lexer, is the judge."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def connection(shared_stack: Stack) -> Iterator[Connection]:
 
 
 def fuzz(connection: Connection, seed: int, texts: int) -> None:
-    """Of each text that MySQL takes, our tokens written out plainly must be the same statement to MySQL."""
+    """For each text that MySQL accepts, our tokens written out must be the same statement to MySQL."""
     random, taken, unreadable = Random(seed), 0, 0
     version = version_of(query_value(connection, "SELECT VERSION()").encode())
     for _ in range(texts):
@@ -146,10 +146,10 @@ def fuzz(connection: Connection, seed: int, texts: int) -> None:
             token.kind == NAME and set(token.text) & {"`", "\ufffd"} and not token.text.isascii()
             for token in found
         ):
-            continue  # MySQL halves quotes byte by byte, also within a character, and does not show unknown characters
+            continue  # MySQL halves quotes byte by byte, even in a character, and hides unknown characters
         plain = "".join(map(written, found))
         run_sql(connection, "SET sql_mode = ''")
-        plain = plain.replace(". ", ".")  # right behind the dot even a reserved word is a name
+        plain = plain.replace(". ", ".")  # directly after a dot even a reserved word is a name
         assert digest_of(connection, plain.encode(), "utf8mb4") == digest, (
             seed,
             charset,
@@ -162,12 +162,12 @@ def fuzz(connection: Connection, seed: int, texts: int) -> None:
 
 
 def digest_of(connection: Connection, text: bytes, charset: str) -> str:
-    """The statement as MySQL's lexer and parser saw it, without comments and values; nothing if it is none."""
+    """The statement as MySQL's lexer and parser see it, without comments and values. Empty for an error."""
     try:
         digest = query_value(connection, f"SELECT STATEMENT_DIGEST_TEXT(_{charset} 0x{text.hex()})")
     except pymysql.MySQLError:
         return ""
-    digest = re.sub(r"/\*\+.*?\*/ ?", "", str(digest))  # hints are no comments to it
+    digest = re.sub(r"/\*\+.*?\*/ ?", "", str(digest))  # MySQL keeps hints
     plain = digest.replace("`", "").upper().replace("SYSTEM_USER", "USER")  # a keyword may be shown as a name
     return re.sub(r"[^\x20-\x7e]+", "?", plain)  # Python and MySQL differ in some rare characters
 

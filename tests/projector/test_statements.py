@@ -1,4 +1,4 @@
-"""Which statements in the binlog are harmless, and which change a watched table behind the rows' back."""
+"""Statements in the binlog: harmless ones, and ones that change a watched table without row events."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def test_a_change_that_no_row_event_shows_is_noticed(statement: str, reason: str
         "TRUNCATE elsewhere.posts",
         "DROP TABLE elsewhere.posts",
         "ALTER TABLE posts ADD COLUMN x INT, ADD INDEX (x)",
-        "ALTER TABLE posts ADD COLUMN first_one INT COMMENT 'we''ll RENAME archive and DROP COLUMN body' FIRST",
+        "ALTER TABLE posts ADD COLUMN first_one INT"
+        " COMMENT 'we''ll RENAME archive and DROP COLUMN body' FIRST",
         "ALTER TABLE posts ADD x INT AFTER id -- DROP COLUMN body\n",
         "ALTER TABLE posts DROP COLUMN x, DROP INDEX posts_author, DROP FOREIGN KEY posts_author_fk",
         "ALTER TABLE posts RENAME COLUMN x TO y",

@@ -1,4 +1,4 @@
-"""A table with a column of each type that is decoded, its values at random and at the edges, and columns to skip."""
+"""A table with a column of each decoded type and columns to skip, and values at random and at the edges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.harness import rows, run_sql
 from writer.schema import Table
 
 WHOLE = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}
-LABELS = [f"label {number}" for number in range(300)]  # so many that their number takes two bytes
+LABELS = [f"label {number}" for number in range(300)]  # their number takes two bytes
 MANY = f"ENUM({', '.join(repr(label) for label in LABELS)})"
 TEXTS, BLOBS = ("TINYTEXT", "TEXT", "MEDIUMTEXT", "LONGTEXT"), ("TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB")
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
@@ -109,7 +109,7 @@ TYPE_OF = dict(zip(WIDE.columns[1:], PROJECTED, strict=True))
 
 
 def create(connection: Connection, null: str) -> None:
-    """A column that is skipped stands before every fifth one that is decoded."""
+    """Creates the table. A column to skip stands before every fifth decoded one."""
     skipped = iter(SKIPPED)
     columns = ["id BIGINT UNSIGNED PRIMARY KEY"]
     for number, type in enumerate(PROJECTED):
@@ -121,9 +121,9 @@ def create(connection: Connection, null: str) -> None:
 
 
 def write(connection: Connection, values: Sequence[Sequence[Any]]) -> tuple[list[Row], list[Row]]:
-    """Insert, update and delete these rows in one event each; returns what SELECT gave before and after the update.
+    """Inserts, updates and deletes rows in one event each. Returns SELECT's rows before and after the update.
 
-    The update turns the ids round, so that both images of a row differ and its values move past each other.
+    The update reverses the ids, so that both images of a row differ and values change places.
     """
     _insert(connection, values)
     inserted = _selected(connection)
@@ -134,7 +134,7 @@ def write(connection: Connection, values: Sequence[Sequence[Any]]) -> tuple[list
 
 
 def _insert(connection: Connection, values: Sequence[Sequence[Any]]) -> None:
-    """In one statement; `executemany` makes one only if all that it inserts are parameters."""
+    """Inserts in one statement. `executemany` does so only if every value is a parameter."""
     names = ", ".join(WIDE.columns)
     others = {
         f"s{number}": value

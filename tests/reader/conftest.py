@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,11 @@ import redis
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from authorizer_lambda.settings import AuthSettings
-from authorizer_lambda.tokens import mint
 from ops.stack import Stack
-from tests.conftest import AUTH, service_environment
+from tests.conftest import service_environment
 from tests.reader.world import World
 from tests.support.harness import Process, free_port, process, wait_until
+from tests.support.tokens import bearer
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,8 @@ class RunningReader:
     url: str
     admin_url: str
 
-    def client(self, subject: str = "subject-1", scopes: str = "read") -> httpx2.Client:
-        headers = {"authorization": f"Bearer {token(subject, scopes)}"}
-        return plain_client(self.url, headers)
+    def client(self, subject: str = "subject-1", scope: str = "read") -> httpx2.Client:
+        return plain_client(self.url, bearer(subject, scope))
 
     def anonymous(self) -> httpx2.Client:
         return plain_client(self.url, {})
@@ -47,38 +46,36 @@ class RunningReader:
             return client.get("/readyz")
 
     def metrics(self, *names: str) -> list[float]:
-        """For each of `names` the sum of the samples whose name and labels begin with it."""
+        """For each of `names`, the sum of all samples whose name and labels begin with that text."""
         with plain_client(self.admin_url, {}) as client:
             samples = [line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines()]
         return [sum(float(sample[1]) for sample in samples if sample[0].startswith(name)) for name in names]
 
 
 def plain_client(url: str, headers: dict[str, str]) -> httpx2.Client:
-    """Without TLS: loading the machine's certificates takes longer than a test."""
+    """A client without TLS: loading the machine's certificates takes longer than a test."""
     return httpx2.Client(base_url=url, headers=headers, timeout=20, verify=False)
 
 
-def token(subject: str = "subject-1", scopes: str = "read") -> str:
-    return mint(AuthSettings.from_environ(AUTH), subject, scopes.split(), 600)
+@contextlib.contextmanager
+def starting_reader(environment: Mapping[str, str], *options: str) -> Iterator[RunningReader]:
+    """A reader process that may not answer yet."""
+    bind, admin_bind = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    binds = {"TIDEMARK_READER_BIND": bind, "TIDEMARK_READER_ADMIN_BIND": admin_bind}
+    with process({**environment, **binds}, "-m", "reader", *options) as started:
+        yield RunningReader(started, f"http://{bind}", f"http://{admin_bind}")
 
 
 @pytest.fixture(scope="session")
 def running_reader(shared_stack: Stack) -> Iterator[RunningReader]:
-    port, admin_port = free_port(), free_port()
-    environment = {
-        **service_environment(shared_stack),
-        "TIDEMARK_READER_BIND": f"127.0.0.1:{port}",
-        "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin_port}",
-    }
-    with process(environment, "-m", "reader") as started:
-        reader = RunningReader(started, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}")
+    with starting_reader(service_environment(shared_stack)) as reader:
         wait_until(reader.answers, "the reader to answer")
         yield reader
 
 
 @pytest.fixture(scope="session")
 def database(shared_stack: Stack) -> Iterator[Database[dict[str, Any]]]:
-    """MongoDB as its administrator sees it; a client for all tests, for they cost more to open than most tests take."""
+    """MongoDB as its administrator sees it; one client for all tests, for opening one is slow."""
     with MongoClient[dict[str, Any]](shared_stack.mongodb.admin_url, w="majority") as client:
         yield client["tidemark"]
 

@@ -1,14 +1,18 @@
-"""The reader's parts in this process, and places where a test can hold them up; everything is the real thing."""
+"""The reader's own parts in this process, with gates at which a test can hold them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from ops.stack import Stack
-from reader.cache import Cache, Lease
+from reader.cache import Cache, FillLease
 from reader.document_store import DocumentStore, View
 from reader.metrics import ReaderMetrics
 from reader.parts import Wanted
@@ -17,22 +21,52 @@ from reader.read_model.cached_values import Watermark
 from reader.read_through import ReadThrough
 
 DEADLINE_SECONDS = 30
+T = TypeVar("T")
+
+
+class Commands(CommandListener):
+    """The commands that the reader sent, as they went out."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name not in ("hello", "saslStart", "saslContinue", "endSessions"):
+            self.sent.append(dict(event.command))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+def watched_store(stack: Stack, reads: int) -> tuple[DocumentStore, Commands]:
+    """A document store, and the commands that it sends."""
+    commands = Commands()
+    url = stack.environment()["TIDEMARK_READER_MONGODB_URL"]
+    return DocumentStore(AsyncMongoClient[dict[str, Any]](url, event_listeners=[commands]), reads), commands
 
 
 class Gate:
-    """A place where work waits until the test lets it go on; open until it is closed."""
+    """A place where work waits while a test holds it; open at first."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
         self.opened = asyncio.Event()
         self.opened.set()
 
-    def close(self) -> None:
+    @asynccontextmanager
+    async def holding(self, work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+        """Start `work`; while the block runs, `work` waits here."""
         self.reached.clear()
         self.opened.clear()
-
-    def open(self) -> None:
-        self.opened.set()
+        task = asyncio.create_task(work)
+        await self.reached.wait()
+        try:
+            yield task
+        finally:
+            self.opened.set()
 
     async def pass_through(self) -> None:
         self.reached.set()
@@ -40,7 +74,10 @@ class Gate:
 
 
 class GatedStore(DocumentStore):
-    """The document store with gates before the checkpoint, and between it and the documents; counts what passes."""
+    """The document store with gates before the checkpoint and before the documents.
+
+    `values_read` counts reads of documents.
+    """
 
     before_view: Gate
     before_values: Gate
@@ -57,16 +94,16 @@ class GatedStore(DocumentStore):
 
 
 class GatedCache(Cache):
-    """The cache with a gate between the MGET that missed and the lease, and one behind the fill."""
+    """The cache with a gate between the missed MGET and the lease, and one after the fill."""
 
     before_lease: Gate
     after_fill: Gate
 
-    async def lease(self, keys: Iterable[str], epoch: str) -> Lease:
+    async def lease(self, keys: Iterable[str], epoch: str) -> FillLease:
         await self.before_lease.pass_through()
         return await super().lease(keys, epoch)
 
-    async def fill(self, lease: Lease, values: Mapping[str, tuple[bytes, int]]) -> dict[str, str]:
+    async def fill(self, lease: FillLease, values: Mapping[str, tuple[bytes, int]]) -> dict[str, str]:
         results = await super().fill(lease, values)
         await self.after_fill.pass_through()
         return results
@@ -78,7 +115,7 @@ class Inside:
 
     cache: GatedCache
     documents: GatedStore
-    things: ReadThrough
+    read_through: ReadThrough
     queries: Queries
     metrics: ReaderMetrics
 
@@ -107,11 +144,11 @@ async def inside(stack: Stack, redis_url: str = "", reads: int = 64) -> AsyncIte
     cache.before_lease, cache.after_fill = Gate(), Gate()
     documents.before_view, documents.before_values = Gate(), Gate()
     metrics = ReaderMetrics()
-    things = ReadThrough(cache, documents, metrics)
+    read_through = ReadThrough(cache, documents, metrics)
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            yield Inside(cache, documents, things, Queries(things, documents, metrics), metrics)
+            yield Inside(cache, documents, read_through, Queries(read_through, documents, metrics), metrics)
     finally:
-        await things.aclose()
+        await read_through.aclose()
         await cache.aclose()
         await documents.aclose()

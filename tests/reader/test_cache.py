@@ -1,4 +1,4 @@
-"""Reads of the cache: batched, all under one watermark, and never under another's."""
+"""Reads of the cache: batched, and all values of a batch under its own watermark."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def bypass_reason(cache: Cache) -> Origin:
     return raised.value.origin
 
 
-async def test_what_is_asked_for_in_one_tick_travels_in_one_mget(shared_stack: Stack, world: World) -> None:
+async def test_keys_asked_for_in_one_tick_travel_in_one_mget(shared_stack: Stack, world: World) -> None:
     async with opened(shared_stack) as cache:
         await cache.get([])
         before = mgets(world)
@@ -52,9 +52,7 @@ async def test_what_is_asked_for_in_one_tick_travels_in_one_mget(shared_stack: S
         assert [sorted(lookup.values)[0] for lookup in lookups] == ["user:1"] * 100
 
 
-async def test_what_is_asked_for_while_one_is_under_way_travels_in_the_next(
-    shared_stack: Stack, world: World
-) -> None:
+async def test_keys_asked_for_during_an_mget_travel_in_the_next(shared_stack: Stack, world: World) -> None:
     async with opened(shared_stack) as cache:
         await cache.get([])
         before = mgets(world)
@@ -103,11 +101,11 @@ async def test_after_an_epoch_switch_the_same_question_is_asked_again(
 async def test_keys_of_a_former_epoch_are_never_served(shared_stack: Stack, world: World) -> None:
     world.user(1)
     async with inside(shared_stack) as reader:
-        await reader.things.get([Wanted(USER, 1)])
+        await reader.read_through.get([Wanted(USER, 1)])
         world.epoch = "8"
         world.user(1, v=9)
         world.batch(9)
-        found = await reader.things.get([Wanted(USER, 1)])
+        found = await reader.read_through.get([Wanted(USER, 1)])
         assert (found["user:1"].entry.version, found["user:1"].origin) == (9, Origin.STORED)
 
 
@@ -116,11 +114,11 @@ async def test_another_model_version_bypasses_the_cache(shared_stack: Stack, wor
     world.put_cached("user:1", encode_entity(USER, user))
     world.set_watermark(world.commit(2), model_version=MODEL_VERSION + 1)
     async with inside(shared_stack) as reader:
-        part = (await reader.things.get([Wanted(USER, 1)]))["user:1"]
+        part = (await reader.read_through.get([Wanted(USER, 1)]))["user:1"]
         assert (part.origin, part.entry.version) == (Origin.OTHER_MODEL, 2)
         world.cache.set(WATERMARK_KEY, "a|shape|of|the|future")
         assert await bypass_reason(reader.cache) is Origin.OTHER_MODEL
-        assert (await reader.things.get([Wanted(USER, 2)]))["user:2"].entry.present is False
+        assert (await reader.read_through.get([Wanted(USER, 2)]))["user:2"].entry.present is False
     assert world.cached("user:2") is None
 
 
@@ -132,7 +130,7 @@ async def test_without_a_watermark_nothing_is_read_from_the_cache_or_stored(
     world.user(1, v=2)
     world.cache.delete(WATERMARK_KEY)
     async with inside(shared_stack) as reader:
-        found = await reader.things.get([Wanted(USER, 1), Wanted(USER, 2)])
+        found = await reader.read_through.get([Wanted(USER, 1), Wanted(USER, 2)])
         assert {part.origin for part in found.values()} == {Origin.NO_WATERMARK}
         assert (found["user:1"].entry.version, found["user:2"].entry.present) == (2, False)
         assert reader.requests("redis", "user", "bypass") == 2
@@ -140,7 +138,7 @@ async def test_without_a_watermark_nothing_is_read_from_the_cache_or_stored(
 
 
 async def test_numbers_that_change_at_every_attempt_are_given_up(shared_stack: Stack, world: World) -> None:
-    """Only the build changes, the keys do not: the reader must not loop over a watermark that never settles."""
+    """Only the build changes, the keys do not. The reader must not loop over an unsettled watermark."""
     async with opened(shared_stack) as cache:
         await cache.get(["user:1"])
         settled = world.watermark()

@@ -1,13 +1,10 @@
-"""Reads of MongoDB: majority, of the primary, by an index, and never too many at once."""
+"""Reads of MongoDB: majority, from the primary, by an index, and within the limit of simultaneous reads."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from ops.stack import Stack
 from reader.asked import FeedQuery, HashtagQuery, ListQuery
@@ -17,28 +14,11 @@ from reader.paging import Page, decode_cursor
 from reader.parts import Origin, Wanted
 from reader.read_model.cached_values import decode
 from reader.read_model.declarations import ENTITIES, LISTINGS, USER
-from tests.reader.inside import inside
+from tests.reader.inside import inside, watched_store
 from tests.reader.world import World, moment
 
 pytestmark = pytest.mark.anyio
 OF_A_DRIVER = ("lsid", "$clusterTime", "$db", "readConcern", "$readPreference", "maxTimeMS", "txnNumber")
-
-
-class Commands(CommandListener):
-    """The commands that the reader sent, as they went out."""
-
-    def __init__(self) -> None:
-        self.sent: list[dict[str, Any]] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name not in ("hello", "saslStart", "saslContinue", "endSessions"):
-            self.sent.append(dict(event.command))
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        pass
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        pass
 
 
 def populate(world: World) -> None:
@@ -53,7 +33,7 @@ def populate(world: World) -> None:
 
 
 async def all_reads(store: DocumentStore) -> None:
-    """Every read that the store offers, first pages and later ones."""
+    """Make every read that the store offers, of first pages and later ones."""
     view = await store.view()
     for entity in ENTITIES.values():
         await store.values(view, [Wanted(entity, id) for id in (1, 2, 3)])
@@ -73,9 +53,7 @@ async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: St
     populate(world)
     older = world.batch(5).watermark(world.epoch)
     world.commit(6)
-    commands = Commands()
-    url = shared_stack.environment()["TIDEMARK_READER_MONGODB_URL"]
-    store = DocumentStore(AsyncMongoClient[dict[str, Any]](url, event_listeners=[commands]), 8)
+    store, commands = watched_store(shared_stack, 8)
     await store.view(older)
     await all_reads(store)
     await store.aclose()
@@ -111,24 +89,22 @@ async def test_a_new_build_is_read_from_its_first_checkpoint_on(shared_stack: St
         world.build, world.epoch = 4, "9"
         world.user(1, v=50)
         world.batch(50)
-        found = await reader.things.get([Wanted(USER, 1)])
+        found = await reader.read_through.get([Wanted(USER, 1)])
         assert (found["user:1"].entry.version, found["user:1"].proof.build) == (50, 4)
         assert found["user:1"].origin is Origin.STORED
     world.clear_build(4)
 
 
-async def test_what_changes_between_checkpoint_and_document_is_not_claimed(
+async def test_a_change_between_checkpoint_and_document_is_not_claimed(
     shared_stack: Stack, world: World
 ) -> None:
     world.user(1, v=1)
     world.batch(1, as_of=moment(1))
     async with inside(shared_stack) as reader:
-        reader.documents.before_values.close()
-        reading = asyncio.create_task(reader.things.get([Wanted(USER, 1)]))
-        await reader.documents.before_values.reached.wait()
-        world.user(1, v=2)
-        world.commit(2, as_of=moment(2))
-        reader.documents.before_values.open()
+        asking = reader.read_through.get([Wanted(USER, 1)])
+        async with reader.documents.before_values.holding(asking) as reading:
+            world.user(1, v=2)
+            world.commit(2, as_of=moment(2))
         part = (await reading)["user:1"]
     assert (part.entry.version, part.proof.as_of, part.proof.gtid_set[-4:]) == (2, moment(1), ":1-1")
 

@@ -1,4 +1,4 @@
-"""Single things over HTTP: bodies, freshness, provenance, versions, and who may ask."""
+"""Single entities over HTTP: bodies, freshness, provenance, versions, and rights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_user_is_answered_with_counts_and_without_the_subject(api: httpx2.Clie
     assert "subject" not in answer
 
 
-def test_the_second_read_is_a_hit_with_the_same_bytes_and_version(api: httpx2.Client, world: World) -> None:
+def test_a_second_read_is_a_hit_with_same_bytes_and_version(api: httpx2.Client, world: World) -> None:
     world.user(1)
     world.post(5)
     first, second = api.get("/post/5"), api.get("/post/5")
@@ -67,7 +67,7 @@ def test_an_answer_beyond_the_staleness_limit_is_served_and_marked(api: httpx2.C
     )
 
 
-def test_what_is_absent_says_how_fresh_that_is_and_is_remembered(api: httpx2.Client, world: World) -> None:
+def test_an_absence_says_how_fresh_it_is_and_is_remembered(api: httpx2.Client, world: World) -> None:
     first, second = api.get("/post/5"), api.get("/post/5")
     for answer in (first, second):
         assert answer.status_code == 404
@@ -81,7 +81,7 @@ def test_what_is_absent_says_how_fresh_that_is_and_is_remembered(api: httpx2.Cli
 @pytest.mark.parametrize(
     "id", ["0", "01", "-1", "x", "9223372036854775808", "1e3", "%31%00", "99999999999999999999"]
 )
-def test_what_is_no_id_names_nothing(api: httpx2.Client, id: str) -> None:
+def test_a_bad_id_names_nothing(api: httpx2.Client, id: str) -> None:
     for path in (f"/post/{id}", f"/user/{id}", f"/post/{id}/comments"):
         assert api.get(path).status_code == 404
 
@@ -140,7 +140,7 @@ def test_another_version_is_sent_whole(api: httpx2.Client, world: World, known: 
     assert api.get("/user/1", headers={"if-none-match": known}).status_code == 200
 
 
-def test_an_absent_thing_has_no_version_to_match(api: httpx2.Client) -> None:
+def test_an_absent_document_has_no_version_to_match(api: httpx2.Client) -> None:
     assert api.get("/user/1", headers={"if-none-match": "*"}).status_code == 404
 
 
@@ -161,7 +161,7 @@ def test_head_is_get_without_the_body(api: httpx2.Client, world: World) -> None:
 
 
 def test_reading_needs_a_token_with_the_scope_read(running_reader: RunningReader, world: World) -> None:
-    with running_reader.anonymous() as nobody, running_reader.client(scopes="write") as writer:
+    with running_reader.anonymous() as nobody, running_reader.client(scope="write") as writer:
         assert nobody.get("/post/5").status_code == 401
         assert writer.get("/post/5").status_code == 403
         assert writer.post("/post/5").status_code == 405
@@ -193,7 +193,8 @@ def test_lookups_fills_requests_and_decisions_are_counted(
         'tidemark_cache_requests_total{entity="post",layer="mongo",result="hit"}',
         'tidemark_cache_requests_total{entity="user",layer="mongo",result="absent"}',
         'tidemark_cache_fills_total{entity="post",result="stored"}',
-        'tidemark_http_request_duration_seconds_count{code="200",method="GET",route="/post/{id}",service="reader"}',
+        "tidemark_http_request_duration_seconds_count"
+        '{code="200",method="GET",route="/post/{id}",service="reader"}',
         'tidemark_authorizer_decisions_total{result="allow"',
         "tidemark_freshness_bound_seconds_count",
     )

@@ -1,8 +1,7 @@
-"""What may be stored in the cache, and what may not: a stale value can never be filled."""
+"""Fills of the cache: a stale value is never stored."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +28,7 @@ COMMENTS = next(listing for listing in LISTINGS if listing.path == "/post/{id}/c
 
 
 async def read(reader: Inside, wanted: Wanted) -> Part:
-    return (await reader.things.get([wanted]))[wanted.key]
+    return (await reader.read_through.get([wanted]))[wanted.key]
 
 
 async def test_a_miss_stores_the_document_with_its_own_version(shared_stack: Stack, world: World) -> None:
@@ -46,11 +45,8 @@ async def test_a_miss_stores_the_document_with_its_own_version(shared_stack: Sta
 async def test_a_known_absence_carries_the_checkpoint_read_before(shared_stack: Stack, world: World) -> None:
     world.batch(9)
     async with inside(shared_stack) as reader:
-        reader.documents.before_values.close()
-        reading = asyncio.create_task(read(reader, Wanted(POST, 5)))
-        await reader.documents.before_values.reached.wait()
-        world.commit(10)
-        reader.documents.before_values.open()
+        async with reader.documents.before_values.holding(read(reader, Wanted(POST, 5))) as reading:
+            world.commit(10)
         part = await reading
     assert (part.entry.present, part.proof.seq) == (False, 9)
     assert world.cached("post:5") == encode_absent(9)
@@ -72,15 +68,12 @@ async def test_the_lease_is_random_and_short(shared_stack: Stack, world: World) 
     leases = set()
     async with inside(shared_stack) as reader:
         for id in (1, 2):
-            reader.documents.before_view.close()
-            reading = asyncio.create_task(read(reader, Wanted(POST, id)))
-            await reader.documents.before_view.reached.wait()
-            lease = world.cached(f"post:{id}") or b""
-            assert 0 < world.ttl_ms(f"post:{id}") <= LEASE_TTL_MS
-            assert lease[:1] == b"L"
-            assert len(bytes.fromhex(lease[1:].decode())) == 16
-            leases.add(lease)
-            reader.documents.before_view.open()
+            async with reader.documents.before_view.holding(read(reader, Wanted(POST, id))) as reading:
+                lease = world.cached(f"post:{id}") or b""
+                assert 0 < world.ttl_ms(f"post:{id}") <= LEASE_TTL_MS
+                assert lease[:1] == b"L"
+                assert len(bytes.fromhex(lease[1:].decode())) == 16
+                leases.add(lease)
             await reading
     assert len(leases) == 2
 
@@ -91,14 +84,11 @@ async def test_a_batch_applied_during_a_fill_ends_it(
 ) -> None:
     old = world.post(5, body="old", v=1)
     async with inside(shared_stack) as reader:
-        reader.documents.before_values.close()
-        reading = asyncio.create_task(read(reader, Wanted(POST, 5)))
-        await reader.documents.before_values.reached.wait()
-        value = encode_entity(POST, {**old, "body": "new", "v": 2})
-        world.put_cached("post:5", value)
-        if deleted:
-            world.cache.delete("tidemark:e7:post:5")
-        reader.documents.before_values.open()
+        async with reader.documents.before_values.holding(read(reader, Wanted(POST, 5))) as reading:
+            value = encode_entity(POST, {**old, "body": "new", "v": 2})
+            world.put_cached("post:5", value)
+            if deleted:
+                world.cache.delete("tidemark:e7:post:5")
         part = await reading
         assert (part.origin, b"old" in part.entry.body) == (Origin.MISS, True)
         assert reader.fills("post", "lease_lost") == 1
@@ -155,7 +145,7 @@ def other_build(world: World) -> None:
     ],
     ids=lambda f: f.__name__,
 )
-async def test_what_does_not_continue_the_watermark_is_answered_but_not_stored(
+async def test_a_value_not_continuing_the_watermark_is_answered_but_not_stored(
     shared_stack: Stack, world: World, diverge: Callable[[World], None]
 ) -> None:
     world.user(1)
@@ -186,13 +176,10 @@ async def test_a_flush_between_the_miss_and_the_lease_stores_nothing(
 ) -> None:
     world.user(1)
     async with inside(shared_stack) as reader:
-        reader.cache.before_lease.close()
-        reading = asyncio.create_task(read(reader, Wanted(USER, 1)))
-        await reader.cache.before_lease.reached.wait()
-        checkpoint = world.commit(2)
-        world.epoch = "8"
-        world.set_watermark(world.commit(3) if served else checkpoint)
-        reader.cache.before_lease.open()
+        async with reader.cache.before_lease.holding(read(reader, Wanted(USER, 1))) as reading:
+            checkpoint = world.commit(2)
+            world.epoch = "8"
+            world.set_watermark(world.commit(3) if served else checkpoint)
         assert (await reading).origin is Origin.MISS
         assert reader.fills("user", "behind_watermark") == 1
     assert world.cached("user:1") is None
@@ -205,11 +192,8 @@ async def test_a_watermark_that_vanishes_before_the_lease_stores_nothing(
 ) -> None:
     world.user(1)
     async with inside(shared_stack) as reader:
-        reader.cache.before_lease.close()
-        reading = asyncio.create_task(read(reader, Wanted(USER, 1)))
-        await reader.cache.before_lease.reached.wait()
-        world.cache.delete("tidemark:watermark")
-        reader.cache.before_lease.open()
+        async with reader.cache.before_lease.holding(read(reader, Wanted(USER, 1))) as reading:
+            world.cache.delete("tidemark:watermark")
         assert (await reading).entry.present
     assert (world.cached("user:1") or b"")[:1] == b"L"
 
@@ -217,11 +201,8 @@ async def test_a_watermark_that_vanishes_before_the_lease_stores_nothing(
 async def test_a_value_too_late_for_its_lease_is_not_stored(shared_stack: Stack, world: World) -> None:
     world.user(1)
     async with inside(shared_stack) as reader:
-        reader.documents.before_values.close()
-        reading = asyncio.create_task(read(reader, Wanted(USER, 1)))
-        await reader.documents.before_values.reached.wait()
-        world.cache.pexpire("tidemark:e7:user:1", 0)
-        reader.documents.before_values.open()
+        async with reader.documents.before_values.holding(read(reader, Wanted(USER, 1))) as reading:
+            world.cache.pexpire("tidemark:e7:user:1", 0)
         assert (await reading).origin is Origin.MISS
     assert world.cached("user:1") is None
 
@@ -229,13 +210,10 @@ async def test_a_value_too_late_for_its_lease_is_not_stored(shared_stack: Stack,
 async def test_a_full_redis_stores_nothing_and_the_answer_goes_out(shared_stack: Stack, world: World) -> None:
     world.user(1)
     async with inside(shared_stack) as reader:
-        reader.documents.before_values.close()
-        reading = asyncio.create_task(read(reader, Wanted(USER, 1)))
-        await reader.documents.before_values.reached.wait()
-        world.cache.config_set("maxmemory-policy", "noeviction")
-        world.cache.config_set("maxmemory", 1)
+        async with reader.documents.before_values.holding(read(reader, Wanted(USER, 1))) as reading:
+            world.cache.config_set("maxmemory-policy", "noeviction")
+            world.cache.config_set("maxmemory", 1)
         try:
-            reader.documents.before_values.open()
             part = await reading
         finally:
             world.cache.config_set("maxmemory", "256mb")
@@ -244,17 +222,14 @@ async def test_a_full_redis_stores_nothing_and_the_answer_goes_out(shared_stack:
         assert reader.fills("user", "error") == 1
 
 
-async def test_a_lease_held_by_another_is_waited_for_and_its_value_taken(
+async def test_a_lease_held_by_another_is_awaited_and_its_value_taken(
     shared_stack: Stack, world: World
 ) -> None:
     user = world.user(1)
     world.put_cached("user:1", b"L" + b"0" * 32)
     async with inside(shared_stack) as reader:
-        reader.cache.before_lease.close()
-        reading = asyncio.create_task(read(reader, Wanted(USER, 1)))
-        await reader.cache.before_lease.reached.wait()
-        reader.cache.before_lease.open()
-        world.put_cached("user:1", encode_entity(USER, user))
+        async with reader.cache.before_lease.holding(read(reader, Wanted(USER, 1))) as reading:
+            world.put_cached("user:1", encode_entity(USER, user))
         part = await reading
         assert part.origin is Origin.HIT
         assert reader.documents.values_read == 0
@@ -279,7 +254,7 @@ async def test_of_several_keys_each_goes_its_own_way(shared_stack: Stack, world:
     world.put_cached("user:2", b"L" + b"0" * 32)
     wanted = [Wanted(USER, 1), Wanted(USER, 2), Wanted(USER, 3), Wanted(COMMENT, 4), Wanted(COMMENTS, 4)]
     async with inside(shared_stack) as reader:
-        found = await reader.things.get(wanted)
+        found = await reader.read_through.get(wanted)
     assert {key: (part.origin, part.entry.present) for key, part in found.items()} == {
         "user:1": (Origin.HIT, True),
         "user:2": (Origin.LEASE_HELD, True),
@@ -292,10 +267,10 @@ async def test_of_several_keys_each_goes_its_own_way(shared_stack: Stack, world:
 async def test_a_miss_takes_the_lease_before_it_reads_the_watermark(
     shared_stack: Stack, world: World
 ) -> None:
-    """The other way round, a batch applied in between would find no lease to end."""
+    """In the opposite order, a batch applied between the two would find no lease to end."""
     world.user(1)
     async with inside(shared_stack) as reader:
-        await read(reader, Wanted(USER, 2))  # so that all connections are open
+        await read(reader, Wanted(USER, 2))  # opens all connections
         with world.cache.monitor() as monitor:  # type: ignore[no-untyped-call]
             await read(reader, Wanted(USER, 1))
             commands = [monitor.next_command() for _ in range(6)]

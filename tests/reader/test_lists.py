@@ -1,4 +1,4 @@
-"""Lists over HTTP: every page in order to the end, the first one cached, and what cursors may be."""
+"""Lists over HTTP: every page in order to the end, the first page cached, bad cursors refused."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PEOPLE = range(1, 48)
 
 
 def populate(world: World) -> dict[str, list[str]]:
-    """Things for every list of parent 1; path -> the ids that it must show, in order."""
+    """Fill every list of parent 1. Returns path -> the ids that the list must show, in order."""
     with world.many():
         for id in PEOPLE:
             world.user(id)
             world.post(id, author_id=1)
             world.comment(id, post_id=1, author_id=id)
-            second = id % 5  # many at the same moment: their order is that of the id
+            second = id % 5  # many rows at the same moment: their ids decide the order
             world.like(1, id, second)
             world.follow(id + 1, 1, second)
             world.follow(1, id + 1, second)
@@ -130,9 +130,7 @@ def test_the_lists_of_what_is_absent_are_absent(
         assert (answer.status_code, answer.headers["freshness"][:6]) == (404, "as-of=")
 
 
-def test_the_version_of_a_list_changes_with_its_items_and_their_authors(
-    api: httpx2.Client, world: World
-) -> None:
+def test_a_lists_version_changes_with_its_items_and_their_authors(api: httpx2.Client, world: World) -> None:
     for id in (1, 2):
         world.user(id)
     post = world.post(5)
@@ -202,9 +200,7 @@ def test_unknown_parameters_mean_nothing(api: httpx2.Client, world: World) -> No
     assert api.get("/user/1/posts", params={"colour": "blue"}).status_code == 200
 
 
-def test_the_feed_shows_the_newest_posts_of_those_whom_the_caller_follows(
-    api: httpx2.Client, world: World
-) -> None:
+def test_the_feed_shows_the_newest_posts_of_followed_users(api: httpx2.Client, world: World) -> None:
     with world.many():
         for id in range(1, 5):
             world.user(id)
@@ -262,10 +258,8 @@ def test_a_hashtag_is_found_by_each_of_its_spellings(api: httpx2.Client, world: 
     assert ids(api.get("/hashtag/cafe")) == ids(api.get("/hashtag/हिन")) == []
 
 
-def test_a_list_is_as_fresh_as_the_oldest_of_its_items_and_their_authors(
-    api: httpx2.Client, world: World
-) -> None:
-    """Items, authors and the list itself may each have been read at another time."""
+def test_a_list_is_as_fresh_as_its_oldest_item_or_author(api: httpx2.Client, world: World) -> None:
+    """Items, authors and the list itself may have been read at different times."""
     for key, at in (("user:2", 1), ("comment:7", 2), ("post:5:comments", 3), ("comment:8", 4)):
         world.user(2)
         world.comment(8, post_id=5, author_id=2)
@@ -273,7 +267,7 @@ def test_a_list_is_as_fresh_as_the_oldest_of_its_items_and_their_authors(
         world.comment(7, post_id=5, author_id=2)
         world.batch(10, as_of=moment(9))
         api.get("/post/5/comments")
-        world.remove("comments", 8)  # its absence is part of the answer too
+        world.remove("comments", 8)  # the absence is a part of the answer, too
         world.cache.delete(f"tidemark:e7:{key}")
         world.commit(11, as_of=moment(at))
         assert api.get("/post/5/comments").headers["freshness"].startswith(f'as-of="{moment(at)[:23]}Z"')
@@ -282,7 +276,7 @@ def test_a_list_is_as_fresh_as_the_oldest_of_its_items_and_their_authors(
 
 @pytest.mark.parametrize("path", ["/post/5", "/user/2/posts"])
 def test_no_answer_mixes_two_builds(api: httpx2.Client, world: World, path: str) -> None:
-    """At a switch the cache still has the old build, and MongoDB serves the new one already."""
+    """At a switch the cache still has the old build while MongoDB already serves the new one."""
     world.user(2)
     world.post(5, author_id=2)
     world.batch(10)

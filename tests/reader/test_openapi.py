@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and true of what is answered."""
+"""The OpenAPI document: valid, complete, and true of the answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.reader.conftest import RunningReader
 from tests.reader.test_lists import populate
 from tests.reader.world import World
 
-SOMETIMES = {"Link", "Preference-Applied"}  # headers that only some of an operation's answers have
+SOMETIMES = {"Link", "Preference-Applied"}  # headers of only some answers of an operation
 
 
 def test_the_document_is_valid() -> None:
@@ -26,7 +26,7 @@ def test_routes_and_document_agree() -> None:
 
 
 def assert_described(answer: httpx2.Response, template: str) -> None:
-    """The status, the headers, the media type and the body are those of the document."""
+    """Assert that status, headers, media type and body are those of the document."""
     described = document()
     response = described["paths"][template]["get"]["responses"][str(answer.status_code)]
     for name in set(described["components"]["headers"]) - SOMETIMES:
@@ -43,7 +43,7 @@ def assert_described(answer: httpx2.Response, template: str) -> None:
 
 
 def strict(schema: Any) -> Any:
-    """The same schema, but what it does not name is refused."""
+    """The same schema without further properties."""
     if isinstance(schema, list):
         return [strict(one) for one in schema]
     if not isinstance(schema, dict):
@@ -75,7 +75,7 @@ def test_actual_answers_are_those_that_are_described(
                 answer = api.get(path, params=query, headers={"if-none-match": known})
                 assert_described(answer, template)
                 seen.add(answer.status_code)
-        with running_reader.anonymous() as nobody, running_reader.client(scopes="write") as writer:
+        with running_reader.anonymous() as nobody, running_reader.client(scope="write") as writer:
             for client in (nobody, writer):
                 answer = client.get(template.format(id=1, tag="sea"))
                 assert_described(answer, template)

@@ -1,4 +1,4 @@
-"""Redis or MongoDB away: what can be answered is answered, and all is well again without a restart."""
+"""Redis or MongoDB is down: the other answers, and the reader recovers without a restart."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_requests_do_not_each_wait_for_a_redis_that_hangs(
     )
 
 
-def test_without_mongodb_cached_reads_go_on_and_others_are_asked_to_come_back(
+def test_without_mongodb_cached_reads_go_on_and_others_are_503(
     api: httpx2.Client, running_reader: RunningReader, shared_stack: Stack, world: World
 ) -> None:
     world.user(1)

@@ -1,4 +1,4 @@
-"""The read contract by itself: what is encoded is decoded to the same, and declarations fit each other."""
+"""The read contract by itself: decoding inverts encoding, and declarations fit each other."""
 
 from __future__ import annotations
 

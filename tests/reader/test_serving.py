@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from authorizer_lambda.settings import AuthSettings
 from ops.stack import Stack
 from reader.app import Reader
 from reader.settings import ReaderSettings
+from tests.authorizer.processes import run_python
 from tests.conftest import AUTH, service_environment
-from tests.reader.conftest import RunningReader
+from tests.reader.conftest import starting_reader
 from tests.reader.world import World
-from tests.support.harness import ROOT, free_port, process, wait_until
+from tests.support.harness import wait_until
 from tidemark.settings import Address, SettingError, load
 
 URLS = {
-    "TIDEMARK_READER_MONGODB_URL": "mongodb://reader:secret@127.0.0.1:1/tidemark?serverSelectionTimeoutMS=100",
+    "TIDEMARK_READER_MONGODB_URL": "mongodb://reader:secret@127.0.0.1:1/a?serverSelectionTimeoutMS=100",
     "TIDEMARK_READER_REDIS_URL": "redis://reader:secret@127.0.0.1:1/0",
 }
 REQUIRED = {**AUTH, **URLS}
@@ -49,32 +47,20 @@ def test_a_bad_setting_is_named(variable: str, value: str) -> None:
 @pytest.mark.parametrize("variable", ["TIDEMARK_READER_REDIS_URL", "TIDEMARK_AUTH_SECRET"])
 def test_without_a_setting_that_has_no_default_nothing_starts(variable: str) -> None:
     environment = {**REQUIRED, variable: ""}
-    ended = subprocess.run(
-        [sys.executable, "-m", "reader"],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ended = run_python("-m", "reader", environment=environment)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert variable in ended.stderr
     assert "secret@" not in ended.stderr
 
 
 def test_it_starts_before_its_stores_do_and_ends_on_a_signal(shared_stack: Stack) -> None:
-    port, admin_port = free_port(), free_port()
-    binds = {
-        "TIDEMARK_READER_BIND": f"127.0.0.1:{port}",
-        "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin_port}",
-    }
-    with process({**service_environment(shared_stack), **URLS, **binds}, "-m", "reader") as reader:
-        running = RunningReader(reader, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}")
-        wait_until(lambda: "settings" in reader.log.read_text(), "the start")
-        assert "secret@" not in reader.log.read_text()
-        wait_until(running.answers, "the reader to listen")
-        assert running.ready().status_code == 503
-        assert reader.stop() == 0
+    with starting_reader({**service_environment(shared_stack), **URLS}) as reader:
+        log = reader.process.log
+        wait_until(lambda: "settings" in log.read_text(), "the start")
+        assert "secret@" not in log.read_text()
+        wait_until(reader.answers, "the reader to listen")
+        assert reader.ready().status_code == 503
+        assert reader.process.stop() == 0
 
 
 @pytest.mark.anyio
@@ -84,6 +70,6 @@ async def test_a_service_that_has_not_opened_its_stores_is_not_ready() -> None:
 
 
 def test_importing_the_app_connects_to_nothing(world: World) -> None:
-    """In a process whose every connection fails."""
+    """The process cannot connect: a connection would fail the import."""
     code = "import socket; socket.socket.connect = None; import reader.app, reader.__main__"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+    assert run_python("-c", code, environment={}).returncode == 0

@@ -1,4 +1,4 @@
-"""Many callers, one read: flights are shared, and a caller that goes away changes nothing for the others."""
+"""Many callers share one read; a cancelled caller changes nothing for the others."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ import itertools
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from ops.stack import Stack
 from reader.cache import Cache
-from reader.document_store import DocumentStore
 from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin, Wanted
 from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.read_through import ReadThrough
-from tests.reader.inside import inside
+from tests.reader.inside import Commands, inside, watched_store
 from tests.reader.world import World
 from tests.support.proxy import Proxy
 
@@ -30,38 +26,19 @@ pytestmark = pytest.mark.anyio
 COMMENTS = next(listing for listing in LISTINGS if listing.name == "comments")
 
 
-class Finds(CommandListener):
-    """The collections that were asked, in order."""
-
-    def __init__(self) -> None:
-        self.collections: list[str] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name == "find":
-            self.collections.append(event.command["find"])
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        pass
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        pass
-
-
 @asynccontextmanager
-async def counted(shared_stack: Stack) -> AsyncIterator[tuple[ReadThrough, Finds]]:
-    environment = shared_stack.environment()
-    finds = Finds()
-    client = AsyncMongoClient[dict[str, Any]](
-        environment["TIDEMARK_READER_MONGODB_URL"], event_listeners=[finds]
-    )
-    documents = DocumentStore(client, 64)
-    cache = Cache(environment["TIDEMARK_READER_REDIS_URL"])
-    things = ReadThrough(cache, documents, ReaderMetrics())
+async def counted(shared_stack: Stack) -> AsyncIterator[tuple[ReadThrough, Commands]]:
+    documents, commands = watched_store(shared_stack, 64)
+    cache = Cache(shared_stack.environment()["TIDEMARK_READER_REDIS_URL"])
     try:
-        yield things, finds
+        yield ReadThrough(cache, documents, ReaderMetrics()), commands
     finally:
         await cache.aclose()
         await documents.aclose()
+
+
+def collections_asked(commands: Commands) -> list[str]:
+    return [command["find"] for command in commands.sent if "find" in command]
 
 
 @pytest.fixture
@@ -75,33 +52,33 @@ async def test_two_hundred_concurrent_misses_are_one_read_of_the_document(
     shared_stack: Stack, world: World
 ) -> None:
     world.post(5)
-    async with counted(shared_stack) as (things, finds):
-        found = await asyncio.gather(*(things.get([Wanted(POST, 5)]) for _ in range(200)))
+    async with counted(shared_stack) as (read_through, commands):
+        found = await asyncio.gather(*(read_through.get([Wanted(POST, 5)]) for _ in range(200)))
         assert {part["post:5"].entry.version for part in found} == {1}
-        assert finds.collections.count("posts_b3") == 1
+        assert collections_asked(commands).count("posts_b3") == 1
 
 
-async def test_what_is_missed_together_is_read_together_but_for_lists(
-    shared_stack: Stack, world: World
-) -> None:
+async def test_keys_missed_together_are_read_together_except_lists(shared_stack: Stack, world: World) -> None:
     with world.many():
         for id in range(1, 51):
             world.post(id)
-    async with counted(shared_stack) as (things, finds):
-        await things.get([Wanted(POST, 99)])  # it knows the epoch now
-        finds.collections.clear()
+    async with counted(shared_stack) as (read_through, commands):
+        await read_through.get([Wanted(POST, 99)])  # the reader knows the epoch from here on
+        commands.sent.clear()
         wanted = [[Wanted(POST, id)] for id in range(1, 51)]
         found = await asyncio.gather(
-            *map(things.get, wanted), things.get([Wanted(COMMENTS, 1), Wanted(POST, 1)])
+            *map(read_through.get, wanted), read_through.get([Wanted(COMMENTS, 1), Wanted(POST, 1)])
         )
         assert [part[f"post:{id}"].entry.present for id, part in enumerate(found[:50], 1)] == [True] * 50
-        assert sorted(finds.collections) == ["comments_b3", "control", "control", "posts_b3"]
+        assert sorted(collections_asked(commands)) == ["comments_b3", "control", "control", "posts_b3"]
 
 
 async def test_two_readers_make_one_fill(shared_stack: Stack, world: World) -> None:
     world.post(5)
     async with inside(shared_stack) as one, inside(shared_stack) as other:
-        found = await asyncio.gather(*(reader.things.get([Wanted(POST, 5)]) for reader in [one, other] * 50))
+        found = await asyncio.gather(
+            *(reader.read_through.get([Wanted(POST, 5)]) for reader in [one, other] * 50)
+        )
         assert one.fills("post", "stored") + other.fills("post", "stored") == 1
     assert all(part["post:5"].entry.present for part in found)
 
@@ -111,13 +88,12 @@ async def test_a_cancelled_caller_does_not_end_the_flight_of_the_others(
 ) -> None:
     world.post(5)
     async with inside(shared_stack) as reader:
-        reader.documents.before_values.close()
-        first, second = (asyncio.create_task(reader.things.get([Wanted(POST, 5)])) for _ in range(2))
-        await reader.documents.before_values.reached.wait()
-        first.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await first
-        reader.documents.before_values.open()
+        first_asks, second_asks = (reader.read_through.get([Wanted(POST, 5)]) for _ in range(2))
+        first = asyncio.create_task(first_asks)
+        async with reader.documents.before_values.holding(second_asks) as second:
+            first.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await first
         assert (await second)["post:5"].origin is Origin.STORED
         assert (first.cancelled(), reader.documents.values_read) == (True, 1)
 
@@ -125,29 +101,25 @@ async def test_a_cancelled_caller_does_not_end_the_flight_of_the_others(
 async def test_a_flight_whose_callers_are_all_gone_still_fills(shared_stack: Stack, world: World) -> None:
     world.post(5)
     async with inside(shared_stack) as reader:
-        reader.documents.before_values.close()
-        only = asyncio.create_task(reader.things.get([Wanted(POST, 5)]))
-        await reader.documents.before_values.reached.wait()
-        only.cancel()
-        await asyncio.wait([only])
-        reader.documents.before_values.open()
+        asking = reader.read_through.get([Wanted(POST, 5)])
+        async with reader.documents.before_values.holding(asking) as only:
+            only.cancel()
+            await asyncio.wait([only])
         await reader.cache.after_fill.reached.wait()
     assert (world.cached("post:5") or b"")[:1] == b"V"
 
 
-async def test_a_flight_that_fails_fails_for_all_and_the_next_one_is_new(
-    shared_stack: Stack, world: World
-) -> None:
+async def test_a_failed_flight_fails_for_all_and_the_next_is_new(shared_stack: Stack, world: World) -> None:
     world.post(5)
     control = world.database["control"].find_one({"_id": "serving"})
     world.database["control"].delete_one({"_id": "serving"})
     async with inside(shared_stack) as reader:
         failed = await asyncio.gather(
-            *(reader.things.get([Wanted(POST, 5)]) for _ in range(3)), return_exceptions=True
+            *(reader.read_through.get([Wanted(POST, 5)]) for _ in range(3)), return_exceptions=True
         )
         assert [type(error).__mro__[1] for error in failed] == [DocumentsUnavailable] * 3
         world.database["control"].insert_one(control)
-        assert (await reader.things.get([Wanted(POST, 5)]))["post:5"].entry.present
+        assert (await reader.read_through.get([Wanted(POST, 5)]))["post:5"].entry.present
 
 
 async def test_callers_that_are_cancelled_at_random_never_get_each_others_answers(
@@ -161,7 +133,7 @@ async def test_callers_that_are_cancelled_at_random_never_get_each_others_answer
     async with inside(shared_stack, slow_redis_url) as reader:
 
         async def ask(id: int) -> bool:
-            found = await reader.things.get([Wanted(USER, id)])
+            found = await reader.read_through.get([Wanted(USER, id)])
             assert f'"id":"{id}"'.encode() in found[f"user:{id}"].entry.body
             return True
 
@@ -179,7 +151,7 @@ async def test_answers_stay_right_when_connections_to_redis_are_cut(
 ) -> None:
     for id in range(1, 11):
         world.user(id)
-    ten_seconds_later = itertools.count(0, 10).__next__  # so that the pause after a failure is always over
+    ten_seconds_later = itertools.count(0, 10).__next__  # longer than the pause after a failure
     cache = Cache(shared_stack.environment()["TIDEMARK_READER_REDIS_URL"], clock=ten_seconds_later)
     answered = 0
     try:

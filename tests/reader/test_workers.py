@@ -1,4 +1,4 @@
-"""`--workers N`: several processes behind one address, which count, stop and fail as one service."""
+"""`--workers N`: several processes behind one address count, stop and fail as one service."""
 
 from __future__ import annotations
 
@@ -11,24 +11,17 @@ import pytest
 
 from ops.stack import Stack
 from tests.conftest import service_environment
-from tests.reader.conftest import RunningReader
+from tests.reader.conftest import RunningReader, starting_reader
 from tests.reader.world import World
-from tests.support.harness import free_port, process, wait_until
+from tests.support.harness import wait_until
 
 REQUESTS = 60
 
 
 @pytest.fixture
 def workers(shared_stack: Stack, world: World) -> Iterator[RunningReader]:
-    port, admin_port = free_port(), free_port()
-    environment = {
-        **service_environment(shared_stack),
-        "TIDEMARK_READER_BIND": f"127.0.0.1:{port}",
-        "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin_port}",
-    }
     world.set_watermark(world.commit(1))
-    with process(environment, "-m", "reader", "--workers", "2") as started:
-        reader = RunningReader(started, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}")
+    with starting_reader(service_environment(shared_stack), "--workers", "2") as reader:
         wait_until(lambda: reader.answers() and reader.ready().status_code == 200, "both workers")
         yield reader
 

@@ -1,4 +1,4 @@
-"""A read model in real stores, written straight into them as a projector would leave it."""
+"""A read model in real stores, written directly, as a projector would leave it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class World:
         self.cache.flushall()
 
     def begin_build(self, build: int, epoch: str) -> None:
-        """What is put and committed from now on is of a build of its own."""
+        """Write all later documents and commits to a build of their own."""
         self.build, self.epoch = build, epoch
         self._create_indexes()
 
@@ -67,13 +67,13 @@ class World:
                 self.database[collection.in_build(self.build)].create_indexes(indexes)
 
     def batch(self, seq: int, batch_id: str = "", as_of: str = "") -> Checkpoint:
-        """As after a batch that went through both stages."""
+        """Leave the state after a batch that went through both stages."""
         checkpoint = self.commit(seq, batch_id, as_of)
         self.set_watermark(checkpoint)
         return checkpoint
 
     def commit(self, seq: int, batch_id: str = "", as_of: str = "") -> Checkpoint:
-        """As after a batch that is in MongoDB and not yet in Redis."""
+        """Leave the state after a batch that is in MongoDB but not yet in Redis."""
         checkpoint = Checkpoint(
             self.build, seq, batch_id or secrets.token_hex(8), as_of or now(), f"{SOURCE}:1-{seq}"
         )
@@ -164,7 +164,7 @@ class World:
 
     @contextmanager
     def many(self) -> Iterator[None]:
-        """New documents that are put in this block are inserted at its end, all together."""
+        """Gather the new documents of the block; insert them together at the end."""
         gathered: dict[str, list[Document]] = {}
         self._gathered = gathered
         yield

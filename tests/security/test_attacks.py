@@ -1,4 +1,4 @@
-"""What attackers send with a token of their own is text, or it is refused; it changes nothing but their own things."""
+"""Input of attackers with a token of their own is text or refused; it changes only what is theirs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from tests.conftest import empty_stores
 from tests.reader.conftest import plain_client
-from tests.security.services import bearer
 from tests.support.harness import Process, admin_connection, rows, run_sql, wait_until_caught_up, watermark
 from tests.support.services import Services, running_services
+from tests.support.tokens import bearer, token
 from writer.endpoints import ENDPOINTS
 from writer.schema import TABLES
 
@@ -87,7 +87,7 @@ def test_every_text_is_only_text_all_the_way(services: Services, payload: str) -
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_what_is_not_an_id_or_a_page_is_refused_in_every_parameter(services: Services, payload: str) -> None:
+def test_a_bad_id_or_page_is_refused_in_every_parameter(services: Services, payload: str) -> None:
     text = quote(payload, safe="")
     for path in (
         "/post/{}",
@@ -108,18 +108,23 @@ def test_what_is_not_an_id_or_a_page_is_refused_in_every_parameter(services: Ser
         assert services.write("mallory", method, path.format(text)).status_code == 404
 
 
-def test_a_token_where_none_belongs_gives_no_rights_and_is_not_logged(services: Services) -> None:
-    """The end of the processes looks for tokens in their logs."""
-    token = bearer("jane")["Authorization"].partition(" ")[2]
+def test_a_misplaced_token_gives_no_rights_and_is_not_logged(services: Services) -> None:
+    """When the processes end, their logs are searched for tokens."""
+    stolen = token("jane")
     for url in (services.reader_url, services.writer_url):
         with plain_client(url, {}) as client:
-            for path in (f"/post/1?access_token={token}", f"/post/{token}", f"/hashtag/{token}"):
-                assert client.get(path, headers={"Cookie": f"token={token}"}).status_code == 401
-            for value in (f"Bearer {token}x", f"Basic {token}", f"Bearer {token}, Bearer {token}", token):
+            for path in (f"/post/1?access_token={stolen}", f"/post/{stolen}", f"/hashtag/{stolen}"):
+                assert client.get(path, headers={"Cookie": f"token={stolen}"}).status_code == 401
+            for value in (
+                f"Bearer {stolen}x",
+                f"Basic {stolen}",
+                f"Bearer {stolen}, Bearer {stolen}",
+                stolen,
+            ):
                 assert client.get("/post/1", headers={"Authorization": value}).status_code == 401
     for name in ("X-Request-Id", "Idempotency-Key", "Consistency-Token", "Prefer", "If-None-Match"):
-        services.read("/post/1", headers={name: token})
-        services.client("writer", "mallory").post("/post", json={"body": token}, headers={name: token})
+        services.read("/post/1", headers={name: stolen})
+        services.client("writer", "mallory").post("/post", json={"body": stolen}, headers={name: stolen})
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_nobody_sets_what_only_the_service_sets(services: Services, connection: 
     assert before == after
 
 
-def test_a_body_where_none_belongs_changes_nobody_elses_things(
+def test_an_unexpected_body_changes_nothing_of_other_users(
     services: Services, connection: Connection
 ) -> None:
     for path in ("/post/1/like", "/user/1/follow"):
@@ -164,7 +169,7 @@ def test_a_body_where_none_belongs_changes_nobody_elses_things(
     assert rows(connection, "SELECT follower_id, followee_id FROM follows") == [(2, 1)]
 
 
-def test_what_belongs_to_others_stays_as_it_is(services: Services, connection: Connection) -> None:
+def test_rows_of_other_users_stay_as_they_are(services: Services, connection: Connection) -> None:
     tables = ("posts", "comments")
     before = [rows(connection, f"SELECT * FROM {table} WHERE author_id = 1") for table in tables]
     for method, path, body in (
@@ -273,7 +278,7 @@ def test_the_admin_port_is_not_on_the_public_one(services: Services, path: str) 
     assert services.client("writer", "jane").get(path).status_code in (404, 405)
 
 
-def test_after_all_that_everything_is_where_it_was(
+def test_after_all_attacks_everything_is_where_it_was(
     shared_stack: Stack, services: Services, connection: Connection
 ) -> None:
     wait_until_caught_up(shared_stack, connection)

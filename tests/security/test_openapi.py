@@ -1,6 +1,7 @@
-"""Both services answer whatever their own OpenAPI documents make schemathesis think of as those documents say.
+"""Both services answer every request that schemathesis derives from their OpenAPI documents as documented.
 
-Its checks find undocumented statuses, media types, headers and bodies, and any 5xx: https://schemathesis.readthedocs.io
+Its checks find undocumented statuses, media types, headers and bodies, and any 5xx:
+https://schemathesis.readthedocs.io
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import reader.openapi
 import writer.openapi
 from ops.stack import Stack
 from tests.conftest import empty_stores
-from tests.security.services import bearer
 from tests.support.services import Services, running_services
+from tests.support.tokens import bearer
 
 WRITER = schemathesis.openapi.from_dict(writer.openapi.document())
 READER = schemathesis.openapi.from_dict(reader.openapi.document())
 FEW = settings(max_examples=12, derandomize=True, suppress_health_check=[*HealthCheck])
-OPAQUE: list[Any] = [positive_data_acceptance]  # no schema says which cursors, tokens and keys there are
+OPAQUE: list[Any] = [positive_data_acceptance]  # a schema cannot say which cursors, tokens and keys exist
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""SECURITY.md: every threat has an answer and a test, and every test that it names exists."""
+"""SECURITY.md: every threat has an answer and a test, and every named test exists."""
 
 from __future__ import annotations
 

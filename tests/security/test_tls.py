@@ -1,4 +1,4 @@
-"""TLS to all three stores, for every service: the URLs alone turn it on, and only the server that is meant will do."""
+"""TLS from every service to all three stores: the URLs alone turn it on, and another server is refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.server
 
 @dataclass(frozen=True)
 class Encrypted:
-    """Servers that present a certificate of `authority` for 127.0.0.1; MongoDB does not speak without TLS."""
+    """Servers with a certificate of `authority` for 127.0.0.1; MongoDB accepts no connection without TLS."""
 
     stack: Stack
     authority: Authority
@@ -40,7 +40,7 @@ class Encrypted:
     redis_port: int
 
     def environment(self, *, mysql: Path, mongodb: Path, redis: Path) -> dict[str, str]:
-        """The services' environment with TLS everywhere, each store trusted by that authority's file."""
+        """The services' environment with TLS; each argument is the file of that store's trusted authority."""
         environment = service_environment(self.stack)
         for name, url in self.stack.environment().items():
             if "_MYSQL_" in name:
@@ -98,7 +98,7 @@ def require_tls_of_mongodb(stack: Stack) -> None:
 
 
 def ciphers_of_mysql(stack: Stack) -> dict[str, set[str]]:
-    """Account -> the ciphers of its connections; empty text for one without TLS."""
+    """Account -> the ciphers of its connections; a connection without TLS has the empty text."""
     sql = (
         "SELECT t.processlist_user, s.variable_value FROM performance_schema.status_by_thread s"
         " JOIN performance_schema.threads t USING (thread_id) WHERE s.variable_name = 'Ssl_cipher'"
@@ -114,7 +114,7 @@ def ciphers_of_mysql(stack: Stack) -> dict[str, set[str]]:
     return found
 
 
-def test_every_service_speaks_tls_to_every_store_and_all_of_it_works(encrypted: Encrypted) -> None:
+def test_every_service_works_with_tls_to_every_store(encrypted: Encrypted) -> None:
     with running_services(encrypted.stack, encrypted.trusting) as services:
         services.write("jane", "PUT", "/user/me", {"handle": "jane", "display_name": "Jane"})
         written = services.write("jane", "POST", "/post", {"body": "secret"})
@@ -150,7 +150,7 @@ def test_the_projector_refuses_a_server_that_is_not_the_one(
     assert "certificate verify failed" in checked.stdout + checked.stderr
 
 
-def test_the_reader_serves_nothing_from_stores_whose_authority_it_does_not_know(encrypted: Encrypted) -> None:
+def test_the_reader_serves_nothing_from_stores_of_an_unknown_authority(encrypted: Encrypted) -> None:
     stranger = encrypted.stranger.ca
     environment = encrypted.environment(mysql=stranger, mongodb=stranger, redis=stranger)
     admin = any_port()

@@ -95,7 +95,7 @@ def test_the_projector_reads_tables_and_the_binlog_and_writes_nothing(tables: St
 
 
 def test_only_the_projector_reads_the_binlogs_events(tables: Stack) -> None:
-    events = mysql(tables, "projector", "SHOW BINLOG EVENTS")  # asks for REPLICATION SLAVE, as a dump does
+    events = mysql(tables, "projector", "SHOW BINLOG EVENTS")  # needs REPLICATION SLAVE, like a dump
     assert any("CREATE TABLE parent" in str(event) for event in events)
     assert mysql_refuses(tables, "writer", "SHOW BINLOG EVENTS")
     assert mysql_refuses(tables, "migrator", "SHOW BINLOG EVENTS")
@@ -184,7 +184,10 @@ if redis.call('PTTL', KEYS[2]) ~= -2 then redis.call('SET', KEYS[2], ARGV[2], 'P
 redis.call('SET', KEYS[1], ARGV[2])
 return redis.call('EXISTS', KEYS[2]) + #redis.call('GETRANGE', KEYS[2], 0, 0)
 """
-FILL = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('SET', KEYS[1], ARGV[2], 'PX', 60000) end"
+FILL = (
+    "if redis.call('GET', KEYS[1]) == ARGV[1]"
+    " then return redis.call('SET', KEYS[1], ARGV[2], 'PX', 60000) end"
+)
 
 
 def test_the_projector_applies_to_the_whole_cache_with_scripts(stack: Stack) -> None:
@@ -268,7 +271,7 @@ def test_a_server_that_cannot_be_reached_is_named_without_its_password(store: st
     assert "hush" not in str(caught.value)
 
 
-def test_an_account_without_a_password_that_was_chosen_is_named_before_anything_is_made() -> None:
+def test_an_account_without_a_chosen_password_is_named_before_any_change() -> None:
     urls = {
         "TIDEMARK_PROJECTOR_REDIS_URL": "redis://projector:x@h/0",
         "TIDEMARK_READER_REDIS_URL": "redis://admin:x@h/",

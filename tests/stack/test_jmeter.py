@@ -10,7 +10,7 @@ import pytest
 from ops.stack import ProgramMissing
 from ops.stack.fetch import jmeter as module
 
-find = module.jmeter.__wrapped__  # without the memory of what was found before
+find = module.jmeter.__wrapped__  # without its cache
 
 
 def home(folder: Path, version: str) -> Path:
@@ -28,7 +28,7 @@ def home(folder: Path, version: str) -> Path:
 
 @pytest.fixture
 def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH with java and nothing else, no JMETER_HOME, and a cache in which JMeter is laid out already."""
+    """A PATH with java alone, no JMETER_HOME, and a cache that holds JMeter already."""
     folder = tmp_path / "path"
     folder.mkdir()
     (folder / "java").write_text("#!/bin/sh\n")

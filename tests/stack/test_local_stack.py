@@ -13,11 +13,10 @@ from redis import Redis
 from ops.stack import NotOurs, PortTaken, Stack, StackError
 from ops.stack.servers.process import ProcessIdentity, launched_below
 from ops.stack.urls import mysql_arguments
-from tests.stack.test_process import eventually
+from tests.support.harness import ROOT, wait_until
 
 pytestmark = pytest.mark.server
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "gtid_mode": "ON",
     "enforce_gtid_consistency": "ON",
@@ -45,13 +44,13 @@ def mysql_row(stack: Stack, question: str) -> tuple[Any, ...]:
         return cursor.fetchone() or ()
 
 
-def test_every_server_is_found_by_its_folder_also_if_nobody_recorded_it(shared_stack: Stack) -> None:
+def test_every_server_is_found_by_its_folder_even_if_unrecorded(shared_stack: Stack) -> None:
     assert {server.identity for server in shared_stack.servers.values()} <= {
         *launched_below(shared_stack.directory)
     }
 
 
-def test_mysql_is_set_as_the_projector_needs_it_and_as_durable_as_by_default(shared_stack: Stack) -> None:
+def test_mysql_is_set_for_the_projector_and_as_durable_as_by_default(shared_stack: Stack) -> None:
     row = mysql_row(shared_stack, f"SELECT {', '.join(f'@@global.{name}' for name in SETTINGS)}")
     assert dict(zip(SETTINGS, row, strict=True)) == SETTINGS
 
@@ -75,7 +74,7 @@ def test_mongodb_is_a_replica_set_that_only_known_users_enter(shared_stack: Stac
     assert options["security"]["keyFile"]
 
 
-def test_redis_never_evicts_what_has_no_ttl(shared_stack: Stack) -> None:
+def test_redis_never_evicts_keys_without_a_ttl(shared_stack: Stack) -> None:
     with Redis.from_url(shared_stack.redis.admin_url, decode_responses=True) as client:
         settings = client.config_get("maxmemory*")
         assert settings["maxmemory-policy"] == "volatile-lfu"
@@ -95,7 +94,7 @@ def test_the_environment_names_every_service_url(shared_stack: Stack) -> None:
     }
 
 
-def test_a_port_that_is_taken_stops_what_was_started_before_and_leaves_no_folder(shared_stack: Stack) -> None:
+def test_after_a_taken_port_nothing_runs_and_no_folder_is_left(shared_stack: Stack) -> None:
     stack = Stack(ports={"redis": shared_stack.redis.port})
     with pytest.raises(PortTaken, match=f"redis cannot start: port {shared_stack.redis.port} is taken"):
         stack.start()
@@ -104,13 +103,13 @@ def test_a_port_that_is_taken_stops_what_was_started_before_and_leaves_no_folder
     assert not stack.directory.exists()
 
 
-def test_a_folder_in_which_a_stack_is_up_is_not_taken_over(shared_stack: Stack) -> None:
+def test_a_folder_of_a_running_stack_is_not_taken_over(shared_stack: Stack) -> None:
     with pytest.raises(StackError, match=f"a stack is up in {shared_stack.directory}"):
         Stack(shared_stack.directory).start()
     assert all(server.is_running() for server in shared_stack.servers.values())
 
 
-def test_a_folder_whose_servers_were_all_started_again_is_not_taken_over(tmp_path: Path) -> None:
+def test_a_folder_whose_servers_were_all_restarted_is_not_taken_over(tmp_path: Path) -> None:
     with Stack(tmp_path) as stack:
         for server in stack.servers.values():
             server.kill()
@@ -145,4 +144,4 @@ def test_no_server_outlives_the_killed_process_that_used_the_library(tmp_path: P
             assert [server.is_alive() for server in servers] == [True, True, True]
         finally:
             user.kill()
-    assert eventually(lambda: not any(server.is_alive() for server in servers))
+    wait_until(lambda: not any(server.is_alive() for server in servers), "the servers to end")

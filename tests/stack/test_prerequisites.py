@@ -1,4 +1,4 @@
-"""What a person reads when a tool of the system is missing."""
+"""The message about a missing tool of the system."""
 
 import subprocess
 import sys
@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from ops.stack.fetch.prerequisites import PrerequisiteMissing, require
-
-ROOT = Path(__file__).parents[2]
+from tests.support.harness import ROOT
 
 
 def prerequisites(*tools: str, path: Path) -> subprocess.CompletedProcess[str]:
-    """The module as the Makefile runs it: without the packages of any virtual environment."""
+    """Run the module as the Makefile does: without the packages of any virtual environment."""
     command = [sys.executable, "-W", "error", "-S", "ops/stack/fetch/prerequisites.py", *tools]
     environment = {"PATH": str(path)}
     return subprocess.run(
@@ -20,7 +19,7 @@ def prerequisites(*tools: str, path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_all_missing_tools_are_named_in_one_line_with_the_command_that_installs_them(tmp_path: Path) -> None:
+def test_one_line_names_missing_tools_and_the_command_that_installs_them(tmp_path: Path) -> None:
     done = prerequisites("make", "git", "java", path=tmp_path)
     assert done.returncode == 1
     assert done.stderr == (
@@ -34,7 +33,7 @@ def test_nothing_is_said_when_nothing_is_missing(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_tool_that_is_not_a_program_of_ours_is_asked_for_by_its_own_name() -> None:
+def test_another_tool_is_asked_for_by_its_own_name() -> None:
     with pytest.raises(
         PrerequisiteMissing, match=r"^missing: no-such-tool; run: sudo apt-get install -y no-such-tool$"
     ):

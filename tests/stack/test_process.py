@@ -1,4 +1,4 @@
-"""Stopping always stops, and only what is ours."""
+"""Stopping a process always works, and stops only processes of ours."""
 
 import signal
 import subprocess
@@ -11,24 +11,15 @@ from pathlib import Path
 import pytest
 
 from ops.stack.servers.process import ProcessIdentity, launch_detached, launch_tethered, stop_processes
+from tests.support.harness import ROOT, wait_until
 
-ROOT = Path(__file__).parents[2]
 SLEEP = ["/bin/sleep", "600"]
 STUBBORN = ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 @pytest.fixture
 def launched(tmp_path: Path) -> Iterator[Callable[[list[str]], ProcessIdentity]]:
-    """Starts a command, output in `tmp_path/log`, and kills it after the test."""
+    """A function that starts a command with output in `tmp_path/log`; it is killed after the test."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def launch(command: list[str]) -> ProcessIdentity:
@@ -45,7 +36,7 @@ def test_a_process_that_ignores_the_request_is_killed_after_the_deadline(
     launched: Callable[[list[str]], ProcessIdentity], tmp_path: Path
 ) -> None:
     stubborn = launched(STUBBORN)
-    assert eventually(lambda: (tmp_path / "log").read_text() == "ready\n")
+    wait_until(lambda: (tmp_path / "log").read_text() == "ready\n", "the trap to be set")
     started = time.monotonic()
     stop_processes([stubborn], seconds=0.3)
     assert not stubborn.is_alive()
@@ -53,14 +44,15 @@ def test_a_process_that_ignores_the_request_is_killed_after_the_deadline(
 
 
 def test_paused_means_that_every_thread_has_stopped(launched: Callable[[list[str]], ProcessIdentity]) -> None:
-    threads = "import threading, time; [threading.Thread(target=time.sleep, args=(600,)).start() for _ in range(20)]"
+    thread = "threading.Thread(target=time.sleep, args=(600,))"
+    threads = f"import threading, time; [{thread}.start() for _ in range(20)]"
     process = launched([sys.executable, "-c", threads])
     assert not process.is_paused()
-    assert eventually(lambda: len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 21)
+    wait_until(lambda: len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 21, "all threads")
     process.send(signal.SIGSTOP)
-    assert eventually(process.is_paused)
+    wait_until(process.is_paused, "the pause")
     process.send(signal.SIGCONT)
-    assert eventually(lambda: not process.is_paused())
+    wait_until(lambda: not process.is_paused(), "the process to go on")
     process.send(signal.SIGKILL)
     assert process.wait(10)
     assert not process.is_paused()
@@ -89,7 +81,7 @@ def test_a_process_that_is_gone_is_stopped_without_complaint(
     launched: Callable[[list[str]], ProcessIdentity],
 ) -> None:
     gone = launched(["/bin/true"])
-    assert eventually(lambda: not gone.is_alive())
+    wait_until(lambda: not gone.is_alive(), "the process to end")
     stop_processes([gone], seconds=0)
 
 
@@ -102,7 +94,7 @@ def test_a_tethered_process_outlives_the_thread_that_asked_for_it(tmp_path: Path
     asking.join()
     tethered = ProcessIdentity.of(processes[0].pid)
     command = Path(f"/proc/{tethered.pid}/cmdline")
-    assert eventually(lambda: command.read_bytes() == b"/bin/sleep\x00600\x00")
+    wait_until(lambda: command.read_bytes() == b"/bin/sleep\x00600\x00", "the command to run")
     assert tethered.is_alive()
     tethered.send(signal.SIGKILL)
     assert processes[0].wait(10) == -signal.SIGKILL
@@ -136,4 +128,4 @@ def test_a_tethered_process_dies_with_its_parent_however_that_dies(
             parent.wait(10)
         finally:
             parent.kill()
-    assert eventually(lambda: not child.is_alive())
+    wait_until(lambda: not child.is_alive(), "the child to end")

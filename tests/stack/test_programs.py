@@ -1,4 +1,4 @@
-"""The program on PATH is used if it is the right one; else the next source is tried, and the reason said."""
+"""The right program on PATH is used; for a wrong one the reason is printed and the next source tried."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ DOWNLOADED = Program(("/cache/server",), "downloaded")
 
 
 def on_path(wanted: Wanted, folder: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> Wanted:
-    """The same program, found on a PATH where its `--version` says that."""
+    """The same program on a PATH where its `--version` prints `says`."""
     program = folder / wanted.executable
     program.write_text(f"#!/bin/sh\necho '{says}'\n")
     program.chmod(0o755)
@@ -50,7 +50,7 @@ def test_the_right_program_on_path_is_used(
         (REDIS, "Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=6d95e1af3a2c082a"),
     ],
 )
-def test_another_or_an_older_program_on_path_is_refused_with_the_reason_and_the_next_source_tried(
+def test_a_wrong_program_on_path_is_explained_and_the_next_tried(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

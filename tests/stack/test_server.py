@@ -1,4 +1,4 @@
-"""A single server: it serves, survives, or says clearly why it does not."""
+"""A single server serves, survives faults, or fails with a clear reason."""
 
 import os
 import signal
@@ -64,9 +64,7 @@ def test_a_killed_mysql_starts_again_although_nobody_has_reaped_it(plain_mysql: 
 
 
 @pytest.mark.parametrize("kind", [MySqlServer, MongoDbServer, RedisServer])
-def test_a_server_that_cannot_start_fails_at_once_with_the_end_of_its_log(
-    tmp_path: Path, kind: type[Server]
-) -> None:
+def test_a_server_that_cannot_start_fails_at_once_showing_its_log(tmp_path: Path, kind: type[Server]) -> None:
     server = kind(tmp_path, options=["--no-such-option=1"])
     started = time.monotonic()
     with pytest.raises(ServerFailed) as failed:
@@ -80,7 +78,7 @@ def test_a_server_that_cannot_start_fails_at_once_with_the_end_of_its_log(
 
 
 @pytest.mark.parametrize("kind", [MySqlServer, MongoDbServer, RedisServer])
-def test_a_data_folder_that_cannot_be_used_is_named(tmp_path: Path, kind: type[Server]) -> None:
+def test_an_unusable_folder_is_named(tmp_path: Path, kind: type[Server]) -> None:
     server = kind(tmp_path)
     server.data.write_text("not a folder")
     with pytest.raises(ServerFailed, match=str(server.data)):
@@ -88,7 +86,7 @@ def test_a_data_folder_that_cannot_be_used_is_named(tmp_path: Path, kind: type[S
     assert not server.is_running()
 
 
-def test_a_server_that_is_not_ready_in_time_is_killed_and_its_log_shown(tmp_path: Path) -> None:
+def test_a_server_not_ready_in_time_is_killed_showing_its_log(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.launch()
     server.pause()
@@ -135,7 +133,7 @@ def test_starting_a_running_server_changes_nothing(redis_server: RedisServer) ->
     assert redis_server.process is before
 
 
-def test_redis_keeps_its_data_over_a_stop(redis_server: RedisServer) -> None:
+def test_redis_keeps_its_keys_over_a_stop(redis_server: RedisServer) -> None:
     with redis.Redis.from_url(redis_server.admin_url) as client:
         client.set("tidemark:watermark", "7")
     redis_server.stop()

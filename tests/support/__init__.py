@@ -1,1 +1,1 @@
-"""What tests share: processes, clients, the oracle, random work."""
+"""Shared by tests: processes, clients, the oracle, random work."""

@@ -1,4 +1,4 @@
-"""What people and scripts do to the write side: commands over HTTP and statements of SQL, with ids that collide."""
+"""Acts of people and scripts on the write side: commands over HTTP and SQL statements, with colliding ids."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SPELLINGS = (
     *("#کتاب\u200cها", "#\u05e9\u05c1\u05dc\u05d5\u05dd #x"),  # noqa: RUF001 - they are Arabic letters
 )
 FIRST_IDS = (1, 2**31 - 2, 2**53 - 2, 2**63 - 1000)  # around what 32 bits, a double, and 64 bits hold
-Act = Callable[[Services, Connection, int, int, int, int], None]  # `first` id, then three numbers from 0 on
+Act = Callable[[Services, Connection, int, int, int, int], None]  # `first` id, then three numbers from 0
 
 
 def http(method: str, path: str, body: Callable[[int, int, int], object] = lambda a, b, c: None) -> Act:
-    """A command of subject `a` with ids `b` and `c`; any answer but a failure of the service is right."""
+    """A command of subject `a` with ids `b` and `c`. Any answer but a failure of the service is right."""
 
     def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
         answer = services.write(f"s{a % SUBJECTS}", method, path.format(b=first + b), body(a, b, c))
@@ -30,7 +30,7 @@ def http(method: str, path: str, body: Callable[[int, int, int], object] = lambd
 
 
 def sql(*statements: str) -> Act:
-    """Statements of one transaction, in autocommit if there is one only; a constraint may refuse them."""
+    """Statements of one transaction; a single one runs in autocommit. A constraint may refuse them."""
 
     def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
         ids = {"a": first + a, "b": first + b, "c": first + c}
@@ -43,7 +43,7 @@ def sql(*statements: str) -> Act:
 
 
 def sql_without_checks(*statements: str) -> Act:
-    """As `sql`, with foreign keys off: parents go and come back, children stay."""
+    """Like `sql`, with foreign keys off: parents go and come back, children stay."""
     inner = sql(*statements)
 
     def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
@@ -55,7 +55,7 @@ def sql_without_checks(*statements: str) -> Act:
 
 
 def begin_at(connection: Connection, first: int) -> None:
-    """Leave no rows, and give new ones ids from `first` on."""
+    """Deletes all rows. New ones get ids from `first` on."""
     for table in ("likes", "follows", "comments", "posts", "users"):
         run_sql(connection, f"DELETE FROM {table}")
     for table in ("comments", "posts", "users"):

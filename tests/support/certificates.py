@@ -1,4 +1,4 @@
-"""Certificates for a TLS server on the loopback, made on the spot."""
+"""Certificates for a TLS server on the loopback, made by the tests."""
 
 from __future__ import annotations
 

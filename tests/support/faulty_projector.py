@@ -1,8 +1,9 @@
-"""A projector that kills or pauses itself: `python -m tests.support.faulty_projector run`, AT=point:SIGNAL:count.
+"""A projector that kills or pauses itself: `python -m tests.support.faulty_projector run`.
 
-It does so when it reaches the fault point for the `count`th time; without a count, the first time after SIGUSR1.
+`AT=point:SIGNAL:count`: it signals itself when it reaches the fault point for the `count`th time; without a
+count, at the first time after SIGUSR1.
 
-With ELSEWHERE set it says that it runs on another machine, so a standby cannot see whether its process is alive.
+With ELSEWHERE set it claims to run on another machine, so a standby cannot see whether its process lives.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from binlog_projector.fault_points import FaultPoint
 
 
 class Fault:
-    """Sends ourselves the signal, once. `remaining` is how often the point is still to be reached; 0: not armed."""
+    """Sends the signal to its own process, once. `remaining`: passes of the point until then; 0: unarmed."""
 
     def __init__(self, point: str, signal_name: str, count: str = "0") -> None:
         assert point in typing.get_args(FaultPoint), f"there is no fault point {point}"
@@ -42,5 +43,5 @@ if __name__ == "__main__":
     fault_points.listener = fault.reached
     signal.signal(signal.SIGUSR1, fault.arm)
     if "ELSEWHERE" in os.environ:
-        setattr(socket, "gethostname", lambda: "another-machine")  # noqa: B010 - mypy refuses a plain assignment
+        setattr(socket, "gethostname", lambda: "another-machine")  # noqa: B010 - mypy refuses an assignment
     sys.exit(main())

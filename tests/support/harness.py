@@ -1,4 +1,4 @@
-"""Running Tidemark's own processes against a stack, and waiting for them with a deadline."""
+"""Runs Tidemark's own processes against a stack, and waits for them with a deadline."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MIGRATIONS = ROOT / "writer/migrations"
 
 
 def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 20) -> T:
-    """The first truthy value of `condition`; fails with `what` after `seconds`."""
+    """The first truthy value of `condition`. Fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
@@ -66,12 +66,12 @@ def create_tables(connection: Connection) -> None:
 
 
 class Process:
-    """One process of ours; its log is shown when it fails, and must not hold secrets."""
+    """One Tidemark process. A failure shows its log, which must not hold secrets."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.environment = dict(environment)
         self.expected_status = 0
-        self.tells_everybody = "ops.run" in arguments  # prints a token, for whoever started it
+        self.tells_everybody = "ops.run" in arguments  # prints a token for its user
         self.log = Path(tempfile.mkstemp(prefix="tidemark-", suffix=".log")[1])
         with self.log.open("w") as output:
             self.popen = subprocess.Popen(
@@ -99,7 +99,7 @@ class Process:
 
 @contextlib.contextmanager
 def process(environment: Mapping[str, str], *arguments: str) -> Iterator[Process]:
-    """A process that must still run at the end of the block, or have been stopped in it, and must end with status 0."""
+    """A process that must run until the block's end, or be stopped in it, and must end with status 0."""
     started = Process(arguments, environment)
     try:
         yield started
@@ -132,7 +132,7 @@ def watermark(stack: Stack) -> Watermark | None:
 
 
 def wait_until_caught_up(stack: Stack, connection: Connection, seconds: float = 30) -> None:
-    """Until the watermark contains all that MySQL has committed now."""
+    """Waits until the watermark contains all of MySQL's present commits."""
     executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
 
     def caught_up() -> bool:
@@ -143,7 +143,7 @@ def wait_until_caught_up(stack: Stack, connection: Connection, seconds: float = 
 
 
 def assert_everything_is_equal(stack: Stack, connection: Connection) -> int:
-    """MongoDB equals MySQL, and so does every cache entry; returns how many entries there were."""
+    """MongoDB and every cache entry equal MySQL. Returns the number of entries."""
     expected = expected_documents(connection)
     assert actual_documents(stack) == expected
     return assert_cache_is_true(stack, expected)

@@ -1,4 +1,4 @@
-"""What the read side must hold, computed from MySQL alone by the declared projections and counters."""
+"""The expected read side, computed from MySQL alone by the declared projections and counters."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def expected_documents(connection: Connection) -> Documents:
 
 
 def hashtags_of(body: str) -> list[str]:
-    """By the characters' general categories; the product goes by what Unicode allows in identifiers."""
+    """Hashtags by the characters' general categories. The product goes by Unicode's rules for identifiers."""
     text = normalize("NFC", body)
     kinds = "".join(OF_THEIR_OWN.get(one) or KINDS.get(category(one), " ") for one in text)
     tags = [text[slice(*found.span(1))].lower() for found in TAG.finditer(kinds)]
@@ -90,7 +90,7 @@ def documents_of_build(stack: Stack, build: int) -> Documents:
 
 
 def assert_cache_is_true(stack: Stack, documents: Documents) -> int:
-    """Every entry of the current epoch says what `documents` say; returns how many there were."""
+    """Every entry of the current epoch agrees with `documents`. Returns the number of entries."""
     with redis.Redis.from_url(stack.redis.admin_url) as cache:
         raw = cache.get(WATERMARK_KEY)
         assert isinstance(raw, bytes), "there is no watermark"

@@ -1,4 +1,4 @@
-"""A TCP proxy that changes its target, falls silent, half-closes connections, delays answers or breaks a COMMIT."""
+"""A TCP proxy: changes its target, falls silent, half-closes connections, delays answers, breaks a COMMIT."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ COMMIT = b"\x07\x00\x00\x00\x03COMMIT"  # MySQL: length, sequence number, COM_QU
 
 
 class Proxy:
-    """Listens on `port` and leads to `target`; changing the target cuts every connection.
+    """Listens on `port` and leads to `target`. A change of the target cuts every connection.
 
-    `break_commit` is "before" or "after" to break the connection at the next COMMIT, before the server gets it or after
-    it has answered; None again when that has happened. `answer_delay()`: seconds that a piece of an answer waits.
+    `break_commit`: "before" or "after" breaks the connection at the next COMMIT, before the server receives
+    it or after its answer; then None again. `answer_delay()`: seconds that a piece of an answer waits.
     """
 
     def __init__(self, target: int, answer_delay: Callable[[], float] | None = None) -> None:
@@ -27,8 +27,8 @@ class Proxy:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self.sockets: set[socket.socket] = set()
-        self.clients: set[socket.socket] = set()  # those of them that clients are at
-        self.unheard: set[socket.socket] = set()  # their next answer ends the connection and is lost
+        self.clients: set[socket.socket] = set()  # those to clients
+        self.unheard: set[socket.socket] = set()  # the next answer is lost and ends the connection
         self.flowing = threading.Event()
         self.flowing.set()
         self.threads = [_start(self._accept)]
@@ -51,7 +51,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
-        """For the length of the block nothing passes, in either direction."""
+        """During the block nothing passes, in either direction."""
         self.flowing.clear()
         try:
             yield
@@ -59,7 +59,7 @@ class Proxy:
             self.flowing.set()
 
     def half_close(self, to_clients: bool) -> None:
-        """End every connection in one direction: one side is told that the other has ended, which is not true."""
+        """Ends every connection in one direction: one side is told, falsely, that the other has closed."""
         for one in list(self.clients if to_clients else self.sockets - self.clients):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_WR)

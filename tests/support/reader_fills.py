@@ -1,4 +1,4 @@
-"""Filling the cache as a reader does, without its HTTP: every entity at the watermark that is in force."""
+"""Fills the cache like a reader, without HTTP: every entity at the present watermark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking what a stream delivers, one transaction at a time."""
+"""Takes transactions from a stream, one at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.harness import wait_until
 
 
 class Received:
-    """What a stream has delivered, in order; what ended it is raised."""
+    """The transactions that a stream has delivered, in order. Raises the error that ended the stream."""
 
     def __init__(self) -> None:
         self.items: deque[Transaction | Exception] = deque()

@@ -1,4 +1,4 @@
-"""What no log may hold: the secrets of a process's own environment, bearer tokens, passwords in URLs, private keys."""
+"""Secrets that no log may hold: those of a process's environment, bearer tokens, passwords in URLs, keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ URL = re.compile(r"TIDEMARK_\w+_URL")
 
 
 def leaks(text: str, environment: Mapping[str, str]) -> list[str]:
-    """What `text` tells that it should not, without telling it again."""
+    """The kinds of secrets in `text`, without their values."""
     shapes = [what for what, shape in SHAPES.items() if shape.search(text)]
     return shapes + [f"the secret of {name}" for name, secret in _secrets(environment) if secret in text]
 

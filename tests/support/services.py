@@ -1,4 +1,4 @@
-"""The whole system as processes against a stack: writer, projector and reader, with clients for any subject."""
+"""The whole system as processes against a stack: writer, projector, reader, with clients for any subject."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Headers = Mapping[str, str] | Sequence[tuple[str, str]] | None
 
 @dataclass
 class Services:
-    """Where writer and reader answer; one client per subject and side."""
+    """The addresses of writer and reader, and one client per subject and side."""
 
     writer_url: str
     reader_url: str
@@ -50,9 +50,9 @@ class Services:
 
 @contextlib.contextmanager
 def running_services(stack: Stack, given: Mapping[str, str] | None = None) -> Iterator[Services]:
-    """Writer, projector and reader over migrated tables; all of them stopped, with status 0, at the end.
+    """Writer, projector and reader over migrated tables. At the end all of them stop with status 0.
 
-    `given` is their environment if it is not the stack's.
+    `given`: their environment, if not the stack's.
     """
     environment, ports = dict(given or service_environment(stack)), [free_port() for _ in range(4)]
     names = ("WRITER_BIND", "WRITER_ADMIN_BIND", "READER_BIND", "READER_ADMIN_BIND")

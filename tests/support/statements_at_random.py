@@ -1,10 +1,10 @@
-"""Statements at random on the tables of the write side: harmless ones, and ones that change rows without row events.
+"""Random statements on the tables of the write side: harmless ones, and ones that change rows without row
+events.
 
-A template is words with a space between them. `@likes` is a table of `tidemark`, `%likes` one of the same name in
-another schema, `#bio` a column or key (`=bio` in just this case), `$` any literal, `&` any number, and `?TABLE` may be
-left out. What stands between two words,
-the case of keywords, the quotes of names, the schemas in front of them, the session's settings and its character set
-are drawn anew for each statement.
+A template is words with a space between them. `@likes` is a table of `tidemark`, `%likes` one of the same
+name in another schema, `#bio` a column or key (`=bio`: in exactly this case), `$` any literal, `&` any
+number; `?TABLE` is optional. Drawn anew for each statement: white space and comments between words, the case
+of keywords, the quotes and schemas of names, the session's settings and its character set.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ HARMLESS = (
     "ALTER TABLE @posts ADD INDEX #x1 ( #body ( 20 ) ) , ALGORITHM = INPLACE",
     "ALTER TABLE @likes ADD UNIQUE KEY #x1 ( #user_id , #post_id )",
     "ALTER TABLE @users ADD CONSTRAINT #x1 CHECK ( #bio <> 'TRUNCATE likes' )",
-    "ALTER TABLE @posts ADD CONSTRAINT #x1 FOREIGN KEY ( #author_id ) REFERENCES @users ( #id ) ON DELETE RESTRICT",
+    "ALTER TABLE @posts ADD CONSTRAINT #x1"
+    " FOREIGN KEY ( #author_id ) REFERENCES @users ( #id ) ON DELETE RESTRICT",
     "ALTER TABLE @users ADD FULLTEXT INDEX #x1 ( #bio )",
     "CREATE INDEX #x1 ON @posts ( #created_at )",
     "CREATE UNIQUE INDEX #x1 ON @users ( #handle , #id ) COMMENT $",
@@ -68,7 +69,8 @@ HARMLESS = (
     "ALTER TABLE @users CONVERT TO CHARACTER SET utf8mb4",
     "ALTER TABLE @users MODIFY ?COLUMN =bio VARCHAR(600) CHARACTER SET utf8mb4 NOT NULL",
     "ALTER TABLE @users MODIFY ?COLUMN =bio VARCHAR(600) COLLATE utf8mb4_bin NOT NULL DEFAULT $",
-    "ALTER TABLE @users CHANGE ?COLUMN =display_name =display_name MEDIUMTEXT CHARSET utf8mb4 NOT NULL COMMENT $ FIRST",
+    "ALTER TABLE @users CHANGE ?COLUMN =display_name =display_name"
+    " MEDIUMTEXT CHARSET utf8mb4 NOT NULL COMMENT $ FIRST",
     "ALTER TABLE @posts MODIFY =body TEXT CHARACTER SET utf8mb4 NULL",
     "ALTER TABLE @posts MODIFY =created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)",
     "ANALYZE TABLE @users",
@@ -82,7 +84,8 @@ HARMLESS = (
     "CREATE TABLE @x1 AS SELECT * FROM @likes",
     "CREATE TABLE @x1 ( #id INT PRIMARY KEY , #likes INT , #posts VARCHAR(20) DEFAULT $ )",
     "CREATE TABLE IF NOT EXISTS @likes ( #x1 INT )",
-    "CREATE TABLE @x1 ( #id INT PRIMARY KEY , #u BIGINT UNSIGNED , FOREIGN KEY ( #u ) REFERENCES @users ( #id ) )",
+    "CREATE TABLE @x1 ( #id INT PRIMARY KEY , #u BIGINT UNSIGNED ,"
+    " FOREIGN KEY ( #u ) REFERENCES @users ( #id ) )",
     "TRUNCATE ?TABLE @other",
     "TRUNCATE ?TABLE @posts-2024",
     "DROP TABLE @my_posts",
@@ -127,9 +130,10 @@ HARMFUL = (
     "ALTER TABLE @users MODIFY ?COLUMN #bio BLOB NOT NULL",
     "ALTER TABLE @posts MODIFY #body VARCHAR(2000) GENERATED ALWAYS AS ( 'x' ) STORED",
     "ALTER TABLE @likes ENGINE = BLACKHOLE",
-    "ALTER TABLE @posts ADD CONSTRAINT #x1 FOREIGN KEY ( #author_id ) REFERENCES @users ( #id ) ON DELETE CASCADE",
-    "ALTER TABLE @posts DROP FOREIGN KEY #posts_author_fk , ADD FOREIGN KEY ( #author_id ) REFERENCES @users ( #id )"
-    " ON UPDATE RESTRICT ON DELETE CASCADE",
+    "ALTER TABLE @posts ADD CONSTRAINT #x1"
+    " FOREIGN KEY ( #author_id ) REFERENCES @users ( #id ) ON DELETE CASCADE",
+    "ALTER TABLE @posts DROP FOREIGN KEY #posts_author_fk ,"
+    " ADD FOREIGN KEY ( #author_id ) REFERENCES @users ( #id ) ON UPDATE RESTRICT ON DELETE CASCADE",
     "ALTER TABLE @follows DROP PRIMARY KEY , ADD PRIMARY KEY ( #followee_id , #follower_id )",
 )
 HARMFUL_IF_LOOSE = (
@@ -147,7 +151,7 @@ HARMFUL_AS_STATEMENT = (
     "DELETE @likes FROM @likes , %plain",
     "WITH q AS ( SELECT 1 ) UPDATE @users SET #bio = 'w'",
 )
-HARMLESS_WORK = (  # statements one behind the other, after which the tables of the write side are as before
+HARMLESS_WORK = (  # sequences that leave the tables of the write side as before
     ("ALTER TABLE @users ADD ?COLUMN #x1 INT FIRST", "ALTER TABLE @users DROP ?COLUMN #x1"),
     (
         "ALTER TABLE @posts ADD ?COLUMN #x1 TEXT , ADD #x2 INT AFTER #body",
@@ -215,7 +219,7 @@ GAPS = (
 
 @dataclass(frozen=True)
 class Sample:
-    """A statement, what its session sets before, and whether no row changes without a row event."""
+    """A statement, its session's settings, and whether every row change has a row event."""
 
     session: tuple[str, ...]
     statement: bytes
@@ -229,7 +233,7 @@ def harmless(random: Random) -> Sample:
 
 
 def harmful(random: Random) -> Sample:
-    """Some of them fail, and some change nothing as the rows happen to be."""
+    """A harmful statement at random. Some fail, and some change no row of the present ones."""
     kind = random.random()
     if kind < 0.2:
         return _sample(random, HARMFUL_IF_LOOSE, harmless=False, strictness=LOOSE)
@@ -239,14 +243,14 @@ def harmful(random: Random) -> Sample:
 
 
 def disguised(random: Random, template: str, *, harmless: bool, strictness: str = STRICT) -> Sample:
-    """A template as one of its many texts."""
+    """A template written out as one of its many texts."""
     return _sample(random, (template,), harmless=harmless, strictness=strictness)
 
 
 def work(random: Random, *, harmless: bool) -> list[Sample]:
-    """Statements for a running system, to be executed in one session one behind the other.
+    """Statements for a running system, to execute in order in one session.
 
-    After harmful ones the projector stops, and needs a rebuild; the tables can be used as before.
+    After harmful ones the projector stops and needs a rebuild. The tables stay usable.
     """
     modes, charset = _modes(random), random.choice(CHARACTER_SETS)
     writing = Writing(random, modes, charset, SCHEMA)
@@ -289,7 +293,7 @@ def _session(default: str, modes: Sequence[str], charset: str, format: str) -> t
 
 
 class Writing:
-    """Writes templates out for one session."""
+    """Writes out templates for one session."""
 
     def __init__(self, random: Random, modes: Sequence[str], charset: str, default: str) -> None:
         self.random = random
@@ -343,7 +347,7 @@ class Writing:
         return self._name(schema) + dot + self._name(name)
 
     def _name(self, name: str) -> bytes:
-        """`x1` and `x2` are names that nothing has yet."""
+        """`x1` and `x2` become unused names."""
         name = re.sub("^[xX](?=[12]$)", self.new, name)
         quotes = ["`", *(['"'] if self.ansi else [])]
         if name.replace("_", "a").isascii() and name.replace("_", "a").replace("$", "a").isalnum():
@@ -354,7 +358,7 @@ class Writing:
         return f"{quote}{name}{quote}".encode("latin1" if self.charset == "latin1" else "utf-8")
 
     def _literal(self) -> bytes:
-        """Short enough for each column that it is for."""
+        """A literal short enough for every column of the templates."""
         quote = "'" if self.ansi or self.random.random() < 0.6 else '"'
         inside = [b"", b"likes", b"#", b"-- x", b"/*", b"*/", b"`", b"DROP bio, ", quote.encode() * 2, b";"]
         inside += [b"\\" + quote.encode(), b"\\\\", b"\\n"] if self.escapes else [b"\\", b"x\\"]

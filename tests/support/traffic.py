@@ -34,7 +34,8 @@ def write_traffic(connection: Connection, chance: random.Random, transactions: i
                 f"DELETE FROM likes WHERE post_id = {post} AND user_id = {user}",
                 f"INSERT INTO comments (post_id, author_id, body) VALUES ({post}, {user}, 'c')",
                 f"UPDATE posts SET body = 'edited {chance.random()}' WHERE id = {post}",
-                f"INSERT IGNORE INTO follows (follower_id, followee_id) VALUES ({user}, {chance.randint(1, USERS)})",
+                "INSERT IGNORE INTO follows (follower_id, followee_id)"
+                f" VALUES ({user}, {chance.randint(1, USERS)})",
             ]
         )
         run_sql(connection, statement)

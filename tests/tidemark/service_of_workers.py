@@ -1,7 +1,7 @@
-"""A small service with workers, and no stores: `python -m tests.tidemark.service_of_workers HOST:PORT HOST:PORT`.
+"""A small service with workers: `python -m tests.tidemark.service_of_workers HOST:PORT HOST:PORT`.
 
-`/` answers with the worker's process id, `/slow` a second later. A worker that finds the folder of `--uneven-in` empty
-is ready; those after it are not.
+`/` answers with the worker's process id, `/slow` a second later. With `--uneven-in FOLDER` only the first
+worker, which finds the folder empty, is ready.
 """
 
 from __future__ import annotations

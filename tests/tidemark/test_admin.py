@@ -1,4 +1,4 @@
-"""A service that cannot listen says where and why, in one line."""
+"""A service that cannot listen prints the address and the reason in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GTID sets behave as sets of numbers, and speak MySQL's text form."""
+"""GTID sets behave as sets of numbers and use MySQL's text form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hashtags of many scripts: listed ones, and random texts against an independent reading."""
+"""Hashtags of many scripts: listed texts, and random texts against an independent reading."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from tests.support.oracle import hashtags_of
 from tidemark.hashtags import MAX_LENGTH, canonical, hashtags
 
 WHOLE = (
-    *("one_2", "2026", "über", "ærø", "łódź", "tiếng_việt", "ελλάδα", "україна", "ծով", "საქართველო", "l·l"),
-    *("हिन्दी", "मराठी", "தமிழ்", "తెలుగు", "ಕನ್ನಡ", "മലയാളം", "বাংলা", "ਪੰਜਾਬੀ", "ગુજરાતી", "ଓଡ଼ିଆ", "ශ්\u200dරී", "བོད"),
-    *("สวัสดี", "ลาว", "ខ្មែរ", "မြန်မာ", "עִבְרִית", "العَرَبِيَّة", "کتاب\u200cها", "አማርኛ", "ߒߞߏ", "ދިވެހި", "ᠮᠣᠩᠭᠣᠯ"),  # noqa: RUF001
-    *("日本語", "データベース", "葛\U000e0100城", "한국어", "中文_1", "ⅷ", "𐐨𐐩", "ꮳꮃꭹ", "ꦗꦮ"),
+    *("one_2", "2026", "über", "ærø", "łódź", "tiếng_việt", "ελλάδα"),
+    *("україна", "ծով", "საქართველო", "l·l"),
+    *("हिन्दी", "मराठी", "தமிழ்", "తెలుగు", "ಕನ್ನಡ"),
+    *("മലയാളം", "বাংলা", "ਪੰਜਾਬੀ", "ગુજરાતી"),
+    *("ଓଡ଼ିଆ", "ශ්\u200dරී", "བོད"),
+    *("สวัสดี", "ลาว", "ខ្មែរ", "မြန်မာ"),
+    *("עִבְרִית", "العَرَبِيَّة", "کتاب\u200cها"),  # noqa: RUF001
+    *("አማርኛ", "ߒߞߏ", "ދިވެހި", "ᠮᠣᠩᠭᠣᠯ"),
+    *("日本語", "データベース", "葛\U000e0100城", "한국어"),
+    *("中文_1", "ⅷ", "𐐨𐐩", "ꮳꮃꭹ", "ꦗꦮ"),
 )
 CASES = {
     "#One two #two #one a#b &#39; #drei_3 #über": ["one", "two", "drei_3", "über"],
@@ -56,9 +62,7 @@ text = st.lists(st.one_of(character, st.sampled_from("##\uff03 &_")), max_size=4
 
 @pytest.mark.parametrize("tag", WHOLE)
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_a_tag_of_any_script_is_whole_and_the_same_in_both_forms(
-    tag: str, form: Literal["NFC", "NFD"]
-) -> None:
+def test_a_tag_of_any_script_is_whole_in_both_forms(tag: str, form: Literal["NFC", "NFD"]) -> None:
     expected = normalize("NFC", tag)
     assert hashtags(f"x #{normalize(form, tag)}, y") == [expected] == hashtags_of(f"#{tag}")
     assert canonical(normalize(form, tag)) == expected

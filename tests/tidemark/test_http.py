@@ -1,8 +1,7 @@
-"""Bodies that are too large or too slow: the client is told, and the connection ends there."""
+"""A body too large or too slow: the client gets its status, and the connection ends."""
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 
@@ -13,8 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from tests.support.harness import free_port
-from tidemark.admin import AdminThread
+from tests.tidemark.raw_http import answer, serving
 from tidemark.http import EXCEPTION_HANDLERS, BodyLimit
 from tidemark.settings import Address
 
@@ -27,25 +25,15 @@ async def length(request: Request) -> Response:
 
 @pytest.fixture
 def address() -> Iterator[Address]:
-    """A service that counts bytes: up to ten, within 0.3 s."""
+    """A service that counts the bytes of a body: at most ten, within 0.3 s."""
     limit = Middleware(BodyLimit, limit=10, seconds=0.3)
     app = Starlette(
         routes=[Route("/", length, methods=["POST"])],
         middleware=[limit],
         exception_handlers=EXCEPTION_HANDLERS,
     )
-    where = Address("127.0.0.1", free_port())
-    with AdminThread(app, where):
-        yield where
-
-
-def answer(address: Address, *pieces: bytes, pause: float = 0) -> bytes:
-    """All that comes back until the server closes, for pieces sent one after the other."""
-    with socket.create_connection((address.host, address.port), timeout=5) as client:
-        for piece in pieces:
-            client.sendall(piece)
-            time.sleep(pause)
-        return b"".join(iter(lambda: client.recv(65_536), b""))
+    with serving(app) as address:
+        yield address
 
 
 @pytest.mark.parametrize(
@@ -56,17 +44,19 @@ def answer(address: Address, *pieces: bytes, pause: float = 0) -> bytes:
     ],
     ids=["announced", "not announced"],
 )
-def test_what_is_too_large_is_413_before_its_end(address: Address, body: bytes) -> None:
+def test_a_large_body_is_413_before_its_end(address: Address, body: bytes) -> None:
     assert answer(address, HEAD + body).startswith(b"HTTP/1.1 413 ")
 
 
-def test_what_is_too_slow_is_408_however_it_dribbles_in(address: Address) -> None:
+def test_a_slow_body_is_408_however_it_dribbles_in(address: Address) -> None:
     started = time.monotonic()
     assert answer(address, HEAD + b"Content-Length: 10\r\n\r\nx").startswith(b"HTTP/1.1 408 ")
-    assert answer(address, HEAD + b"Content-Length: 10\r\n\r\n", b"x", pause=0.2).startswith(b"HTTP/1.1 408 ")
+    assert answer(address, HEAD + b"Content-Length: 10\r\n\r\n", b"x", pause_seconds=0.2).startswith(
+        b"HTTP/1.1 408 "
+    )
     assert time.monotonic() - started < 4
 
 
-def test_what_is_slow_but_in_time_is_taken(address: Address) -> None:
+def test_a_slow_body_in_time_is_taken(address: Address) -> None:
     body = b"Connection: close\r\nContent-Length: 2\r\n\r\n"
-    assert answer(address, HEAD + body, b"x", b"y", pause=0.05).endswith(b"\r\n\r\n2")
+    assert answer(address, HEAD + body, b"x", b"y", pause_seconds=0.05).endswith(b"\r\n\r\n2")

@@ -1,4 +1,4 @@
-"""MySQL URLs: everything in them is decoded, and the password is never shown."""
+"""MySQL URLs: every part is decoded, and the password is never shown."""
 
 from __future__ import annotations
 

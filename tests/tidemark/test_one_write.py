@@ -1,9 +1,8 @@
-"""Answers that leave in one write are the same answers."""
+"""Answers sent in one write are unchanged."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -12,8 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.support.harness import free_port
-from tidemark.admin import AdminThread
+from tests.tidemark.raw_http import answer, serving
 from tidemark.settings import Address
 
 PIECES = [b"%d" % number * 10_000 for number in range(100)]
@@ -36,24 +34,20 @@ async def short(request: Request) -> Response:
 @pytest.fixture
 def address() -> Iterator[Address]:
     app = Starlette(routes=[Route("/short/{text}", short), Route("/streamed", streamed)])
-    where = Address("127.0.0.1", free_port())
-    with AdminThread(app, where):
-        yield where
+    with serving(app) as address:
+        yield address
 
 
-def answers(address: Address, *requests: str) -> bytes:
-    """All that comes back for requests that are sent at once, until the server closes."""
-    *others, last = [f"GET {path} HTTP/1.1\r\nHost: x\r\n" for path in requests]
-    with socket.create_connection((address.host, address.port), timeout=10) as client:
-        client.sendall(
-            "".join([f"{one}\r\n" for one in others] + [f"{last}Connection: close\r\n\r\n"]).encode()
-        )
-        return b"".join(iter(lambda: client.recv(65_536), b""))
+def answers(address: Address, *paths: str) -> bytes:
+    """The answers to requests that are sent at once; the last one closes the connection."""
+    *others, last = [f"GET {path} HTTP/1.1\r\nHost: x\r\n" for path in paths]
+    requests = "".join([*(f"{head}\r\n" for head in others), f"{last}Connection: close\r\n\r\n"])
+    return answer(address, requests.encode())
 
 
 def test_pipelined_answers_come_whole_and_in_order_before_the_connection_closes(address: Address) -> None:
     received = answers(address, "/short/one", "/short/two", "/short/three")
-    bodies = [answer.partition(b"\r\n\r\n")[2] for answer in received.split(b"HTTP/1.1 200 OK\r\n")[1:]]
+    bodies = [one.partition(b"\r\n\r\n")[2] for one in received.split(b"HTTP/1.1 200 OK\r\n")[1:]]
     assert bodies == [b"one", b"two", b"three"]
 
 

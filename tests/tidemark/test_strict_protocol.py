@@ -1,11 +1,9 @@
-"""Heads that are too large, and what RFC 9112 forbids in them: refused before an application hears of it."""
+"""Heads that are too large or forbidden by RFC 9112 are refused before an application sees them."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from starlette.applications import Starlette
@@ -13,16 +11,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.support.harness import free_port
-from tidemark.admin import AdminThread
+from tests.tidemark.raw_http import answer, serving
 from tidemark.settings import Address
 from tidemark.strict_protocol import MAX_HEAD_BYTES
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-MUCH = b"x" * 500_000  # more than uvloop reads at once, too
-FILLING = MAX_HEAD_BYTES - len(b"/host: x\r\nconnection: close\r\na: \r\n")  # of field a
+MUCH = b"x" * 500_000  # more than uvloop reads at once
+FILLING = MAX_HEAD_BYTES - len(b"/host: x\r\nconnection: close\r\na: \r\n")  # the value of field a
 
 
 async def mirror(request: Request) -> Response:
@@ -32,25 +29,9 @@ async def mirror(request: Request) -> Response:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[Address]:
-    """A service that says what it got."""
-    where = Address("127.0.0.1", free_port())
-    with AdminThread(Starlette(routes=[Route("/", mirror, methods=["GET", "POST"])]), where):
-        yield where
-
-
-def answer(address: Address, *pieces: bytes) -> bytes:
-    """All that comes back until the server closes, whatever becomes of what is still to be sent."""
-    with socket.create_connection((address.host, address.port), timeout=5) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(ConnectionError):
-            for piece in pieces:
-                client.sendall(piece)
-        return b"".join(received(client))
-
-
-def received(client: socket.socket) -> Iterable[bytes]:
-    with contextlib.suppress(ConnectionError):
-        yield from iter(lambda: client.recv(65_536), b"")
+    """A service that answers with the request that it received."""
+    with serving(Starlette(routes=[Route("/", mirror, methods=["GET", "POST"])])) as address:
+        yield address
 
 
 def refused(received: bytes, status: int) -> None:
@@ -180,7 +161,7 @@ def test_a_transfer_coding_other_than_chunked_is_501(address: Address, codings: 
         ),
     ],
 )
-def test_what_is_no_http_is_400(address: Address, request_: bytes) -> None:
+def test_a_message_that_is_no_http_is_400(address: Address, request_: bytes) -> None:
     refused(answer(address, request_), 400)
 
 

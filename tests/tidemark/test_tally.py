@@ -1,4 +1,4 @@
-"""Tallies show Prometheus what its own instruments would have shown."""
+"""Tallies show Prometheus the samples that its own instruments would show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BOUNDS = (0.05, 0.5, 1, 30)
 
 
 def shown(registry: CollectorRegistry) -> list[str]:
-    """What a scrape gets, without the moments at which series began."""
+    """The text of a scrape without the creation times of series."""
     return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
 
 

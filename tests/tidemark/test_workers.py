@@ -1,4 +1,4 @@
-"""Workers behind one address count, stop and fail as one service; a worker that ends is started again."""
+"""Workers behind one address count, stop and fail as one service; an ended worker is started again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Service:
         return False
 
     def metrics(self) -> dict[str, float]:
-        """Sample with its labels -> value."""
+        """Sample name with labels -> value."""
         lines = self.admin.get("/metrics").text.splitlines()
         return {
             sample: float(value)
@@ -230,7 +230,7 @@ def worker(requests: int, seconds: float) -> str:
     return generate_latest(registry).decode()
 
 
-def test_what_the_workers_counted_is_added_up() -> None:
+def test_counts_of_the_workers_are_added_up() -> None:
     text = combined([worker(2, 0.05), worker(3, 0.5)])
     samples = {
         (sample.name, *sample.labels.values()): sample.value

@@ -1,4 +1,4 @@
-"""A migrated MySQL and a running writer; tests of one module share them and make their own people."""
+"""A migrated MySQL and a running writer; the tests of a module share them and make their own people."""
 
 from __future__ import annotations
 

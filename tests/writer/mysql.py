@@ -14,7 +14,7 @@ from tests.support.harness import wait_until
 
 
 class MySql:
-    """The server of a stack whose schema is up to date; `url` is the writer's."""
+    """A stack's MySQL with a migrated schema; `url` is the writer's."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -22,7 +22,7 @@ class MySql:
 
     @contextlib.contextmanager
     def session(self, *, autocommit: bool = True) -> Iterator[pymysql.cursors.Cursor]:
-        """A cursor in a session of its own; without `autocommit` its locks last until the end of the block."""
+        """A cursor in a session of its own; without `autocommit` its locks last until the block ends."""
         arguments = {**mysql_arguments(self.stack.mysql.admin_url), "database": "tidemark"}
         connection = pymysql.connect(**arguments, autocommit=autocommit)
         with connection, connection.cursor() as cursor:
@@ -47,22 +47,22 @@ class MySql:
             yield
 
     def wait_for_lock_waits(self, count: int) -> None:
-        """Until `count` locks are waited for. (`innodb_trx` would not do: it is refreshed only if unread for 0.1 s.)"""
+        """Wait for `count` lock waits. (`innodb_trx` is no source: it refreshes only if unread for 0.1 s.)"""
         waiting = "SELECT COUNT(*) FROM performance_schema.data_lock_waits"
         wait_until(lambda: self.value(waiting) == count, f"{count} lock waits")
 
     def kill_writers(self) -> int:
-        """End all sessions of the writer's account, and wait until they have ended; returns how many there were."""
+        """End all sessions of the writer's account and wait for their end; return their number."""
         writers = "SELECT id FROM information_schema.processlist WHERE user = 'writer'"
         ids = self.rows(writers)
         for (id,) in ids:
-            with contextlib.suppress(pymysql.err.OperationalError):  # it may have ended by itself
+            with contextlib.suppress(pymysql.err.OperationalError):  # the session may have ended by itself
                 self.execute(f"KILL {id}")
         wait_until(lambda: not {*ids} & {*self.rows(writers)}, "the writer's sessions to end")
         return len(ids)
 
     def kill_waiting_statement(self) -> None:
-        """Interrupt the one statement that waits for a lock; its session lives on."""
+        """Interrupt the one statement that waits for a lock; its session stays open."""
         waiting = (
             "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
         )

@@ -1,4 +1,4 @@
-"""People with tokens who use the writer over HTTP."""
+"""People with tokens that use the writer over HTTP."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ from typing import Any, TypeVar
 import httpx2
 from starlette.testclient import TestClient
 
-from authorizer_lambda.settings import AuthSettings
-from authorizer_lambda.tokens import mint
 from tests.conftest import AUTH
+from tests.support.tokens import AUTH_SETTINGS, bearer
 from tidemark.settings import load
 from writer.app import create_app
 from writer.settings import WriterSettings
 
 T = TypeVar("T")
-AUTH_SETTINGS = AuthSettings.from_environ(AUTH)
-
-
-def token(subject: str, *scopes: str) -> str:
-    return mint(AUTH_SETTINGS, subject, scopes or ("read", "write"), 600)
 
 
 @dataclass
@@ -37,7 +31,7 @@ class Person:
     id: str = ""
 
     def send(self, method: str, path: str, json: Any = None, **more: Any) -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {token(self.subject)}", **more.pop("headers", {})}
+        headers = {**bearer(self.subject), **more.pop("headers", {})}
         return self.http.request(method, path, json=json, headers=headers, **more)
 
     def post(self, body: str = "Hello") -> str:
@@ -54,11 +48,11 @@ class Writer:
     http: httpx2.Client
 
     def stranger(self) -> Person:
-        """Somebody with a token and without a profile."""
+        """A person with a token and no profile."""
         return Person(self.http, f"subject|{secrets.token_hex(8)}")
 
     def person(self) -> Person:
-        """Somebody with a profile."""
+        """A person with a profile."""
         person = self.stranger()
         answer = person.send("PUT", "/user/me", {"handle": new_handle(), "display_name": "Jane"})
         assert answer.status_code == 201, answer.text
@@ -82,7 +76,7 @@ def new_handle() -> str:
 
 
 def at_once(*works: Callable[[], T]) -> list[T]:
-    """The results of all `works`, each run in a thread of its own, all started at the same moment."""
+    """The results of all `works`, started at the same moment, each in a thread of its own."""
     barrier = Barrier(len(works))
 
     def start(work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""Idempotency-Key: however often a request arrives, it is carried out once."""
+"""Idempotency-Key: a request that arrives several times is executed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids end where MongoDB's numbers do, although MySQL's go on."""
+"""Ids end at MongoDB's largest integer, although MySQL has larger ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAST = 2**63 - 1
 
 @pytest.fixture
 def at_the_end(mysql: MySql) -> Iterator[None]:
-    """New rows get the last id that there is, then larger ones."""
+    """The next new row gets the last id, the rows after it larger ones."""
     try:
         for table in ("users", "posts", "comments"):
             mysql.execute(f"ALTER TABLE {table} AUTO_INCREMENT = {LAST}")
@@ -27,7 +27,7 @@ def at_the_end(mysql: MySql) -> Iterator[None]:
 
 
 def assert_exhausted(answer: httpx2.Response) -> None:
-    """Said plainly, and not as something to be repeated."""
+    """The problem names its cause and asks for no retry."""
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/ids-exhausted")
     assert "retry-after" not in answer.headers
 

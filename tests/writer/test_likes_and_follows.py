@@ -1,4 +1,4 @@
-"""Likes and follows: PUT and DELETE say how it shall be, however often they are sent."""
+"""Likes and follows: PUT and DELETE state the wanted result, so repeats change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection lost during COMMIT: what may be repeated is repeated; the rest says that its outcome is unknown."""
+"""A connection lost during COMMIT: repeatable commands are repeated; others have an unknown outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def writer(mysql: MySql, proxy: Proxy) -> Iterator[Writer]:
 
 @pytest.fixture(autouse=True)
 def all_was_broken_as_told(proxy: Proxy) -> Iterator[None]:
-    """Each test breaks one COMMIT, and its loss is seen."""
+    """Assert that the COMMIT of each test was broken."""
     yield
     assert proxy.break_commit is None
 
@@ -85,7 +85,7 @@ def test_a_post_with_a_key_is_repeated_and_written_once(
 
 
 @BOTH
-def test_a_post_without_a_key_is_not_repeated_and_says_that_its_outcome_is_unknown(
+def test_a_keyless_post_is_not_repeated_and_its_outcome_called_unknown(
     writer: Writer, mysql: MySql, proxy: Proxy, when: str
 ) -> None:
     jane, before = writer.person(), retries()

@@ -1,4 +1,4 @@
-"""Migrations are applied once, in order, by whoever comes first; what was applied is never changed."""
+"""Migrations are applied once and in order, by the first process; applied files never change."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tables(mysql: MySql) -> set[str]:
     return {name for (name,) in mysql.rows("SHOW TABLES")}
 
 
-def test_an_empty_schema_is_filled_and_a_second_run_has_nothing_to_do(mysql: MySql, url: str) -> None:
+def test_an_empty_schema_is_filled_and_a_second_run_changes_nothing(mysql: MySql, url: str) -> None:
     assert "users" in readiness(mysql.url)
     assert migrate(url) == NAMES
     assert readiness(mysql.url) == "ok"

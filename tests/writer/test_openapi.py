@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the service does."""
+"""The OpenAPI document describes the service as it is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from tests.conftest import AUTH
-from tests.writer.people import AUTH_SETTINGS, Writer
+from tests.support.tokens import AUTH_SETTINGS
+from tests.writer.people import Writer
 from tidemark.settings import load
 from writer.app import create_app
 from writer.settings import WriterSettings
@@ -23,7 +24,7 @@ APP = create_app(load(WriterSettings, ENVIRONMENT), AUTH_SETTINGS)
 
 @pytest.fixture(scope="module")
 def document() -> Any:
-    """As served to anybody: no token, no MySQL."""
+    """The document as served without a token and without MySQL."""
     answer = TestClient(APP).get("/openapi.json")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     return answer.json()

@@ -31,7 +31,7 @@ def test_text_is_kept_as_it_was_sent(writer: Writer, mysql: MySql, body: str) ->
     assert mysql.value("SELECT body FROM posts WHERE id = %s", post) == body
 
 
-def test_an_edit_changes_the_text_and_the_time_of_the_last_change(writer: Writer) -> None:
+def test_an_edit_changes_the_text_and_its_updated_at(writer: Writer) -> None:
     jane = writer.person()
     before = jane.send("POST", "/post", {"body": "Hello"}).json()
     answer = jane.send("PATCH", f"/post/{before['id']}", {"body": "Bye"})
@@ -106,7 +106,7 @@ def test_only_the_author_deletes_a_comment_not_even_the_posts_author(writer: Wri
     assert joe.send("DELETE", comment).status_code == 204
 
 
-def test_likes_and_comments_of_a_post_being_deleted_succeed_or_find_nothing(
+def test_likes_and_comments_during_a_posts_deletion_succeed_or_find_nothing(
     writer: Writer, mysql: MySql
 ) -> None:
     jane, fans = writer.person(), [writer.person() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The writer as a process: started, ready, stopped in the middle of a request."""
+"""The writer as a process: its start, its readiness, its stop in the middle of a request."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def like(person: Person, post: str) -> httpx2.Response:
     return person.send("PUT", f"/post/{post}/like")
 
 
-def test_sigterm_lets_the_request_under_way_finish_and_takes_no_new_ones(mysql: MySql) -> None:
+def test_at_sigterm_the_open_request_finishes_and_no_other_starts(mysql: MySql) -> None:
     with running(mysql) as writer, ThreadPoolExecutor() as threads:
         jane = writer.people.person()
         post = jane.post()
@@ -99,7 +99,7 @@ def test_the_admin_port_tells_health_readiness_and_metrics(mysql: MySql) -> None
 
 
 @pytest.mark.parametrize("setting", ["read_only", "super_read_only"])
-def test_a_writer_of_a_read_only_server_is_not_ready_until_it_is_promoted(mysql: MySql, setting: str) -> None:
+def test_a_writer_is_unready_until_its_read_only_server_is_promoted(mysql: MySql, setting: str) -> None:
     with running(mysql) as writer:
         jane = writer.people.person()
         executed = mysql.value("SELECT @@global.gtid_executed")
@@ -119,7 +119,7 @@ def test_a_writer_of_a_read_only_server_is_not_ready_until_it_is_promoted(mysql:
         assert jane.send("POST", "/post", {"body": "x"}).status_code == 201
 
 
-def test_a_writer_that_waits_for_a_lock_on_the_table_is_not_ready(mysql: MySql) -> None:
+def test_a_writer_waiting_for_a_table_lock_is_not_ready(mysql: MySql) -> None:
     with running(mysql) as writer:
         with mysql.session() as administrator:
             administrator.execute("LOCK TABLES users READ")

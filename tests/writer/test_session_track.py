@@ -1,4 +1,4 @@
-"""The session-state part of OK packets, as MySQL documents it and as other servers may send it."""
+"""The session state in OK packets, as MySQL documents it and as other servers may send it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`?ssl_ca=/file` in the URL: the connection is encrypted, and only to the server that is meant."""
+"""`?ssl_ca=/file` in the URL: the connection is encrypted, and another server is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from writer.database import Database, readiness
 
 @contextlib.contextmanager
 def server_certificate(mysql: MySql, authority: Authority, address: str) -> Iterator[None]:
-    """The server presents a certificate of `authority` for `address` while the block runs."""
+    """While the block runs, the server presents a certificate of `authority` for `address`."""
     certificate, key = authority.issue("server", address)
     before = mysql.rows("SELECT @@ssl_ca, @@ssl_cert, @@ssl_key")[0]
     present(mysql, str(authority.ca), str(certificate), str(key))
@@ -35,7 +35,7 @@ def cipher(url: str) -> Any:
     return asyncio.run(ask).result[0][1]
 
 
-def test_with_a_ca_the_connection_is_encrypted_and_without_it_is_not(mysql: MySql, tmp_path: Path) -> None:
+def test_only_with_a_ca_is_the_connection_encrypted(mysql: MySql, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with server_certificate(mysql, authority, "127.0.0.1"):
         assert cipher(f"{mysql.url}?ssl_ca={authority.ca}").startswith("TLS_")

@@ -1,4 +1,4 @@
-"""Transactions against a real MySQL: what interrupts them, and when they are run again."""
+"""Transactions against a real MySQL: every interruption, and the retries that follow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def retries(reason: str) -> float:
     return metrics.REGISTRY.get_sample_value("tidemark_writer_retries_total", {"reason": reason}) or 0
 
 
-def test_a_transaction_is_strict_in_utc_and_reads_what_is_committed_however_the_server_is_set(
+def test_whatever_the_server_says_transactions_are_strict_utc_and_read_committed(
     mysql: MySql,
 ) -> None:
     mysql.execute("SET GLOBAL time_zone = '+05:00', GLOBAL sql_mode = ''")

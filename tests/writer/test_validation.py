@@ -1,4 +1,4 @@
-"""What is not acceptable is refused with a problem that names the field, and changes nothing."""
+"""Unacceptable input is refused with a problem that names the field, and changes nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.tokens import bearer
 from tests.writer.mysql import MySql
-from tests.writer.people import Person, Writer, token
+from tests.writer.people import Person, Writer
 from writer.commands import WriteComment
 from writer.endpoints import ENDPOINTS
 
@@ -95,7 +96,7 @@ def test_missing_and_unknown_fields_are_named(jane: Person) -> None:
     ],
     ids=repr,
 )
-def test_what_is_not_json_in_utf_8_is_malformed(jane: Person, body: bytes) -> None:
+def test_a_body_that_is_not_json_in_utf_8_is_malformed(jane: Person, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     refused(jane.send("POST", "/post", content=body, headers=headers), 400)
 
@@ -156,7 +157,7 @@ def test_a_member_that_is_there_twice_is_named_with_its_places(
 
 
 def test_the_longest_texts_may_be_escaped_in_any_way(jane: Person, post: str) -> None:
-    emoji = "".join(f"\\u{unit:04X}" for unit in (0xD83D, 0xDC69))  # twelve bytes for a character
+    emoji = "".join(f"\\u{unit:04X}" for unit in (0xD83D, 0xDC69))  # twelve bytes a character
     lengths = {"body": 2000, "handle": 30, "display_name": 80, "bio": 500}
     for endpoint in ENDPOINTS:
         fields = endpoint.body.__struct_fields__ if endpoint.body else ()
@@ -182,7 +183,7 @@ def test_a_body_over_32_kib_is_refused(jane: Person) -> None:
 
 
 @pytest.mark.parametrize("id", ["0", "01", "-1", "+1", "1.0", "1e3", "abc", "\uff11", "%31%00", "1" * 20])
-def test_what_is_not_an_id_is_not_found(jane: Person, id: str) -> None:
+def test_a_bad_id_is_not_found(jane: Person, id: str) -> None:
     refused(jane.send("PUT", f"/post/{id}/like"), 404)
     refused(jane.send("DELETE", f"/comment/{id}"), 404)
     refused(jane.send("PATCH", f"/post/{id}", {"body": "x"}), 404)
@@ -200,12 +201,12 @@ def test_a_wrong_method_is_answered_with_the_right_ones(jane: Person) -> None:
 
 
 def test_writing_needs_a_token_with_the_scope_write(writer: Writer) -> None:
-    reader = {"Authorization": f"Bearer {token('jane', 'read')}"}
+    reader = bearer("jane", "read")
     assert writer.http.post("/post", json={"body": "x"}).status_code == 401
     assert writer.http.post("/post", json={"body": "x"}, headers=reader).status_code == 403
 
 
-def test_what_was_refused_changed_nothing(writer: Writer, mysql: MySql) -> None:
+def test_refused_requests_change_nothing(writer: Writer, mysql: MySql) -> None:
     jane = writer.person()
     executed = mysql.value("SELECT @@global.gtid_executed")
     for body in ({"body": ""}, {"body": "x", "y": 1}, {}):

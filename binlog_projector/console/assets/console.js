@@ -1,4 +1,4 @@
-// Shows what the server sends: a `history` of points when it connects, then a `sample` each second.
+// Shows the server's events: one `history` of points, then a `sample` each second.
 "use strict";
 
 const CHARTS = ["lag_seconds", "transactions_per_s", "hit_ratio", "batch_transactions"];
@@ -34,11 +34,16 @@ function series(name) {
 function drawChart(name) {
   const place = byId(`chart-${name}`);
   charts[name]?.destroy();
-  const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 0.5 }, ticks: { show: false } };
+  const grid = { stroke: colour("--line"), width: 0.5 };
+  const axis = { stroke: colour("--soft"), grid, ticks: { show: false } };
   charts[name] = new uPlot({
     width: place.clientWidth, height: 140, legend: { show: false }, cursor: { y: false },
-    scales: { y: { range: (_, least, most) => [0, name === "hit_ratio" ? 1 : Math.max(most ?? 0, 1) * 1.1] } },
-    series: [{}, { stroke: colour("--accent"), width: 1.5, fill: `${colour("--accent")}22`, spanGaps: false }],
+    scales: {
+      y: { range: (_, least, most) => [0, name === "hit_ratio" ? 1 : Math.max(most ?? 0, 1) * 1.1] },
+    },
+    series: [
+      {}, { stroke: colour("--accent"), width: 1.5, fill: `${colour("--accent")}22`, spanGaps: false },
+    ],
     axes: [axis, { ...axis, size: 44 }],
   }, series(name), place);
 }
@@ -79,7 +84,9 @@ function showErrors(errors) {
 
 function show(sample) {
   const { point, boxes, checkpoint, watermark, audit } = sample;
-  for (const [id, box] of Object.entries(boxes)) showBox(id, box, sample.leader || id === "projector" || id === "reader");
+  for (const [id, box] of Object.entries(boxes)) {
+    showBox(id, box, sample.leader || id === "projector" || id === "reader");
+  }
   document.querySelector(".way").classList.toggle("flowing", point.transactions_per_s > 0);
   put("transactions", number(point.transactions_per_s, 1));
   put("lag", duration(point.lag_seconds));
@@ -89,13 +96,14 @@ function show(sample) {
   put("hits", percent(point.hit_ratio));
   put("watermark", position(watermark));
   put("checkpoint", position(checkpoint));
-  put("generation", checkpoint ? `build ${checkpoint.build}, cache epoch ${watermark ? watermark.epoch : "none"}` : "none");
+  const cacheEpoch = watermark ? watermark.epoch : "none";
+  put("generation", checkpoint ? `build ${checkpoint.build}, cache epoch ${cacheEpoch}` : "none");
   put("gtids", checkpoint ? checkpoint.gtid_set : "-");
   put("lease", sample.leader ? `held here, epoch ${sample.epoch}` : "held by another projector, or by none");
   put("rows", number(sample.rows_per_s, 1));
   put("batch", number(point.batch_transactions, 1));
-  put("audit", audit === null ? "none is watched"
-    : `${number(audit.differences)} differences, verified through ${new Date(audit.verified_through * 1000).toISOString()}`);
+  put("audit", audit === null ? "none is watched" : `${number(audit.differences)} differences, `
+    + `verified through ${new Date(audit.verified_through * 1000).toISOString()}`);
   showErrors(sample.errors);
 }
 

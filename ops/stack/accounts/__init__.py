@@ -1,1 +1,1 @@
-"""The accounts of the services on any server, each with the least it needs."""
+"""The accounts of the services on any server, each with the least rights it needs."""

@@ -1,4 +1,4 @@
-"""The accounts of the services, each with the least it needs, and the empty schema; safe to repeat."""
+"""The accounts of the services, each with the least rights it needs, and the empty schema; safe to repeat."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -56,7 +56,7 @@ REDIS_RULES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
 
 
 def create_mysql_accounts(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
-    """Ensure the schema and the accounts; returns account -> URL. `passwords` names each account of `MYSQL_GRANTS`."""
+    """Ensure the schema and the accounts of `MYSQL_GRANTS`; return account -> URL."""
     with pymysql.connect(**mysql_arguments(admin_url)) as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE IF NOT EXISTS {SCHEMA} CHARACTER SET utf8mb4")
         for account, grants in MYSQL_GRANTS.items():
@@ -72,7 +72,7 @@ def create_mysql_accounts(admin_url: str, passwords: Mapping[str, str]) -> dict[
 
 
 def create_mongodb_accounts(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
-    """Ensure the accounts of the read model's database; returns account -> URL."""
+    """Ensure the accounts of the read model's database; return account -> URL."""
     privileges = [{"resource": {"db": SCHEMA, "collection": ""}, "actions": list(MONGODB_PROJECTOR_ACTIONS)}]
     client: MongoClient[dict[str, Any]]
     with MongoClient(admin_url) as client:
@@ -93,7 +93,7 @@ def create_mongodb_accounts(admin_url: str, passwords: Mapping[str, str]) -> dic
 
 
 def create_redis_accounts(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
-    """Ensure the accounts, also across restarts where the server keeps an ACL file; returns account -> URL."""
+    """Ensure the accounts, and save them if the server has an ACL file; return account -> URL."""
     with Redis.from_url(admin_url, decode_responses=True) as client:
         for account, (keys, commands) in REDIS_RULES.items():
             rules = [
@@ -123,7 +123,7 @@ CREATE_ACCOUNTS: Mapping[str, Callable[[str, Mapping[str, str]], dict[str, str]]
 
 
 def create_accounts(store: str, admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
-    """Make the services' accounts of one store: account -> URL. Raises StackError, naming store and address."""
+    """Make the services' accounts of one store: account -> URL. Raises StackError with store and address."""
     try:
         return CREATE_ACCOUNTS[store](admin_url, passwords)
     except (pymysql.MySQLError, PyMongoError, RedisError) as error:

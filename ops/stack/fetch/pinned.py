@@ -1,4 +1,4 @@
-"""Python packages pinned by hash, unpacked by pip into a folder of the cache instead of being installed."""
+"""Python packages pinned by hash: pip unpacks them into a folder of the cache, and installs nothing."""
 
 import hashlib
 import subprocess
@@ -12,9 +12,9 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def unpacked(requirements: Path, machine: str) -> Path:
-    """The folder with the wheels that a requirements file names, for this Python on `machine` (`x86_64`, `aarch64`).
+    """The folder with the packages of a requirements file, for this Python on `machine` (x86_64, aarch64).
 
-    Every file must have a hash that stands there. Raises DownloadFailed.
+    Every package must have one of the file's hashes. Raises DownloadFailed.
     """
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
     folder = cache_folder() / f"packages-{digest}-{machine}-python{PYTHON}"

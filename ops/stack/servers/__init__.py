@@ -1,1 +1,1 @@
-"""Local servers: started, waited for, stopped, killed, paused."""
+"""Local servers: start, wait, stop, kill, pause."""

@@ -21,7 +21,7 @@ REPLICA_SET = "tidemark"
 
 
 class MongoDbServer(Server):
-    """One mongod; members of one replica set share `key`. Call `initiate` once after the first start of all of them."""
+    """One mongod; members of a replica set share `key`. Call `initiate` once after the first start of all."""
 
     name: ClassVar[str] = "mongodb"
 
@@ -46,7 +46,7 @@ class MongoDbServer(Server):
 
     @property
     def initiated(self) -> Path:
-        """A file that says that this node is a member of a replica set, and at which port."""
+        """A file with the port at which this node is a member of a replica set."""
         return self.directory / "initiated"
 
     def program(self) -> Program:
@@ -58,7 +58,8 @@ class MongoDbServer(Server):
         super().prepare()
         if self.initiated.exists() and (port := self.initiated.read_text()) != str(self.port):
             raise StackError(
-                f"the replica set in {self.directory} was made for port {port}: keep it, or use another folder"
+                f"the replica set in {self.directory} was made for port {port}: "
+                "keep that port, or use another folder"
             )
         self.data.mkdir(exist_ok=True)
         key_file = self.directory / "key"
@@ -67,7 +68,7 @@ class MongoDbServer(Server):
             key_file.write_text(self.key)
 
     def command(self) -> list[str]:
-        """No diagnostic data capture: it only costs disk here."""
+        """The command, without diagnostic data capture: that would only cost disk here."""
         return [
             *self.program().command,
             f"--dbpath={self.data}",
@@ -76,15 +77,15 @@ class MongoDbServer(Server):
             f"--replSet={REPLICA_SET}",
             f"--keyFile={self.directory / 'key'}",
             "--nounixsocket",
-            "--wiredTigerCacheSizeGB=1",  # of memory at most, and only as much as there is data
+            "--wiredTigerCacheSizeGB=1",  # an upper limit: memory grows with the data
             "--oplogSize=512",
             "--setParameter=diagnosticDataCollectionEnabled=false",
-            "--setParameter=shutdownTimeoutMillisForSignaledShutdown=100",  # a lone node has no successor to wait for
+            "--setParameter=shutdownTimeoutMillisForSignaledShutdown=100",  # a lone node has no successor
             *self.options,
         ]
 
     def is_ready(self) -> bool:
-        """Whether it answers, and once it is a member of a replica set also whether it has found its role in it."""
+        """Whether the node answers and, as a member of a replica set, has found its role there."""
         with self._client() as client:
             try:
                 hello = client.admin.command("hello")
@@ -93,9 +94,9 @@ class MongoDbServer(Server):
         return not self.initiated.exists() or bool(hello.get("isWritablePrimary") or hello.get("secondary"))
 
     def initiate(self, others: Sequence["MongoDbServer"] = ()) -> None:
-        """Make this node and the others one replica set, this one its primary, and create the administrator.
+        """Make one replica set of this node (its primary) and `others`, and create the administrator.
 
-        Does nothing when that was done before. All nodes must be started. Raises ServerFailed.
+        All nodes must be started. Does nothing if that was done before. Raises ServerFailed.
         """
         if self.initiated.exists():
             return
@@ -118,7 +119,7 @@ class MongoDbServer(Server):
             for number, node in enumerate(nodes)
         ]
         configuration = {"_id": REPLICA_SET, "members": members, "settings": {"electionTimeoutMillis": 2000}}
-        with self._client() as client:  # nobody is known yet: the localhost exception lets us in
+        with self._client() as client:  # there is no user yet: the localhost exception lets us in
             if not client.admin.command("hello").get("setName"):
                 client.admin.command("replSetInitiate", configuration)
             self._wait_for_primary(client)

@@ -1,4 +1,4 @@
-"""A local MySQL with the binlog as the projector needs it: GTIDs, row events, full images and full metadata."""
+"""A local MySQL with the projector's binlog: GTIDs, row events, full images and full metadata."""
 
 import hashlib
 import os
@@ -27,9 +27,9 @@ SMALL = (
 QUICK = (
     "--innodb-buffer-pool-dump-at-shutdown=OFF",
     "--innodb-buffer-pool-load-at-startup=OFF",
-    "--innodb-use-native-aio=OFF",  # also: many servers on one machine exhaust the kernel's aio requests
+    "--innodb-use-native-aio=OFF",  # many servers on one machine exhaust the kernel's aio requests
 )
-BINLOG = (  # the row format is the default, and naming it is deprecated
+BINLOG = (  # --binlog-format=ROW is the default, and the option is deprecated
     "--log-bin=binlog",
     "--gtid-mode=ON",
     "--enforce-gtid-consistency=ON",
@@ -39,9 +39,9 @@ BINLOG = (  # the row format is the default, and naming it is deprecated
 
 
 class MySqlServer(Server):
-    """One mysqld; durability is MySQL's default (each commit reaches the disk), only memory is small.
+    """One mysqld with little memory and MySQL's default durability (each commit reaches the disk).
 
-    Options that matter when a data folder is initialised (`--lower-case-table-names`) come too late here.
+    `options` cannot change the initialisation of the data folder (`--lower-case-table-names`).
     """
 
     name: ClassVar[str] = "mysql"
@@ -53,7 +53,7 @@ class MySqlServer(Server):
 
     @property
     def first_sql(self) -> Path:
-        """Statements of the first start; the file is gone afterwards."""
+        """The file with the statements of the first start; removed afterwards."""
         return self.directory / "first_start.sql"
 
     def program(self) -> Program:
@@ -61,9 +61,9 @@ class MySqlServer(Server):
         return programs.mysqld()
 
     def prepare(self) -> None:
-        """Copy the initialised data folder of the cache; each copy gets a server uuid of its own."""
+        """Copy the cache's initialised data folder; each copy gets its own server uuid."""
         super().prepare()
-        # A killed mysqld leaves it, and while any process has its pid, be it a zombie, the next one refuses to start.
+        # A killed mysqld leaves this file. mysqld refuses to start if any process has the pid in the file.
         (self.data / f"{SOCKET}.lock").unlink(missing_ok=True)
         if not self.data.exists():
             template = data_template(self.log_path)
@@ -72,7 +72,7 @@ class MySqlServer(Server):
             completed(self.data, lambda folder: _copy(template, folder))
 
     def command(self) -> list[str]:
-        """Sockets and files are named relative to the data folder: a socket's path may have only 107 characters."""
+        """The command; the socket's path is relative, as a path may have only 107 characters."""
         return [
             *_base_command(),
             f"--datadir={self.data}",
@@ -116,9 +116,9 @@ def _base_command() -> list[str]:
 
 
 def data_template(log_path: Path) -> Path:
-    """An initialised, empty data folder for this version of MySQL, kept in the cache: a copy saves seconds.
+    """An initialised, empty data folder of this MySQL version in the cache: a copy saves seconds.
 
-    Raises ServerFailed with what mysqld said (kept at `log_path`).
+    Raises ServerFailed with the output of mysqld, which is kept at `log_path`.
     """
     version = hashlib.sha256(programs.mysqld().version.encode()).hexdigest()[:12]
 

@@ -9,9 +9,7 @@ LOOPBACK = "127.0.0.1"
 FIRST_PORT = 10_000
 USUAL_FIRST_EPHEMERAL = 32_768
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-STEPS = itertools.count(
-    secrets.randbelow(USUAL_FIRST_EPHEMERAL)
-)  # each process walks on from a place of its own
+STEPS = itertools.count(secrets.randbelow(USUAL_FIRST_EPHEMERAL))  # each process starts at another port
 
 
 def is_free(port: int) -> bool:
@@ -26,10 +24,10 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A free port below the range from which the kernel serves outgoing connections.
+    """A free port below the kernel's range for outgoing connections, and a new one for each call.
 
-    So no connection can take the port while its server is being started or restarted, nor does whoever asks next get
-    the same one before its server listens.
+    So no connection takes the port while its server restarts, and no other caller gets it before the server
+    listens.
     """
     first_ephemeral = int(EPHEMERAL_RANGE.read_text().split()[0])
     if first_ephemeral <= FIRST_PORT:

@@ -1,4 +1,4 @@
-"""Server processes: started so that they end with us or outlive us, recognised again by pid and start time, stopped."""
+"""Server processes that end with us or outlive us; they are recognised by pid and start time."""
 
 import contextlib
 import os
@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 POLL_SECONDS = 0.02
-FOLDER_MARK = (
-    "TIDEMARK_SERVER_FOLDER"  # in the environment of every server: finds those that nobody had time to record
-)
+FOLDER_MARK = "TIDEMARK_SERVER_FOLDER"  # in the environment of every server: finds unrecorded ones
 KILLED_WITHIN_SECONDS = 10.0
 
 Launch = Callable[[Sequence[str], Path, Path], "subprocess.Popen[bytes]"]
@@ -24,9 +22,9 @@ Launch = Callable[[Sequence[str], Path, Path], "subprocess.Popen[bytes]"]
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One process for its whole life: a pid alone may be given to another process later.
+    """One process for its whole life; a pid alone may belong to another process later.
 
-    `start_time` is in clock ticks since boot: proc_pid_stat(5), field 22.
+    `start_time`: clock ticks since boot, proc_pid_stat(5), field 22.
     """
 
     pid: int
@@ -34,33 +32,33 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> "ProcessIdentity":
-        """Raises ProcessLookupError when there is no such process."""
+        """Raises ProcessLookupError if there is no such process."""
         stat = _stat(pid)
         if stat is None:
             raise ProcessLookupError(f"no process {pid}")
         return cls(pid, stat.start_time)
 
     def is_alive(self) -> bool:
-        """Whether any thread of that very process still runs: until then its ports are not free again."""
+        """Whether a thread of this process still runs: until all have ended, its ports are taken."""
         stat = _stat(self.pid)
         return stat is not None and stat.start_time == self.start_time and not stat.is_over
 
     def is_paused(self) -> bool:
-        """Whether every thread is stopped: SIGSTOP reaches one after the other."""
+        """Whether all threads are stopped: SIGSTOP reaches one after the other."""
         try:
             threads = [stat.read_text() for stat in Path(f"/proc/{self.pid}/task").glob("*/stat")]
-        except (FileNotFoundError, ProcessLookupError):  # one ended meanwhile
+        except (FileNotFoundError, ProcessLookupError):  # a thread ended meanwhile
             return False
         return self.is_alive() and all(_fields(stat)[0] == "T" for stat in threads)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; does nothing when the process is gone or its pid belongs to another."""
+        """Send a signal; does nothing if the process is gone or its pid belongs to another."""
         if self.is_alive():
-            with contextlib.suppress(ProcessLookupError):  # it may end between the look and the signal
+            with contextlib.suppress(ProcessLookupError):  # the process may end before the signal
                 os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most that long for the end; returns whether it came."""
+        """Wait at most `seconds` for the end; return whether it came."""
         deadline = time.monotonic() + seconds
         while self.is_alive():
             if time.monotonic() > deadline:
@@ -80,17 +78,17 @@ def _stat(pid: int) -> _Stat | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     state, threads, start_time = fields[0], int(fields[17]), int(fields[19])
-    # A killed server's first thread is a zombie at once; the others may hold its sockets a little longer.
+    # The first thread of a killed server is a zombie at once; the others may hold its sockets longer.
     return _Stat(start_time, state in "ZX" and threads <= 1)
 
 
 def _fields(stat: str) -> list[str]:
-    """The fields of proc_pid_stat(5) from the third, the state, on."""
+    """The fields of proc_pid_stat(5) from the third (state) on."""
     return stat.rpartition(")")[2].split()
 
 
 def launch_detached(command: Sequence[str], folder: Path, log_path: Path) -> "subprocess.Popen[bytes]":
-    """Start a command in its own session, so that neither Ctrl-C nor our end reaches it; output goes to the log."""
+    """Start a command in its own session: Ctrl-C and our end do not reach it. Output goes to the log."""
     with log_path.open("ab") as log:
         return subprocess.Popen(
             command,
@@ -104,21 +102,21 @@ def launch_detached(command: Sequence[str], folder: Path, log_path: Path) -> "su
 
 
 def launched_below(directory: Path) -> list[ProcessIdentity]:
-    """Every live process that was launched in a folder below `directory`, recorded or not."""
+    """The live processes that were launched in a folder below `directory`, recorded or not."""
     mark = f"{FOLDER_MARK}={directory}/".encode()
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # ended meanwhile, or somebody else's
+        with contextlib.suppress(OSError):  # the process ended meanwhile, or belongs to another user
             if any(variable.startswith(mark) for variable in environment.read_bytes().split(b"\0")):
                 found.append(ProcessIdentity.of(int(environment.parent.name)))
     return found
 
 
 def launch_tethered(command: Sequence[str], folder: Path, log_path: Path) -> "subprocess.Popen[bytes]":
-    """As `launch_detached`, but the kernel kills the process when ours ends, however it ends.
+    """As `launch_detached`, but the kernel kills the process when ours ends in any way.
 
-    The kernel ties it to the thread that forked (prctl(2)), so a thread of its own forks it, lives as long as it, and
-    reaps it.
+    The kernel ties the process to the thread that forked it (prctl(2)). So a thread is started for it, which
+    lives until the process ends, and reaps it.
     """
     started: Future[subprocess.Popen[bytes]] = Future()
     tethered = [
@@ -144,16 +142,16 @@ def launch_tethered(command: Sequence[str], folder: Path, log_path: Path) -> "su
 
 
 def kill_process(process: ProcessIdentity) -> None:
-    """SIGKILL and nothing before it: no chance to finish anything."""
+    """SIGKILL at once: the process has no chance to finish its work."""
     process.send(signal.SIGKILL)
     process.wait(KILLED_WITHIN_SECONDS)
 
 
 def stop_processes(processes: Sequence[ProcessIdentity], seconds: float) -> None:
-    """Ask all of them to end (SIGTERM), wait together at most that long, then kill what is left."""
+    """Send SIGTERM to all, wait at most `seconds` for all together, then kill the rest."""
     for process in processes:
         process.send(signal.SIGTERM)
-        process.send(signal.SIGCONT)  # a paused process cannot hear SIGTERM
+        process.send(signal.SIGCONT)  # a paused process does not react to SIGTERM
     deadline = time.monotonic() + seconds
     for process in processes:
         if not process.wait(max(0.0, deadline - time.monotonic())):

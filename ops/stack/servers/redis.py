@@ -1,4 +1,4 @@
-"""A local Redis as the cache needs it: no eviction of keys without a TTL, named users only, an append-only file."""
+"""A local Redis for the cache: it evicts only keys with a TTL, has named users and an append-only file."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +18,7 @@ ADMIN = "admin"
 
 
 class RedisServer(Server):
-    """One redis-server; its users are kept in its ACL file, so they outlive a restart as the data does."""
+    """One redis-server; its ACL file keeps the users over restarts."""
 
     name: ClassVar[str] = "redis"
 
@@ -46,7 +46,7 @@ class RedisServer(Server):
             self.users.write_text(f"user default off ~* &* +@all\nuser {ADMIN} on #{digest} ~* &* +@all\n")
 
     def command(self) -> list[str]:
-        """The options stand for the configuration file."""
+        """The command; options replace a configuration file."""
         return [
             *self.program().command,
             *("--bind", LOOPBACK),
@@ -57,15 +57,13 @@ class RedisServer(Server):
             *("--save", ""),
             *("--maxmemory", "256mb"),
             *("--maxmemory-policy", "volatile-lfu"),
-            *(
-                "--set-proc-title",
-                "no",
-            ),  # the title would be written over the environment, which tells whose it is
+            # A title would overwrite the environment, which has FOLDER_MARK.
+            *("--set-proc-title", "no"),
             *self.options,
         ]
 
     def is_ready(self) -> bool:
-        """Whether it answers and has loaded its data."""
+        """Whether the server answers and has loaded its data."""
         once = Retry(NoBackoff(), 0)
         with Redis.from_url(self.admin_url, socket_timeout=2, socket_connect_timeout=2, retry=once) as client:
             try:

@@ -1,4 +1,4 @@
-"""What MySQL, MongoDB and Redis have in common as local servers: started, waited for, stopped, killed, paused."""
+"""The base of the local MySQL, MongoDB and Redis: start, wait, stop, kill, pause."""
 
 import os
 import secrets
@@ -28,9 +28,9 @@ NO_SERVERS = "TIDEMARK_NO_SERVERS"
 
 
 class Server(ABC):
-    """One server on 127.0.0.1 with its own folder; `options` are passed to its program last, so they win.
+    """One server on 127.0.0.1 with its own folder, used alone or by `Stack`.
 
-    Used alone or by `Stack`. Not started by constructing it. `password` is the administrator's.
+    `options` come last in the command, so they win. `password` is the administrator's.
     """
 
     name: ClassVar[str]
@@ -61,22 +61,22 @@ class Server(ABC):
 
     @abstractmethod
     def program(self) -> Program:
-        """The program to run; may download it. Raises ProgramMissing or DownloadFailed."""
+        """The program, downloaded if needed. Raises ProgramMissing or DownloadFailed."""
 
     def prepare(self) -> None:
-        """Make what a start needs and is not there yet: the folder here, its content in the subclasses."""
+        """Make the folder; subclasses add its content for the first start."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The program and its options; the first is an absolute path."""
+        """The program, as an absolute path, and its options."""
 
     @abstractmethod
     def is_ready(self) -> bool:
         """Whether the running server serves clients."""
 
     def start(self) -> None:
-        """Start, or start again on the same port and data, and wait until it serves.
+        """Start, or start again on the same port and data, and wait until the server is ready.
 
         Raises PortTaken, ServerFailed, ProgramMissing, DownloadFailed.
         """
@@ -84,7 +84,7 @@ class Server(ABC):
         self.wait_until_ready()
 
     def launch(self) -> None:
-        """Start without waiting; a server that runs already is left alone."""
+        """Start without waiting; does nothing if the server runs already."""
         if self.is_running():
             return
         if os.environ.get(NO_SERVERS):
@@ -103,7 +103,7 @@ class Server(ABC):
             )
 
     def wait_until_ready(self, seconds: float = READY_WITHIN_SECONDS) -> None:
-        """Raises ServerFailed, and stops the server, when it ends or is not ready within that time."""
+        """Wait. Raises ServerFailed if the server ends, or is not ready in time and so was killed."""
         deadline = time.monotonic() + seconds
         while not (self.is_running() and self.is_ready()):
             if not self.is_running():
@@ -116,27 +116,27 @@ class Server(ABC):
             time.sleep(POLL_SECONDS)
 
     def is_running(self) -> bool:
-        """Whether the process lives; it may be paused or not ready yet."""
+        """Whether the process lives, even if paused or not ready yet."""
         return self.identity is not None and self.identity.is_alive()
 
     def stop(self, seconds: float = STOPPED_WITHIN_SECONDS) -> None:
-        """End it gracefully; kill it when it has not ended within that time. Data stays."""
+        """Send SIGTERM; kill the server after `seconds`. Data stays."""
         if self.identity is not None:
             stop_processes([self.identity], seconds)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is dead."""
+        """Send SIGKILL, and wait for the end."""
         if self.identity is not None:
             kill_process(self.identity)
 
     def pause(self) -> None:
-        """SIGSTOP, and wait until it has stopped: connections stay open and nothing answers."""
+        """Send SIGSTOP, and wait until it works: connections stay open and nothing answers."""
         self._send(signal.SIGSTOP)
         while self.is_running() and self.identity is not None and not self.identity.is_paused():
             time.sleep(POLL_SECONDS)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._send(signal.SIGCONT)
 
     def _send(self, number: signal.Signals) -> None:

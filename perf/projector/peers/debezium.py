@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,8 @@ WHEEL = Wheel(
     size=201,
 )
 SOURCE = Path(__file__).with_name("Peer.java")
+FOR_EVER = 2**62  # rows
+DATABASE = "peer"  # where Peer.java writes
 OPTIONS = {
     "name": "peer",
     "connector.class": "io.debezium.connector.mysql.MySqlConnector",
@@ -62,20 +66,40 @@ class Debezium:
         """Bulk upserts of the after-images, of as many rows as the engine hands over at once."""
         return self._from_primed("mongo", rows)
 
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Into MongoDB, all that comes from where `prime` was on, until the end of the block."""
+        with self._copy() as state, tempfile.TemporaryFile() as log:
+            command, secrets = self._command("mongo", FOR_EVER, state)
+            environment = {**os.environ, **secrets}
+            with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
+                try:
+                    yield
+                finally:
+                    process.kill()
+
     def _from_primed(self, mode: str, rows: int) -> Usage:
-        """On a copy of the state: a run moves the offsets."""
+        with self._copy() as state:
+            return self._run(mode, rows, state)
+
+    @contextlib.contextmanager
+    def _copy(self) -> Iterator[Path]:
+        """Of the primed state: a run moves the offsets."""
         with tempfile.TemporaryDirectory() as folder:
-            copy = Path(shutil.copytree(self.state, Path(folder) / "state"))
-            return self._run(mode, rows, copy)
+            yield Path(shutil.copytree(self.state, Path(folder) / "state"))
 
     def _run(self, mode: str, rows: int, state: Path) -> Usage:
-        options = "\n".join(f"{name}={value}" for name, value in {**OPTIONS, **self._options(state)}.items())
-        classes = f"{_classes()}{os.pathsep}{_jars()}/*"
-        secrets = {"PEER_OPTIONS": options, "PEER_MONGODB_URL": self.stack.mongodb.admin_url}
-        usage = used_by([_java("java"), "-Xmx1g", "-cp", classes, "Peer", mode, str(rows)], secrets)
+        usage = used_by(*self._command(mode, rows, state))
         if usage.rows < rows:
             raise RuntimeError(f"Debezium found {usage.rows} rows of {rows}")
         return usage
+
+    def _command(self, mode: str, rows: int, state: Path) -> tuple[list[str], dict[str, str]]:
+        """And what its environment must have beside ours."""
+        options = "\n".join(f"{name}={value}" for name, value in {**OPTIONS, **self._options(state)}.items())
+        classes = f"{_classes()}{os.pathsep}{_jars()}/*"
+        secrets = {"PEER_OPTIONS": options, "PEER_MONGODB_URL": self.stack.mongodb.admin_url}
+        return [_java("java"), "-Xmx1g", "-cp", classes, "Peer", mode, str(rows)], secrets
 
     def _options(self, state: Path) -> dict[str, str]:
         server = MySqlUrl.parse(self.stack.mysql.admin_url)

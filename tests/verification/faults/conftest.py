@@ -17,7 +17,7 @@ REDIS_URLS = ("TIDEMARK_PROJECTOR_REDIS_URL", "TIDEMARK_READER_REDIS_URL")
 
 @pytest.fixture(scope="module")
 def redis_address(shared_stack: Stack) -> Iterator[Proxy]:
-    """Where the system finds Redis."""
+    """The address at which the system finds Redis."""
     with Proxy(shared_stack.redis.port) as address:
         yield address
 

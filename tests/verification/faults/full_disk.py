@@ -1,4 +1,4 @@
-"""A projector that finds no room on MongoDB's disk: `python -m tests.verification.faults.full_disk rebuild`."""
+"""A projector without room on MongoDB's disk: `python -m tests.verification.faults.full_disk rebuild`."""
 
 from __future__ import annotations
 

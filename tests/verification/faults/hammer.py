@@ -1,5 +1,4 @@
-"""Every page of a few posts and users, read over and over: which content came, in which order, and how fresh it claimed
-to be."""
+"""Reads every page of a few posts and users over and over; records contents, order and `as-of`."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ PAUSE_SECONDS = 0.002
 
 @dataclass(frozen=True)
 class Answer:
-    """What came, what it says of itself, and when (UTC, our clock)."""
+    """The content, its `as-of`, and the time of arrival (UTC, our clock)."""
 
     text: str
     as_of: datetime
@@ -28,7 +27,7 @@ class Answer:
 
 
 class Hammer:
-    """Reads in a thread until the end of its block; anything but a 200 with a bound fails."""
+    """Reads in a thread until the end of its block. Any answer but a 200 with a bound fails."""
 
     def __init__(self, reader: RunningReader) -> None:
         self.reader = reader
@@ -50,19 +49,21 @@ class Hammer:
         self.running.result()
 
     def wait_for_a_round(self) -> dict[str, str]:
-        """What every page is, read from now on."""
+        """Every page's content, read after this call."""
         begun = self.rounds
         wait_until(lambda: self.rounds >= begun + 2 or self.running.done(), "every page to be read")
         return {path: answers[-1].text for path, answers in self.answers.items()}
 
     def answers_between(self, begun: str, ended: str) -> int:
-        """How many came between two moments (RFC 3339)."""
+        """The number of answers between two moments (RFC 3339)."""
         first, last = map(datetime.fromisoformat, (begun, ended))
         return sum(first < answer.at < last for answers in self.answers.values() for answer in answers)
 
     def assert_old_then_new(self, old: Mapping[str, str], new: Mapping[str, str], written: datetime) -> None:
-        """Nothing else ever came, never an old page after a new one, and none that was older than its bound: by
-        `written` (MySQL's clock) the new ones were true."""
+        """Every answer was an old page or, from some moment on, a new one; none was older than its bound.
+
+        `written`: by then, on MySQL's clock, the new pages were true.
+        """
         for path, answers in self.answers.items():
             texts = [answer.text for answer in answers]
             switched = texts.index(new[path])

@@ -1,4 +1,4 @@
-"""A projector that waits for 2 s for a server to catch up, instead of 30; started like the real one."""
+"""A projector that waits 2 s for a server to catch up, instead of 30. It starts like the real one."""
 
 from __future__ import annotations
 

@@ -20,8 +20,10 @@ WRITABLE = ("SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF")
 
 @contextlib.contextmanager
 def replica_of(stack: Stack, folder: Path, *options: str) -> Iterator[MySqlServer]:
-    """It has the services' accounts, other names for its binlog files, and other table ids. The first one runs again in
-    the end."""
+    """A running replica with the services' accounts, other binlog file names and other table ids.
+
+    At the end of the block the primary runs again.
+    """
     primary = stack.mysql
     replica = MySqlServer(folder, options=("--log-bin=second", *options), password=stack.mysql.password)
     replica.start()
@@ -54,20 +56,20 @@ def admin_of(server: MySqlServer) -> Iterator[Connection]:
 
 
 def wait_until_replicated(stack: Stack, replica: Connection) -> None:
-    """Until the replica has received all that its source has now."""
+    """Waits until the replica has received every transaction that its source has now."""
     with admin_connection(stack) as connection:
         executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
     wait_until(lambda: received(replica) >= executed, f"the replica to receive {executed}")
 
 
 def received(replica: Connection) -> GtidSet:
-    """What is in its relay log or has been executed."""
+    """The transactions in the replica's relay log and those executed."""
     executed = GtidSet.parse(query_value(replica, "SELECT @@global.gtid_executed"))
     return executed | GtidSet.parse(query_value(replica, RECEIVED))
 
 
 def promote(replica: MySqlServer) -> None:
-    """It executes all that it has received, and takes writes from now on."""
+    """The replica executes every received transaction, and takes writes from now on."""
     with admin_of(replica) as connection:
         run_sql(connection, "STOP REPLICA IO_THREAD", "START REPLICA SQL_THREAD")
         known = received(connection)

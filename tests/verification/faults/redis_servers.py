@@ -17,7 +17,7 @@ FILLER = b"x" * 10_000
 
 @contextlib.contextmanager
 def replica_of(stack: Stack, folder: Path) -> Iterator[RedisServer]:
-    """A second Redis that has everything the first one has, and follows it."""
+    """A second Redis that has all of the first one's keys, and follows it."""
     primary = stack.redis
     options = (
         "--replicaof",
@@ -45,7 +45,7 @@ def replica_of(stack: Stack, folder: Path) -> Iterator[RedisServer]:
 
 @contextlib.contextmanager
 def short_of_memory(stack: Stack, policy: str) -> Iterator[redis.Redis]:
-    """The administrator's client of a Redis whose limit is left to the block; as before in the end."""
+    """The administrator's client of a Redis whose memory limit the block sets. Settings are restored."""
     with redis.Redis.from_url(stack.redis.admin_url) as client:
         before = {
             name: client.config_get(name)[name]
@@ -62,7 +62,7 @@ def short_of_memory(stack: Stack, policy: str) -> Iterator[redis.Redis]:
 
 
 def fill_memory(client: redis.Redis, keys: range, seconds: int | None) -> None:
-    """10 kB under each key, with this TTL, and in use: volatile-lfu prefers to evict what is used less."""
+    """10 kB under each key, with this TTL and frequent use: volatile-lfu evicts less used keys first."""
     with client.pipeline(transaction=False) as pipeline:
         for name in (f"filler:{number}" for number in keys):
             pipeline.set(name, FILLER, ex=seconds)

@@ -21,7 +21,7 @@ NODES = 3
 
 
 class Member(MongoDbServer):
-    """One of several nodes; its address names all of them."""
+    """One of several nodes. Its address names all of them."""
 
     members: Sequence[MongoDbServer] = ()
 
@@ -33,7 +33,7 @@ class Member(MongoDbServer):
 
 @contextlib.contextmanager
 def replica_set(folder: Path) -> Iterator[list[Member]]:
-    """Running nodes, the first one is the primary."""
+    """Running nodes; the first one is the primary."""
     password, key = secrets.token_urlsafe(18), secrets.token_hex(64)
     nodes = [
         Member(folder / f"node{number}", password=password, key=key, options=TEST_COMMANDS)
@@ -60,9 +60,9 @@ def start(nodes: Sequence[Member]) -> None:
 
 
 def lose_primary(nodes: Sequence[Member]) -> None:
-    """All nodes die and all but the first one come back, to elect another primary.
+    """Kills all nodes and starts all but the first one again, which elect another primary.
 
-    Those that come back die too because what was held back is in their memory.
+    The others die too because their memory holds writes that were held back.
     """
     for node in nodes:
         node.kill()
@@ -85,7 +85,7 @@ def direct(node: Member) -> Iterator[MongoClient[dict[str, Any]]]:
 
 
 def set_replication(nodes: Sequence[Member], mode: str) -> None:
-    """`off` keeps these nodes from applying what the primary sends, `on` lets them; they go on to follow it."""
+    """`off`: these nodes follow the primary without applying its writes. `on`: they apply them again."""
     for node in nodes:
         with direct(node) as client:
             fail_point = {"on": "off", "off": "alwaysOn"}[mode]
@@ -93,7 +93,7 @@ def set_replication(nodes: Sequence[Member], mode: str) -> None:
 
 
 def hold_back_a_batch(nodes: Sequence[Member], build: int) -> dict[str, Any]:
-    """Stop replication just when the first node has a batch that the others do not have: its journal entry."""
+    """Stops replication when only the first node has a batch. Returns the batch's journal entry."""
 
     def held_back() -> dict[str, Any] | None:
         set_replication(nodes[1:], "off")
@@ -102,14 +102,14 @@ def hold_back_a_batch(nodes: Sequence[Member], build: int) -> dict[str, Any]:
                 return batch
         set_replication(
             nodes[1:], "on"
-        )  # something else of the projector's is under way, and would be for long
+        )  # another write of the projector is under way, and would stay so for long
         return None
 
     return wait_until(held_back, "a batch on one node alone")
 
 
 def _unreplicated_batch(node: Member, build: int) -> dict[str, Any] | None:
-    """The newest batch of this node, if the majority does not have it and the node's own disk has."""
+    """The newest batch of this node, if it is on the node's disk and the majority lacks it."""
     with direct(node) as client:
         ours, theirs = (
             client["tidemark"]
@@ -125,5 +125,5 @@ def _unreplicated_batch(node: Member, build: int) -> dict[str, Any] | None:
 
 
 def has_rolled_back(node: Member) -> bool:
-    """Whether it has put away what it had and the others did not."""
+    """Whether the node has rolled back writes that the others lack."""
     return (node.data / "rollback").exists()

@@ -24,7 +24,7 @@ from tests.support.harness import (
 )
 from tests.support.traffic import seed_rows
 
-POSTS, USERS = range(1, 16), range(1, 11)  # those that are read; traffic writes to more
+POSTS, USERS = range(1, 16), range(1, 11)  # to read; traffic writes to more
 PATHS = [
     *(f"/post/{id}{rest}" for id in POSTS for rest in ("", "/comments")),
     *(f"/user/{id}{rest}" for id in USERS for rest in ("", "/posts", "/followers")),
@@ -33,7 +33,7 @@ PATHS = [
 
 @dataclass(frozen=True)
 class System:
-    """What runs, and MySQL as its administrator sees it."""
+    """Running servers and services, and a connection as MySQL's administrator."""
 
     stack: Stack
     connection: Connection
@@ -41,7 +41,7 @@ class System:
     reading: RunningReader
 
     def catch_up_and_fill(self) -> Watermark:
-        """Have posts, users and lists cached, by fills under a lease; the watermark then."""
+        """Fills the cache with posts, users and lists, under leases. Returns the watermark then."""
         wait_until_caught_up(self.stack, self.connection)
         with self.reading.client() as client:
             for path in PATHS:
@@ -54,7 +54,7 @@ class System:
         return mark
 
     def assert_all_is_well(self) -> None:
-        """The cache and MongoDB equal MySQL as the fault left them, and again after everything was read once more."""
+        """The cache and MongoDB equal MySQL as the fault left them, and again after a read of everything."""
         wait_until_caught_up(self.stack, self.connection)
         assert_everything_is_equal(self.stack, self.connection)
         self.catch_up_and_fill()
@@ -63,7 +63,7 @@ class System:
 
 @contextlib.contextmanager
 def running_system(stack: Stack, environment: Mapping[str, str], *launcher: str) -> Iterator[System]:
-    """Over empty stores: tables with rows, a projector (`launcher`: its module), a reader."""
+    """Over empty stores: tables with rows, a projector (`launcher`: its module) and a reader."""
     with admin_connection(stack) as connection:
         create_tables(connection)
         seed_rows(connection)
@@ -87,7 +87,7 @@ def reader(environment: Mapping[str, str]) -> Iterator[RunningReader]:
 
 @contextlib.contextmanager
 def standing_in(stack: Stack, store: str, server: Server) -> Iterator[None]:
-    """For the length of a block `server` is the stack's own server of `store`."""
+    """During the block, `server` is the stack's server of `store`."""
     own = stack.servers[store]
     stack.servers[store] = server
     try:
@@ -98,7 +98,7 @@ def standing_in(stack: Stack, store: str, server: Server) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopped(server: Server) -> Iterator[None]:
-    """Not running for the length of a block."""
+    """The server is stopped during the block."""
     server.stop()
     try:
         yield
@@ -108,7 +108,7 @@ def stopped(server: Server) -> Iterator[None]:
 
 @contextlib.contextmanager
 def paused(server: Server) -> Iterator[None]:
-    """Silent for the length of a block, with all that it knows."""
+    """The server is silent during the block, and keeps its state."""
     server.pause()
     try:
         yield

@@ -1,4 +1,4 @@
-"""MongoDB restored from a backup under a running projector: behind Redis, and counting again."""
+"""MongoDB restored from a backup under a running projector: it is behind Redis and reuses batch numbers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.verification.faults.witness import Witness
 
 
 @pytest.mark.parametrize("reason", ["ahead", "history"])
-def test_trace_8_mongodb_from_a_backup_begins_a_new_cache_epoch_and_leaves_nothing_stale(
+def test_a_restored_mongodb_starts_a_new_cache_epoch(
     system: System, witness: Witness, tmp_path: Path, reason: str
 ) -> None:
-    """When Redis is looked at again, MongoDB is behind the watermark, or has come past it by other batches."""
+    """Trace 8. `ahead`: MongoDB is behind the watermark. `history`: other batches have taken it past."""
     chance, backup, server = random.Random(8), tmp_path / "backup", system.stack.mongodb
     system.catch_up_and_fill()
     with stopped(server):
@@ -45,7 +45,7 @@ def test_trace_8_mongodb_from_a_backup_begins_a_new_cache_epoch_and_leaves_nothi
 
 
 def newest_seq(system: System) -> int:
-    """How far MongoDB is; Redis is never further."""
+    """The newest batch number in MongoDB, which Redis never passes."""
     with MongoClient[dict[str, Any]](system.stack.mongodb.admin_url) as client:
         serving = client["tidemark"]["control"].find_one({"_id": "serving"})
         assert serving is not None
@@ -55,5 +55,5 @@ def newest_seq(system: System) -> int:
 
 
 def reasons(system: System) -> list[str]:
-    """Why the projector let the cache start empty, each time that it did."""
+    """The reasons that the projector logged for each empty start of the cache."""
     return [event["reason"] for event in system.projecting.events() if event["event"] == "cache starts empty"]

@@ -1,4 +1,4 @@
-"""One transaction with far more rows than a batch: applied in parts, exactly once, through kills and a failover."""
+"""Trace 14: a transaction larger than a batch is applied in parts, once, through kills and a failover."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ UNLIKES = (
 
 @dataclass(frozen=True)
 class Huge:
-    """A transaction, when it was certainly committed (MySQL's clock), and the likes that each post has then."""
+    """A transaction, a time at which it was committed (MySQL's clock), and each post's likes after it."""
 
     gtids: GtidSet
     committed: datetime
@@ -79,14 +79,14 @@ def seed(connection: Connection, users: int) -> None:
 
 
 def commit(connection: Connection, likes: int, *statements: str) -> Huge:
-    """Every post gets the same number of likes, all of them in one transaction."""
+    """Executes the statements in one transaction, after which every post has `likes` likes."""
     before = executed(connection)
     run_sql(connection, "BEGIN", *statements, "COMMIT")
     return Huge(executed(connection) - before, query_value(connection, "SELECT NOW(6)"), likes)
 
 
 def likes_of(users: int) -> list[str]:
-    """Everybody likes every post, in statements that take some seconds at most."""
+    """Statements by which every user likes every post; each takes some seconds at most."""
     return [LIKES.format(first, min(first + 999, users)) for first in range(1, users + 1, 1000)]
 
 
@@ -116,7 +116,7 @@ def peak_rss_mib(running: Process) -> float:
 
 
 def counted(stack: Stack) -> tuple[int, set[int]]:
-    """How many likes there are as documents, and as the posts' counters."""
+    """The number of likes as documents, and the values of the posts' counters."""
     with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
         database, build = client["tidemark"], checkpoint(stack)["build"]
         return database[f"likes_b{build}"].count_documents({}), set(
@@ -125,7 +125,7 @@ def counted(stack: Stack) -> tuple[int, set[int]]:
 
 
 def rows_applied(stack: Stack, huge: Huge) -> int:
-    """Of the transaction, which the checkpoint must not contain yet."""
+    """The rows applied of a transaction that the checkpoint must not contain yet."""
     found = checkpoint(stack)
     assert huge.gtid not in GtidSet.parse(found["gtid_set"])
     (partial,) = found["partials"]
@@ -135,7 +135,7 @@ def rows_applied(stack: Stack, huge: Huge) -> int:
 
 
 def assert_true(answer: Response, huge: Huge) -> int:
-    """Whoever is told that it is in, is told of all of it; returns how many likes were seen."""
+    """An answer with an `as-of` after the commit has all likes. Returns the number of likes seen."""
     assert answer.status_code == 200, answer.text
     as_of = AS_OF.search(answer.headers["freshness"])
     likes: int = answer.json()["like_count"]
@@ -145,7 +145,7 @@ def assert_true(answer: Response, huge: Huge) -> int:
 
 
 def assert_seen_in_part_only(client: Client, huge: Huge) -> None:
-    """Some posts have some of their likes, no answer claims to be complete, and none is given to its writer."""
+    """Some posts have some of their likes, no answer claims the transaction, and its token gets a 503."""
     seen = [assert_true(client.get(f"/post/{post}"), huge) for post in range(1, POSTS + 1, 10)]
     assert any(likes != 0 for likes in seen), "no part of it shows"
     refused = client.get("/post/1", headers={HEADER: huge.token})
@@ -153,7 +153,7 @@ def assert_seen_in_part_only(client: Client, huge: Huge) -> None:
 
 
 def wait_until_whole(client: Client, huge: Huge, seconds: float = 60) -> None:
-    """All the while answers are true; the first one that is given for its token has all of it."""
+    """Until the token gets an answer, every answer is true; the token's first answer has all likes."""
 
     def answered() -> bool:
         assert_true(client.get("/post/2"), huge)
@@ -169,9 +169,7 @@ def connection(stack: Stack) -> Iterator[Connection]:
         yield connection
 
 
-def test_trace_14_a_huge_transaction_goes_through_exactly_once_although_it_is_killed_in_the_middle(
-    stack: Stack, connection: Connection
-) -> None:
+def test_a_huge_transaction_survives_kills_and_is_applied_once(stack: Stack, connection: Connection) -> None:
     environment = service_environment(stack)
     seed(connection, 300)
     with reader(environment) as reading, reading.client() as client:
@@ -194,10 +192,10 @@ def test_trace_14_a_huge_transaction_goes_through_exactly_once_although_it_is_ki
         print(f"killed after {applied[1:]} of {POSTS * 350} rows")
 
 
-def test_trace_14_a_huge_transaction_that_was_begun_on_one_server_is_finished_on_another(
+def test_a_huge_transaction_is_finished_on_another_server(
     stack: Stack, connection: Connection, tmp_path: Path
 ) -> None:
-    """Its replica has the same rows in the same order, although it cuts them into other events."""
+    """The replica has the same rows in the same order, but in other events."""
     seed(connection, 100)
     with replica_of(stack, tmp_path, "--binlog-row-event-max-size=1024") as second:
         environment = with_hosts(service_environment(stack), stack.mysql, second)
@@ -216,9 +214,7 @@ def test_trace_14_a_huge_transaction_that_was_begun_on_one_server_is_finished_on
 
 
 @pytest.mark.long
-def test_trace_14_a_million_rows_in_one_transaction_need_no_more_memory_than_a_batch(
-    stack: Stack, connection: Connection
-) -> None:
+def test_a_million_rows_need_no_more_memory_than_a_batch(stack: Stack, connection: Connection) -> None:
     users = 8_334
     environment = service_environment(stack)
     seed(connection, users)

@@ -1,4 +1,4 @@
-"""A leader that is killed or paused with a batch in hand: another one takes over, and the first can do no harm."""
+"""A leader is killed or paused with a batch in hand: a standby takes over and fences the former leader."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from tests.verification.faults.witness import Witness
 LAUNCHER = "tests.support.faulty_projector"
 
 
-def test_trace_2_one_of_many_leads_and_another_takes_over_within_ten_seconds_of_its_death(
+def test_a_standby_takes_over_within_ten_seconds_of_a_death(
     stack: Stack,
 ) -> None:
-    """The leader dies on another machine, so only its silence tells, and inside its transaction, which would keep the
-    checkpoint locked for up to 90 s. Renewals did not wait for batches (trace 3): nobody took over before."""
+    """Traces 2 and 3. The leader dies inside a transaction, on another machine, so only its silence tells.
+
+    Lease renewals did not wait for batches: nobody took over before.
+    """
     environment = service_environment(stack)
     with (
         running_system(
@@ -44,7 +46,7 @@ def test_trace_2_one_of_many_leads_and_another_takes_over_within_ten_seconds_of_
         assert (moment(leader, "streaming") - death).total_seconds() < 10
         assert "lease taken" not in events(standby)
         witness.wait_until_fresh(system.connection)
-        leader.kill()  # on this machine its end is seen at once
+        leader.kill()  # a standby on this machine notices the end at once
         witness.wait_until_fresh(system.connection)
         assert leading(standby)
         witness.stop()
@@ -55,7 +57,7 @@ def test_trace_2_one_of_many_leads_and_another_takes_over_within_ten_seconds_of_
     "point", [pytest.param("inside_transaction", marks=pytest.mark.long), "before_apply"]
 )
 def test_a_paused_leader_that_goes_on_writes_nothing_and_stands_by(stack: Stack, point: str) -> None:
-    """Fencing: it wakes up with a transaction to commit, or with a committed batch to bring into the cache."""
+    """Fencing: the leader wakes up with a transaction to commit, or with a committed batch for the cache."""
     environment = service_environment(stack)
     with (
         running_system(stack, {**environment, "ELSEWHERE": "", "AT": f"{point}:SIGSTOP"}, LAUNCHER) as system,
@@ -75,10 +77,10 @@ def test_a_paused_leader_that_goes_on_writes_nothing_and_stands_by(stack: Stack,
         system.assert_all_is_well()
 
 
-def test_a_leader_paused_before_it_tells_redis_the_time_does_not_tell_it_after_a_takeover(
+def test_a_leader_paused_before_its_tick_is_refused_after_a_takeover(
     stack: Stack,
 ) -> None:
-    """MySQL was idle: but for the new leader's empty batch, the watermark would be the one that the old one knows."""
+    """MySQL was idle, so only the new leader's empty batch moves the watermark past the old leader's."""
     environment = service_environment(stack)
     with (
         running_system(
@@ -96,7 +98,7 @@ def test_a_leader_paused_before_it_tells_redis_the_time_does_not_tell_it_after_a
 
 
 def assert_wakes_in_vain(system: System, leader: Process) -> None:
-    """The old leader goes on and writes nothing; the new one is paused meanwhile, so that it repairs nothing."""
+    """The old leader goes on and writes nothing. The new one is paused meanwhile, so it repairs nothing."""
     leader.popen.send_signal(signal.SIGSTOP)
     wait_until(lambda: state(leader) == "T", "the new leader to pause")
     before, cached = written(system), entries(system)
@@ -108,7 +110,7 @@ def assert_wakes_in_vain(system: System, leader: Process) -> None:
 
 
 def leading(*running: Process) -> list[Process]:
-    """All of them, those first that stream and have thus taken the lease; empty if none does."""
+    """All projectors, those first that stream and so hold the lease. Empty if none streams."""
     found = sorted(running, key=lambda each: "streaming" not in events(each))
     return found if "streaming" in events(found[0]) else []
 

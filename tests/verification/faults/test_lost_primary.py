@@ -1,4 +1,4 @@
-"""A MongoDB primary that dies with a batch that nobody else has."""
+"""A MongoDB primary dies with a batch that no other node has."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.verification.faults.system import System, running_system, standing_in
 from tests.verification.faults.witness import Witness
 
 
-def test_trace_1_a_batch_that_dies_with_its_primary_is_formed_again_and_leaves_nothing_stale(
-    stack: Stack, tmp_path: Path
-) -> None:
-    """The next batch is on the primary alone when a reader fills what it changes; then another batch takes its
-    number. The old primary comes back and rolls back."""
+def test_a_batch_lost_with_its_primary_leaves_nothing_stale(stack: Stack, tmp_path: Path) -> None:
+    """Trace 1. A reader fills while the next batch is on the primary alone. Another batch takes its number.
+
+    The old primary comes back and rolls back.
+    """
     chance = random.Random(1)
     with replica_set(tmp_path) as nodes, standing_in(stack, "mongodb", nodes[0]):
         environment = {**service_environment(stack), **service_urls(stack, nodes[0])}
@@ -51,7 +51,7 @@ def test_trace_1_a_batch_that_dies_with_its_primary_is_formed_again_and_leaves_n
 
 
 def assert_fill_lacks(system: System, batch: dict[str, Any]) -> None:
-    """A reader that misses what this batch changed caches it as it was before."""
+    """A reader that misses a key of this batch caches the value before the batch."""
     key = next(key for key in batch["keys"] if key.startswith("post:") and key.count(":") == 1)
     name = cache_key(system.watermark().epoch, key)
     with redis.Redis.from_url(system.stack.redis.admin_url) as cache, system.reading.client() as client:
@@ -63,7 +63,7 @@ def assert_fill_lacks(system: System, batch: dict[str, Any]) -> None:
 
 
 def final_batch_id(system: System, seq: int) -> str:
-    """Under which id this batch is known in the end."""
+    """The id under which the batch with this number is committed in the end."""
     with MongoClient[dict[str, Any]](system.stack.mongodb.admin_url) as client:
         entry = client["tidemark"]["control"].find_one({"_id": journal_id(system.watermark().build, seq)})
     assert entry is not None

@@ -1,4 +1,4 @@
-"""MySQL's primary dies; its replica is promoted: the projector goes on, or says why it cannot."""
+"""MySQL's primary dies and its replica is promoted: the projector goes on, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ from tidemark.gtid import GtidSet
 T = TypeVar("T")
 
 
-def test_the_replica_of_a_primary_that_was_killed_under_load_is_followed_once_it_is_promoted(
-    stack: Stack, tmp_path: Path
-) -> None:
-    """First it is read-only, then behind, with what it lacks in its relay log: it is waited for. The names of its files
-    and its table ids are others."""
+def test_a_promoted_replica_is_followed_after_a_kill_under_load(stack: Stack, tmp_path: Path) -> None:
+    """The projector waits while the replica is read-only, and then while it executes its relay log.
+
+    The replica's binlog files have other names, and its tables other ids.
+    """
     with replica_of(stack, tmp_path) as second:
         environment = with_hosts(service_environment(stack), stack.mysql, second)
         with running_system(stack, environment) as system:
@@ -75,10 +75,10 @@ def test_the_replica_of_a_primary_that_was_killed_under_load_is_followed_once_it
 
 
 @pytest.mark.parametrize(("fault", "remedy"), [("lost", "rebuild"), ("errant", "run --rebuild-if-lost")])
-def test_a_replica_without_our_history_is_refused_and_a_rebuild_is_the_remedy(
+def test_a_replica_without_our_history_is_refused_until_a_rebuild(
     stack: Stack, tmp_path: Path, fault: str, remedy: str
 ) -> None:
-    """Trace 6: the replica did not receive what was applied. Trace 5: it has a transaction of its own from before."""
+    """Trace 6: the replica lacks an applied transaction. Trace 5: it has an older transaction of its own."""
     with replica_of(stack, tmp_path) as second, admin_connection(stack) as connection:
         environment = with_hosts(service_environment(stack), stack.mysql, second)
         create_tables(connection)
@@ -111,7 +111,7 @@ def test_a_replica_without_our_history_is_refused_and_a_rebuild_is_the_remedy(
 
 @pytest.mark.long
 def test_a_primary_restored_from_an_old_data_folder_is_refused(stack: Stack, tmp_path: Path) -> None:
-    """Trace 5: it uses GTIDs again for other transactions, and soon has all the numbers that were applied."""
+    """Trace 5: it reuses GTIDs for other transactions, and soon has all the numbers that were applied."""
     environment, server, backup = service_environment(stack), stack.mysql, tmp_path / "backup"
     with admin_connection(stack) as connection:
         create_tables(connection)
@@ -138,8 +138,8 @@ def test_a_primary_restored_from_an_old_data_folder_is_refused(stack: Stack, tmp
     assert lineage(stack) == served, "nothing of it was applied"
 
 
-def test_a_server_that_becomes_read_only_is_left_and_vouches_for_nothing(stack: Stack) -> None:
-    """A planned switch-over leaves its connections open: as a replica it does not know what its source commits."""
+def test_a_server_that_turns_read_only_vouches_for_nothing(stack: Stack) -> None:
+    """A planned switch-over leaves connections open, but a replica lacks its source's newest commits."""
     environment = with_hosts(service_environment(stack), stack.mysql, stack.mysql)
     with admin_connection(stack) as connection:
         create_tables(connection)
@@ -158,14 +158,14 @@ def test_a_server_that_becomes_read_only_is_left_and_vouches_for_nothing(stack: 
 
 
 def lineage(stack: Stack) -> tuple[str, str]:
-    """What is cached, without its moment."""
+    """The watermark without its `as-of`: lineage and GTID set."""
     mark = watermark(stack)
     assert mark is not None
     return mark.lineage, mark.gtid_set
 
 
 def retried(running: Process) -> str:
-    """All that it could not do for the time being."""
+    """The reasons of all retries in the log."""
     return "; ".join(event["error"] for event in running.events() if event["event"] == "retrying")
 
 
@@ -182,7 +182,7 @@ def spoil(replica: Connection, fault: str) -> None:
 
 
 def assert_mends(remedy: str, stack: Stack, connection: Connection, environment: dict[str, str]) -> None:
-    """Readers have an answer all the time, and none is older than its bound."""
+    """The remedy works. Readers get answers all the time, and none is older than its bound."""
     command, *options = remedy.split()
     with reader(environment) as reading, Witness(stack, reading) as witness:
         if command == "rebuild":
@@ -205,7 +205,7 @@ def with_hosts(environment: dict[str, str], first: MySqlServer, second: MySqlSer
 
 @contextlib.contextmanager
 def under_load(stack: Stack) -> Iterator[None]:
-    """Somebody writes until the server dies."""
+    """A thread writes until the server dies."""
 
     def write() -> None:
         with contextlib.suppress(pymysql.err.Error), admin_connection(stack) as connection:
@@ -220,7 +220,7 @@ def under_load(stack: Stack) -> Iterator[None]:
 
 
 def kill_once_received(stack: Stack, replica: Connection) -> None:
-    """kill -9 at a moment in which the replica has received all that was projected, so that nothing is lost."""
+    """kill -9 of the primary at a moment when the replica has received every projected transaction."""
 
     def is_received() -> bool:
         stack.mysql.pause()
@@ -236,7 +236,7 @@ def kill_once_received(stack: Stack, replica: Connection) -> None:
 
 
 def wait_until_same(look: Callable[[], T], times: int = 20) -> T:
-    """What `look` sees once it has seen the same so often."""
+    """The result of `look` once it was the same `times` times in a row."""
     seen: list[T] = []
 
     def is_same() -> bool:

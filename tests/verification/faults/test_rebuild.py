@@ -1,4 +1,4 @@
-"""A new build beside the one that serves: readers, and whoever leads, go on until it takes over in one step."""
+"""A new build beside the serving one: readers and the leader go on until it takes over in one step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.verification.faults.witness import Witness, clock
 COPYING = {"AT": "inside_transaction:SIGSTOP:1"}
 SWITCHED = {"AT": "after_switch:SIGKILL:1"}
 SWITCHING = {"ELSEWHERE": "", "AT": "before_switch:SIGSTOP:1"}
-MEANWHILE = (  # every answer is another one after it
+MEANWHILE = (  # changes every answer
     "UPDATE posts SET body = CONCAT(body, ' later')",
     "UPDATE users SET display_name = 'Later'",
     "INSERT INTO comments (post_id, author_id, body) SELECT id, author_id, 'later' FROM posts",
@@ -47,11 +47,12 @@ def environment(stack: Stack) -> dict[str, str]:
     return {**service_environment(stack), "TIDEMARK_FORMER_BUILD_MINUTES": "0"}
 
 
-def test_trace_7_a_rebuild_under_load_leaves_readers_on_the_old_build_until_it_switches_in_one_step(
-    stack: Stack, environment: dict[str, str]
-) -> None:
-    """While it copies, the old build goes on. No standby takes the lease that the leader releases for it. Numbers go
-    on, the old build is dropped by the one who leads, and nobody looks at its cache entries."""
+def test_a_rebuild_under_load_switches_readers_in_one_step(stack: Stack, environment: dict[str, str]) -> None:
+    """Trace 7. During the copy the old build goes on, and no standby takes the lease that the leader hands
+    over.
+
+    Batch numbers go on. The leader drops the old build, and nobody reads its cache entries.
+    """
     with (
         running_system(stack, environment) as system,
         Witness(stack, system.reading) as witness,
@@ -76,11 +77,13 @@ def test_trace_7_a_rebuild_under_load_leaves_readers_on_the_old_build_until_it_s
         system.assert_all_is_well()
 
 
-def test_a_rebuild_that_is_interrupted_or_killed_has_changed_nothing_until_it_has_switched(
+def test_a_rebuild_that_is_killed_changes_nothing_before_its_switch(
     stack: Stack, environment: dict[str, str]
 ) -> None:
-    """It dies inside a transaction, which would hold up whoever drops what it has left behind; and at last between the
-    switch and telling Redis, which is left to the next leader."""
+    """It dies inside a transaction, whose locks would hold up the next clean-up.
+
+    At last it dies between the switch and its write to Redis, which the next leader does.
+    """
     with running_system(stack, environment) as system:
         before = system.catch_up_and_fill()
         with process(environment, "-m", "tests.verification.faults.full_disk", "rebuild") as refused:
@@ -103,10 +106,10 @@ def test_a_rebuild_that_is_interrupted_or_killed_has_changed_nothing_until_it_ha
         assert system.watermark().build == 4
 
 
-def test_a_rebuild_that_is_paused_before_it_switches_and_loses_the_lease_does_not_switch(
+def test_a_paused_rebuild_that_loses_the_lease_does_not_switch(
     stack: Stack, environment: dict[str, str]
 ) -> None:
-    """Readers would go back: the old build has gone on meanwhile."""
+    """The old build has gone on meanwhile: after a switch, readers would go back in time."""
     with running_system(stack, environment) as system, Witness(stack, system.reading) as witness:
         system.catch_up_and_fill()
         with rebuilding(environment, SWITCHING, status=2) as running:
@@ -120,10 +123,10 @@ def test_a_rebuild_that_is_paused_before_it_switches_and_loses_the_lease_does_no
         system.assert_all_is_well()
 
 
-def test_a_purged_binlog_is_rebuilt_unattended_while_readers_have_all_of_the_old_build_or_all_of_the_new(
+def test_a_purged_binlog_is_rebuilt_unattended_without_mixed_answers(
     stack: Stack,
 ) -> None:
-    """If that was asked for; else it stops. The old build is kept for a while."""
+    """Without the setting for it, the projector stops instead. The old build stays for a while."""
     environment = service_environment(stack)
     with running_system(stack, environment) as system:
         system.catch_up_and_fill()
@@ -152,10 +155,8 @@ def test_a_purged_binlog_is_rebuilt_unattended_while_readers_have_all_of_the_old
         assert (serving(stack), builds(stack)) == (2, [1, 2])
 
 
-def test_a_rebuild_right_after_the_truncate_that_stopped_the_projector_goes_through(
-    stack: Stack, environment: dict[str, str]
-) -> None:
-    """Nothing else is committed: the transaction that stopped the projector is the anchor of the new build."""
+def test_a_rebuild_goes_through_right_after_a_truncate(stack: Stack, environment: dict[str, str]) -> None:
+    """No other commit follows: the transaction that stopped the projector is the new build's anchor."""
     with running_system(stack, environment) as system:
         system.catch_up_and_fill()
         run_sql(system.connection, "TRUNCATE likes")
@@ -164,7 +165,7 @@ def test_a_rebuild_right_after_the_truncate_that_stopped_the_projector_goes_thro
         assert "run `rebuild`" in system.projecting.tail()
         with process(environment, "-m", "binlog_projector", "rebuild") as running:
             assert running.popen.wait(timeout=30) == 0
-        for _ in range(2):  # the second one goes on from what the first one has left
+        for _ in range(2):  # the second one starts where the first one ended
             with projector(environment) as running:
                 wait_until(lambda: "streaming" in running.log.read_text(), "the stream behind the anchor")
         with projector(environment):
@@ -172,10 +173,10 @@ def test_a_rebuild_right_after_the_truncate_that_stopped_the_projector_goes_thro
             system.assert_all_is_well()
 
 
-def test_an_id_that_mongodb_cannot_hold_stops_everybody_by_name_until_its_row_is_gone(
+def test_an_id_too_large_for_mongodb_stops_everybody_by_name(
     stack: Stack, environment: dict[str, str]
 ) -> None:
-    """Nothing of its transaction is sent to MongoDB, in which there are other rows."""
+    """No row of its transaction reaches MongoDB, although the transaction has other rows."""
     named = f"UnprojectableRow: row {{'id': {2**63}}} of table posts cannot be projected: id is {2**63}"
     with running_system(stack, environment) as system:
         before = system.catch_up_and_fill()
@@ -211,7 +212,7 @@ def rebuilding(environment: dict[str, str], fault: dict[str, str], status: int =
 
 
 def assert_needs_come_first(stack: Stack, running: Process) -> None:
-    """What it needs, and what there is, is said before anything is done."""
+    """The log tells the space needed and the space available before the copy begins."""
     events = [each.get("event") for each in running.events()]
     assert events.index("rebuilding needs") < events.index("snapshot begins")
     needs = event(running, "rebuilding needs")
@@ -221,7 +222,7 @@ def assert_needs_come_first(stack: Stack, running: Process) -> None:
 
 
 def spoil_entries(stack: Stack, epoch: str) -> None:
-    """Whoever still looks at entries of that epoch is in for a surprise."""
+    """Replaces every entry of that epoch by an invalid value, so that a read of one shows."""
     with redis.Redis.from_url(stack.redis.admin_url) as cache:
         old = list(cache.scan_iter(f"{cache_key(epoch, '')}*", count=1000))
         assert old, "the old build had entries"
@@ -242,7 +243,7 @@ def serving(stack: Stack) -> int:
 
 
 def builds(stack: Stack) -> list[int]:
-    """Those of which there is any collection."""
+    """The numbers of builds that have any collection."""
     with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
         names = client["tidemark"].list_collection_names()
     return sorted({int(name.rpartition("_b")[2]) for name in names if "_b" in name})

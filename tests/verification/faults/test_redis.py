@@ -1,4 +1,4 @@
-"""Redis that loses a suffix, comes back as it was once, or has no memory left."""
+"""Redis loses a suffix, comes back in an old state, or has no memory left."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MEBIBYTE = 1 << 20
 BUSY = "redis; fwd=miss; detail=lease-held"
 
 
-def test_trace_12_a_failover_to_a_replica_that_missed_a_suffix_leaves_nothing_stale(
+def test_a_failover_to_a_replica_behind_leaves_nothing_stale(
     system: System, witness: Witness, redis_address: Proxy, tmp_path: Path
 ) -> None:
-    """The replica's link ends while writes go on; it is promoted behind the address that services know."""
+    """Trace 12. The replica's link ends while writes go on; it is promoted behind the services' address."""
     chance, stack, primary = random.Random(12), system.stack, system.stack.redis
     with replica_of(stack, tmp_path) as replica:
         system.catch_up_and_fill()
@@ -53,11 +53,11 @@ def test_trace_12_a_failover_to_a_replica_that_missed_a_suffix_leaves_nothing_st
             redis_address.switch(primary.port)
 
 
-def test_trace_12_a_restart_brings_entries_and_watermark_back_together(
-    system: System, witness: Witness
-) -> None:
-    """Redis 8.0 drops the transactions of its append-only file while the default user may do nothing, so an
-    APPLY that moves the watermark alone must be dropped with those that changed entries."""
+def test_a_restart_brings_entries_and_watermark_back_together(system: System, witness: Witness) -> None:
+    """Redis 8.0 drops transactions of its append-only file at load if the default user may do nothing.
+
+    So an APPLY without keys must be dropped along with those that changed entries.
+    """
     system.catch_up_and_fill()
     write_traffic(system.connection, random.Random(11), 60)
     witness.wait_until_fresh(system.connection)
@@ -70,10 +70,10 @@ def test_trace_12_a_restart_brings_entries_and_watermark_back_together(
     system.assert_all_is_well()
 
 
-def test_trace_12_a_restart_from_an_old_copy_of_the_data_folder_leaves_nothing_stale(
+def test_an_old_copy_of_the_redis_folder_leaves_nothing_stale(
     system: System, witness: Witness, tmp_path: Path
 ) -> None:
-    """A volume is restored; entries that outlived their updates come back with their old watermark."""
+    """Trace 12. A volume is restored: old entries come back together with their old watermark."""
     chance, copy, server = random.Random(13), tmp_path / "copy", system.stack.redis
     system.catch_up_and_fill()
     with stopped(server):
@@ -95,8 +95,8 @@ def test_trace_12_a_restart_from_an_old_copy_of_the_data_folder_leaves_nothing_s
     assert system.watermark().epoch == lost.epoch, "the journal was enough: no new epoch was needed"
 
 
-def test_trace_22_eviction_takes_entries_and_never_the_watermark(system: System, witness: Witness) -> None:
-    """Other keys with a TTL, more in use than ours, take all the memory that volatile-lfu can free."""
+def test_eviction_takes_entries_and_never_the_watermark(system: System, witness: Witness) -> None:
+    """Trace 22. Other keys with a TTL, used more than ours, take all memory that volatile-lfu can free."""
     chance, before = random.Random(22), system.catch_up_and_fill()
     with short_of_memory(system.stack, "volatile-lfu") as client:
         cached = entries(system, client)
@@ -118,11 +118,8 @@ def test_trace_22_eviction_takes_entries_and_never_the_watermark(system: System,
     assert (after.epoch, after.seq > before.seq) == (before.epoch, True)
 
 
-def test_trace_22_without_any_free_memory_the_watermark_moves_and_reads_go_on(
-    system: System, witness: Witness
-) -> None:
-    """Nothing can be evicted to make room. APPLY may exceed the limit, fills are refused, and what was cached
-    stays and is kept true. (Where entries may be evicted, a fill may find room again: the test above.)"""
+def test_full_memory_stops_neither_the_watermark_nor_reads(system: System, witness: Witness) -> None:
+    """Trace 22. Nothing can be evicted: APPLY may exceed the limit, fills are refused, entries stay true."""
     chance, before = random.Random(23), system.catch_up_and_fill()
     witness.wait_until_fresh(system.connection)
     with short_of_memory(system.stack, "noeviction") as client:
@@ -146,7 +143,7 @@ def entries(system: System, client: redis.Redis) -> set[bytes]:
 
 
 def assert_fills_are_refused(system: System) -> None:
-    """What is not cached is read from MongoDB, every time."""
+    """A missing key is read from MongoDB, every time."""
     with system.reading.client() as client:
         answers = [client.get(f"/post/{POSTS.stop}") for _ in range(3)]
     assert [(answer.status_code, answer.headers["cache-status"]) for answer in answers] == [(200, BUSY)] * 3

@@ -1,4 +1,4 @@
-"""A network that falls silent: connections stay open and nobody is told."""
+"""A network falls silent: connections stay open, and no error tells."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTICED = ("retrying", "lease not renewed")
 def test_a_silent_network_is_noticed_within_fifteen_seconds_and_shown_before(
     stack: Stack, store: str
 ) -> None:
-    """Nothing says that the connection is dead: no FIN, no RST. MySQL's heartbeats stay away, MongoDB's answers too."""
+    """No FIN and no RST arrive. MySQL's heartbeats and MongoDB's answers stay away."""
     environment, server = service_environment(stack), stack.servers[store]
     variable, stage = f"TIDEMARK_PROJECTOR_{store.upper()}_URL", {"mysql": "source"}.get(store, store)
     with Proxy(server.port) as address, plain_client(f"http://127.0.0.1:{free_port()}", {}) as admin:

@@ -1,4 +1,4 @@
-"""Numbered writes and reads that go on during a fault: no answer may be older than the moment that it claims."""
+"""Numbered writes and reads during a fault: no answer may be older than its own `as-of`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HIT = "redis; hit"
 
 @dataclass(frozen=True)
 class Written:
-    """This number, or a higher one, is in the post at `by` and ever after, by MySQL's clock."""
+    """From `by` on (MySQL's clock) the post holds this number or a higher one."""
 
     number: int
     by: datetime
@@ -36,7 +36,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Read:
-    """What an answer said of a post, and of itself."""
+    """A post's number in an answer, and the answer's own claims."""
 
     post: int
     number: int
@@ -45,7 +45,7 @@ class Read:
 
 
 class Witness:
-    """Writes ever higher numbers into a few posts and reads them through a reader, until the end of its block."""
+    """Writes ever higher numbers into a few posts and reads them through a reader, until its block ends."""
 
     numbers: ClassVar = itertools.count(1)  # never used again, not even by the next test
 
@@ -71,14 +71,14 @@ class Witness:
             print(f"{len(self.reads):,} answers: none was older than its bound")
 
     def stop(self) -> None:
-        """End writing and reading, and judge what was read."""
+        """Ends writing and reading, and judges the answers."""
         self.stopping.set()
         for thread in self.running:
             thread.result()
         self.check()
 
     def check(self) -> None:
-        """Every answer contains all that had been committed by its own `as-of`; without one there is only a 503."""
+        """Every answer contains all commits up to its own `as-of`. Only a 503 has none."""
         assert self.reads, "nothing was read"
         for read in self.reads:
             due = [written.number for written in self.written[read.post] if written.by <= read.as_of]
@@ -88,7 +88,7 @@ class Witness:
         assert set(self.unanswered) <= {503}, f"answers by status, without a bound: {self.unanswered}"
 
     def wait_until_fresh(self, connection: Connection, origin: str = HIT, seconds: float = 30) -> None:
-        """Until an answer from `origin` contains all that is committed now."""
+        """Waits for an answer from `origin` that contains every commit made before this call."""
         now = clock(connection)
         wait_until(
             lambda: any(read.as_of >= now and read.origin == origin for read in self.reads[-200:]),
@@ -107,7 +107,8 @@ class Witness:
         body = f"'number {number}'"
         run_sql(
             connection,
-            f"INSERT INTO posts (id, author_id, body) VALUES ({post}, 1, {body}) ON DUPLICATE KEY UPDATE body = {body}",
+            f"INSERT INTO posts (id, author_id, body) VALUES ({post}, 1, {body})"
+            f" ON DUPLICATE KEY UPDATE body = {body}",
         )
         self.written[post].append(Written(number, clock(connection)))
 

@@ -1,6 +1,7 @@
-"""Freshness and tokens as a second system: what an answer of two parts claims, and whether it has the client's write.
+"""Freshness and tokens, checked as a second system: answers of two parts and their claims.
 
-That the cache is where its watermark says is the other system's promise; here a part is as new as its proof, no more.
+The other system (`model`) checks that the cache is where its watermark says. Here a part is exactly as new as
+its proof.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ OWN_WRITE = "an answer to a token contains the token's write"
 NO_FALSE_REFUSAL = "a true token is never called invalid"
 ONE_BODY = "an ETag names one body"
 PARTS = 2
-SEQ_AHEAD = 1  # batches and transactions are counted differently
+SEQ_AHEAD = 1  # batches are counted apart from transactions
 
 
 class Bounds(NamedTuple):
-    """How many writes there are, and of how many rows each, which may reach MongoDB in parts."""
+    """The number of writes, and of rows in each. The rows of one write may reach MongoDB in parts."""
 
     writes: int
     rows: int
@@ -45,7 +46,7 @@ class AnswerRules:
 
 
 class Proof(NamedTuple):
-    """Up to which transaction, which was MySQL's last at its as-of; and, though it does not say so, up to which row."""
+    """A part contains all transactions up to `upto`, and MySQL had no more at `as_of`. `rows` is exact."""
 
     upto: int
     as_of: int
@@ -53,21 +54,21 @@ class Proof(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What was read; `unchecked`, what another request had begun to read, without the rule `joiner_checks_token`."""
+    """One part of an answer. `unchecked`: from a joined read, without the rule `joiner_checks_token`."""
 
     proof: Proof
     unchecked: bool = False
 
 
 class Client(NamedTuple):
-    """A request under way: what it needs (0: no token), and what it has."""
+    """A request under way. `need`: the write of its token (0: no token). `parts`: read so far."""
 
     need: int
     parts: tuple[Part, ...] = ()
 
 
 class Told(NamedTuple):
-    """What a client gets: a body (the rows up to each part), or that its token is invalid."""
+    """An answer to a client. `body`: the rows of each part. `REFUSED` calls the token invalid."""
 
     need: int
     as_of: int
@@ -79,7 +80,7 @@ REFUSED = Told(0, 0, (), ())
 
 
 class World(NamedTuple):
-    """MySQL's head, the clock as last read, both stages, a read under way, a request, and an answer kept."""
+    """MySQL's head, the clock as last read, both stages, a read under way, a request, and a kept answer."""
 
     head: int = 0
     clock: int = 0
@@ -109,7 +110,7 @@ def steps(rules: AnswerRules, bounds: Bounds, world: World) -> Steps:
 
 
 def projecting(rules: AnswerRules, bounds: Bounds, world: World) -> Steps:
-    """A write, a look at MySQL's clock, a batch in MongoDB, the same in the cache, and ticks of both."""
+    """Writes, reads of MySQL's clock, batches in MongoDB and then in the cache, ticks of both."""
     if world.head < bounds.writes:
         yield Step("a write", world._replace(head=world.head + 1))
     yield Step("MySQL's clock is read", world._replace(clock=world.head))
@@ -125,14 +126,14 @@ def projecting(rules: AnswerRules, bounds: Bounds, world: World) -> Steps:
 
 
 def fresh(rules: AnswerRules, world: World, upto: int) -> int:
-    """The latest moment at which MySQL had nothing that is missing."""
+    """The latest moment at which MySQL had no transaction beyond `upto`."""
     if not rules.as_of_from_mysql:
         return world.head
     return world.clock if upto >= world.clock else world.latest
 
 
 def requesting(rules: AnswerRules, world: World) -> Steps:
-    """One client at a time; another's read of MongoDB may be under way."""
+    """One client at a time. A read of MongoDB for another client may be under way."""
     if world.flight is None:
         yield Step("somebody reads MongoDB", world._replace(flight=world.checkpoint))
     else:
@@ -163,7 +164,7 @@ def part(world: World, where: str, found: Part) -> Step[World, Told]:
 
 
 def answered(rules: AnswerRules, world: World, client: Client) -> Steps:
-    """If the parts have what is needed; else the client waits, and it begins again."""
+    """Answers if the parts contain the token's write. Else the client begins again."""
     over = world._replace(client=None)
     if not is_met(rules, client):
         yield Step("not yet consistent", over)
@@ -188,7 +189,7 @@ def is_met(rules: AnswerRules, client: Client) -> bool:
 
 
 def broken_by(rows: int, world: World, step: Step[World, Told]) -> str | None:
-    """The promise that a step breaks; `rows`: of each write."""
+    """The promise that a step breaks. `rows`: in each write."""
     told = step.answer
     if told is None:
         return None

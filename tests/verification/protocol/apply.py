@@ -1,4 +1,4 @@
-"""APPLY, step by step: bytes are read back after the probe, and one script moves entries and watermark together."""
+"""APPLY, step by step: probe, read bytes back, then move entries and watermark in one script."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from tests.verification.protocol.state import (
 
 
 def read_back(setting: Setting, state: State, who: int) -> Moves:
-    """Bytes for the entities that were present, from the majority's history: a deposed primary may lag behind it,
-    but not behind what this projector was told to be committed."""
+    """Reads bytes for the entities that were present, from the majority's history.
+
+    A deposed primary may lag behind the majority, but not behind the commits that this projector knows.
+    """
     yield from redis_fails(setting, state, who)
     mine = state.projectors[who]
     history, local, _ = state.builds[mine.at.build]
@@ -44,7 +46,7 @@ def read_back(setting: Setting, state: State, who: int) -> Moves:
 
 
 def apply(setting: Setting, state: State, who: int) -> Moves:
-    """Refused, unless the watermark is exactly the one before."""
+    """Redis refuses unless the watermark is exactly the one before."""
     yield from redis_fails(setting, state, who)
     rules, label = setting.rules, f"{NAMES[who]} applies"
     if rules.apply_compares_previous and state.redis.mark != state.projectors[who].mark:
@@ -76,7 +78,7 @@ def following(mine: Projector) -> Mark:
 
 
 def half(setting: Setting, state: State, who: int, *, entries: bool) -> State:
-    """What the protocol never does: entries and watermark in two commands."""
+    """Against the protocol: entries and watermark in two commands."""
     mine = state.projectors[who]
     redis = (
         with_entries(setting, state.redis, mine) if entries else Redis(following(mine), state.redis.epochs)
@@ -106,7 +108,7 @@ def with_entries(setting: Setting, redis: Redis, mine: Projector, memory_full: b
 def replacement(
     setting: Setting, key: int, entry: Value, value: Value | None, memory_full: bool
 ) -> Value | None:
-    """What APPLY leaves under a key that is present and that its batch touched: fresh bytes, else nothing."""
+    """The value after APPLY of a present key that the batch touched: fresh bytes, else nothing."""
     rules = setting.rules
     if value is None:
         deletes = rules.delete_lists if key in setting.scenario.lists else rules.delete_what_was_not_probed
@@ -117,7 +119,7 @@ def replacement(
 
 
 def is_left_alone(setting: Setting, entry: Value, seq: int) -> bool:
-    """Nothing is, by the protocol."""
+    """Whether APPLY skips an entry. Always False under the protocol."""
     rules = setting.rules
     if entry.kind == LEASE:
         return not rules.apply_ends_leases

@@ -1,4 +1,4 @@
-"""The cache stage between batches: where the cache is, whether that can be continued, and a new epoch if it cannot."""
+"""The cache stage between batches: find the cache's position, go on from there, or begin a new epoch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.verification.protocol.state import (
 
 
 def go_on(setting: Setting, state: State, who: int) -> Moves:
-    """The loop: find the cache's position, replay, notice a watermark that has moved, commit the next batch."""
+    """The loop: find the cache's position, replay, notice a moved watermark, commit the next batch."""
     mine = state.projectors[who]
     if mine.mark is None:
         found = with_projector(state, who, mine._replace(phase=FOUND, mark=state.redis.mark))
@@ -51,14 +51,13 @@ def go_on(setting: Setting, state: State, who: int) -> Moves:
 
 
 def tick(setting: Setting, state: State, who: int, mark: Mark) -> Moves:
-    """An APPLY without keys: if it is refused, the watermark has moved."""
+    """An APPLY without keys. A refusal means that the watermark has moved."""
     if state.redis.mark != mark and setting.rules.position_in_redis:
         yield Step(f"{NAMES[who]} ticks and is refused", forget(state, who), True)
 
 
 def decide(setting: Setting, state: State, who: int) -> Moves:
-    """Go on from the watermark found, if it belongs to this history; else from an empty cache. Stand down if another
-    build serves."""
+    """Go on from a watermark of this history, else begin empty; stand down if another build serves."""
     mine = state.projectors[who]
     if state.serving.build != mine.at.build:
         yield fenced(state, who)
@@ -84,14 +83,14 @@ def continues(setting: Setting, state: State, mine: Projector, mark: Mark) -> bo
 
 
 def jump(state: State, who: int, epoch: int) -> State:
-    """What the protocol never does: the watermark moves to the checkpoint, and entries stay as they are."""
+    """Against the protocol: the watermark moves to the checkpoint, and entries stay as they are."""
     at = state.projectors[who].at
     mark = mark_of(epoch, at)
     return with_projector(with_redis(state, Redis(mark, state.redis.epochs)), who, Projector(IDLE, at, mark))
 
 
 def allocate(setting: Setting, state: State, who: int) -> Moves:
-    """A new epoch, in MongoDB: only who holds the checkpoint can."""
+    """A new epoch in MongoDB. Only the holder of the checkpoint can allocate one."""
     mine = state.projectors[who]
     if not holds_checkpoint(state, who):
         yield fenced(state, who)
@@ -105,7 +104,7 @@ def allocate(setting: Setting, state: State, who: int) -> Moves:
 
 
 def set_watermark(setting: Setting, state: State, who: int) -> Moves:
-    """Compare-and-set: if somebody else moved the watermark meanwhile, the next look decides."""
+    """Compare-and-set. If another projector moved the watermark meanwhile, the next look decides."""
     mine = state.projectors[who]
     label = f"{NAMES[who]} sets the watermark"
     if mine.mark != state.redis.mark and setting.rules.watermark_by_compare_and_set:

@@ -1,4 +1,4 @@
-"""An explicit-state checker: every state that can be reached, breadth first, and the way to a broken promise."""
+"""An explicit-state checker: every reachable state, breadth first, and the way to a broken promise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ A = TypeVar("A")
 
 
 class Step(NamedTuple, Generic[S, A]):
-    """One atomic action. `owed`: it happens by itself; a state that owes nothing is quiet. `answer`: to a client."""
+    """One atomic action. `owed`: happens by itself (no owed step: a quiet state). `answer`: to a client."""
 
     label: str
     state: S
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many states there are, the steps between them, and what was found first.
+    """The number of states and of steps between them, and the first finding.
 
     `complete` is False if the limit ended the search.
     """
@@ -44,9 +44,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class System(Generic[S, A]):
-    """What is checked: `broken_by` names the promise that a step breaks, `broken_at` one that a quiet state breaks.
+    """A system to check. `broken_by`: the promise that a step breaks; `broken_at`: that a quiet state breaks.
 
-    `canonical` maps states that are alike to one of them.
+    `canonical` maps equivalent states to one of them.
     """
 
     start: S
@@ -57,7 +57,7 @@ class System(Generic[S, A]):
 
 
 def explore(system: System[S, A], limit: int = 10_000_000) -> Outcome:
-    """Without the collector of cycles: there are none, and it would walk over millions of tuples again and again."""
+    """Visits every state. The cycle collector is off: it would walk over millions of tuples in vain."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -68,7 +68,7 @@ def explore(system: System[S, A], limit: int = 10_000_000) -> Outcome:
 
 
 def follow(system: System[S, A], script: Sequence[str]) -> Finding | None:
-    """Take the named steps, one after the other, as far as they are possible; the first promise that breaks."""
+    """Takes the named steps in order, as far as possible. Returns the first promise that breaks."""
     state = system.start
     for at, label in enumerate(script, start=1):
         step = next((step for step in system.steps(state) if step.label == label), None)
@@ -83,7 +83,7 @@ def follow(system: System[S, A], script: Sequence[str]) -> Finding | None:
 
 
 class Search(Generic[S, A]):
-    """What was seen: each state with the one before it, and the states whose steps have not been taken."""
+    """The states seen, each with its predecessor, and those whose steps have not been taken."""
 
     def __init__(self, system: System[S, A]) -> None:
         self.system = system
@@ -99,7 +99,7 @@ class Search(Generic[S, A]):
         return Outcome(len(self.before), frozenset(self.labels), finding, complete)
 
     def _expand(self, state: S) -> Finding | None:
-        """Take every step of a state."""
+        """Takes every step of a state."""
         system, quiet = self.system, True
         for step in system.steps(state):
             self.labels.add(step.label)

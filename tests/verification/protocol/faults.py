@@ -1,4 +1,4 @@
-"""What may happen to the stores and to a projector at any moment, and MongoDB's own settling of a local batch."""
+"""Faults of the stores and of a projector, at any moment; and how MongoDB settles a batch of its primary."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def evict(setting: Setting, state: State) -> Moves:
 
 
 def fail_over(setting: Setting, state: State) -> Moves:
-    """The replica has a prefix of what happened, and may take over with it."""
+    """The replica has a prefix of Redis's history, and may take over with that prefix."""
     if state.replica != state.redis:
         yield Step("the replica catches up", state._replace(replica=state.redis))
         yield Step("the replica takes over", with_redis(state, state.replica))
@@ -64,8 +64,11 @@ def dead(setting: Setting, projector: Projector) -> Projector:
 
 
 def restore(setting: Setting, state: State) -> Moves:
-    """MongoDB goes back to a backup, with every projector stopped; it takes longer than a read's timeout (2 s), so that
-    no reader has its checkpoint from before and its document from after."""
+    """MongoDB goes back to a backup while every projector is stopped.
+
+    A restore takes longer than a read's timeout (2 s). So no reader has a checkpoint from before and a
+    document from after the restore.
+    """
     if state.backup is None:
         return
     build = state.builds[0]

@@ -1,8 +1,9 @@
 """The cache protocol as a system of atomic steps: projectors, readers and faults, each at any moment.
 
-MySQL's transactions all exist from the start: a batch takes any number of those that are left, so nothing is lost by
-it. Ids are random in the protocol; here they are the least numbers not in use. To the cache, a part of a transaction is
-what a transaction is. Not in the model: as-of times and tokens (see `answers`), Redis Cluster.
+All of MySQL's transactions exist from the start, and a batch takes any number of the remaining ones: this
+leaves out no order. Ids are random in the protocol; here an id is the least number not in use. The cache
+treats a part of a transaction like a transaction. Not in the model: as-of times and tokens (see `answers`),
+Redis Cluster.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ PROJECTOR_STEPS = {
 
 
 def verify(rules: Rules, scenario: Scenario, limit: int = 10_000_000) -> Outcome:
-    """Visit every state of the scenario, or stop at the first broken promise."""
+    """Visits every state of the scenario, or stops at the first broken promise."""
     return explore(system(rules, scenario), limit)
 
 
@@ -78,7 +79,7 @@ def system(rules: Rules, scenario: Scenario) -> System[State, Answer]:
 
 
 def as_it_is(state: State) -> State:
-    """Epochs that are counted instead of drawn have names that matter."""
+    """Renames nothing: epochs that are counted instead of drawn differ by their numbers."""
     return state
 
 
@@ -111,7 +112,7 @@ def steps(setting: Setting, state: State) -> Moves:
 
 
 def steps_and_tags(setting: Setting, state: State) -> Moves:
-    """The same; and a client may keep the tag of an answer, once."""
+    """Every possible step. In addition, a client may keep the tag of one answer."""
     for step in steps(setting, state):
         yield step
         if state.tag is None and step.answer is not None and step.answer.tag is not None:

@@ -1,4 +1,4 @@
-"""The scenarios, and the protocol without one of its rules: each must be caught, or the checker proves nothing."""
+"""Scenarios, and protocols without one rule each. The checker must catch every one, or it proves nothing."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ LONG_SCENARIOS = (
 
 @dataclass(frozen=True)
 class Mutation:
-    """The protocol without some rules, where that is tried, and the promise that it breaks."""
+    """The protocol without some rules, the scenario to try it in, and the promise that breaks."""
 
     name: str
     without: tuple[str, ...]
@@ -106,7 +106,7 @@ class Mutation:
         return replace(PROTOCOL, **dict.fromkeys(self.without, False))
 
 
-KEEPING = ("keep_nothing", "replace_same_version")  # the rules on which more depended while entries were kept
+KEEPING = ("keep_nothing", "replace_same_version")  # in force, they hide the absence of other rules
 
 MUTATIONS = (
     # a reader's fill

@@ -1,4 +1,4 @@
-"""One name for all states that differ only in the names of epochs and batches: those are random numbers."""
+"""One name for all states that differ only in the random ids of epochs and batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.verification.protocol.state import (
 
 
 def canonical(state: State) -> State:
-    """Epochs and batches numbered by where they appear first; 0 is nobody's."""
+    """The state with epochs and batches numbered in order of appearance. 0 stands for none."""
     marks = marks_of(state)
     epochs, batches = epochs_of(state, marks), batches_of(state, marks)
     if in_order(epochs) and in_order(batches):
@@ -27,7 +27,7 @@ def canonical(state: State) -> State:
 
 
 def unused(names: list[int]) -> int:
-    """The least number that nothing in the state refers to: as good as a random one, and the states stay finite."""
+    """The least number that the state does not refer to. Such ids keep the number of states finite."""
     used = set(names)
     return next(number for number in range(1, len(used) + 2) if number not in used)
 

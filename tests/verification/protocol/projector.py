@@ -35,7 +35,7 @@ NAMES = "AB"
 
 
 def begin(setting: Setting, state: State, who: int) -> Moves:
-    """With the lease: open the build that serves, or make a new one. If nobody is up, somebody will be."""
+    """With the lease: open the serving build, or make a new one. Some projector always comes up again."""
     build = state.builds[state.serving.build]
     leader = state.projectors[build.fence].phase
     paused = who > build.fence
@@ -48,7 +48,7 @@ def begin(setting: Setting, state: State, who: int) -> Moves:
 
 
 def claimed(state: State, who: int) -> State:
-    """A write, so that what is not majority-committed is settled first; an older leader of this build is fenced."""
+    """A write: it settles batches that no majority has yet, and fences the former leader of this build."""
     number = state.serving.build
     kept = state.projectors[who].mark  # None, unless the position is kept outside Redis
     others = tuple(
@@ -61,7 +61,7 @@ def claimed(state: State, who: int) -> State:
 
 
 def snapshots(setting: Setting, state: State, who: int) -> Moves:
-    """A new build is filled with what MySQL has, while the old one goes on."""
+    """A new build is filled from MySQL while the old one goes on."""
     former = state.builds[0]
     id = unused(batches_of(state, marks_of(state)))
     for upto in range(upto_of(former.history, len(former.history)), setting.transactions + 1):
@@ -70,8 +70,8 @@ def snapshots(setting: Setting, state: State, who: int) -> Moves:
 
 
 def catch_up(setting: Setting, state: State, who: int) -> Moves:
-    """With the lease, which the leader has handed over or lost: the former build is claimed, so that it stands still,
-    and the stream brings the new one to at least there."""
+    """With the lease, which the leader has handed over or lost: claim the former build, so it stands still.
+    Then the stream brings the new build at least to the same point."""
     mine, former = state.projectors[who], state.builds[0]
     if mine.batch is None:
         return
@@ -88,8 +88,11 @@ def catch_up(setting: Setting, state: State, who: int) -> Moves:
 
 
 def switch(setting: Setting, state: State, who: int) -> Moves:
-    """The new build serves, with an empty cache. The same transaction claims the former build's checkpoint: its leader,
-    if there still is one, cannot write any more, and who has lost the lease cannot switch."""
+    """The new build serves, with an empty cache. The same transaction claims the former build's checkpoint.
+
+    So a remaining leader of the former build cannot write any more, and a rebuild without the lease cannot
+    switch.
+    """
     mine, former = state.projectors[who], state.builds[0]
     if mine.batch is None:
         return
@@ -106,8 +109,10 @@ def switch(setting: Setting, state: State, who: int) -> Moves:
 
 
 def commit(setting: Setting, state: State, who: int) -> Moves:
-    """Compare-and-set of the checkpoint with a new random id, first on the primary alone. (With nothing to commit, the
-    freshness of the checkpoint is set, and compares the same.)"""
+    """Compare-and-set of the checkpoint with a new random id, first on the primary alone.
+
+    (Without a batch, a compare-and-set writes the checkpoint's freshness.)
+    """
     mine = state.projectors[who]
     if not holds_checkpoint(state, who):
         yield fenced(state, who)
@@ -125,7 +130,7 @@ def commit(setting: Setting, state: State, who: int) -> Moves:
 
 
 def move_watermark_alone(setting: Setting, state: State, who: int) -> Moves:
-    """What the protocol never does: a transaction without keys reaches the cache, and MongoDB does not hear of it."""
+    """Against the protocol: a transaction without keys reaches the cache and skips MongoDB."""
     mine = state.projectors[who]
     if mine.mark is None or mine.mark != state.redis.mark or mine.mark.upto == setting.transactions:
         return
@@ -140,7 +145,7 @@ def move_watermark_alone(setting: Setting, state: State, who: int) -> Moves:
 
 
 def learn(setting: Setting, state: State, who: int) -> Moves:
-    """Acknowledged by a majority: go on. Settled, and not in the history: everything in memory is void."""
+    """Acknowledged by a majority: go on. Settled but not in the history: forget everything in memory."""
     mine = state.projectors[who]
     if mine.batch is None:
         return
@@ -154,7 +159,7 @@ def learn(setting: Setting, state: State, who: int) -> Moves:
 
 
 def known(setting: Setting, state: State, who: int) -> History:
-    """What a projector takes for committed."""
+    """The history that a projector takes for committed."""
     history, local, _ = state.builds[state.projectors[who].at.build]
     return history if setting.rules.commit_by_majority or local is None else (*history, local)
 
@@ -166,12 +171,12 @@ def position(state: State, number: int) -> Position:
 
 
 def mark_of(epoch: int, at: Position) -> Mark:
-    """The watermark that says: the cache is where MongoDB is."""
+    """The watermark of a cache that is where MongoDB is."""
     return Mark(epoch, at.seq, at.batch, at.upto)
 
 
 def holds_checkpoint(state: State, who: int) -> bool:
-    """What the compare of a compare-and-set of the checkpoint looks at."""
+    """Whether a compare-and-set of the checkpoint succeeds."""
     at = state.projectors[who].at
     build = state.builds[at.build]
     return build.fence == who and build.local is None and position(state, at.build) == at
@@ -182,5 +187,5 @@ def fenced(state: State, who: int) -> Move:
 
 
 def forget(state: State, who: int) -> State:
-    """The watermark is not what this projector thought: look again."""
+    """The watermark differs from this projector's memory: look again."""
     return with_projector(state, who, Projector(IDLE, state.projectors[who].at))

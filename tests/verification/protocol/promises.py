@@ -1,4 +1,4 @@
-"""What the protocol promises, as checks of a step and of a quiet state."""
+"""The promises of the protocol, as checks of a step and of a quiet state."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def broken_by_answer(setting: Setting, answer: Answer, known: Tag | None) -> str
 
 
 def covers(setting: Setting, redis: Redis) -> bool:
-    """What a reader is told that hits: entries and watermark come from one MGET."""
+    """Whether every entry is as new as the watermark says; a reader gets both from one MGET."""
     if redis.mark is None:
         return True
     for key, value in enumerate(setting.cached(redis, redis.mark.epoch)):
@@ -57,7 +57,7 @@ def covers(setting: Setting, redis: Redis) -> bool:
 
 
 def is_committed(state: State, mark: Mark) -> bool:
-    """By a majority, as exactly this batch."""
+    """Whether a majority has exactly the batch that the watermark names."""
     return any(
         batch_of(build.history, mark.seq) == mark.batch and upto_of(build.history, mark.seq) == mark.upto
         for build in state.builds
@@ -80,7 +80,7 @@ def goes_back(setting: Setting, before: Redis, after: Redis) -> bool:
 
 
 def broken_at(setting: Setting, state: State) -> str | None:
-    """The promise that a state breaks in which nothing is owed."""
+    """The promise that a quiet state breaks."""
     mark, head = state.redis.mark, setting.transactions
     history = state.builds[state.serving.build].history
     if (

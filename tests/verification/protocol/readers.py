@@ -1,4 +1,4 @@
-"""The reader's steps: a lease, then the watermark, then the checkpoint, then the document, then set-if-still-mine."""
+"""The reader's steps in order: lease, watermark, checkpoint, document, set-if-still-mine."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ from tests.verification.protocol.state import (
 
 
 def begin(setting: Setting, state: State, who: int) -> Moves:
-    """Look up a key; if it is missing, take a lease on it. (A lease in an epoch that is not in force any more is as
-    good as none: lookup and lease are one step.)"""
+    """Look up a key; if it is missing, take a lease on it.
+
+    Lookup and lease are one step: a lease in a former epoch has no effect.
+    """
     if state.redis.mark is None:
         return
     epoch = state.redis.mark.epoch
@@ -57,7 +59,7 @@ def leased(setting: Setting, state: State, who: int, reader: Reader) -> State:
 
 
 def lease_of(setting: Setting, who: int) -> Value:
-    """A reader's number stands for the random token of its attempt: `gave_up` makes the token nobody's."""
+    """A reader's number stands for the random token of its attempt. `gave_up` gives the token to nobody."""
     return Value(LEASE, who if setting.rules.token_per_attempt else 0)
 
 
@@ -69,14 +71,12 @@ def read_watermark(setting: Setting, state: State, who: int) -> Moves:
         return
     knows = with_reader(state, who, mine._replace(phase=KNOWS_MARK, mark=mark))
     if setting.rules.fill_of_same_epoch and (mark is None or mark.epoch != mine.epoch):
-        knows = gave_up(
-            setting, state, who
-        )  # it cannot fill any more, and what it answers claims nothing special
+        knows = gave_up(setting, state, who)  # it cannot fill any more, and its answer claims nothing new
     yield Step(f"reader {who} reads the watermark", knows)
 
 
 def view(setting: Setting, state: State, who: int) -> Moves:
-    """Who serves and how far: a deposed primary may give an older checkpoint of the majority's history."""
+    """The serving build and its checkpoint. A deposed primary may give an older majority checkpoint."""
     mine = state.readers[who]
     if mine.value is None and not setting.rules.checkpoint_before_document:
         yield from read_first(setting, state, who)
@@ -95,7 +95,7 @@ def view(setting: Setting, state: State, who: int) -> Moves:
 
 
 def may_fill(setting: Setting, state: State, mine: Reader, history: History) -> bool:
-    """The checkpoint is of the lease's epoch, and its history has reached the watermark."""
+    """Whether the checkpoint is of the lease's epoch and its history has reached the watermark."""
     rules, mark = setting.rules, mine.mark
     if mark is None:
         return False
@@ -108,7 +108,7 @@ def may_fill(setting: Setting, state: State, mine: Reader, history: History) -> 
 
 
 def answer_only(setting: Setting, state: State, who: int, view: View) -> Moves:
-    """Not allowed to fill: answer anyway."""
+    """Answers without filling."""
     mine = state.readers[who]
     value = setting.value(mine.key, visible(setting, state, view.build), view.seq)
     answer = Answer(mine.key, view.upto, value.content, tag_of(setting, state.serving.epoch, value))
@@ -129,7 +129,7 @@ def read(setting: Setting, state: State, who: int) -> Moves:
 
 
 def read_first(setting: Setting, state: State, who: int) -> Moves:
-    """What the protocol never does: the document before the checkpoint, ..."""
+    """Against the protocol: the document before the checkpoint, ..."""
     mine = state.readers[who]
     value = setting.value(mine.key, visible(setting, state, state.serving.build), 0)
     yield Step(f"reader {who} reads", with_reader(state, who, mine._replace(value=value)))
@@ -162,20 +162,20 @@ def may_store(setting: Setting, entry: Value | None, value: Value, who: int) -> 
 
 
 def visible(setting: Setting, state: State, build: int) -> History:
-    """What a reader sees of a build's history."""
+    """The part of a build's history that a reader sees."""
     history, local, _ = state.builds[build]
     return history if setting.rules.majority_reads or local is None else (*history, local)
 
 
 def tag_of(setting: Setting, epoch: int, value: Value) -> Tag | None:
-    """The ETag of a present thing: it names the bytes. (Epoch and version are used again after a restore.)"""
+    """The ETag of a present value: it names the bytes. (A restore uses epoch and version again.)"""
     if value.kind != VALUE or not setting.scenario.watches_tags:
         return None
     return Tag(0, value.content, value.content) if setting.rules.tag_names_content else Tag(epoch, *value[1:])
 
 
 def gave_up(setting: Setting, state: State, who: int) -> State:
-    """The attempt is over; a lease of it that is still somewhere has a token that nobody will ever show again."""
+    """Ends the attempt. A lease that remains has a token that nobody will ever show again."""
     state = with_reader(state, who, Reader())
     if not setting.rules.token_per_attempt:
         return state

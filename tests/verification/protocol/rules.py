@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rules:
-    """All True is the protocol. What goes wrong without a rule stands in `mutations`."""
+    """All True is the protocol. `mutations` shows which promise breaks without each rule."""
 
     # a reader's fill
     fill_under_lease: bool = True
@@ -36,7 +36,7 @@ class Rules:
     delete_lists: bool = True
     delete_on_memory_error: bool = True
     keep_nothing: bool = True  # False: an entry that looks newer than the batch is left alone
-    replace_same_version: bool = True  # matters only if something is kept
+    replace_same_version: bool = True  # matters only without `keep_nothing`
     # where the cache stage goes on
     position_in_redis: bool = True
     replay_from_watermark: bool = True
@@ -55,7 +55,7 @@ class Rules:
 PROTOCOL = Rules()
 
 EVICTION = "eviction"  # of any entry; also its TTL
-FAILOVER = "failover"  # of Redis, to a replica that lacks what came last; also an old dump
+FAILOVER = "failover"  # of Redis, to a replica that lacks the last commands; also an old dump
 LOST_WATERMARK = "lost watermark"  # also FLUSHALL
 FULL_MEMORY = "full memory"  # no entry can be set
 REDIS_ERROR = "redis error"  # before a command or after it

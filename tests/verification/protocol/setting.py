@@ -1,4 +1,4 @@
-"""A scenario under some rules: what its transactions do to keys, and which reads of MongoDB are possible."""
+"""A scenario under some rules: the effect of transactions on keys, and the possible reads of MongoDB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.verification.protocol.state import (
 
 
 class Setting:
-    """Never changes; `last[key][upto]` is the last transaction up to `upto` that touched the key."""
+    """Constant during a check. `last[key][upto]`: the last transaction up to `upto` that touched the key."""
 
     def __init__(self, rules: Rules, scenario: Scenario) -> None:
         self.rules = rules
@@ -29,14 +29,14 @@ class Setting:
 
     @property
     def forgets_other_epochs(self) -> bool:
-        """Keys of an epoch without a watermark are never read again, as long as no epoch comes back: drop them."""
+        """Drops keys of an epoch without a watermark: nobody reads them as long as no epoch comes back."""
         rules = self.rules
         return (
             rules.epochs_are_new and rules.lost_watermark_starts_empty and rules.watermark_by_compare_and_set
         )
 
     def value(self, key: int, history: History, checkpoint: int) -> Value:
-        """What a read of MongoDB gives: a document, an absence or a list; the latter two as of a checkpoint."""
+        """The result of a read of MongoDB: a document, or an absence or a list as of a checkpoint."""
         content = self.last[key][upto_of(history, len(history))]
         if key in self.scenario.lists:
             return Value(VALUE, checkpoint, content)
@@ -52,7 +52,7 @@ class Setting:
         return tuple(key for key, last in enumerate(self.last) if last[upto] > after)
 
     def reads_between(self, least: int, most: int) -> range:
-        """How many batches of the majority's history a read may see."""
+        """The numbers of batches of the majority's history that a read may see."""
         lags = DEPOSED in self.scenario.faults and least < most
         return range(least if lags else most, most + 1)
 

@@ -1,4 +1,4 @@
-"""What there is in MongoDB, in Redis, and in the memory of projectors and readers: tuples of small numbers."""
+"""The contents of MongoDB, of Redis and of every process's memory, as tuples of small numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ History = tuple[Batch, ...]  # a batch's place in it, from one, is its seq
 
 
 class Build(NamedTuple):
-    """What a majority has, what only the primary has, and the projector that claimed the checkpoint last."""
+    """The majority's history, a batch that only the primary has, and the last claimant of the checkpoint."""
 
     history: History = ()
     local: Batch | None = None
@@ -27,14 +27,14 @@ class Build(NamedTuple):
 
 
 class Serving(NamedTuple):
-    """Which build readers use, and the epoch of its cache keys."""
+    """The build that readers use, and the epoch of its cache keys."""
 
     build: int
     epoch: int
 
 
 class Backup(NamedTuple):
-    """How much of the first build's history is in it, and the epoch that it names."""
+    """The length of the first build's history in the backup, and the epoch that the backup names."""
 
     length: int
     epoch: int
@@ -56,11 +56,11 @@ STUCK: Final = Mark(
 LEASE: Final = 0
 VALUE: Final = 1
 ABSENT: Final = 2
-NOBODY: Final = -1  # the token of a lease whose reader has given up: all of them are alike
+NOBODY: Final = -1  # the token of every lease whose reader has given up
 
 
 class Value(NamedTuple):
-    """What Redis has under a key. `number` is the version, or a lease's token; `content` the last transaction seen."""
+    """The value of a Redis key. `number`: version or lease token. `content`: the last transaction seen."""
 
     kind: int
     number: int
@@ -77,7 +77,7 @@ class Redis(NamedTuple):
     epochs: tuple[tuple[int, Values], ...] = ()
 
 
-# A projector's phases, named after what it has done last.
+# A projector's phases, named after its last step.
 DOWN: Final = 0
 IDLE: Final = 1
 COMMITTING: Final = 2
@@ -88,12 +88,12 @@ PROBED: Final = 6
 READ_BACK: Final = 7
 HALF_APPLIED: Final = 8
 SNAPSHOT: Final = 9
-CAUGHT_UP: Final = 10  # a new build, and nobody projects into the former one
-OUTRUN: Final = 11  # with a new build, and another projector has the lease by now
+CAUGHT_UP: Final = 10  # with a new build, and nobody projects into the former one
+OUTRUN: Final = 11  # with a new build, and another projector has taken the lease
 
 
 class Position(NamedTuple):
-    """Where a projector is in a build."""
+    """A projector's position in a build."""
 
     build: int
     seq: int
@@ -105,7 +105,7 @@ NOWHERE: Final = Position(0, 0, 0, 0)
 
 
 class Projector(NamedTuple):
-    """Its memory: position, the watermark as it knows it, and what the phase needs (the batch under way, ...)."""
+    """A projector's memory: position, last known watermark, and the batch under way."""
 
     phase: int = DOWN
     at: Position = NOWHERE
@@ -114,7 +114,7 @@ class Projector(NamedTuple):
     batch: Batch | None = None
     touched: tuple[int, ...] = ()
     present: tuple[int, ...] = ()
-    values: Values = ()  # of what is touched
+    values: Values = ()  # of the touched keys
 
 
 # A reader's phases, named likewise.
@@ -134,7 +134,7 @@ class View(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """One miss under way: key and epoch of its lease, the watermark, the checkpoint viewed, the value."""
+    """One miss under way: key and epoch of its lease, the watermark, the checkpoint, the value."""
 
     phase: int = OUT
     key: int = 0
@@ -145,7 +145,7 @@ class Reader(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """An ETag that a client keeps, and what it stood for."""
+    """An ETag that a client keeps, and the content that it named."""
 
     epoch: int
     version: int
@@ -153,7 +153,7 @@ class Tag(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a client is told: up to which transaction it claims to be, and which touched the key last in it."""
+    """An answer: the last transaction that it claims, and the last one among those that touched the key."""
 
     key: int
     claimed: int
@@ -162,7 +162,7 @@ class Answer(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything. A backup, if one can be restored, is restored only once."""
+    """The whole state. A backup is restored at most once."""
 
     builds: tuple[Build, ...]
     serving: Serving
@@ -183,7 +183,7 @@ def upto_of(history: History, seq: int) -> int:
 
 
 def batch_of(history: History, seq: int) -> int | None:
-    """The id of a batch that the journal knows; the one before the first is called 0."""
+    """The id of a batch in the journal. 0 stands for the batch before the first."""
     if seq == 0:
         return 0
     return history[seq - 1].id if seq <= len(history) else None

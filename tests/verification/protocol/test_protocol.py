@@ -1,4 +1,4 @@
-"""The protocol keeps its promises in every state within the bounds, and no rule of it is there for nothing."""
+"""The protocol keeps its promises in every state within the bounds, and needs each of its rules."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check(name: str, outcome: Outcome) -> None:
 
 
 def check_scenario(scenario: Scenario) -> None:
-    """And that it is what it says: each of its faults was seen to strike."""
+    """Checks a scenario, and that each of its faults strikes."""
     outcome = verify(PROTOCOL, scenario)
     check(scenario.name, outcome)
     assert {SIGNS[fault] for fault in scenario.faults} | {"reader 0 fills", "A applies"} <= outcome.labels

@@ -1,6 +1,7 @@
-"""Traces that broke designs like this one: without its rule, each breaks a promise at its last step; with it, none.
+"""Traces that broke designs like this one (docs/consistency.md, "Traces").
 
-Under the protocol a trace ends either where its next step is not possible, or with nothing broken.
+Without its rule, each trace breaks a promise at its last step. Under the protocol, a trace either comes to a
+step that is not possible, or ends with every promise kept.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def assert_answer_broken_without(rule: str, broken: str, *script: str, bounds: B
     assert follow(answers(AnswerRules(), bounds), script) is None
 
 
-def test_trace_1_a_fill_from_a_batch_that_is_rolled_back_and_re_formed_under_the_same_seq() -> None:
+def test_a_fill_from_a_rolled_back_batch_is_replaced() -> None:
     assert_broken_without(
         ["majority_reads", "keep_nothing", "replace_same_version"],
         one_key(),
@@ -99,7 +100,7 @@ def test_trace_1_a_fill_from_a_batch_that_is_rolled_back_and_re_formed_under_the
     )
 
 
-def test_trace_1_a_checkpoint_that_only_the_primary_has_is_applied() -> None:
+def test_only_a_checkpoint_that_a_majority_has_is_applied() -> None:
     assert_broken_without(
         ["commit_by_majority"],
         one_key(),
@@ -112,7 +113,7 @@ def test_trace_1_a_checkpoint_that_only_the_primary_has_is_applied() -> None:
     )
 
 
-def test_trace_7_a_paused_leader_brings_the_old_build_back() -> None:
+def test_a_paused_leader_cannot_bring_the_old_build_back() -> None:
     assert_broken_without(
         ["rebuild_claims_former_build", "switch_claims_former_build"],
         two_projectors(LOST_WATERMARK, REBUILD),
@@ -128,7 +129,7 @@ def test_trace_7_a_paused_leader_brings_the_old_build_back() -> None:
     )
 
 
-def test_trace_7_a_rebuild_that_has_lost_the_lease_leaves_the_leader_on_a_build_that_nobody_reads() -> None:
+def test_a_rebuild_that_lost_its_lease_cannot_switch() -> None:
     assert_broken_without(
         ["switch_claims_former_build"],
         two_projectors(CRASH, REBUILD),
@@ -146,7 +147,7 @@ def test_trace_7_a_rebuild_that_has_lost_the_lease_leaves_the_leader_on_a_build_
     )
 
 
-def test_trace_7_a_tag_stands_for_two_contents_after_seqs_were_used_again() -> None:
+def test_a_tag_names_one_content_although_seqs_are_used_again() -> None:
     assert_broken_without(
         ["tag_names_content"],
         replace(one_key(), watches_tags=True),
@@ -165,7 +166,7 @@ def test_trace_7_a_tag_stands_for_two_contents_after_seqs_were_used_again() -> N
     )
 
 
-def test_trace_8_batches_are_skipped_after_a_restore_used_their_seqs_again() -> None:
+def test_no_batch_is_skipped_when_a_restore_reuses_seqs() -> None:
     assert_broken_without(
         ["same_history"],
         one_key(),
@@ -181,7 +182,7 @@ def test_trace_8_batches_are_skipped_after_a_restore_used_their_seqs_again() -> 
     )
 
 
-def test_trace_8_an_entry_of_a_lost_history_looks_newer_than_the_batch_that_replaces_it() -> None:
+def test_an_entry_of_a_lost_history_is_replaced() -> None:
     assert_broken_without(
         ["keep_nothing"],
         one_key(),
@@ -206,7 +207,7 @@ def test_trace_8_an_entry_of_a_lost_history_looks_newer_than_the_batch_that_repl
     )
 
 
-def test_trace_8_a_floor_is_taken_for_a_checkpoint_of_another_history() -> None:
+def test_a_checkpoint_of_another_history_permits_no_fill() -> None:
     assert_broken_without(
         ["floor_of_same_history"],
         one_key(),
@@ -226,13 +227,13 @@ def test_trace_8_a_floor_is_taken_for_a_checkpoint_of_another_history() -> None:
     )
 
 
-def test_trace_9_a_token_from_beyond_the_readers_checkpoint_is_called_invalid() -> None:
+def test_a_token_ahead_of_the_checkpoint_is_not_called_invalid() -> None:
     assert_answer_broken_without(
         "unknown_token_waits", NO_FALSE_REFUSAL, "a write", "a request with a token is refused"
     )
 
 
-def test_trace_10_a_version_is_taken_for_a_gtid() -> None:
+def test_a_token_is_compared_with_gtids_and_never_with_a_version() -> None:
     assert_answer_broken_without(
         "token_against_gtids",
         OWN_WRITE,
@@ -244,7 +245,7 @@ def test_trace_10_a_version_is_taken_for_a_gtid() -> None:
     )
 
 
-def test_trace_11_a_request_joins_a_read_that_began_before_its_write() -> None:
+def test_a_joined_read_that_began_before_the_write_is_refused() -> None:
     assert_answer_broken_without(
         "joiner_checks_token",
         OWN_WRITE,
@@ -257,7 +258,7 @@ def test_trace_11_a_request_joins_a_read_that_began_before_its_write() -> None:
     )
 
 
-def test_trace_12_a_failover_between_the_parts_of_an_apply() -> None:
+def test_a_failover_during_apply_keeps_entries_and_watermark_together() -> None:
     before = [*KNOWS_NOTHING, "reader 0 fills", "the replica catches up", "A commits to 1", *COMMITS]
     read = ["A probes", "A reads back 1"]
     halves = ["A applies one half", "the replica takes over", "A applies the other half"]
@@ -267,7 +268,7 @@ def test_trace_12_a_failover_between_the_parts_of_an_apply() -> None:
     )
 
 
-def test_trace_12_a_key_that_was_absent_when_probed_is_skipped() -> None:
+def test_a_key_that_was_absent_when_probed_is_deleted() -> None:
     assert_broken_without(
         ["delete_what_was_not_probed"],
         one_key(),
@@ -285,7 +286,7 @@ def test_trace_12_a_key_that_was_absent_when_probed_is_skipped() -> None:
     )
 
 
-def test_trace_16_a_cached_page_is_left_alone() -> None:
+def test_a_batch_that_changes_a_list_deletes_its_cached_page() -> None:
     assert_broken_without(
         ["delete_lists"],
         replace(one_key(), lists=frozenset({0})),
@@ -298,7 +299,7 @@ def test_trace_16_a_cached_page_is_left_alone() -> None:
     )
 
 
-def test_trace_17_an_absence_is_stored_with_the_version_of_a_later_checkpoint() -> None:
+def test_an_absence_carries_the_checkpoint_read_before_it() -> None:
     assert_broken_without(
         ["absence_at_checkpoint", "keep_nothing"],
         one_key("+.+"),
@@ -318,7 +319,7 @@ def test_trace_17_an_absence_is_stored_with_the_version_of_a_later_checkpoint() 
     )
 
 
-def test_trace_14_a_part_of_a_transaction_is_taken_for_all_of_it() -> None:
+def test_a_part_of_a_transaction_does_not_satisfy_its_token() -> None:
     assert_answer_broken_without(
         "gtid_with_last_part",
         OWN_WRITE,
@@ -332,7 +333,7 @@ def test_trace_14_a_part_of_a_transaction_is_taken_for_all_of_it() -> None:
     )
 
 
-def test_trace_18_an_answer_claims_the_freshness_of_its_newest_part() -> None:
+def test_an_answer_claims_the_freshness_of_its_oldest_part() -> None:
     assert_answer_broken_without(
         "bound_of_oldest_part",
         TRUE_BOUND,
@@ -346,7 +347,7 @@ def test_trace_18_an_answer_claims_the_freshness_of_its_newest_part() -> None:
     )
 
 
-def test_trace_18_a_token_is_checked_against_one_of_two_parts_of_the_same_moment() -> None:
+def test_every_part_of_an_answer_is_checked_against_the_token() -> None:
     assert_answer_broken_without(
         "token_against_every_part",
         OWN_WRITE,
@@ -359,7 +360,7 @@ def test_trace_18_a_token_is_checked_against_one_of_two_parts_of_the_same_moment
     )
 
 
-def test_trace_18_a_tag_that_leaves_out_the_author_survives_a_rename() -> None:
+def test_a_rename_of_the_author_changes_the_tag() -> None:
     assert_answer_broken_without(
         "tag_of_every_part",
         ONE_BODY,
@@ -376,7 +377,7 @@ def test_trace_18_a_tag_that_leaves_out_the_author_survives_a_rename() -> None:
     )
 
 
-def test_trace_19_the_projector_ticks_while_it_hears_nothing_of_mysql() -> None:
+def test_freshness_stands_still_while_mysql_is_not_heard() -> None:
     assert_answer_broken_without(
         "as_of_from_mysql",
         TRUE_BOUND,
@@ -389,7 +390,7 @@ def test_trace_19_the_projector_ticks_while_it_hears_nothing_of_mysql() -> None:
     )
 
 
-def test_trace_22_an_entry_stays_because_memory_is_full() -> None:
+def test_an_entry_is_deleted_when_memory_is_full() -> None:
     assert_broken_without(
         ["delete_on_memory_error"],
         one_key(),
@@ -404,13 +405,13 @@ def test_trace_22_an_entry_stays_because_memory_is_full() -> None:
     )
 
 
-def test_trace_25_a_filtered_transaction_reaches_the_cache_and_not_mongodb() -> None:
+def test_a_filtered_transaction_does_not_move_the_watermark_past_mongodb() -> None:
     assert_broken_without(
         ["filtered_through_mongodb"], one_key(".++"), WITHIN_CHECKPOINT, "A moves the watermark alone"
     )
 
 
-def test_a_lease_that_expires_under_a_slow_reader_is_not_mistaken_for_a_later_one() -> None:
+def test_an_expired_lease_of_a_slow_reader_fills_nothing() -> None:
     assert_broken_without(
         ["token_per_attempt"],
         replace(one_key(), readers=2),
@@ -425,7 +426,7 @@ def test_a_lease_that_expires_under_a_slow_reader_is_not_mistaken_for_a_later_on
     )
 
 
-def test_an_old_leader_that_wakes_before_its_apply_is_fenced_by_the_watermark() -> None:
+def test_an_old_leader_that_wakes_cannot_apply() -> None:
     assert_broken_without(
         ["apply_compares_previous"],
         two_projectors(TAKEOVER),
@@ -450,7 +451,7 @@ def test_an_old_leader_that_wakes_before_its_apply_is_fenced_by_the_watermark() 
     )
 
 
-def test_an_old_leader_that_wakes_before_it_sets_the_watermark_does_not_set_it() -> None:
+def test_an_old_leader_that_wakes_cannot_set_the_watermark() -> None:
     assert_broken_without(
         ["watermark_by_compare_and_set"],
         two_projectors(TAKEOVER, LOST_WATERMARK),
@@ -472,7 +473,7 @@ def test_an_old_leader_that_wakes_before_it_sets_the_watermark_does_not_set_it()
     )
 
 
-def test_an_error_in_the_middle_of_a_replay_does_not_end_it_for_ever() -> None:
+def test_an_error_during_a_replay_does_not_end_it_for_ever() -> None:
     assert_broken_without(
         ["error_forgets_watermark"],
         one_key(),

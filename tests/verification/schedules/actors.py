@@ -1,4 +1,4 @@
-"""Who takes part in a schedule: reader processes with their requests, and projectors that lead one after the other."""
+"""The actors of a schedule: reader processes with their requests, and projectors that lead in turn."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ CATCH_UP_TURNS = 8
 
 @dataclass(frozen=True)
 class Product:
-    """The classes under test, and attributes of modules to replace: none for what ships."""
+    """The classes under test, and module attributes to replace. The defaults are the shipping product."""
 
     cache: type[Cache] = Cache
     documents: type[DocumentStore] = DocumentStore
-    things: type[ReadThrough] = ReadThrough
+    read_through: type[ReadThrough] = ReadThrough
     stage: type[CacheStage] = CacheStage
     patches: dict[str, object] = field(default_factory=dict)
 
 
 class Reader:
-    """One reader process, in so far as requests share something."""
+    """The parts of one reader process that requests share."""
 
     def __init__(self, name: str, bench: Bench, product: Product, promises: Promises) -> None:
         self.name = name
@@ -56,7 +56,7 @@ class Reader:
         self._mongodb = ReaderClient(bench.reader_mongodb)
         self._cache = product.cache(bench.reader_redis_url)
         documents = product.documents(cast(AsyncMongoClient[dict[str, Any]], self._mongodb), READS)
-        self._things = product.things(self._cache, documents, bench.reader_metrics, lambda: 0.5)
+        self._read_through = product.read_through(self._cache, documents, bench.reader_metrics, lambda: 0.5)
         self._tasks: list[asyncio.Task[None]] = []
 
     def ask(self, wanted: Sequence[Wanted]) -> asyncio.Task[None]:
@@ -66,29 +66,29 @@ class Reader:
         return self._tasks[-1]
 
     def depose_primary(self) -> asyncio.Task[None]:
-        """The primary that it is connected to hears nothing new from now on."""
+        """The primary behind this reader's connection receives no more writes."""
         return asyncio.get_running_loop().create_task(self._mongodb.depose(self._selector))
 
     def find_primary(self) -> asyncio.Task[None]:
-        """It is connected to the present primary again."""
+        """Connects to the present primary again."""
         return asyncio.get_running_loop().create_task(self._mongodb.rejoin())
 
     async def end(self) -> None:
-        """Close the cache only if something is under way: its connections serve the next schedule, too."""
+        """Closes the cache only if a command is under way: its connections serve the next schedule, too."""
         await self._mongodb.rejoin()
         if not all(task.done() for task in self._tasks):
             for task in self._tasks:
                 task.cancel()
-            await self._things.aclose()
+            await self._read_through.aclose()
             await self._cache.aclose()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _answer(self, wanted: Sequence[Wanted]) -> None:
-        self._promises.answered(await self._things.get(wanted))
+        self._promises.answered(await self._read_through.get(wanted))
 
 
 class Projector:
-    """One leader: the turns of the product's loop over the transactions that its build still lacks."""
+    """One leader: the turns of the product's loop over the transactions that its build lacks."""
 
     def __init__(self, bench: Bench, product: Product, store: ProjectorStore, scheduler: Scheduler) -> None:
         self.store = store
@@ -97,7 +97,7 @@ class Projector:
         self._chance = scheduler.chance
 
     def work(self, stream: Iterable[Transaction]) -> None:
-        """Until the stream has ended and a few turns more, or until another one leads."""
+        """Runs until a few turns after the stream's end, or until another projector leads."""
         left = [
             part
             for one in stream
@@ -115,7 +115,7 @@ class Projector:
             return
 
     def catch_up(self) -> None:
-        """What the next turns would do, until APPLY is accepted at the checkpoint."""
+        """Takes further turns until APPLY is accepted at the checkpoint."""
         for _ in range(CATCH_UP_TURNS):
             self.stage.tick(self.store.position.checkpoint)
             if (
@@ -126,7 +126,7 @@ class Projector:
             self._follow()
 
     def _parts(self, transaction: Transaction) -> Iterator[Transaction]:
-        """As a stream delivers it to which two changes are too many for one batch."""
+        """The transaction as a stream delivers it if two changes are too many for one batch."""
         parts = Parts(TABLES, self.store.position.partials)
         first, last = transaction.changes[:1], transaction.changes[1:]
         for changes in (first, last) if last else (first,):
@@ -162,7 +162,7 @@ class Projector:
 
 
 class Leadership:
-    """Which projector leads; former leaders may still be at work."""
+    """The projector that leads. Former leaders may still be at work."""
 
     def __init__(
         self,
@@ -183,23 +183,23 @@ class Leadership:
         self.workers: list[Worker] = []
 
     def start(self) -> None:
-        """Let the present leader work."""
+        """Lets the present leader work."""
         work, name = self.leader.work, f"P{len(self.workers) + 1}"
         self.workers.append(Worker(self._scheduler, name, lambda: work(self._stream), self._bench.threads))
 
     def crash(self) -> None:
-        """The leader's process ends where it is; the next one takes over."""
+        """The leader's process ends at once, and the next one takes over."""
         self.workers[-1].crash()
         self.take_over()
 
     def take_over(self) -> None:
-        """Another process takes over from a leader that stands still, and may go on later."""
+        """Another process takes over. The former leader stands still, and may go on later."""
         store = self._bench.take_over(self._promises.committed)
         self.leader = Projector(self._bench, self._product, store, self._scheduler)
         self.start()
 
     def lose_answer(self) -> None:
-        """Of the leader's next command to Redis, which is executed."""
+        """Redis executes the leader's next command, but the answer is lost."""
         self.workers[-1].loses_answer = True
 
     def end(self) -> None:

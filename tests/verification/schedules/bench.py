@@ -1,4 +1,4 @@
-"""What outlives a schedule: clients of the real stores, one build that grows, and where its last leader left it."""
+"""State that outlives a schedule: clients of the real stores, one growing build, its last leader's state."""
 
 from __future__ import annotations
 
@@ -27,14 +27,12 @@ from tests.verification.schedules.reader_stores import ReaderPools
 from tests.verification.schedules.scheduler import QuietSelector
 from tidemark.gtid import GtidSet
 
-FIRST_ID = (
-    2**53 - 2
-)  # ids of the same length sort as numbers do; a double, as Lua has it, holds no others exactly
+FIRST_ID = 2**53 - 2  # ids of one length sort like numbers; Lua's doubles hold no greater ones exactly
 THREADS = 8
 
 
 class Bench:
-    """Opens everything once. Schedules run on it one after the other, in one event loop."""
+    """Opens all clients once. Schedules run one after the other, in one event loop."""
 
     def __init__(self, stack: Stack, selector: QuietSelector) -> None:
         environment = stack.environment()
@@ -59,7 +57,7 @@ class Bench:
         self.cache_epoch = store.serving().epoch
 
     def open_histories(self, seeds: Sequence[int]) -> list[History]:
-        """One for each seed, the rows that they begin with committed together."""
+        """One history for each seed. Their opening rows are committed together."""
         histories = [History(self._next_id + at, random.Random(seed)) for at, seed in enumerate(seeds)]
         self._next_id += len(seeds)
         store = self.store([])
@@ -73,11 +71,11 @@ class Bench:
         return histories
 
     def store(self, committed: list[JournalEntry]) -> ProjectorStore:
-        """The build as its last leader left it; commits are noted in `committed`."""
+        """The build as its last leader left it. Commits are added to `committed`."""
         return ProjectorStore(self._mongodb, self._control.lease.session, self.position, committed)
 
     def take_over(self, committed: list[JournalEntry]) -> ProjectorStore:
-        """The build as it is now, fenced for a new leader. All leaders share a session: none waits inside a commit."""
+        """The build as it is now, fenced for a new leader. Leaders share a session, so no commit waits."""
         self.lease_epoch += 1
         opened = self._control.open_serving(self.lease_epoch)
         assert opened is not None
@@ -86,7 +84,7 @@ class Bench:
         return ProjectorStore(self._mongodb, opened.session, opened.position, committed)
 
     def empty_cache(self, scripts: Sequence[Any]) -> None:
-        """As if the last batch had just been applied to a cache with nothing in it but `scripts`."""
+        """Leaves a cache with the last batch's watermark, `scripts`, and no entries."""
         watermark = self.position.checkpoint.watermark(self.cache_epoch)
         with self.admin_redis.pipeline() as pipeline:
             pipeline.flushall()
@@ -96,7 +94,7 @@ class Bench:
             pipeline.execute()
 
     def assert_documents_follow(self, histories: Sequence[History]) -> None:
-        """Once their schedules are over, the documents are what the rows say."""
+        """After the schedules, the documents are those that the rows imply."""
         for kind in {one.kind.name: one.kind for one in histories[0].wanted}.values():
             if isinstance(kind, Entity):
                 found = self.store([]).documents(kind.collection, [history.id for history in histories])

@@ -1,4 +1,4 @@
-"""The bench on which schedules run, in an event loop that knows when it is quiet."""
+"""The bench of all schedules, in an event loop that notices when it is quiet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bench_runner(shared_stack: Stack) -> Iterator[tuple[Bench, asyncio.Runner]]:
 
 @pytest.fixture
 def runner(bench_runner: tuple[Bench, asyncio.Runner], monkeypatch: pytest.MonkeyPatch) -> Runner:
-    """Time plays no part in schedules: leases expire, and reads are repeated, when the seed says so."""
+    """Schedules use no clock: the seed decides when leases expire and reads are repeated."""
     bench, loop = bench_runner
     monkeypatch.setattr("reader.cache.BlockingConnectionPool", bench.pools)
     monkeypatch.setattr("reader.cache.TIMEOUT_SECONDS", None)

@@ -1,4 +1,4 @@
-"""What goes wrong in a schedule, each at a moment that the seed chose."""
+"""The faults of a schedule, each at a moment that the seed chooses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ALL = (
 
 
 class Faults:
-    """Everything that the seed may let happen to Redis, to the leader and to requests."""
+    """Faults of Redis, of the leader and of requests."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Faults:
         self._copy: dict[bytes, bytes] = {}
 
     def drawn(self, kinds: Sequence[str]) -> list[Callable[[], object]]:
-        """What happens, in this order, when one of `kinds` strikes. A part that finds nothing to do says False."""
+        """The steps, in order, of a fault drawn from `kinds`. A step without any effect returns False."""
         reader = self._chance.choice(self._readers)
         parts: dict[str, list[Callable[[], object]]] = {
             EVICTED: [self.evict],
@@ -83,11 +83,11 @@ class Faults:
         self._cache.delete(WATERMARK_KEY)
 
     def copy(self) -> None:
-        """What a replica has that receives nothing from now on."""
+        """Copies Redis to a replica, which receives no later writes."""
         self._copy = self._dump()
 
     def fail_over(self) -> None:
-        """The replica takes over, with entries and watermark of its moment and without scripts."""
+        """The replica takes over, with entries and watermark of its copy and without scripts."""
         with self._cache.pipeline() as pipeline:
             pipeline.flushall()
             pipeline.script_flush()
@@ -110,6 +110,6 @@ class Faults:
 
 
 def _age(key: bytes) -> tuple[int, bytes]:
-    """Epochs by number, so that the order does not depend on how many there were before."""
+    """Sorts epochs by number, so that the order does not depend on earlier schedules."""
     _, epoch, *rest = key.split(b":", 2)
     return int(epoch[1:].partition(b"-")[0]) if rest else 0, b"".join(rest)

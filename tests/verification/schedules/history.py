@@ -1,4 +1,4 @@
-"""What MySQL would have said during one schedule, and what each watched key means after each of its transactions."""
+"""MySQL's transactions in one schedule, and the content of each watched key after each of them."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ def batch_of(gtid_set: GtidSet, transactions: Iterable[Transaction]) -> Batch:
 
 
 class History:
-    """One post, its author and comments: `opening` makes the rows to begin with, `changes` follow, a transaction each.
+    """One post, its author and comments. `opening` makes the first rows; each of `changes` is a transaction.
 
-    `states[2 * n]` maps each watched key to its content after n of them, the one behind it after one change more.
+    `states[2 * n]` maps each watched key to its content after n transactions, the next state after one change
+    more.
     """
 
     def __init__(self, id: int, chance: random.Random) -> None:
@@ -60,7 +61,7 @@ class History:
             self.changes.append(self._transaction())
 
     def transactions(self, after: int) -> list[Transaction]:
-        """As a stream that follows transaction number `after`."""
+        """The transactions as a stream behind transaction number `after` delivers them."""
         return [_transaction(after + number, changes) for number, changes in enumerate(self.changes, 1)]
 
     def _opening(self) -> tuple[RowChange, ...]:
@@ -149,7 +150,7 @@ def _transaction(number: int, changes: tuple[RowChange, ...]) -> Transaction:
 
 
 def opening_of(histories: Iterable[History], number: int) -> Transaction:
-    """One transaction that makes the rows which several histories begin with."""
+    """One transaction that makes the opening rows of several histories."""
     return _transaction(number, tuple(change for history in histories for change in history.opening))
 
 

@@ -1,4 +1,4 @@
-"""The product without one of its rules: what must be found, or the schedules prove nothing."""
+"""The product without one of its rules. The schedules must find each mutation, or they prove nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from binlog_projector.domain.batch import Batch
 from binlog_projector.stores.cache import CacheStage
 from binlog_projector.stores.cache_scripts import APPLY
 from binlog_projector.stores.document_store import DocumentStore as ProjectorDocuments
-from reader.cache import FILL, Cache, Lease
+from reader.cache import FILL, Cache, FillLease
 from reader.document_store import DocumentStore, View
 from reader.parts import Wanted
 from reader.read_model.cached_values import Watermark
@@ -29,7 +29,7 @@ from tidemark.gtid import GtidSet
 
 
 def with_other(script: str, code: str, instead: str) -> str:
-    """The script with other code in one place; fails if the script has changed there."""
+    """The script with `instead` for `code`. Fails if the script no longer contains `code`."""
     assert script.count(code) == 1, f"the script has not exactly one {code!r}"
     return script.replace(code, instead)
 
@@ -39,22 +39,22 @@ def apply_with(code: str, instead: str) -> dict[str, object]:
 
 
 class WatermarkBeforeLease(Cache):
-    """A batch that is applied between the two finds no lease to end, and is not in the watermark."""
+    """A batch applied between the two finds no lease to end, and the watermark lacks it."""
 
-    async def lease(self, keys: Iterable[str], epoch: str) -> Lease:
+    async def lease(self, keys: Iterable[str], epoch: str) -> FillLease:
         before = await super().lease([], epoch)
         return replace(await super().lease(keys, epoch), watermark=before.watermark)
 
 
 class FillsBehindWatermark(DocumentStore):
-    """Never minds that the documents are older than the watermark, or of another history."""
+    """Accepts documents that are older than the watermark, or of another history."""
 
     async def view(self, watermark: Watermark | None = None) -> View:
         return replace(await super().view(watermark), continues=True)
 
 
 class CheckpointAfterDocument(ReadThrough):
-    """Proves a document with a checkpoint that may be younger."""
+    """Proves a document with a checkpoint that may be newer."""
 
     async def _read(
         self, wanted: Sequence[Wanted], watermark: Watermark | None = None
@@ -64,7 +64,7 @@ class CheckpointAfterDocument(ReadThrough):
 
 
 class SkipsAbsentKeys(CacheStage):
-    """Tells APPLY only of keys that were there when it looked."""
+    """Gives APPLY only the keys that were present at the probe."""
 
     def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
         present = self._present(watermark.epoch, entry.keys)
@@ -73,7 +73,7 @@ class SkipsAbsentKeys(CacheStage):
 
 
 class SkipsReplay(CacheStage):
-    """Takes MongoDB's checkpoint for the cache's."""
+    """Takes MongoDB's checkpoint for the cache's position."""
 
     def _replay(self) -> None:
         assert self.watermark is not None
@@ -81,15 +81,15 @@ class SkipsReplay(CacheStage):
 
 
 def with_begun(batch: Batch) -> GtidSet:
-    """Calls a transaction applied when its first part is."""
+    """Counts a transaction as applied after its first part."""
     return batch.gtids.current().with_gtid(batch.partial.gtid) if batch.partial else batch.gtids.current()
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A changed product, and the faults that bring the change out (none: it shows without).
+    """A changed product, and the faults that it needs to break a promise.
 
-    `seed` is that of the first schedule that finds it; `within` says how many are tried if it no longer does.
+    `seed`: the first schedule that finds it. `within`: how many schedules to try if `seed` no longer does.
     """
 
     product: Product
@@ -121,7 +121,9 @@ MUTATIONS = {
     "a fill may be behind the watermark": Mutation(
         Product(documents=FillsBehindWatermark), (DEPOSED,), seed=65
     ),
-    "the checkpoint is read after the document": Mutation(Product(things=CheckpointAfterDocument), seed=81),
+    "the checkpoint is read after the document": Mutation(
+        Product(read_through=CheckpointAfterDocument), seed=81
+    ),
     "APPLY leaves leases alone": Mutation(
         Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then")),
         seed=73,
@@ -155,7 +157,7 @@ MUTATIONS = {
     "an epoch is used again": Mutation(
         Product(
             patches={
-                "binlog_projector.stores.document_store.DocumentStore.new_cache_epoch": ProjectorDocuments.serving
+                f"{ProjectorDocuments.__module__}.DocumentStore.new_cache_epoch": ProjectorDocuments.serving
             }
         ),
         (WATERMARK_LOST,),

@@ -1,4 +1,4 @@
-"""The projector's own clients with a turn before each command: its connections to Redis, its document store."""
+"""The projector's own Redis connection and document store, with a turn before each command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JOURNAL_HOURS = 24
 
 
 class ProjectorConnection(redis.Connection):
-    """Waits for a turn before a command, or before a pipeline; may lose the answer."""
+    """Waits for a turn before a command or a pipeline. The answer may be lost."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
@@ -57,7 +57,7 @@ class ProjectorConnection(redis.Connection):
 
 
 class ProjectorStore(DocumentStore):
-    """The projector's document store, with a turn before each of its transactions and reads."""
+    """The projector's document store, with a turn before each transaction and each read."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a schedule must never show: broken promises of the cache, of the watermark and of answers."""
+"""The promises of the cache, of the watermark and of answers, checked during a schedule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS_APART = 10  # between two transactions, by MySQL's clock
 
 
 class BrokenPromise(AssertionError):
-    """The message says what was seen and what had been promised."""
+    """The message tells the observation and the promise."""
 
 
 def as_of(number: int, seconds: int = 1) -> str:
@@ -34,7 +34,7 @@ def number_at(moment: str) -> int:
 
 
 class Promises:
-    """Compares what Redis holds and what readers are told with what was committed to MongoDB."""
+    """Compares Redis's entries and readers' answers with the commits in MongoDB."""
 
     def __init__(self, cache: redis.Redis, history: History, start: Checkpoint, epoch: str) -> None:
         self._cache = cache
@@ -48,14 +48,14 @@ class Promises:
         self._seen_seq = 0
         self._named: dict[tuple[str, str], Content] = {}
         self.committed: list[JournalEntry] = []
-        self.checks: Counter[str] = Counter()  # what has been compared so far
+        self.checks: Counter[str] = Counter()  # comparisons by kind
 
     def forget(self) -> None:
-        """Redis has gone back: what is cached now may be older than before."""
+        """Redis has gone back: entries may be older than before."""
         self._seen, self._seen_seq = {}, 0
 
     def look(self) -> None:
-        """Everything that is promised of the cache, after any step that may have changed it."""
+        """Checks every promise of the cache. Called after any step that may have changed the cache."""
         watermark, values = self._read()
         if watermark is None:
             return self.forget()
@@ -73,7 +73,7 @@ class Promises:
         return None
 
     def answered(self, parts: Mapping[str, Part]) -> None:
-        """Everything that is promised of an answer."""
+        """Checks every promise of an answer."""
         for key, part in parts.items():
             floor = max(self._committed_state(part.proof), 2 * (number_at(part.proof.as_of) - self._first))
             proof = f"answered with the proof of {part.proof.seq} ({part.origin.name})"
@@ -84,7 +84,7 @@ class Promises:
                     raise BrokenPromise(f"{key} has two contents under one version, {part.version}")
 
     def at_the_end(self, checkpoint: Checkpoint) -> None:
-        """The cache has caught up, so that `look` compares its entries with the last state; MongoDB has got there."""
+        """MongoDB and the cache have reached the last state; `look` compares the entries with it."""
         watermark, _ = self._read()
         if watermark is None or watermark.seq != checkpoint.seq:
             raise BrokenPromise(f"the cache does not catch up with {checkpoint.seq}: {watermark}")
@@ -93,7 +93,7 @@ class Promises:
         self.look()
 
     def _read(self) -> tuple[Watermark | None, dict[str, bytes | None]]:
-        """In one MGET; once more if the epoch has changed."""
+        """Watermark and entries in one MGET, repeated if the epoch has changed."""
         names = [cache_key(self._epoch, key) for key in self._keys]
         text, *values = read_values(self._cache, [WATERMARK_KEY, *names])
         watermark = Watermark.decode(text) if text else None
@@ -104,7 +104,7 @@ class Promises:
         return watermark, dict(zip(self._keys, values, strict=True))
 
     def _committed_state(self, mark: Watermark) -> int:
-        """The state after the batch that `mark` names, which must be one that MongoDB has."""
+        """The state after the batch that `mark` names, which MongoDB must have."""
         for entry in (self._start, *self.committed):
             known = entry.checkpoint
             if (mark.build, mark.seq, mark.batch_id, mark.gtid_set) == (
@@ -117,7 +117,7 @@ class Promises:
         raise BrokenPromise(f"MongoDB has no batch {mark.lineage}{mark.gtid_set}")
 
     def _state_after(self, entry: JournalEntry) -> int:
-        """Its place among the history's states: a part of a transaction lies between two."""
+        """The entry's index in the history's states. A part of a transaction has an odd one."""
         return 2 * (last_number(entry.checkpoint.gtid_set) - self._first) + len(entry.partials)
 
     def _compare(self, kind: str, what: str, key: str, entry: Entry, floor: int) -> None:
@@ -128,6 +128,6 @@ class Promises:
         if not any(self._history.states[state][key] == content for state in allowed):
             known = [number for number, state in enumerate(self._history.states) if state[key] == content]
             raise BrokenPromise(
-                f"{key}, {what}: version {entry.version} is of states {known}, promised was one of {allowed}; "
-                f"{content!r}"
+                f"{key}, {what}: version {entry.version} is of states {known}, promised was one of {allowed};"
+                f" {content!r}"
             )

@@ -1,4 +1,4 @@
-"""The reader's own clients with a turn before each command: its connections to Redis, its searches of MongoDB."""
+"""The reader's own Redis connection and MongoDB client, with a turn before each command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BsonDocument = dict[str, Any]
 
 
 class ReaderConnection(redis.asyncio.Connection):
-    """Sends the commands of a pipeline one by one, in order, each in a turn of its own: as Redis may run them."""
+    """Sends the commands of a pipeline in order, each in its own turn: Redis may interleave others."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -43,7 +43,7 @@ class ReaderConnection(redis.asyncio.Connection):
             self._unsent.append(arguments)
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """The reader packs some commands itself, into bytes; redis-py sends lists of them."""
+        """`command`: bytes that the reader has packed itself, or redis-py's list of commands."""
         if isinstance(command, bytes):
             reply = hiredis.Reader()  # commands have the form of replies
             reply.feed(command)
@@ -61,12 +61,12 @@ class ReaderConnection(redis.asyncio.Connection):
                 return await super().read_response(*arguments, **options)
         except BaseException:
             self._unsent.clear()
-            await self.disconnect(nowait=True)  # as redis-py does when it is interrupted in a read
+            await self.disconnect(nowait=True)  # like redis-py after an interrupted read
             raise
 
 
 class ReaderPool(redis.asyncio.BlockingConnectionPool):
-    """Outlives the caches that use it, one after the other: connecting would take longer than a schedule."""
+    """One pool for many caches in turn: connecting would take longer than a schedule."""
 
     def __init__(self, selector: QuietSelector, **options: Any) -> None:
         super().__init__(**options, connection_class=ReaderConnection)
@@ -89,7 +89,7 @@ class ReaderPool(redis.asyncio.BlockingConnectionPool):
         return connection
 
     def take_back(self) -> None:
-        """What the last cache had for itself may serve the next one."""
+        """Makes the last cache's own connection available to the next cache."""
         self._spare = [connection for connection in self._made if connection not in self._shared]
 
     async def close(self) -> None:
@@ -98,7 +98,7 @@ class ReaderPool(redis.asyncio.BlockingConnectionPool):
 
 
 class ReaderPools:
-    """Stands where the reader's cache looks for its pool class; `reader` says whose pool is wanted next."""
+    """Takes the place of the reader's pool class. `reader`: the owner of the next pool."""
 
     def __init__(self, selector: QuietSelector) -> None:
         self.reader = ""
@@ -119,9 +119,9 @@ class ReaderPools:
 
 
 class ReaderClient:
-    """What the reader's document store uses of its client, with a turn before each read.
+    """The client methods that the reader's document store uses, with a turn before each read.
 
-    Once it is deposed, it reads what a primary had that lost its majority then: MongoDB's snapshot of that moment.
+    After `depose` it reads MongoDB's snapshot of that moment, like a primary that lost its majority then.
     """
 
     def __init__(self, client: AsyncMongoClient[BsonDocument]) -> None:
@@ -132,7 +132,7 @@ class ReaderClient:
         return ReaderDatabase(self, self._client.get_default_database(*arguments, **options))
 
     async def depose(self, selector: QuietSelector) -> None:
-        """The first read of a snapshot session decides what the later ones see."""
+        """The first read of a snapshot session fixes the moment for all later ones."""
         with selector.busy():
             session = self._client.start_session(snapshot=True)
             await self._client.get_default_database("tidemark")[CONTROL].find_one({}, session=session)
@@ -156,7 +156,7 @@ class ReaderDatabase:
 
 
 class ReaderCollection:
-    """A collection that can be searched."""
+    """A collection with `find` methods."""
 
     def __init__(self, client: ReaderClient, collection: Any) -> None:
         self._client = client
@@ -169,7 +169,7 @@ class ReaderCollection:
 
 
 class ReaderCursor:
-    """Results that are read all at once."""
+    """Results, read all at once."""
 
     def __init__(self, client: ReaderClient, collection: Any, find: Callable[..., Any]) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""Redis commands as steps of a schedule are told, and values as its tests read them."""
+"""Names of Redis commands in a schedule's trace, and reads of values."""
 
 from __future__ import annotations
 

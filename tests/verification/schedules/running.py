@@ -1,4 +1,4 @@
-"""Running many schedules, and telling whether one of them finds a fault."""
+"""Runs many schedules, and tells whether one of them finds a fault."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Runner:
     def run(
         self, seeds: Sequence[int], product: Product = SHIPPING, faults: Sequence[str] = ALL
     ) -> list[list[str]]:
-        """What happened in each, step by step. Raises ScheduleFailed."""
+        """The steps of each schedule. Raises ScheduleFailed."""
         for name, value in product.patches.items():
             self._monkeypatch.setattr(name, value)
         with structlog.testing.capture_logs():
@@ -40,14 +40,14 @@ class Runner:
             ]
 
     def count(self, seeds: Sequence[int]) -> str:
-        """Run what ships and say how much was compared. Raises ScheduleFailed."""
+        """Runs the shipping product and tells how much was compared. Raises ScheduleFailed."""
         self._bench.checks.clear()
         self.run(seeds)
         compared = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self._bench.checks.items()))
         return f"{len(seeds):,} schedules: {compared} compared, none stale"
 
     def finds(self, product: Product, faults: Sequence[str], seeds: Sequence[int]) -> bool:
-        """Whether one of the schedules shows a broken promise; the seed of the first that does is printed."""
+        """Whether one of the schedules breaks a promise. Prints the seed of the first that does."""
         try:
             self.run(seeds, product, faults)
         except ScheduleFailed as failed:

@@ -1,4 +1,4 @@
-"""One schedule: everything in it follows from its seed."""
+"""One schedule, fully determined by its seed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.verification.schedules.scheduler import SCHEDULER, Scheduler
 READERS = ("A", "B")
 FAULTS = (0, 1, 1, 1, 2, 2, 3)
 FAULTS_WITHIN, REQUESTS_WITHIN = 30, 20  # steps from the start
-LATER = 3  # steps until a fault that found nothing to do tries again
-ASKED = ((0,), (0,), (2,), (0, 2), (0, 1, 2))  # which of post, author and comments
-MOSTLY = 0.8  # how often it is the same
+LATER = 3  # steps until a fault without effect tries again
+ASKED = ((0,), (0,), (2,), (0, 2), (0, 1, 2))  # post, author, comments
+MOSTLY = 0.8  # the share of requests that ask for the same
 
 
 class ScheduleFailed(AssertionError):
-    """Its cause says what went wrong: a BrokenPromise, or an error in the product or here."""
+    """The cause is a BrokenPromise, or an error in the product or in the tests."""
 
     def __init__(self, seed: int, error: Exception, trace: Sequence[str]) -> None:
         self.seed = seed
@@ -33,7 +33,7 @@ class ScheduleFailed(AssertionError):
 
 
 class Event(NamedTuple):
-    """Something that happens once so many steps have been done."""
+    """A call that is due after a number of steps."""
 
     due: int
     name: str
@@ -62,7 +62,7 @@ class Schedule:
         self._leadership = Leadership(bench, product, self._scheduler, self._promises, stream)
 
     async def run(self) -> list[str]:
-        """What happened, step by step. Raises ScheduleFailed."""
+        """Returns the steps. Raises ScheduleFailed."""
         token = SCHEDULER.set(self._scheduler)
         try:
             await self._run()
@@ -105,7 +105,7 @@ class Schedule:
                 request.result()
 
     async def _end(self) -> None:
-        """Also after a broken promise nothing goes on, and the next schedule finds a leader that has caught up."""
+        """Stops all actors, also after a broken promise, and leaves a leader that has caught up."""
         self._leadership.end()
         self._bench.checks += self._promises.checks
         for reader in self._readers:
@@ -115,7 +115,7 @@ class Schedule:
         self._bench.cache_epoch = leader.store.serving().epoch
 
     def _fill_some(self) -> None:
-        """What readers may have cached before the first step."""
+        """Fills some entries that readers may have cached before the first step."""
         likely = self._chance.choice((0.0, 0.0, 0.5, 1.0))
         for one in self._history.wanted:
             if self._chance.random() < likely:

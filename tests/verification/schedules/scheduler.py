@@ -1,8 +1,9 @@
-"""A scheduler for concurrent code: every command to a store waits for its turn, one runs at a time, a seed says which.
+"""A scheduler for concurrent code: commands to stores run one at a time, in an order that a seed decides.
 
-Coroutines wait in `command`, threads in `Worker.pause`; outside a schedule both let everything pass. An actor goes on
-until it is interrupted, and then sleeps while others change things: choosing evenly at each step would hardly ever let
-them get far ahead (Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", 2010).
+Coroutines wait for their turn in `command`, threads in `Worker.pause`. Outside a schedule neither waits. An
+actor goes on until it is interrupted, and then sleeps while others change the stores. An even choice at each
+step would hardly ever let others get far ahead (Burckhardt et al., "A Randomized Scheduler with Probabilistic
+Guarantees of Finding Bugs", 2010).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 DEADLINE_SECONDS = 30.0
-INTERRUPTED, INTERRUPTED_BEFORE_CHANGE = 0.1, 0.5  # how likely before a step
+INTERRUPTED, INTERRUPTED_BEFORE_CHANGE = 0.1, 0.5  # probabilities before a step
 SLEEPS = (1, 1, 2, 2, 3, 5)  # changes by others
 ACTOR: contextvars.ContextVar[str] = contextvars.ContextVar("actor")
 SCHEDULER: contextvars.ContextVar[Scheduler | None] = contextvars.ContextVar("scheduler", default=None)
@@ -26,7 +27,7 @@ WORKER: contextvars.ContextVar[Worker | None] = contextvars.ContextVar("worker",
 
 
 class QuietSelector(selectors.DefaultSelector):
-    """Tells when its event loop is quiet: nothing to run and no command under way, so that all wait for a turn."""
+    """Tells when its event loop is quiet: no callback and no command under way, so every actor waits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class QuietSelector(selectors.DefaultSelector):
 
 @dataclass(frozen=True)
 class Step:
-    """What an actor does next, once it is its turn."""
+    """An actor's next command, which waits for its turn."""
 
     actor: str
     action: str
@@ -75,7 +76,7 @@ class Step:
 
 
 class Scheduler:
-    """Who waits for a turn, and what has been done so far."""
+    """The steps that wait for a turn, and those done so far."""
 
     def __init__(self, chance: random.Random, selector: QuietSelector) -> None:
         self.chance = chance
@@ -88,7 +89,7 @@ class Scheduler:
         self._asleep_until: dict[str, int] = {}
 
     async def step(self) -> Step:
-        """Let one actor go on until it waits again."""
+        """Lets one actor go on until it waits again."""
         step = self._choose()
         self.waiting.remove(step)
         self.trace.append(f"{step.actor}: {step.action}")
@@ -100,20 +101,20 @@ class Scheduler:
         return step
 
     def sleep(self, *actors: str) -> None:
-        """Let actors be slow from now on, each for as long as the seed says."""
+        """Slows actors down, each for a time that the seed chooses."""
         for actor in actors:
             self._asleep_until[actor] = self._changes + self.chance.choice(SLEEPS)
 
     def disturb(self) -> None:
-        """Let everybody be slow who is in the middle of something."""
+        """Slows down every actor that has begun and not ended."""
         self.sleep(*self._actors())
 
     def drop(self, actor: str) -> None:
-        """Forget what a crashed actor was about to do."""
+        """Forgets the next step of a crashed actor."""
         self.waiting = [step for step in self.waiting if step.actor != actor]
 
     def _choose(self) -> Step:
-        """Mostly the actor that goes on already; one that is interrupted often sleeps while others go far ahead."""
+        """Mostly chooses the last step's actor. An interrupted one often sleeps while others go far ahead."""
         if self._current is not None and self.chance.random() < self._interruption(self._current):
             self.sleep(self._current)
             self._current = None
@@ -124,7 +125,7 @@ class Scheduler:
         return self.chance.choice([step for step in self.waiting if step.actor == self._current])
 
     def _interruption(self, actor: str) -> float:
-        """What was read before a change may be out of date when it comes: that is where most goes wrong."""
+        """The probability of an interruption. A value read before a change may be outdated when it comes."""
         changes = any(step.changes_redis for step in self.waiting if step.actor == actor)
         return INTERRUPTED_BEFORE_CHANGE if changes else INTERRUPTED
 
@@ -134,7 +135,7 @@ class Scheduler:
 
 @contextlib.asynccontextmanager
 async def command(action: str, changes_redis: bool = False) -> AsyncIterator[None]:
-    """Around one command of a coroutine: waits for its turn, and then nobody else runs until the answer is there."""
+    """Around one command of a coroutine: waits for its turn. No other actor runs until the answer arrives."""
     scheduler = SCHEDULER.get()
     if scheduler is None:
         yield
@@ -147,7 +148,7 @@ async def command(action: str, changes_redis: bool = False) -> AsyncIterator[Non
 
 
 def pause(action: str, changes_redis: bool = False) -> Worker | None:
-    """Before one command of a thread: waits for its turn. The worker that runs it, or None outside a schedule."""
+    """Before one command of a thread: waits for its turn. Returns its worker, or None outside a schedule."""
     worker = WORKER.get()
     if worker is not None:
         worker.pause(action, changes_redis)
@@ -155,11 +156,11 @@ def pause(action: str, changes_redis: bool = False) -> Worker | None:
 
 
 class Crashed(BaseException):
-    """The process of a worker has ended here."""
+    """The worker's process ended here."""
 
 
 class Worker:
-    """Synchronous work in a thread that runs only while the scheduler waits for it."""
+    """Synchronous work in a thread. The thread runs only while the scheduler waits for it."""
 
     def __init__(self, scheduler: Scheduler, actor: str, work: Callable[[], None], threads: Executor) -> None:
         self.actor = actor
@@ -183,7 +184,7 @@ class Worker:
             raise Crashed
 
     def crash(self) -> None:
-        """End it where it waits."""
+        """Ends the thread where it waits."""
         self._scheduler.drop(self.actor)
         self._crashed = True
         if not self.ended:

@@ -1,4 +1,4 @@
-"""Under any order of their commands, and any faults between them, readers and projectors keep what is promised.
+"""Under any order of commands and any faults between them, readers and projectors keep the promises.
 
 `SCHEDULE_SEED=5 pytest tests/verification/schedules -k thousands` repeats schedule 5 alone.
 """
@@ -15,7 +15,7 @@ from tests.verification.schedules.running import Runner
 
 SHORT, LONG = range(2_000), range(2_000, 22_000)
 SEED = os.environ.get("SCHEDULE_SEED")
-NUMBER = re.compile(r"\d{2,}|e\d+:|\d+$")  # of ids, epochs and batches: there are more each time
+NUMBER = re.compile(r"\d{2,}|e\d+:|\d+$")  # of ids, epochs and batches, which grow from run to run
 
 
 def test_promises_hold_in_thousands_of_schedules(runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""`make torture`: random work and faults; the last line of the output is the outcome, as JSON."""
+"""`make torture`: random work and faults. The last line of the output is the outcome, as JSON."""
 
 from __future__ import annotations
 

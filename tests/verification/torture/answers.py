@@ -1,4 +1,4 @@
-"""Readers that ask for everything, again and again, and record what they were told."""
+"""Clients that read everything, again and again, and record the answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tidemark.gtid import EMPTY, GtidSet
 
 KEYS = ConsistencyKeys.parse(AUTH["TIDEMARK_CONSISTENCY_SECRET"])
 AS_OF = re.compile(r'as-of="([^"]+)"')
-IDS = range(13)  # from the first one on
+IDS = range(13)  # added to the first id
 PATHS = (
     *("/post/{id}", "/user/{id}", "/post/{id}/comments", "/post/{id}/likes"),
     *("/user/{id}/posts", "/user/{id}/followers", "/user/{id}/following", "/hashtag/tag{tag}"),
@@ -37,7 +37,7 @@ PATHS = (
 
 @dataclass
 class Token:
-    """The latest that a write was answered with, and when it expires for our purposes."""
+    """The latest token of a write, and the time after which these tests do not send it."""
 
     text: str = ""
     issued: float = 0.0
@@ -45,7 +45,7 @@ class Token:
 
 @dataclass
 class Records:
-    """What was answered, what was refused (by status), and what MySQL had committed when."""
+    """Answers, refusals by status, and MySQL's commits over time."""
 
     first_id: int
     answers: list[Answer] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Records:
 
 
 class Asking:
-    """One client. Now and then it shows the latest token of a write, or what it has already."""
+    """One client. Now and then it sends the latest token of a write, or the ETag of an earlier answer."""
 
     def __init__(self, services: Services, records: Records, chance: random.Random) -> None:
         self.services = services
@@ -94,7 +94,7 @@ class Asking:
 
 
 def observe(stack: Stack, records: Records, stopping: threading.Event) -> None:
-    """Note what was committed when, as MySQL itself says: the set first, then the clock."""
+    """Notes MySQL's executed set and then its clock, again and again."""
     while not stopping.wait(0.1):
         with contextlib.suppress(pymysql.err.MySQLError, OSError), admin_connection(stack) as connection:
             while not stopping.wait(0.01):
@@ -104,11 +104,11 @@ def observe(stack: Stack, records: Records, stopping: threading.Event) -> None:
 
 
 def comparable(as_of: str) -> str:
-    """Both clocks as text that sorts as time does."""
+    """A time of either clock as text that sorts like time."""
     return datetime.fromisoformat(as_of).replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def received() -> str:
-    """Now (MySQL is on this machine), and the moment that MySQL may take to count what it already shows."""
+    """Now (MySQL is on this machine), plus MySQL's possible delay between showing and counting a commit."""
     now = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=VISIBLE_WITHIN_SECONDS)
     return now.isoformat(timespec="microseconds")

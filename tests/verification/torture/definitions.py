@@ -1,4 +1,4 @@
-"""DDL in the forms of tools and people: statements that lose nothing, and statements that change rows unseen."""
+"""DDL as tools and people write it: harmless statements, and ones that change rows without row events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAME = re.compile(r"<([^>]+)>")
 
 @dataclass(frozen=True)
 class Harmful:
-    """`statement` has the effect; `before` it and `after` it come others without one, but they may stop a projector."""
+    """`statement` has the effect. Statements `before` and `after` have none, but may stop a projector."""
 
     effect: Effect
     statement: str
@@ -76,7 +76,7 @@ HARMFUL = (
         after=(f"ALTER TABLE users MODIFY {BIO}",),
     ),
 )
-HARMLESS = (  # in pairs: the second one undoes the first; {n} is another number each time
+HARMLESS = (  # in pairs: the second one undoes the first; {n} is a new number each time
     ("ALTER TABLE <posts> ADD COLUMN extra{n} INT", "ALTER TABLE <posts> DROP COLUMN extra{n}"),
     ("ALTER TABLE <users> ADD extra{n} VARCHAR(9) FIRST", "ALTER TABLE <users> DROP extra{n}"),
     ("CREATE INDEX more{n} ON <likes> (created_at)", "DROP INDEX more{n} ON <likes>"),
@@ -91,7 +91,7 @@ HARMLESS = (  # in pairs: the second one undoes the first; {n} is another number
 
 
 def define(system: System, chance: random.Random) -> str:
-    """Statements that lose nothing, one after the other: nobody stops for them."""
+    """Executes harmless statements one after the other. No projector stops for them."""
     number = str(next(system.numbers))
     statements = [disguised(text.replace("{n}", number), chance) for text in chance.choice(HARMLESS)]
     with admin_connection(system.stack) as connection:
@@ -100,7 +100,7 @@ def define(system: System, chance: random.Random) -> str:
 
 
 def sweep(system: System, chance: random.Random) -> str:
-    """A statement that changes rows unseen. Every projector stops for it; `rebuild` is the remedy."""
+    """A statement changes rows without row events. Every projector stops for it; `rebuild` is the remedy."""
     harmful = chance.choice(HARMFUL)
     statement = disguised(harmful.statement, chance)
     unchanged = Effect(harmful.effect.table, lambda row: row)
@@ -120,7 +120,7 @@ def sweep(system: System, chance: random.Random) -> str:
 
 
 def _is_done(connection: Connection, statement: str) -> bool:
-    with contextlib.suppress(pymysql.err.OperationalError):  # somebody holds a lock
+    with contextlib.suppress(pymysql.err.OperationalError):  # another session holds a lock
         run_sql(connection, statement)
         return True
     return False
@@ -142,7 +142,7 @@ def _rebuild(system: System) -> None:
 
 
 def disguised(statement: str, chance: random.Random) -> str:
-    """The same statement with other white space, comments, case, and ways to name a table."""
+    """The same statement with other white space, comments, case and table names."""
     quoted = NAME.sub(lambda found: _named(found[1], chance), statement)
     return "".join(
         chance.choice(GAPS)

@@ -1,4 +1,4 @@
-"""What statements did to rows without row events, found in MySQL's own reading of its binlog."""
+"""The effects of statements on rows without row events, found in MySQL's own reading of its binlog."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tidemark.gtid import Gtid
 
 @dataclass(frozen=True)
 class Effect:
-    """What a statement does to each row of a table: another row, or None where it is gone."""
+    """A statement's effect on each row of a table: another row, or None for a deleted one."""
 
     table: str
     becomes: Callable[[Row], Row | None]
 
 
 def effects_in(connection: Connection, effects: Mapping[str, Effect]) -> dict[Gtid, Effect]:
-    """By MySQL's own reading of its binlog: the transactions that are statements with an effect, in order."""
+    """The transactions that are statements with an effect, in order, by MySQL's own reading of its binlog."""
     found: dict[Gtid, Effect] = {}
     for file, *_ in rows(connection, "SHOW BINARY LOGS"):
         gtid = None

@@ -1,4 +1,4 @@
-"""What a torture does to the system: each fault heals, within a deadline, before its function returns."""
+"""The faults of a torture. Each heals within a deadline, before its function returns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STORES = ("mysql", "mongodb", "redis")
 EXECUTED = "SELECT @@global.gtid_executed"
 HASTY = ("SET GLOBAL sync_binlog = 0", "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
 DURABLE = ("SET GLOBAL sync_binlog = 1", "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
-Fault = Callable[[System, random.Random], str]  # returns what it did it to
+Fault = Callable[[System, random.Random], str]  # returns its target
 
 
 class Hindered(Exception):
@@ -63,7 +63,7 @@ def kill_projector(system: System, chance: random.Random) -> str:
 
 
 def pause_projector(system: System, chance: random.Random) -> str:
-    """Longer than the lease lasts, at times."""
+    """Pauses a projector, at times for longer than its lease lasts."""
     at = chance.randrange(PROJECTORS)
     system.projectors[at].popen.send_signal(signal.SIGSTOP)
     time.sleep(chance.uniform(0.3, 9))
@@ -72,7 +72,7 @@ def pause_projector(system: System, chance: random.Random) -> str:
 
 
 def kill_workers(system: System, chance: random.Random) -> str:
-    """The reader's processes, one after the other; each is started again, unless that happens too often."""
+    """Kills the reader's workers one after the other. The reader restarts each, within limits."""
     now = time.monotonic()
     system.kills_of_workers = [
         *(kill for kill in system.kills_of_workers if now - kill < WINDOW_SECONDS),
@@ -91,7 +91,7 @@ def _is_replaced(system: System, gone: int) -> bool:
 
 
 def drop(system: System, chance: random.Random) -> str:
-    """Connections are cut and refused for a while."""
+    """Cuts connections and refuses new ones for a while."""
     name = chance.choice([*LINKS])
     system.links[name].switch(0)
     time.sleep(chance.uniform(0.1, 3))
@@ -119,7 +119,7 @@ def flush_redis(system: System, chance: random.Random) -> str:
 
 
 def restore_redis(system: System, chance: random.Random) -> str:
-    """A copy of its data folder, taken some seconds ago, takes the place of the folder."""
+    """Replaces Redis's data folder by a copy that is some seconds old."""
     server, copy = system.stack.redis, system.new_folder()
     with stopped(server):
         shutil.copytree(server.data, copy)
@@ -131,7 +131,7 @@ def restore_redis(system: System, chance: random.Random) -> str:
 
 
 def fail_over_redis(system: System, chance: random.Random) -> str:
-    """To a replica that missed a suffix; later back to the old primary, which missed all that came then."""
+    """To a replica that missed a suffix, and later back to the old primary, which missed all later writes."""
     primary, folder = system.stack.redis, system.new_folder()
     with replica_of(system.stack, folder) as replica:
         with redis.Redis.from_url(replica.admin_url) as client:
@@ -147,7 +147,7 @@ def fail_over_redis(system: System, chance: random.Random) -> str:
 
 
 def fail_over_mysql(system: System, chance: random.Random) -> str:
-    """To a replica that has everything; the old source is killed, and the system stays with the new one."""
+    """Kills the source after a replica has received everything. The system stays with the new source."""
     source = system.stack.mysql
     replica = system.opened.enter_context(mysql_pair.replica_of(system.stack, system.new_folder()))
     with mysql_pair.admin_of(replica) as copy, mysql_pair.admin_of(source) as original:
@@ -165,7 +165,7 @@ def fail_over_mysql(system: System, chance: random.Random) -> str:
 
 
 def rebuild(system: System, chance: random.Random) -> str:
-    """A new build beside everything else. It is killed on the way at times, and may fail when a store is away."""
+    """Makes a new build, and kills that rebuild at times. It may fail while a store is away."""
     server_id = {
         "TIDEMARK_PROJECTOR_SERVER_ID": str(7_331 + PROJECTORS),
         "TIDEMARK_FORMER_BUILD_MINUTES": "0",
@@ -202,5 +202,5 @@ FAULTS: Mapping[str, Fault] = {
     "define": define,
     "sweep": sweep,
 }
-UNPAIRED = {"sweep"}  # it waits for every projector to stop
-ALONE = {"kill", "pause", "old_dump", "failover_redis", "failover_mysql"}  # of these, one at a time
+UNPAIRED = {"sweep"}  # waits for every projector to stop
+ALONE = {"kill", "pause", "old_dump", "failover_redis", "failover_mysql"}  # one of these at a time

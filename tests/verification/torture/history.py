@@ -1,4 +1,4 @@
-"""MySQL's whole history, read back from its binlog: what every document and list was after each transaction."""
+"""MySQL's whole history from its binlog: every document and list after each transaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TAGGED = "hashtag"
 
 @dataclass
 class Versions:
-    """What one thing was: `values[n]` from transaction `since[n]` on. None: there was no such thing."""
+    """The values of one key: `values[n]` from transaction `since[n]` on. None: absent."""
 
     since: list[int] = field(default_factory=lambda: [0])
     values: list[Any] = field(default_factory=lambda: [None])
@@ -37,28 +37,28 @@ class Versions:
             self.values.append(value)
 
     def between(self, first: int, last: int) -> list[Any]:
-        """Every value that it had after any of the transactions from `first` to `last`."""
+        """Every value after any of the transactions from `first` to `last`."""
         return self.values[max(0, bisect_right(self.since, first) - 1) : bisect_right(self.since, last)]
 
 
 @dataclass(frozen=True)
 class Observed:
-    """All of `executed` was committed at `now`, by MySQL's clock."""
+    """All of `executed` was committed by `now` (MySQL's clock)."""
 
     now: str
     executed: GtidSet
 
 
 class History:
-    """`index` counts transactions: after `index` of them, things were as `things[key]` says.
+    """The versions of every key. An index counts transactions.
 
-    `effects`: what a transaction did to a table without row events.
+    `effects`: the effects of transactions on tables without row events.
     """
 
     def __init__(
         self, transactions: Iterable[Transaction], effects: Mapping[Gtid, Effect] | None = None
     ) -> None:
-        self.things: dict[Key, Versions] = defaultdict(Versions)
+        self.versions: dict[Key, Versions] = defaultdict(Versions)
         self.index_of: dict[Gtid, int] = {}
         self.rows = 0
         tables = _Tables()
@@ -68,20 +68,20 @@ class History:
             changes = tables.changes(effect) if effect else transaction.changes
             self.rows += len(changes)
             for key, value in tables.apply(changes):
-                self.things[key].add(index, value)
+                self.versions[key].add(index, value)
 
     @property
     def transactions(self) -> int:
         return len(self.index_of)
 
     def index(self, gtids: GtidSet) -> int:
-        """After which transaction all of `gtids` had happened."""
+        """The index of the transaction with which all of `gtids` had happened."""
         ends = (Gtid(source, last) for source, spans in gtids.intervals.items() for _, last in spans)
         return max((self.index_of[gtid] for gtid in ends), default=0)
 
 
 class Clock:
-    """What was committed at which moment, from observations in the order of time."""
+    """The transactions committed at a moment, from observations in the order of time."""
 
     def __init__(self, history: History, observations: Iterable[Observed]) -> None:
         ordered = sorted(observations, key=lambda one: one.now)
@@ -90,18 +90,18 @@ class Clock:
         self.end = history.transactions
 
     def at_least(self, moment: str) -> int:
-        """How many transactions had certainly been committed at that moment."""
+        """The number of transactions certainly committed at that moment."""
         at = bisect_right(self.moments, moment) - 1
         return self.indexes[at] if at >= 0 else 0
 
     def at_most(self, moment: str) -> int:
-        """How many transactions may have been committed at that moment."""
+        """The number of transactions that may have been committed at that moment."""
         at = bisect_left(self.moments, moment)
         return self.indexes[at] if at < len(self.indexes) else self.end
 
 
 class _Tables:
-    """The state of MySQL, folded row change by row change: an implementation apart from the projector's."""
+    """The state of MySQL, folded row change by row change, independent of the projector's implementation."""
 
     def __init__(self) -> None:
         self.raw: dict[str, dict[Any, Row]] = {name: {} for name in COLLECTIONS}
@@ -110,11 +110,11 @@ class _Tables:
         self.lists: dict[Key, dict[Any, tuple[Any, int]]] = defaultdict(dict)
 
     def changes(self, effect: Effect) -> list[RowChange]:
-        """The row changes that have the same effect now."""
+        """Row changes with the same effect on the present rows."""
         return [RowChange(effect.table, row, effect.becomes(row)) for row in self.raw[effect.table].values()]
 
     def apply(self, changes: Iterable[RowChange]) -> Iterator[tuple[Key, Any]]:
-        """The things that the changes of one transaction may have changed, as they are afterwards."""
+        """Keys that the changes of one transaction may have touched, with their values afterwards."""
         touched: set[Key] = set()
         for change in changes:
             for row, by in ((change.before, -1), (change.after, 1)):
@@ -169,5 +169,5 @@ class _Tables:
 
 
 def path(listing: Listing) -> str:
-    """The list's name among the things of a history."""
+    """The list's name in the keys of a history."""
     return f"{listing.parent.name}:{listing.name}"

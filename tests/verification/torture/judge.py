@@ -1,4 +1,4 @@
-"""Whether an answer was allowed: MySQL's state at some point, not older than the answer's bound or its token."""
+"""Judges answers: each must be MySQL's state at some point, no older than its bound or its token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VISIBLE_WITHIN_SECONDS = 0.5  # MySQL shows a row a moment before its GTID count
 
 @dataclass(frozen=True)
 class Answer:
-    """What the reader said; `body` None: 404. `token`: what the read asked for. `received`: by MySQL's clock."""
+    """An answer. `body`: None for a 404. `token`: of the request. `received`: by MySQL's clock."""
 
     path: str
     body: Any
@@ -35,14 +35,14 @@ class Window:
 
 
 class Judge:
-    """Knows all that MySQL ever was."""
+    """Compares answers with MySQL's whole history."""
 
     def __init__(self, history: History, clock: Clock) -> None:
         self.history = history
         self.clock = clock
 
     def stale(self, answers: Sequence[Answer]) -> list[Answer]:
-        """Those that were not allowed."""
+        """The answers that were not allowed."""
         return [answer for answer in answers if not self.allows(answer)]
 
     def window(self, answer: Answer) -> Window:
@@ -64,7 +64,7 @@ class Judge:
         return exists and self._is_page((path(listing), id), listing.item, answer.body, window)
 
     def _documents(self, entity: Entity, id: int, window: Window) -> list[Any]:
-        return self.history.things[entity.collection, id].between(window.first, window.last)
+        return self.history.versions[entity.collection, id].between(window.first, window.last)
 
     def _is_entity(self, entity: Entity, id: int, body: Any, window: Window) -> bool:
         return any(
@@ -73,7 +73,7 @@ class Judge:
         )
 
     def _is_document(self, entity: Entity, document: Any, body: Any, window: Window) -> bool:
-        """An author is another document, and may be shown as of another point of the window."""
+        """An author is a separate document, and may be of another point of the window."""
         if document is None or body is None:
             return document is None and body is None
         shown = entity.to_json(document)
@@ -83,8 +83,8 @@ class Judge:
         return any(body == {**shown, "author": _author(author)} for author in authors)
 
     def _is_page(self, key: tuple[str, Any], item: Entity, body: Any, window: Window) -> bool:
-        """Items in the list's order at some point of the window; one that was absent in the window may be left out."""
-        lists = self.history.things[key].between(window.first, window.last)
+        """Items in the list's order at some point of the window. An item once absent in it may be missing."""
+        lists = self.history.versions[key].between(window.first, window.last)
         return any(self._is_list(ids or (), item, body["items"], window) for ids in lists)
 
     def _is_list(self, ids: Sequence[int], item: Entity, shown: Sequence[Any], window: Window) -> bool:

@@ -1,4 +1,4 @@
-"""A torture: random work, random faults, and then everything must be equal and every answer must have been allowed."""
+"""A torture: random work and faults. At the end all stores are equal, and every answer was allowed."""
 
 from __future__ import annotations
 
@@ -35,36 +35,36 @@ from tests.verification.torture.system import System, running_system
 from tests.verification.torture.workload import workload
 from tidemark.gtid import EMPTY, Gtid, GtidSet
 
-FAULT_SECONDS = 240.0  # within which each one heals
+FAULT_SECONDS = 240.0  # the deadline of each one
 CAUGHT_UP_SECONDS = 120.0
 READING_SERVER_ID = 9_999
-FIRST_IDS = (1, 2**31 - 2, 2**53 - 2, 2**63 - 2_000_000)  # the last with room for all that is written
-NOT_INFLICTED = (
+FIRST_IDS = (1, 2**31 - 2, 2**53 - 2, 2**63 - 2_000_000)  # the last leaves room for all rows
+NOT_INFLICTED = (  # by a fault that another fault hinders
     Hindered,
     redis.RedisError,
     pymysql.err.MySQLError,
     PyMongoError,
     OSError,
-)  # the last: by another one
+)
 
 
 @dataclass
 class Outcome:
-    """What happened. `as_expected` is False if anything is as it must not be."""
+    """The result of a torture. `as_expected`: False if any check failed."""
 
     seed: int
     faults: Counter[str] = field(default_factory=Counter)
-    passed_over: Counter[str] = field(default_factory=Counter)  # faults that could not be inflicted
+    passed_over: Counter[str] = field(default_factory=Counter)  # hindered faults
     transactions: int = 0
     rows: int = 0
     answers: int = 0
     refused: Counter[int] = field(default_factory=Counter)
     divergences: int = 0
     stale_reads: int = 0
-    audits: int = 0  # passes of an audit that ran beside it all
-    audited: list[str] = field(default_factory=list)  # what it found wrong
+    audits: int = 0  # passes of an audit that ran meanwhile
+    audited: list[str] = field(default_factory=list)  # its findings
     seconds: float = 0.0
-    error: str = ""  # the reason why it ended early
+    error: str = ""  # the reason for an early end
 
     @property
     def as_expected(self) -> bool:
@@ -90,12 +90,14 @@ class Outcome:
 
 
 def torture(seconds: float, seed: int) -> Outcome:
-    """The outcome, always: an error (a fault that does not heal, a projector that stops, an end that is not reached) is
-    shown on stderr and is in it."""
+    """Always returns an outcome, which contains an error that ended it early. Stderr shows the error, too.
+
+    Errors: a fault does not heal, a projector stops, the stores do not become equal.
+    """
     outcome, begun = Outcome(seed), time.monotonic()
     try:
         _torture(seconds, outcome)
-    except BaseException as error:  # noqa: BLE001 - an interrupt, too, leaves its line
+    except BaseException as error:  # noqa: BLE001 - an interrupt, too, prints an outcome
         traceback.print_exc()
         outcome.error = f"{type(error).__name__}: {error}"[:500]
     outcome.seconds = time.monotonic() - begun
@@ -124,7 +126,7 @@ def _torture(seconds: float, outcome: Outcome) -> None:
 
 
 def _inflict(system: System, chance: random.Random, deadline: float, outcome: Outcome) -> None:
-    """One fault after the other, and now and then two at a time."""
+    """Inflicts one fault after the other, and now and then two at a time."""
     with ThreadPoolExecutor(2, "fault") as threads:
         while time.monotonic() < deadline:
             names = chance.sample([*FAULTS], 2 if chance.random() < 0.3 else 1)
@@ -147,7 +149,7 @@ def _inflict(system: System, chance: random.Random, deadline: float, outcome: Ou
 
 
 def _divergences(stack: Stack, connection: Connection) -> int:
-    """Documents that differ from MySQL, and one more if any cache entry does."""
+    """The number of documents that differ from MySQL, plus one if any cache entry differs."""
     expected, actual = expected_documents(connection), actual_documents(stack)
     different = [
         (name, id)
@@ -184,7 +186,7 @@ def _ask_for_everything(system: System, records: Records, seed: int) -> None:
 def read_binlog(
     stack: Stack, connection: Connection, effects: Mapping[Gtid, Effect]
 ) -> Iterator[Transaction]:
-    """Every transaction that MySQL has, from the first one on; empty ones for what `effects` has instead of rows."""
+    """Every transaction of MySQL from the first one on. Transactions in `effects` are empty."""
     executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
     source = MySqlSource(stack.mysql.admin_url, READING_SERVER_ID)
     read = EMPTY

@@ -1,4 +1,4 @@
-"""The whole system for a torture: its own servers, two projectors, and a TCP link from each service to each store."""
+"""The system of a torture: its own servers, two projectors, a TCP link from each service to each store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LINKS = {  # name -> service's variable and store
 
 @dataclass
 class System:
-    """What a fault may disturb. What it leaves behind is undone by `opened`."""
+    """The targets of faults. `opened` undoes their remains at the end."""
 
     stack: Stack
     folder: Path
@@ -42,9 +42,7 @@ class System:
     reading: Process
     auditing: Process = field(init=False)
     projectors: list[Process] = field(default_factory=list)
-    effects: dict[str, Effect] = field(
-        default_factory=dict
-    )  # of statements, whether or not they were executed
+    effects: dict[str, Effect] = field(default_factory=dict)  # of statements, executed or not
     kills_of_workers: list[float] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -55,16 +53,16 @@ class System:
         self.projectors[at : at + 1] = [started]
 
     def reader_workers(self) -> list[int]:
-        """The processes that the reader has forked and that live."""
+        """The live worker processes of the reader."""
         pid = self.reading.popen.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def new_folder(self) -> Path:
-        """A name below our own folder that nobody has used."""
+        """An unused name below the system's own folder."""
         return self.folder / str(next(self.numbers))
 
     def move(self, store: str, port: int) -> None:
-        """All services find the store at another port from now on; their connections are cut."""
+        """Moves the store to another port for all services, and cuts their connections."""
         for name, (_, of) in LINKS.items():
             if of == store:
                 self.links[name].switch(port)
@@ -79,7 +77,7 @@ class System:
 
 @contextlib.contextmanager
 def running_system() -> Iterator[System]:
-    """On its own stack, because faults may take long to get over; everything is stopped at the end."""
+    """On its own stack, as faults may take long to heal. All processes stop at the end."""
     with contextlib.ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tidemark-torture-")))
         stack = opened.enter_context(Stack())
@@ -104,7 +102,7 @@ def running_system() -> Iterator[System]:
 
 @contextlib.contextmanager
 def _audit(environment: dict[str, str], reader_url: str) -> Iterator[Process]:
-    """Pass after pass, and beside cache entries it looks at the reader's answers."""
+    """Audits pass after pass: MongoDB, cache entries and the reader's answers."""
     token = mint(AuthSettings.from_environ(AUTH), "auditor", ["read"], 24 * 3600)
     settings = {
         "TIDEMARK_AUDIT_ADMIN_BIND": f"127.0.0.1:{free_port()}",
@@ -128,7 +126,7 @@ def _service(environment: dict[str, str], name: str, *options: str) -> Iterator[
 
 
 def _environment(stack: Stack, links: dict[str, Proxy]) -> dict[str, str]:
-    """Every service reaches every store through a link. A replica set would tell clients the way round it."""
+    """Every service reaches every store through a link. A replica set would tell clients the direct way."""
     environment = service_environment(stack)
     for name, (variable, store) in LINKS.items():
         url = environment[variable].replace(f":{stack.servers[store].port}/", f":{links[name].port}/")

@@ -1,4 +1,4 @@
-"""Whatever happens to the servers: everything is equal in the end, and no answer was ever older than it said."""
+"""Through any faults of the servers: all stores equal in the end, and no answer was older than its bound."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.verification.torture.running import torture
 from tests.verification.torture.system import System
 from tidemark.gtid import Gtid, GtidSet
 
-CUT = pytest.mark.filterwarnings(  # the HTTP client leaves sockets to the garbage collector when they are cut under it
+CUT = pytest.mark.filterwarnings(  # the HTTP client leaves cut sockets to the garbage collector
     "ignore:unclosed <socket:ResourceWarning",
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning",
 )
@@ -58,7 +58,7 @@ def gtids(number: int) -> GtidSet:
 
 @pytest.fixture
 def judge() -> Judge:
-    """Transaction n is committed by second n."""
+    """A judge of a history in which transaction n is committed by second n."""
     transactions = [
         Transaction(Gtid(SOURCE, number), 0, 0, (change,), BinlogPosition("", 0))
         for number, change in enumerate(CHANGES, start=1)
@@ -82,7 +82,7 @@ def shown(body: str, likes: int, **changes: object) -> dict[str, Any]:
 
 ALLOWED = [
     Answer("/post/1", shown("second", 1), second(4)),
-    Answer("/post/1", shown("second", 1), second(3)),  # fresher than it says
+    Answer("/post/1", shown("second", 1), second(3)),  # fresher than its bound
     Answer("/post/1", shown("second", 1), second(2), token=gtids(4)),
     Answer("/post/1", None, second(1)),
     Answer("/user/1/posts", {"items": [shown("third #tag", 1)]}, second(5), received=second(6)),
@@ -109,9 +109,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("answer", ALLOWED, ids=str)
-def test_the_judge_allows_what_mysql_said_at_some_point_that_is_recent_enough(
-    judge: Judge, answer: Answer
-) -> None:
+def test_the_judge_allows_what_mysql_said_recently_enough(judge: Judge, answer: Answer) -> None:
     assert judge.allows(answer)
 
 
@@ -123,10 +121,10 @@ def test_the_judge_refuses_an_answer_that_is(judge: Judge, name: str) -> None:
 
 @pytest.mark.server
 @CUT
-def test_a_fault_that_is_hindered_is_noted_and_the_line_always_comes(
+def test_a_hindered_fault_is_noted_and_the_outcome_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Seed 99173 once ended with a traceback and without its line: another fault had cut a FLUSHALL's connection."""
+    """Regression, seed 99173: another fault cut a FLUSHALL's connection, and no outcome was printed."""
 
     errors = iter(
         [redis.ConnectionError("cut by another fault")] * 2 + [AssertionError("waited for nothing")] * 2

@@ -1,4 +1,4 @@
-"""Random writes through SQL and HTTP, whatever happens to the servers, and reads that are recorded."""
+"""Random writes through SQL and HTTP during faults, and recorded reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAUSE_SECONDS = 0.01
 
 
 class Writing(Services):
-    """Remembers the latest token; an answer that is a failure is one more thing that happens."""
+    """Remembers the latest token of a write. Failures are no errors."""
 
     records: Records
 
@@ -38,7 +38,7 @@ class Writing(Services):
 
 @contextlib.contextmanager
 def workload(system: System, seed: int, records: Records) -> Iterator[None]:
-    """For the length of a block. What a thread could not go on from ends the block with its error."""
+    """Writes and reads during the block. A thread's error ends the block."""
     stopping = threading.Event()
     services = Writing(system.services.writer_url, system.services.reader_url, system.services.projector)
     services.records = records
@@ -72,7 +72,7 @@ def _write(system: System, services: Writing, chance: random.Random, stopping: t
 
 
 def _act(act: Act, services: Writing, connection: Connection, chance: random.Random) -> None:
-    """A writer that cannot reach MySQL says so; whether it wrote, the binlog will tell."""
+    """A writer that cannot reach MySQL answers so. The binlog tells whether it wrote."""
     with contextlib.suppress(httpx2.TransportError, AssertionError):
         act(services, connection, services.records.first_id, *(chance.randrange(IDS) for _ in range(3)))
 

@@ -1,0 +1,55 @@
+"""What a steady load costs and how late it is shown comes with the figures to compare it with."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from perf.__main__ import main
+
+SERVERS = {"mysql", "mongodb", "redis"}
+SERVICES = {"projector", "writer", "reader"}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("through", "busy"), [("writer", {"projector", "writer"}), ("mysql", {"projector"})])
+def test_each_process_has_its_share_of_a_transaction(
+    through: str, busy: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run(capsys, "cpu", "--seconds", "2", "--rate", "150", "--through", through)
+    assert 30 < found["transactions_per_s"] < 180
+    spent = found["cpu_ms_per_transaction"]
+    assert spent.keys() == SERVERS | SERVICES
+    assert all(spent[name] > 0 for name in busy | {"mysql", "mongodb"}), spent
+    assert spent["reader"] < spent["projector"]
+
+
+def assert_ratios(found: Any, peers: set[str]) -> None:
+    named = {f"{peer}p{percent}_ms" for peer in {"", *peers} for percent in (50, 99)}
+    assert named <= found.keys() and all(found[name] > 0 for name in named)
+    assert found["p50_to_floor_p50"] == round(found["p50_ms"] / found["floor_p50_ms"], 3)
+    assert found["p99_to_floor_p50"] == round(found["p99_ms"] / found["floor_p50_ms"], 3)
+
+
+@pytest.mark.server
+def test_lag_stands_next_to_its_floor(capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(capsys, "lag", "--seconds", "3", "--rate", "100", "--without-debezium")
+    assert_ratios(found, {"floor_"})
+    assert found["cpu_ms_per_transaction"].keys() == SERVERS | SERVICES
+    assert found["samples"] > 0 and not [name for name in found if "debezium" in name]
+
+
+@pytest.mark.long
+@pytest.mark.server
+def test_lag_stands_next_to_debezium(capsys: pytest.CaptureFixture[str]) -> None:
+    """Needs a JDK; the first time it downloads Debezium, 200 MB."""
+    found = run(capsys, "lag", "--seconds", "6", "--rate", "100")
+    assert_ratios(found, {"floor_", "debezium_"})
+    assert found["p50_to_debezium_p50"] == round(found["p50_ms"] / found["debezium_p50_ms"], 3)
