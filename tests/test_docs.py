@@ -204,7 +204,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def commands() -> dict[str, dict[str, set[str]]]:
-    """Every `python -m MODULE OPTIONS COMMAND OPTIONS` in the pages: module -> command (or nothing) -> options."""
+    """Every `python -m MODULE OPTIONS COMMAND OPTIONS` in the pages: module -> command or "" -> options."""
     found: dict[str, dict[str, set[str]]] = {}
     for module, general, command, rest in MODULE.findall(ALL_PAGES):
         options_of = found.setdefault(module, {})
