@@ -1,4 +1,4 @@
-"""Reads of the demo: each is repeated until it shows a command, and must not claim to be newer before that."""
+"""Reads of the demo: each is repeated until it shows a command. Before, it must not claim to be newer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NotAsPromised(Exception):
 
 @dataclass(frozen=True)
 class Done:
-    """A command that the writer has carried out; `ticks` (seconds) measure durations, `at` is the time of day."""
+    """A command that the writer has carried out; `ticks` (seconds) measure durations, `at` is the time."""
 
     step: str
     request: str
@@ -69,7 +69,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Step:
-    """A command that held. `visible_ms`: from the writer's answer to the first read that showed the change."""
+    """A command that held. `visible_ms`: from the writer's answer to the first read with the change."""
 
     step: str
     request: str
