@@ -16,6 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.reader.conftest import plain_client
 from tests.support.harness import Process, free_port, process, wait_until
 from tidemark.tally import Tally
 from tidemark.workers import MOST_RESTARTS, combined
@@ -38,7 +39,7 @@ class Service:
 
     def get(self, path: str = "/") -> int:
         """The process id of the worker that answered, on a connection of its own."""
-        with plain_client(self.url) as client:
+        with plain_client(self.url, {}) as client:
             return int(client.get(path).raise_for_status().text)
 
     def readiness(self) -> tuple[int, dict[str, str]]:
@@ -68,15 +69,11 @@ class Service:
         return new
 
 
-def plain_client(url: str) -> httpx2.Client:
-    return httpx2.Client(base_url=url, timeout=20, verify=False)
-
-
 @contextlib.contextmanager
 def serving(*options: str) -> Iterator[Service]:
     public, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
     arguments = ("-m", "tests.tidemark.service_of_workers", public, admin, *options)
-    with process(dict(os.environ), *arguments) as started, plain_client(f"http://{admin}") as client:
+    with process(dict(os.environ), *arguments) as started, plain_client(f"http://{admin}", {}) as client:
         yield Service(started, f"http://{public}", client)
 
 
