@@ -1,4 +1,4 @@
-"""`python -m perf COMMAND [--json]`: benchmarks on real servers that are started for the run and stopped after it."""
+"""`python -m perf COMMAND [--json]`: benchmarks on real servers that each run starts and stops."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from perf.authorizer import authorizer
 from perf.compare import readme, report
 from perf.compare.options import more_options
 from perf.compare.run import compare
-from perf.projector import lag, stages
+from perf.projector import growth, lag, stages
 from perf.projector.cpu import LOADS, cpu
 from perf.projector.decode import decode
 from perf.projector.everything import everything
-from perf.projector.growth import growth
 from perf.projector.peers.run import peers
 from perf.projector.project import project
 from perf.projector.snapshot import snapshot
@@ -30,9 +29,9 @@ from perf.reader.read import read
 
 @dataclass(frozen=True)
 class Command:
-    """`run` gets the options, whose defaults and meanings are given, and returns what was found.
+    """`run` gets the options and returns the figures. `options`: name -> default and meaning.
 
-    `more` adds options that are no numbers; `show` says what was found, for people.
+    `more` adds options that are no numbers; `show` makes text of the figures.
     """
 
     run: Callable[..., dict[str, Any]]
@@ -98,7 +97,7 @@ COMMANDS = {
     ),
     "all": Command(
         everything,
-        "all of the projector's, and all tables of docs/performance.md (needs a JDK; takes more than an hour)",
+        "all benchmarks of the projector and all tables of docs/performance.md (needs a JDK; takes an hour)",
         {
             "transactions": (200_000, "in the binlog, or rows to copy"),
             "seconds": (60, "of load"),
@@ -107,12 +106,10 @@ COMMANDS = {
         },
     ),
     "growth": Command(
-        growth,
-        "what decode, project and snapshot cost for so many rows, and their line in docs/performance.md",
-        {
-            "rows": (100_000, "in MySQL; ten million take most of an hour"),
-            "seed": SEED,
-        },
+        growth.growth,
+        "rows per second by number of rows and MongoDB's cache, and their table in docs/performance.md",
+        {"rows": (10_000_000, "in the binlog, each in a transaction of its own"), "seed": SEED},
+        growth.more_options,
     ),
     "compare": Command(
         compare,

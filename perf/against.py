@@ -1,4 +1,4 @@
-"""`python -m perf --against CHECKOUT COMMAND`: one benchmark on this code and on another checkout's, in turn."""
+"""`python -m perf --against CHECKOUT COMMAND`: one benchmark here and on another checkout, in turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ops.stack.progress import say
 from ops.system import ROOT
 
 ROUNDS = 3
-# `perf` is ours for both; all else, also what the services are started from, is the checkout's.
+# `perf` is ours for both. All other packages, and so the services, are the checkout's.
 RUN = """
 import json, pickle, sys
 sys.path.insert(0, sys.argv[1])

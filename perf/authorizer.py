@@ -1,4 +1,4 @@
-"""`python -m perf authorizer`: what a decision of the Lambda costs, in this process and in AWS's own runtime."""
+"""`python -m perf authorizer`: the cost of a decision of the Lambda, in this process and in AWS's runtime."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Signer:
         return {f"TIDEMARK_AUTH_{name}": value for name, value in (common | own).items()}
 
     def event(self, number: int) -> dict[str, Any]:
-        """What API Gateway sends for the token of user `number`."""
+        """The event that API Gateway sends for the token of user `number`."""
         now = int(time.time())
         times = {"iat": now, "exp": now + 3600}
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": f"jane-{number}", "scope": "read write", **times}
@@ -75,7 +75,7 @@ def _public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
 
 
 def authorizer(decisions: int, starts: int) -> dict[str, Any]:
-    """All figures in one run; what happens once per process is the median of `starts`. Raises StackError."""
+    """All figures of one run. Figures of a process start are medians of `starts`. Raises StackError."""
     found: dict[str, Any] = {
         name: _decisions(Signer(name), decisions) for name in ("HS256", "RS256", "ES256")
     }
@@ -91,7 +91,7 @@ def authorizer(decisions: int, starts: int) -> dict[str, Any]:
 
 
 def _decisions(signer: Signer, count: int) -> dict[str, float]:
-    """By the wall and by the processor: they differ by what other programs on the machine took meanwhile."""
+    """Wall time and processor time. They differ by the time that other programs took."""
     say(f"{count} decisions with {signer.algorithm}")
     settings = AuthSettings.from_environ(signer.environment())
     events = [signer.event(number) for number in range(TOKENS)]

@@ -25,7 +25,7 @@ WORDS = (
     "keel",
 )
 CHUNK = 2_000
-# The rows are right, and checking them takes half the time.
+# The rows are right, and the checks would take half of the time.
 UNCHECKED = "SET SESSION foreign_key_checks = 0, unique_checks = 0"
 
 
@@ -68,7 +68,7 @@ def body(chance: random.Random) -> str:
 
 
 def sentence(chance: random.Random, words: int) -> str:
-    """So many words, and a hashtag."""
+    """`words` words and a hashtag."""
     return " ".join(chance.choices(WORDS, k=words)) + f" #{chance.choice(WORDS)}"
 
 

@@ -1,5 +1,6 @@
 -- Requests for the ids of a file, one after the other; the summary as one line of JSON.
--- Environment: PERF_IDS (file, an id per line), PERF_TOKEN, PERF_HEADER ("Name: value", may be empty), PERF_DELAY_MS.
+-- Environment: PERF_IDS (file, an id per line), PERF_TOKEN, PERF_DELAY_MS,
+-- PERF_HEADER ("Name: value", may be empty).
 local requests, at, delay_ms = {}, 0, tonumber(os.getenv("PERF_DELAY_MS") or "0")
 local threads = 0
 
@@ -32,7 +33,8 @@ end
 function done(summary, latency, _)
   local errors = summary.errors
   io.write(string.format(
-    '\n{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "p999_ms": %f, "max_ms": %f, "failed": %d}\n',
+    '\n{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, ' ..
+    '"p999_ms": %f, "max_ms": %f, "failed": %d}\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
     latency:percentile(99.9) / 1e3, latency.max / 1e3,
     errors.connect + errors.read + errors.write + errors.status + errors.timeout))

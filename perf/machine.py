@@ -1,4 +1,4 @@
-"""On what, with what and of what a result is: processor, memory, versions, commit."""
+"""The conditions of a result: processor, memory, versions, commit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that was measured, and whether the code differs from it; empty outside of git."""
+    """The commit, and whether the code differs from it; empty outside of git."""
     described = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
     done = subprocess.run([*described, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     changed = subprocess.run(

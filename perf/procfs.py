@@ -1,4 +1,4 @@
-"""What a process has taken so far, as proc(5) has it."""
+"""Processor time and memory of a process, from proc(5)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of all its threads: proc_pid_stat(5)."""
+    """User and system time of all threads of a process: proc_pid_stat(5)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
 def peak_rss_mib(pid: int) -> float:
-    """The most memory it had: VmHWM of proc_pid_status(5); 0 once it has ended."""
+    """The peak of its memory: VmHWM of proc_pid_status(5); 0 once it has ended."""
     status = Path(f"/proc/{pid}/status").read_text()
     line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
     return round(int(line.split()[1]) / 1024, 1)

@@ -1,4 +1,4 @@
-"""Load from wrk (a closed loop; with a delay, a paced one), and the CPU time that the process under load took."""
+"""Load from wrk (a closed loop, paced if there is a delay), and CPU time of the process under load."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Load:
 def run(
     url: str, pid: int, ids: Path, token: str, seconds: float, *, header: str = "", delay_ms: int = 0
 ) -> Load:
-    """`ids` are asked for in order, again and again. With `delay_ms` each connection waits that long on average."""
+    """Ask for `ids` in order, again and again. Each connection pauses for `delay_ms` on average."""
     environment = {
         **os.environ,
         "PERF_IDS": str(ids),

@@ -1,1 +1,1 @@
-"""The honest "before": the reader's answers, byte for byte, from MySQL alone or with an ordinary cache before it."""
+"""The honest "before": the same bytes from MySQL alone, or with an ordinary cache in front."""

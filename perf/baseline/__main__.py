@@ -1,4 +1,4 @@
-"""`python -m perf.baseline sql|sql_counters|cache_aside HOST:PORT` serves one lane until SIGTERM or SIGINT."""
+"""`python -m perf.baseline sql|sql_counters|cache_aside HOST:PORT`: one lane, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tidemark.settings import address
 
 
 def main(lane: str, where: str) -> None:
-    """Stores come from PERF_MYSQL_URL and PERF_REDIS_URL, the checks of tokens from the services' own settings."""
+    """Stores: PERF_MYSQL_URL and PERF_REDIS_URL. Token checks: the settings of the services."""
     logs.configure("baseline")
     stores = Stores(os.environ["PERF_MYSQL_URL"], os.environ["PERF_REDIS_URL"])
     app = create_app(LANES[lane], stores, AuthSettings.from_environ(os.environ))

@@ -1,4 +1,4 @@
-"""The ASGI app of a lane: the services' own middleware, token checks, commands and errors around other reads."""
+"""The ASGI app of a lane: middleware, token checks, commands and errors of the services, other reads."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Handle = Callable[[Session], Answer]
 
 @dataclass(frozen=True)
 class Stores:
-    """Where a lane keeps things."""
+    """URLs of the stores of a lane."""
 
     mysql_url: str
     redis_url: str
 
 
 class State(TypedDict):
-    """What requests find in `request.state`."""
+    """The content of `request.state`."""
 
     lane: Lane
     sources: Sources
@@ -104,7 +104,7 @@ async def unlike(request: Request) -> Response:
 
 
 async def _counted(request: Request, handle: Handle, keep: Keep | None) -> Response:
-    """Carry out a command on a post and keep its counters; what is cached of it goes after the commit, before 204."""
+    """Carry out a command on a post and keep its counters. The cached post goes between commit and 204."""
     post_id: int = request.path_params["id"]
 
     def work(db: Session) -> Answer:

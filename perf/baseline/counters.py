@@ -1,7 +1,7 @@
-"""Counter columns as a writer would keep them: beside the post's row, changed in the transaction of what they count.
+"""Counter columns as a writer would keep them: changed in the transaction of the row that they count.
 
-A table of their own instead of columns of `posts`, so that a like need not rewrite the post (a common choice, and the
-cheaper one); in a schema of its own, so that Tidemark's tables stay as they are.
+They have a table of their own, so that a like need not rewrite the post. That is common, and cheaper.
+The table has a schema of its own, so that Tidemark's tables stay as they are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ TABLE = "baseline.post_counters"
 CREATE = (
     "CREATE SCHEMA IF NOT EXISTS baseline",
     f"""CREATE TABLE IF NOT EXISTS {TABLE} (post_id BIGINT UNSIGNED NOT NULL PRIMARY KEY,
-        like_count INT UNSIGNED NOT NULL DEFAULT 0, comment_count INT UNSIGNED NOT NULL DEFAULT 0) ENGINE = InnoDB""",
+        like_count INT UNSIGNED NOT NULL DEFAULT 0,
+        comment_count INT UNSIGNED NOT NULL DEFAULT 0) ENGINE = InnoDB""",
 )
 COUNT = f"""
 REPLACE INTO {TABLE} SELECT id, (SELECT COUNT(*) FROM likes WHERE post_id = posts.id),
@@ -24,7 +25,7 @@ REPLACE INTO {TABLE} SELECT id, (SELECT COUNT(*) FROM likes WHERE post_id = post
 
 
 def recount(url: str) -> None:
-    """Make the counters true, whoever has written meanwhile; not in the binlog, so that nobody else works for it."""
+    """Make the counters true. The binlog gets nothing of this, so that nobody else works for it."""
     with (
         pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
         connection.cursor() as cursor,
@@ -39,10 +40,12 @@ def post_written(db: Session, post_id: int) -> None:
 
 
 def liked(db: Session, post_id: int) -> None:
-    """In the transaction of the like and right after its statement: ROW_COUNT() is 0 if it was there already."""
-    db.execute(f"UPDATE {TABLE} SET like_count = like_count + ROW_COUNT() WHERE post_id = %s", post_id)  # noqa: S608
+    """Right after the statement of the like, in its transaction: ROW_COUNT() is 0 for an old like."""
+    change = "like_count = like_count + ROW_COUNT()"
+    db.execute(f"UPDATE {TABLE} SET {change} WHERE post_id = %s", post_id)  # noqa: S608
 
 
 def unliked(db: Session, post_id: int) -> None:
     """As `liked`, for a like that is taken back."""
-    db.execute(f"UPDATE {TABLE} SET like_count = like_count - ROW_COUNT() WHERE post_id = %s", post_id)  # noqa: S608
+    change = "like_count = like_count - ROW_COUNT()"
+    db.execute(f"UPDATE {TABLE} SET {change} WHERE post_id = %s", post_id)  # noqa: S608

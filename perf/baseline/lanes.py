@@ -21,7 +21,7 @@ Forget = Callable[[int], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Lane:
-    """How one lane reads, and what it does for its reads when something is written."""
+    """How one lane reads, and what it does for its reads at a write."""
 
     statement: str
     cached: bool = False
@@ -39,7 +39,7 @@ LANES = {
 
 @dataclass(frozen=True)
 class Sources:
-    """What the endpoints of a running lane need: a post's JSON, and a way to drop what is cached of it."""
+    """A running lane: the JSON of a post, and a way to drop its cached copy."""
 
     read: Read
     forget: Forget

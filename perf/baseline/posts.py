@@ -1,4 +1,4 @@
-"""GET /post/{id} straight from MySQL: one statement on primary keys and covering indexes, then the reader's JSON."""
+"""GET /post/{id} from MySQL: one statement on primary keys and covering indexes, then the reader's JSON."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from reader.read_model.declarations import POST, USER
 from tidemark.hashtags import hashtags
 
 CONNECTIONS = 8  # as many as the writer's pool has; more made it slower
-TIME = "%%Y-%%m-%%dT%%H:%%i:%%s.%%fZ"  # as text: nobody has to parse it and print it again
+TIME = "%%Y-%%m-%%dT%%H:%%i:%%s.%%fZ"  # as text, which nobody has to parse
 
 WITH_COUNTS = f"""
 SELECT p.id, p.body, DATE_FORMAT(p.created_at, '{TIME}'), DATE_FORMAT(p.updated_at, '{TIME}'),
-       (SELECT COUNT(*) FROM likes WHERE post_id = p.id), (SELECT COUNT(*) FROM comments WHERE post_id = p.id),
+       (SELECT COUNT(*) FROM likes WHERE post_id = p.id),
+       (SELECT COUNT(*) FROM comments WHERE post_id = p.id),
        u.id, u.handle, u.display_name
 FROM posts p JOIN users u ON u.id = p.author_id WHERE p.id = %s
 """  # noqa: S608 - constants only
@@ -32,7 +33,7 @@ FROM posts p JOIN users u ON u.id = p.author_id JOIN {TABLE} c ON c.post_id = p.
 
 
 class Posts:
-    """Reads with one of the statements above; `pool` is asyncmy's, the fastest driver of those tried."""
+    """Reads with one of the statements above. `pool` is of asyncmy, the fastest driver that was tried."""
 
     def __init__(self, pool: Any, statement: str) -> None:
         self._pool = pool

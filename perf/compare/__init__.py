@@ -1,1 +1,1 @@
-"""Before and after: the same reads straight from MySQL, with an ordinary cache, and through Tidemark, in one run."""
+"""Before and after in one run: the same reads from MySQL, with an ordinary cache, and through Tidemark."""

@@ -1,4 +1,4 @@
-"""What the comparison is expected to show, each with what was found: missed ones are reported like the others."""
+"""The aims of the comparison, each with the figure that decides. Missed aims are reported like the others."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ WARM_UP_PASSES, WARM_UP_SECONDS = 12, 2.0  # of wrk, at most
 
 @dataclass(frozen=True)
 class Measured:
-    """One lane under wrk: the load, what the stores did for it, who took how much CPU, how often Redis had the post."""
+    """One lane under wrk: load, work of the stores, CPU by process, and how often Redis had the post."""
 
     load: Load
     stores: Reading
@@ -136,7 +136,7 @@ class Bench:
         return samples
 
     def _prepare(self, lane: Contender) -> None:
-        """What the other lanes wrote meanwhile this one does not know; then fill its cache, or warm up."""
+        """Catch up with the writes of the other lanes, then fill the cache or warm up."""
         if lane.name in LANES and LANES[lane.name].liked:
             recount(self._mysql_url)
         if lane.name in LANES and LANES[lane.name].cached:
@@ -160,7 +160,7 @@ class Bench:
         return Measured(load, done, spent, found["hits"], found["misses"])
 
     def _hits(self, lane: Contender) -> Reading:
-        """Of the reader's own count, which knows posts from authors; of Redis' own, where posts are all there is."""
+        """Counts of the reader, which tells posts from authors. Counts of Redis, if it holds posts only."""
         if lane.name == TIDEMARK:
             return self._meters.reader()
         stores = self._meters.stores()
@@ -180,7 +180,7 @@ def bench(
 
 
 def likes_by_post(mysql_url: str) -> dict[int, int]:
-    """The truth."""
+    """Likes by post, from MySQL."""
     with pymysql.connect(**mysql_arguments(mysql_url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT p.id, (SELECT COUNT(*) FROM likes WHERE post_id = p.id) FROM posts p")
         return {int(post): int(likes) for post, likes in cursor.fetchall()}

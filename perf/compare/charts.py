@@ -1,4 +1,4 @@
-"""Three kinds of chart as inline SVG: bars, lines, and what happened over time. Nothing is loaded from anywhere."""
+"""Three kinds of chart as inline SVG: bars, lines and timelines. Nothing is loaded from anywhere."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def bars(values: Mapping[str, float], unit: str) -> str:
 
 
 def percentile_lines(curves: Mapping[str, Sequence[Point]], unit: str) -> str:
-    """Latency by percentile; the right half of the picture is the slowest hundredth. Both scales are logarithmic."""
+    """Latency by percentile, both scales logarithmic. The right half is the slowest hundredth."""
     highest = max(y for curve in curves.values() for _, y in curve)
     y, height = _log_scale(0.5, highest, 300), 300
     x = _between(0.0, 3.0, LEFT, WIDTH - RIGHT)
@@ -72,7 +72,7 @@ def lines(curves: Mapping[str, Sequence[Point]], x_label: str, unit: str, *, hei
 
 
 def over_time(points: Sequence[Point], spans: Sequence[Span], unit: str, *, most: float | None = None) -> str:
-    """One quantity second by second; the background says whose turn it was."""
+    """One quantity second by second. The background shows which lane had its turn."""
     height, last = 170, max([*(x for x, _ in points), 1.0])
     top = most or max([*(y for _, y in points), 1e-9])
     x, y = _between(0, last, LEFT, WIDTH - RIGHT), _between(0, top, height - BOTTOM, TOP)
@@ -84,7 +84,7 @@ def over_time(points: Sequence[Point], spans: Sequence[Span], unit: str, *, most
 
 
 def _stretches(points: Sequence[Point]) -> list[list[Point]]:
-    """Points that follow each other; where readings are missing there is no line."""
+    """Points that follow each other. A gap in the readings is a gap in the line."""
     found: list[list[Point]] = []
     for point in points:
         if found and point[0] - found[-1][-1][0] < GAP_SECONDS:
@@ -95,7 +95,7 @@ def _stretches(points: Sequence[Point]) -> list[list[Point]]:
 
 
 def number_text(value: float) -> str:
-    """Three digits that count, thousands apart."""
+    """Three significant digits, with separators of thousands."""
     if value == 0 or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1e}"
@@ -158,7 +158,8 @@ def _vertical(x: float, height: int, label: str) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="12" fill="{INK}">{escape(text)}</text>'
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} font-size="12" fill="{INK}">{escape(text)}</text>'
 
 
 def _legend(lanes: Iterable[str]) -> str:
@@ -170,9 +171,10 @@ def _legend(lanes: Iterable[str]) -> str:
 
 
 def _svg(height: int, parts: Iterable[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
+    size = f'viewBox="0 0 {WIDTH} {height}" role="img" xmlns="http://www.w3.org/2000/svg"'
+    return f"<svg {size}>{''.join(parts)}</svg>"
 
 
 def legend() -> str:
-    """Whose colour is whose."""
+    """The colour of each lane."""
     return _legend(COLOURS)

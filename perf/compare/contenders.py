@@ -1,4 +1,4 @@
-"""The lanes as running processes: one process that reads and one that writes for each, the same as Tidemark has."""
+"""The lanes as running processes: one that reads and one that writes for each, as Tidemark has."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAG = "tidemark_projector_lag_seconds"
 
 @dataclass(frozen=True)
 class Contender:
-    """Where one lane is read and written, and its processes by what they do; `reader` is always among them."""
+    """URLs and processes of one lane. `processes`: role -> process; `reader` is always among them."""
 
     name: str
     read_url: str
@@ -97,7 +97,7 @@ def _status(http: httpx2.Client, url: str) -> int:
 
 @contextlib.contextmanager
 def machine_for(lane: Contender, system: System) -> Iterator[None]:
-    """The baseline has the machine for itself: Tidemark's services are paused, and catch up afterwards."""
+    """Pause Tidemark's services while another lane has its turn; afterwards they catch up."""
     if lane.name == TIDEMARK:
         yield
         return
@@ -113,9 +113,9 @@ def machine_for(lane: Contender, system: System) -> Iterator[None]:
 
 
 def wait_until_caught_up(system: System) -> None:
-    """Until the projector has served all that was committed half a second ago. Raises RuntimeError."""
+    """Wait until all commits of half a second ago are served. Raises RuntimeError."""
     deadline = time.monotonic() + CAUGHT_UP_WITHIN_SECONDS
-    time.sleep(CAUGHT_UP_SECONDS)  # so that what was written just now counts
+    time.sleep(CAUGHT_UP_SECONDS)  # so that the last write counts
     with httpx2.Client(timeout=30, trust_env=False) as http:
         while lag_seconds(http, system) > CAUGHT_UP_SECONDS:
             system.check()

@@ -1,6 +1,7 @@
-"""A social network in MySQL, deterministic by its seed: few posts have most of the likes, comments and readers.
+"""A social network in MySQL, the same for the same seed. Few posts have most likes, comments and readers.
 
-Popularity is Zipf's law with YCSB's constant: Cooper et al., Benchmarking Cloud Serving Systems with YCSB, 2010.
+Popularity follows Zipf's law with YCSB's constant:
+Cooper et al., Benchmarking Cloud Serving Systems with YCSB, 2010.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Crowd:
         return min(self.users, round(self._shares[rank] * self.posts * LIKES_PER_POST))
 
     def description(self) -> dict[str, float]:
-        """How much there is, and how uneven: what one has to know to judge what COUNT(*) costs."""
+        """Sizes and unevenness: facts that decide the cost of COUNT(*)."""
         likes = [self.likes_of(rank) for rank in range(self.posts)]
         return {
             "users": self.users,

@@ -1,4 +1,4 @@
-"""One JMeter plan from start to end, and its samples: JMeter's exit status says nothing, so they are counted here."""
+"""One run of a JMeter plan, and its samples. JMeter's exit status says nothing, so samples are counted."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WHOLE_RUN = "-Jjmeter.reportgenerator.statistic_window=-1"
 
 
 class LoadFailed(RuntimeError):
-    """A load generator did not do what it was asked to; the message says what it did."""
+    """A load generator did not make the load that was asked for; the message says what it did."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan of `perf/plans` and its parameters; `rate` in requests per second, 0: as fast as the threads can."""
+    """A plan of `perf/plans` and its parameters. `rate`: requests per second; 0: as many as possible."""
 
     name: str
     url: str
@@ -39,7 +39,7 @@ class Plan:
         return self.threads * self.iterations
 
     def properties(self) -> dict[str, str]:
-        """What `-J` gives the plan, all but the token."""
+        """The parameters given by `-J`: all but the token."""
         where, writes = urlsplit(self.url), urlsplit(self.write_url)
         found: dict[str, object] = {
             **{"host": where.hostname, "port": where.port, "whost": writes.hostname, "wport": writes.port},
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Sample:
-    """One request: when it began (seconds since 1970), how long it took, and whether it was answered as it should."""
+    """One request: its begin (seconds since 1970), its time, and whether the answer was right."""
 
     began: float
     elapsed_ms: int
@@ -75,7 +75,7 @@ class Samples:
         return len(self.all) / max(0.001, ended - began)
 
     def after(self, seconds: float) -> Samples:
-        """Without what began in the first seconds, when both sides warm up."""
+        """Without the requests of the first seconds, in which both sides warm up."""
         began = min(sample.began for sample in self.all)
         return Samples([sample for sample in self.all if sample.began >= began + seconds])
 
@@ -86,7 +86,7 @@ class Samples:
 
 
 def run(plan: Plan, token: str, folder: Path) -> Samples:
-    """Run a plan with its files in an empty `folder`. Raises LoadFailed unless every request was made and answered."""
+    """Run a plan with its files in an empty `folder`. Raises LoadFailed unless all requests succeed."""
     results, secret = folder / "samples.jtl", folder / "token.properties"
     secret.touch(mode=0o600)
     secret.write_text(f"token={token}\n")  # a file, because arguments are in everybody's list of processes
@@ -96,7 +96,8 @@ def run(plan: Plan, token: str, folder: Path) -> Samples:
     samples = read(results)
     if len(samples.all) != plan.samples or samples.failed:
         raise LoadFailed(
-            f"{plan.name}: {len(samples.all)} of {plan.samples} requests were made, {samples.failed} of them failed; "
+            f"{plan.name}: {len(samples.all)} of {plan.samples} requests were made, "
+            f"{samples.failed} of them failed; "
             f"JMeter says:\n{_tail(folder)}"
         )
     return samples
@@ -118,7 +119,7 @@ def read(results: Path) -> Samples:
 
 
 def dashboard(results: Mapping[str, Path], folder: Path) -> None:
-    """JMeter's own report over several runs, each under the name of its lane, in place of what `folder` held."""
+    """JMeter's own report of several runs, by name of the lane; replaces the content of `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="tidemark-jmeter-") as work:
         samples = Path(work) / "samples.jtl"
@@ -144,7 +145,7 @@ def _labelled(results: Path, lane: str, *, with_head: bool) -> Iterator[list[str
 
 
 def _run(arguments: Sequence[str], folder: Path) -> None:
-    """The kernel ends JMeter when we end, however that happens; on any exception we end it ourselves."""
+    """The kernel ends JMeter when our process ends. On an exception we end JMeter."""
     log = folder / "output.log"
     process = launch_tethered([*jmeter().command, *arguments], folder, log)
     try:

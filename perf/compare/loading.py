@@ -15,10 +15,10 @@ BUFFER_POOL_BYTES = 512 * 2**20
 
 
 def load(system: System, crowd: Crowd, progress: Steps) -> None:
-    """Return when the projector has served all of it. MySQL gets memory enough for all of it; Redis keeps no log.
+    """Load the dataset and wait until it is served. MySQL gets memory for all rows; Redis keeps no log.
 
-    An append-only file on the disk that MySQL and MongoDB flush at every commit stops Redis, and all who read from it,
-    for milliseconds at a time; caches need none.
+    MySQL and MongoDB flush the disk at every commit. An append-only file on that disk stops Redis, and so all
+    readers, for milliseconds at a time. A cache needs no such file.
     """
     progress.next(f"loading {crowd.posts} posts and what people do with them")
     with (

@@ -1,4 +1,4 @@
-"""What the stores say about the work they did: read before and after a measurement, and once a second for the plots."""
+"""Counters of the stores, read before and after a measurement, and once a second for the plots."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Meters:
         }
 
     def reader(self) -> Reading:
-        """Of Tidemark's reader, which must not be paused: how often Redis had the post, and how often it had not."""
+        """Hits and misses of Redis for posts, from Tidemark's reader, which must not be paused."""
         found = metrics(self._http, f"{self._system.admin_url('reader')}/metrics")
         posts = {name.removeprefix(HITS): value for name, value in found.items() if name.startswith(HITS)}
         hits = posts.get('"hit"}', 0.0)
@@ -116,18 +116,18 @@ def _cpu(system: System, store: str) -> float:
 
 @dataclass
 class Timeline:
-    """A reading of the stores each second, and what was going on: (seconds, lane, phase)."""
+    """A reading of the stores each second, and the phases: (seconds, lane, phase)."""
 
     began: float = field(default_factory=time.monotonic)
     readings: list[tuple[float, Reading]] = field(default_factory=list)
     phases: list[tuple[float, str, str]] = field(default_factory=list)
 
     def note(self, lane: str, phase: str) -> None:
-        """From now on this is going on; empty: nothing that counts."""
+        """Note the lane and phase from now on; empty: nothing that counts."""
         self.phases.append((round(time.monotonic() - self.began, 2), lane, phase))
 
     def rates(self) -> list[Reading]:
-        """What the stores did per second, reading by reading; `at` in seconds since the start."""
+        """Work of the stores per second, reading by reading; `at` in seconds since the start."""
         found = []
         for (began, before), (ended, now) in itertools.pairwise(self.readings):
             per_second = {
@@ -153,4 +153,4 @@ def timeline(system: System) -> Iterator[Timeline]:
             yield found
         finally:
             done.set()
-        keeping.result()  # raises what ended it early
+        keeping.result()  # raises the error that ended it early

@@ -1,4 +1,4 @@
-"""What a comparison is asked to do."""
+"""The options of a comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUICK: Mapping[str, Any] = {"posts": 8_000, "duration": 5.0, "iterations": 100, 
 
 @dataclass(frozen=True)
 class Options:
-    """`threads` and `iterations` are JMeter's; `duration` is of each measurement; `rate` 0: 80 % of sql's maximum.
+    """`threads` and `iterations` are JMeter's. `duration` is of each measurement. `rate` 0: 80 % of sql.
 
     `warm_up` seconds of JMeter's paced reads are left out, and so long wrk warms up at most.
     """
@@ -55,6 +55,6 @@ def more_options(parser: argparse.ArgumentParser) -> None:
 
 
 def options_from(given: Mapping[str, Any]) -> Options:
-    """What was given, else the defaults."""
+    """Given options, else the defaults."""
     chosen = {name: value for name, value in given.items() if value is not None and name != "quick"}
     return Options(**{**(QUICK if given["quick"] else FULL), **chosen})

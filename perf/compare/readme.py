@@ -98,7 +98,8 @@ def _row(
 def _ratios(found: Mapping[str, Any]) -> str:
     """Every comparison, also those that Tidemark loses."""
     parts = [
-        f"{name}: {ratios['throughput']:.1f} times the throughput, {ratios['throughput_under_writes']:.1f} under writes"
+        f"{name}: {ratios['throughput']:.1f} times the throughput, "
+        f"{ratios['throughput_under_writes']:.1f} under writes"
         for lane, name in OTHERS.items()
         for ratios in [found["ratios"][lane]]
     ]
@@ -110,9 +111,11 @@ def _cache_aside(found: Mapping[str, Any]) -> str:
     cached, ours = (found["lanes"][lane]["under_writes"] for lane in ("cache_aside", "tidemark"))
     before, after = (found["lanes"][lane]["posts"] for lane in ("sql", "tidemark"))
     return textwrap.fill(
-        f"Under {number_text(cached['writes_per_s'])} writes/s, {cached['stale']} of {cached['checks']:,} reads behind "
+        f"Under {number_text(cached['writes_per_s'])} writes/s, "
+        f"{cached['stale']} of {cached['checks']:,} reads behind "
         f"cache-aside are stale. Of Tidemark's {ours['checks']:,} reads, {ours['stale']} are stale and "
-        f"{ours['refused']} are refused. Writes pay for this: `POST /post` reaches {number_text(after['tps'])} "
+        f"{ours['refused']} are refused. "
+        f"Writes pay for this: `POST /post` reaches {number_text(after['tps'])} "
         f"requests/s with a p99 of {number_text(after['p99_ms'])} ms, where MySQL alone reaches "
         f"{number_text(before['tps'])} with {number_text(before['p99_ms'])} ms. "
         f"A commit is in Redis within {found['projector_lag_p99_ms']:g} ms (p99).",

@@ -1,4 +1,4 @@
-"""`report.html` from `result.json`: plots first, then tables, then on what it was measured. One file, no network."""
+"""`report.html` from `result.json`: plots, then tables, then machine and versions."""
 
 from __future__ import annotations
 
@@ -10,24 +10,14 @@ from typing import Any
 
 from perf.compare.aims import aims
 from perf.compare.charts import Point, Span, bars, legend, lines, number_text, over_time, percentile_lines
+from perf.compare.markup import cell, document, figure, table
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1000px; margin: 2em auto; padding: 0 1em }
-h1 { margin-bottom: 0 } h2 { margin-top: 2em; border-bottom: 1px solid #ddd } h3 { margin: 1.4em 0 0.2em }
-svg { width: 100%; height: auto } figure { margin: 0 } figcaption, .note { color: #555; font-size: 13px }
-table { border-collapse: collapse; font-size: 13px; margin: 0.5em 0 }
-table { display: block; overflow-x: auto } td, th { padding: 3px 9px; text-align: right }
-th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
-tr:nth-child(even) td { background: #f6f6f6 } .text td, .text th { text-align: left }
-.legend { margin: 0; font-size: 13px } .key { margin-right: 1.2em }
-.key::before { content: "\\25A0"; font-size: 18px; margin-right: 4px; color: var(--colour) }
-.no { color: #a00; font-weight: 600 }
-"""
 IDLE_PER_S = 100  # keys: what is looked up without any load
 LANES_TEXT = {
     "sql": "one SELECT with COUNT(*) subqueries, straight from MySQL",
     "sql_counters": "one SELECT with counter columns that every write keeps, straight from MySQL",
-    "cache_aside": "sql behind Redis: GET; on a miss SELECT, then SET with a TTL of 300 s; DEL after each write",
+    "cache_aside": "sql behind Redis: GET; on a miss SELECT, then SET with a TTL of 300 s; "
+    "DEL after each write",
     "tidemark": "MySQL's binlog projected into MongoDB and Redis; reads from Redis, else from MongoDB",
 }
 COLUMNS = {  # of the table of lanes: key -> heading
@@ -68,12 +58,7 @@ def write(found: Mapping[str, Any], folder: Path) -> Path:
     """Write the page; returns where it is."""
     page = folder / "report.html"
     parts = [*_head(found), *_plots(found), *_tables(found), *_dashboard(folder), *_about(found)]
-    title = "Before and after CQRS"
-    page.write_text(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
-        f"<h1>{title}</h1>{''.join(parts)}</body></html>\n"
-    )
+    page.write_text(document("Before and after CQRS", parts))
     return page
 
 
@@ -92,36 +77,38 @@ def summary(found: Mapping[str, Any]) -> str:
 
 def _head(found: Mapping[str, Any]) -> Iterable[str]:
     machine = found["machine"]
-    yield f"<p class=note>{escape(found['when'])}, {escape(machine['processor'])}, {escape(machine['memory'])};"
+    yield f"<p class=note>{escape(found['when'])}, {escape(machine['processor'])},"
+    yield f" {escape(machine['memory'])};"
     yield f" commit <code>{escape(found['commit'][:12])}{escape(found['commit'][40:])}</code>;"
     yield f" <code>{escape(found['command'])}</code></p>"
-    yield "<p>The same <code>GET /post/{id}</code>, the same bytes, the same framework and token checks, four ways:</p>"
-    yield _table(["lane", "how it reads"], [[lane, text] for lane, text in LANES_TEXT.items()], "text")
+    yield "<p>The same <code>GET /post/{id}</code>, bytes, framework and token checks, four ways:"
+    yield "</p>"
+    yield table(["lane", "how it reads"], [[lane, text] for lane, text in LANES_TEXT.items()], "text")
     rows = [[aim.text, aim.shown, "yes" if aim.met else "<span class=no>no</span>"] for aim in aims(found)]
-    yield "<h3>Aims, and what was found</h3>" + _table(["aim", "found", "met"], rows, "text")
+    yield "<h3>Aims, and what was found</h3>" + table(["aim", "found", "met"], rows, "text")
 
 
 def _plots(found: Mapping[str, Any]) -> Iterable[str]:
     lanes = found["lanes"]
     yield "<h2>Latency</h2>"
-    yield _figure(
+    yield figure(
         percentile_lines(found["latency_curve"], "ms"),
-        f"JMeter, {found['options']['threads']} threads, {found['paced_rate']:g} reads a second for every lane. "
-        "It measures whole milliseconds; 0 is drawn as 0.5.",
+        f"JMeter, {found['options']['threads']} threads, {found['paced_rate']:g} reads a second by lane."
+        " It measures whole milliseconds; 0 is drawn as 0.5.",
     )
     yield "<h2>Throughput</h2>"
-    yield _figure(
+    yield figure(
         bars(_each(lanes, "rps"), "reads/s"), "Hot reads: wrk, 32 connections, one process per lane."
     )
     under = {lane: figures["under_writes"]["rps"] for lane, figures in lanes.items()}
     writes = found["options"]["writes"]
-    yield _figure(
+    yield figure(
         bars(under, "reads/s"), f"The same while {writes:g} writes a second are sent to the same posts."
     )
     yield "<h2>Work</h2>"
-    yield _figure(bars(_each(lanes, "cpu_us"), "us"), "CPU time of the reading process per hot read.")
+    yield figure(bars(_each(lanes, "cpu_us"), "us"), "CPU time of the reading process per hot read.")
     cpu = _each(lanes, "mysql_cpu_seconds_per_1000_reads")
-    yield _figure(bars(cpu, "s"), "CPU time of MySQL per 1,000 hot reads: what CQRS takes off the database.")
+    yield figure(bars(cpu, "s"), "CPU time of MySQL per 1,000 hot reads: what CQRS takes off the database.")
     yield from _timelines(found)
     if "sweep" in found:
         yield from _sweep(found["sweep"])
@@ -135,9 +122,9 @@ def _timelines(found: Mapping[str, Any]) -> Iterable[str]:
         ("CPU of MySQL", "mysql_cpu", "cores"),
         ("Operations of MongoDB", "mongodb_operations", "/s"),
     ):
-        yield _figure(over_time([(rate["at"], rate[name]) for rate in rates], spans, unit), title)
-    caption = "Share of the keys that Redis had, of those asked for (it counts Tidemark's watermark and authors, too)."
-    yield _figure(over_time(list(_hits(rates)), spans, "%", most=100), caption)
+        yield figure(over_time([(rate["at"], rate[name]) for rate in rates], spans, unit), title)
+    caption = "Share of the requested keys that Redis had (it counts Tidemark's watermark and authors, too)."
+    yield figure(over_time(list(_hits(rates)), spans, "%", most=100), caption)
 
 
 def _hits(rates: Sequence[Mapping[str, float]]) -> Iterable[Point]:
@@ -163,9 +150,9 @@ def _sweep(sweep: Mapping[str, Any]) -> Iterable[str]:
         for point in sweep[name]:
             for lane, figures in point["lanes"].items():
                 curves.setdefault(lane, []).append((point["x"], figures["rps"]))
-        yield _figure(lines(curves, label, "/s"), caption)
-        shares = [[lane, *(_cell(f["lanes"][lane]["rps"]) for f in sweep[name])] for lane in curves]
-        yield _table([label, *(_cell(point["x"]) for point in sweep[name])], shares)
+        yield figure(lines(curves, label, "/s"), caption)
+        shares = [[lane, *(cell(f["lanes"][lane]["rps"]) for f in sweep[name])] for lane in curves]
+        yield table([label, *(cell(point["x"]) for point in sweep[name])], shares)
 
 
 def _tables(found: Mapping[str, Any]) -> Iterable[str]:
@@ -175,19 +162,21 @@ def _tables(found: Mapping[str, Any]) -> Iterable[str]:
     yield "<h3>Reads while the same posts are written to</h3>"
     yield _lanes_table({lane: figures["under_writes"] for lane, figures in lanes.items()}, UNDER_WRITES)
     yield (
-        "<p class=note>Stale: a read that began after a write was acknowledged and did not show it. Tidemark's reads "
-        "carry the Consistency-Token of that write; the other lanes have nothing like it. 503: such a read was told "
-        "that the write is not there yet, and to ask again. Left stale: posts that were still wrong one second after "
+        "<p class=note>Stale: a read that began after a write was acknowledged and did not show it. "
+        "Tidemark's reads carry the Consistency-Token of that write; the other lanes have nothing like it. "
+        "503: such a read was told to ask again, because the write is not there yet. "
+        "Left stale: posts still wrong one second after "
         "the last write, asked for without a token. SELECTs include the writes' own.</p>"
     )
     yield "<h3>Tidemark divided by each lane</h3>"
     ratios: Mapping[str, Mapping[str, Any]] = found["ratios"]
     names = list(next(iter(ratios.values())))
-    rows = [[name.replace("_", " "), *(_cell(ratios[lane][name]) for lane in ratios)] for name in names]
-    yield _table(["more is better for throughput, less for all others", *ratios], rows)
+    rows = [[name.replace("_", " "), *(cell(ratios[lane][name]) for lane in ratios)] for name in names]
+    yield table(["more is better for throughput, less for all others", *ratios], rows)
     yield (
-        f"<p>Projector: from commit in MySQL to Redis in {number_text(found['projector_lag_p50_ms'])} ms (p50) and "
-        f"{number_text(found['projector_lag_p99_ms'])} ms (p99), while all of this ran on the same machine.</p>"
+        "<p>Projector: from commit in MySQL to Redis in "
+        f"{number_text(found['projector_lag_p50_ms'])} ms (p50), "
+        f"{number_text(found['projector_lag_p99_ms'])} ms (p99), while all of this ran on one machine.</p>"
     )
     yield "<h3>Who used the processors: cores at work</h3>"
     hot = {f"{lane}, hot reads": figures["cores"] for lane, figures in lanes.items()}
@@ -199,45 +188,47 @@ def _tables(found: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _cores_table(cores: Mapping[str, Mapping[str, float]]) -> str:
-    """Where the ceiling comes from: what is used up is all of the machine, or all of one process' thread."""
+    """The source of the ceiling: the whole machine is used up, or the thread of one process."""
     names = list(dict.fromkeys(name for each in cores.values() for name in each))
     rows = [
         [where, *(f"{each[name]:.2f}" if name in each else "" for name in names), f"{sum(each.values()):.2f}"]
         for where, each in cores.items()
     ]
-    return _table(["", *names, "sum"], rows)
+    return table(["", *names, "sum"], rows)
 
 
 def _jmeter(lanes: Mapping[str, Any]) -> Iterable[str]:
     yield "<h3>JMeter, as fast as its threads can</h3>"
     rows = [
-        [f"{lane}: {text}", *(_cell(figures[plan][name]) for name in ("samples", "tps", "p50_ms", "p99_ms"))]
+        [f"{lane}: {text}", *(cell(figures[plan][name]) for name in ("samples", "tps", "p50_ms", "p99_ms"))]
         for plan, text in (("posts", "POST /post"), ("mixed", "95 % GET, 5 % POST"))
         for lane, figures in lanes.items()
         if plan in figures
     ]
-    yield _table(["plan", "samples", "TPS", "p50 ms", "p99 ms"], rows)
+    yield table(["plan", "samples", "TPS", "p50 ms", "p99 ms"], rows)
 
 
 def _dashboard(folder: Path) -> Iterable[str]:
-    """A run leaves JMeter's own report there; a result that was kept alone has none."""
+    """A run leaves JMeter's own report there. A result kept alone has none."""
     if (folder / "jmeter/index.html").exists():
-        yield '<p>JMeter\'s own report of the paced reads: <a href="jmeter/index.html">jmeter/index.html</a>.</p>'
+        yield "<p>JMeter's own report of the paced reads: "
+        yield '<a href="jmeter/index.html">jmeter/index.html</a>.</p>'
 
 
 def _about(found: Mapping[str, Any]) -> Iterable[str]:
     yield "<h2>On what, and how</h2>"
-    yield _table(
-        ["dataset", ""], [[name.replace("_", " "), _cell(value)] for name, value in found["dataset"].items()]
+    yield table(
+        ["dataset", ""], [[name.replace("_", " "), cell(value)] for name, value in found["dataset"].items()]
     )
     yield (
-        "<p class=note>Readers, likes and comments are spread over posts by Zipf's law with the constant 0.99. Lanes "
-        f"took turns, {found['options']['rounds']} rounds; throughput is the median of the rounds. While another lane "
-        "had its turn, Tidemark's services were paused. MySQL had a buffer pool of 512 MB, so that the dataset is in "
+        "<p class=note>Readers, likes and comments are spread over posts by Zipf's law, constant 0.99. "
+        f"Lanes took turns, {found['options']['rounds']} rounds; throughput is the median of the rounds. "
+        "Tidemark's services were paused during turns of other lanes. "
+        "MySQL had a buffer pool of 512 MB, so that the dataset is in "
         "memory; Redis kept no append-only file. All of it, load generators included, shared one machine.</p>"
     )
     for title in ("machine", "versions"):
-        yield _table([title, ""], [[name, escape(value)] for name, value in found[title].items()], "text")
+        yield table([title, ""], [[name, escape(value)] for name, value in found[title].items()], "text")
 
 
 def _each(lanes: Mapping[str, Any], name: str) -> dict[str, float]:
@@ -245,24 +236,7 @@ def _each(lanes: Mapping[str, Any], name: str) -> dict[str, float]:
 
 
 def _lanes_table(lanes: Mapping[str, Any], columns: Mapping[str, str]) -> str:
-    return _table(
+    return table(
         ["lane", *columns.values()],
-        [[lane, *(_cell(f[name]) for name in columns)] for lane, f in lanes.items()],
+        [[lane, *(cell(f[name]) for name in columns)] for lane, f in lanes.items()],
     )
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return number_text(value) if isinstance(value, float) else f"{value:,}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "numbers") -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
-
-    return f"<table class={kind}>{row(head, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
-
-
-def _figure(chart: str, caption: str) -> str:
-    return f"<figure>{chart}<figcaption>{caption}</figcaption></figure>"

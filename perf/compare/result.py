@@ -1,4 +1,4 @@
-"""From measurements to figures: medians over the rounds, work per read, and every ratio, flattering or not."""
+"""From measurements to figures: medians of the rounds, work per read, and all ratios, flattering or not."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _lane(measured: Measurements, name: str) -> Figures:
 
 
 def under_load(measured: Sequence[Measured]) -> Figures:
-    """One kind of load on one lane: medians of the rounds, and the stores' work per read over all of them."""
+    """One kind of load on one lane: medians of the rounds, and the stores' work per read over all rounds."""
     requests = sum(each.load.requests for each in measured)
     stores = _sum(each.stores for each in measured)
     seconds = sum(each.load.requests / each.load.rps for each in measured)
@@ -125,7 +125,7 @@ def _sum(readings: Iterable[Reading]) -> Reading:
 
 
 def ratios(tidemark: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float | None]:
-    """Tidemark's figure divided by the other's: more than 1 is better for `throughput`, worse for all the rest."""
+    """Tidemark's figure divided by another's. More is better for `throughput`, worse for the rest."""
     pairs = {
         "throughput": (tidemark["rps"], other["rps"]),
         "throughput_under_writes": (tidemark["under_writes"]["rps"], other["under_writes"]["rps"]),

@@ -1,4 +1,4 @@
-"""`python -m perf compare`: start everything, load the dataset, let the lanes take turns, write the report."""
+"""`python -m perf compare`: start all, load the dataset, let the lanes take turns, write the report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BEFORE_AND_AFTER = ("sql", TIDEMARK)
 
 
 def compare(**given: Any) -> Figures:
-    """Measure, write the report, return what is in `result.json`. Raises StackError, LoadFailed, RuntimeError."""
+    """Measure and write the report; returns `result.json`. Raises StackError, LoadFailed, RuntimeError."""
     options = options_from(given)
     began = time.monotonic()
     total = 4 + len(NAMES) * (options.rounds + 1) + 2 * len(BEFORE_AND_AFTER) + options.sweep * STEPS_OF_SWEEP
@@ -65,7 +65,7 @@ def results_folder(options: Options) -> Path:
 
 
 def keep(found: Figures, paced: Mapping[str, Path], folder: Path) -> None:
-    """The report, what it is made of, and JMeter's own beside it."""
+    """The report, its result.json, and JMeter's own report."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(found, indent=1) + "\n")
     jmeter.dashboard(paced, folder / "jmeter")
@@ -73,7 +73,7 @@ def keep(found: Figures, paced: Mapping[str, Path], folder: Path) -> None:
 
 
 def description(options: Options) -> Figures:
-    """What was run, when and on what; programs that are missing are downloaded here, before anything is started."""
+    """Command, time and machine. Missing programs are downloaded here, before anything is started."""
     command = ["python", "-m", "perf", *sys.argv[1:]]
     return {
         "command": shlex.join(command),
@@ -88,7 +88,7 @@ def description(options: Options) -> Figures:
 def measure(
     lanes: Mapping[str, Contender], measuring: Bench, options: Options, progress: Steps
 ) -> Measurements:
-    """All rounds, A B C D A B C D; then the paced reads, all at the same rate; then what JMeter writes."""
+    """All rounds, A B C D A B C D. Then paced reads, all at the same rate. Then writes by JMeter."""
     found = Measurements(options.rate, {name: [] for name in lanes})
     for number in range(1, options.rounds + 1):
         for name, lane in lanes.items():

@@ -1,8 +1,8 @@
-"""Likes given and taken back at a steady rate, over HTTP, and reads that must show them: whoever fails to is counted.
+"""Likes given and taken back at a steady rate over HTTP, and reads that must show them.
 
-Each post belongs to one thread, so that a thread knows the one true number of likes of its posts at any moment. A read
-that begins after a write was acknowledged and shows another number is stale. Tidemark's reads carry the writer's
-Consistency-Token, which is what it offers for this; a lane without such a thing is just asked.
+Each post belongs to one thread, so that the thread knows the true number of likes at any moment. A read is
+stale if it begins after a write was acknowledged and shows another number. Stale reads are counted.
+Tidemark's reads carry the writer's Consistency-Token; the other lanes have no such token.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CONSISTENCY_TOKEN = "Consistency-Token"
 
 @dataclass
 class Book:
-    """How many likes each post has by now, and which of them the writers gave; lanes write one after the other."""
+    """Likes of each post by now, and the likes that the writers gave. Lanes write one after the other."""
 
     likes: dict[int, int]
     given: set[tuple[int, int]] = field(default_factory=set)
@@ -41,9 +41,9 @@ class Book:
 
 @dataclass
 class Written:
-    """What became of it. `refused`: checks answered by 503, not yet, because the projector was too far behind.
+    """Counts. `refused`: checks answered by 503, because the projector was too far behind.
 
-    `left_stale`: posts still wrong a second after the last write; their checks are `left`.
+    `left`: posts checked a second after the last write; `left_stale`: those among them that were still wrong.
     """
 
     writes: int = 0
@@ -63,7 +63,7 @@ class Written:
 def writes(
     lane: Contender, crowd: Crowd, book: Book, rate: float, mint: Callable[[str], str]
 ) -> Iterator[Written]:
-    """Write to the lane while the block runs, then look once more at all that was written.
+    """Write to the lane while the block runs, then check all written posts once more.
 
     The result is filled when the block has ended. Raises LoadFailed for an answer that is none.
     """

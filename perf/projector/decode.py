@@ -1,7 +1,8 @@
-"""`python -m perf decode`: rows per second out of the binlog: ours, mysql-replication's loop, and bare packets."""
+"""`python -m perf decode`: rows per second from the binlog: ours, mysql-replication, and bare packets."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,30 +19,30 @@ from perf.projector.workload import NOT_DURABLE, add_single_rows
 from writer.migrate import migrate
 from writer.schema import SCHEMA, TABLES
 
+ROUNDS = 3
+
 
 def decode(transactions: int, seed: int) -> dict[str, Any]:
-    """Every lane reads the same binlog; ours and the packets before and after the library's, which takes long."""
+    """All lanes read the same binlog; medians of three rounds in turn."""
     with Stack(mysql_options=NOT_DURABLE) as stack:
         urls = stack.environment()
         migrate(urls["TIDEMARK_MIGRATOR_MYSQL_URL"])
         url = urls["TIDEMARK_PROJECTOR_MYSQL_URL"]
         load_posts(urls["TIDEMARK_WRITER_MYSQL_URL"], 0, seed)
         start = executed(url)
-        add_single_rows(urls["TIDEMARK_WRITER_MYSQL_URL"], transactions, seed)
+        add_single_rows(stack, transactions, seed)
         return measure(Backlog(url, start, transactions))
 
 
 def measure(backlog: Backlog) -> dict[str, Any]:
-    ours = [_seconds(our_loop, backlog)]
-    packets = [_seconds(packet_loop, backlog)]
-    library = [_seconds(library_loop, backlog)]
-    ours.append(_seconds(our_loop, backlog))
-    packets.append(_seconds(packet_loop, backlog))
-    found = {"ours": ours, "library": library, "packets": packets}
-    rates = {name: len(times) * backlog.rows / sum(times) for name, times in found.items()}
+    loops = {"ours": our_loop, "library": library_loop, "packets": packet_loop}
+    rounds = [
+        {name: backlog.rows / _seconds(loop, backlog) for name, loop in loops.items()} for _ in range(ROUNDS)
+    ]
+    rates = {name: statistics.median(one[name] for one in rounds) for name in loops}
     return {
+        **{f"ours_to_{name}": round(rates["ours"] / rates[name], 2) for name in ("library", "packets")},
         **{f"{name}_rows_per_s": round(rate) for name, rate in rates.items()},
-        "ours_to_library": round(rates["ours"] / rates["library"], 2),
         "rows": backlog.rows,
     }
 

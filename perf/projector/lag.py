@@ -80,7 +80,7 @@ def _ours(system: System, load: MarkedLoad, seconds: float) -> Figures:
 
 
 def _floor(system: System, load: MarkedLoad, seconds: float) -> Figures:
-    """A transaction of one update in MongoDB, a command of Redis and a constant answer over HTTP, in a row."""
+    """One transaction of one update in MongoDB, one command of Redis, one constant HTTP answer, in a row."""
     waits, begun = [], time.monotonic()
     with _in_a_row(system) as row, load.running(WARM_UP_SECONDS + seconds) as lanes:
         while (now := time.monotonic()) < begun + WARM_UP_SECONDS + seconds:
@@ -104,7 +104,7 @@ def _debezium(debezium: Debezium, system: System, load: MarkedLoad, seconds: flo
             return int(found["body"].split()[1]) if found and found["body"].startswith("mark ") else None
 
         deadline = time.monotonic() + CAUGHT_UP_WITHIN_SECONDS
-        while ask() != load.last:  # and Java warms up on what the other lanes wrote
+        while ask() != load.last:  # Java warms up on the backlog of the other lanes
             if time.monotonic() > deadline:
                 raise RuntimeError(f"Debezium did not catch up in {CAUGHT_UP_WITHIN_SECONDS:g} s")
             time.sleep(0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,20 +16,20 @@ PAGE = ROOT / "docs" / "performance.md"
 
 
 def read_place(page: Path, command: str) -> str:
-    """What stands where `python -m perf COMMAND` writes."""
+    """The text at the place of `python -m perf COMMAND`."""
     found = _place(command).search(page.read_text())
     assert found is not None
     return found[2]
 
 
 def conditions() -> dict[str, str]:
-    """On what and with what a figure is measured: name -> value."""
+    """Machine and Python of a measurement: name -> value."""
     return machine() | {"Python": platform.python_version()}
 
 
 def write_place(page: Path, command: str, table: str, measured_on: Mapping[str, str]) -> None:
     measured = "; ".join(f"{name}: {value}" for name, value in measured_on.items())
-    section = f"{table}\n\nMeasured on {measured}.\n"
+    section = f"{table}\n\n{textwrap.fill(f'Measured on {measured}.', 110)}\n"
     filled, places = _place(command).subn(lambda place: f"{place[1]}{section}{place[3]}", page.read_text())
     if places != 1:
         say(f"{page} has {places} places for `python -m perf {command}`, not one: nothing is written there")

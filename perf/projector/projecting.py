@@ -1,4 +1,4 @@
-"""A projector process on a stack of its own, measured from outside: when it began, when all of a backlog was served."""
+"""A projector process on a stack of its own, measured from outside: its begin, and the end of a backlog."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ops.stack.servers.process import stop_processes
 from ops.stack.urls import mysql_arguments
 from ops.system import Child
 from perf.procfs import cpu_seconds, peak_rss_mib
+from perf.projector.replay import CACHE_GB, set_mongodb_cache
 from perf.projector.workload import NOT_DURABLE
 from reader.read_model.cached_values import WATERMARK_KEY, Watermark
 from reader.read_model.control import CONTROL, SERVING_ID
@@ -32,9 +33,6 @@ from tidemark.gtid import GtidSet
 STOPPED_WITHIN_SECONDS = 30.0
 LOOK_SECONDS = 0.02
 CAUGHT_UP_WITHIN_SECONDS = 3600.0
-MONGODB_CACHE = (
-    "cache_size=8GB"  # what MongoDB takes by itself on such a machine is more; the local stack is sparing
-)
 
 
 class Projecting:
@@ -45,11 +43,12 @@ class Projecting:
         self.child = child
 
     def wait_until_caught_up(self) -> float:
-        """Until Redis has all that MySQL has committed; the time then (seconds since 1970)."""
-        wait_until_caught_up(self.stack, self._check)
+        """Wait until Redis has all commits of MySQL; returns the time then (seconds since 1970)."""
+        wait_until_caught_up(self.stack, self.check)
         return time.time()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises ServerFailed once it has ended."""
         if not self.child.is_running():
             raise self.child.failure(self.child.end())
 
@@ -73,11 +72,10 @@ class Projecting:
 
 @contextlib.contextmanager
 def backlog_stack() -> Iterator[Stack]:
-    """Servers with the tables; MySQL writes a backlog quickly, which is not what is measured."""
+    """Servers with the tables. MySQL is not durable: the writing of a backlog is not measured."""
     say("starting MySQL, MongoDB and Redis")
     with Stack(mysql_options=NOT_DURABLE) as stack:
-        with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as mongodb:
-            mongodb.admin.command("setParameter", 1, wiredTigerEngineRuntimeConfig=MONGODB_CACHE)
+        set_mongodb_cache(stack, CACHE_GB)
         _child(stack, "migrate", ("writer", "migrate")).finish(60)
         yield stack
 
@@ -94,14 +92,14 @@ def projecting(stack: Stack) -> Iterator[Projecting]:
 
 
 def wait_until_caught_up(stack: Stack, check: Callable[[], None] = lambda: None) -> None:
-    """Until Redis has all that MySQL has committed now; `check` raises when that cannot come any more."""
+    """Wait until Redis has all present commits of MySQL. `check` raises when the projector has ended."""
     url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"]
     with pymysql.connect(**mysql_arguments(url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT @@global.gtid_executed")
         (executed,) = cursor.fetchall()[0]
     deadline = time.monotonic() + CAUGHT_UP_WITHIN_SECONDS
     with redis.Redis.from_url(stack.redis.admin_url) as cache:
-        while not _has(cache, GtidSet.parse(executed)):
+        while not projected(cache) >= GtidSet.parse(executed):
             check()
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the projector did not catch up in {CAUGHT_UP_WITHIN_SECONDS:.0f} s")
@@ -113,13 +111,14 @@ def _child(stack: Stack, name: str, module: tuple[str, ...]) -> Child:
     return Child(name, module, {**stack.environment(), **admin}, stack.directory / f"{name}.log")
 
 
-def _has(cache: redis.Redis, executed: GtidSet) -> bool:
+def projected(cache: redis.Redis) -> GtidSet:
+    """The transactions that Redis has; empty without a watermark."""
     raw = cache.get(WATERMARK_KEY)
-    return isinstance(raw, bytes) and GtidSet.parse(Watermark.decode(raw).gtid_set) >= executed
+    return GtidSet.parse(Watermark.decode(raw).gtid_set if isinstance(raw, bytes) else "")
 
 
 def counters_are_exact(stack: Stack) -> bool:
-    """Whether every counter of every document equals MySQL's own count, and there are as many documents as rows."""
+    """Whether all counters equal MySQL's own counts, and there are as many documents as rows."""
     url = stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"]
     with (
         MongoClient[dict[str, Any]](stack.mongodb.admin_url) as mongodb,
@@ -132,19 +131,21 @@ def counters_are_exact(stack: Stack) -> bool:
 
 
 def _is_exact(database: Database[dict[str, Any]], cursor: Any, counter: Counter) -> bool:
-    query = f"SELECT {counter.by}, COUNT(*) FROM {counter.table} GROUP BY {counter.by}"  # noqa: S608 - our own names
+    by, table = counter.by, counter.table
+    query = f"SELECT {by}, COUNT(*) FROM {table} GROUP BY {by}"  # noqa: S608 - our own names
     cursor.execute(query)
-    found = _serving(database, counter.collection).find({counter.field: {"$ne": 0}}, {counter.field: 1})
+    found = serving(database, counter.collection).find({counter.field: {"$ne": 0}}, {counter.field: 1})
     return {one["_id"]: one[counter.field] for one in found} == dict(cursor.fetchall())
 
 
 def _is_complete(database: Database[dict[str, Any]], cursor: Any, table: str) -> bool:
     cursor.execute(f"SELECT COUNT(*) FROM {table}")  # noqa: S608 - our own names
-    return bool(_serving(database, table).count_documents({}) == cursor.fetchone()[0])
+    return bool(serving(database, table).count_documents({}) == cursor.fetchone()[0])
 
 
-def _serving(database: Database[dict[str, Any]], name: str) -> Collection[dict[str, Any]]:
-    serving = database[CONTROL].find_one({"_id": SERVING_ID})
-    if serving is None:
+def serving(database: Database[dict[str, Any]], name: str) -> Collection[dict[str, Any]]:
+    """The collection of the build that serves. Raises RuntimeError."""
+    found = database[CONTROL].find_one({"_id": SERVING_ID})
+    if found is None:
         raise RuntimeError("there is no read model")
-    return database[COLLECTIONS[name].in_build(serving["build"])]
+    return database[COLLECTIONS[name].in_build(found["build"])]

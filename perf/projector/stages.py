@@ -1,4 +1,4 @@
-"""`python -m perf stages`: what each stage of the projector costs, one stage after the other in one thread."""
+"""`python -m perf stages`: the cost of each stage of the projector, one after the other in one thread."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def stages(transactions: int, seed: int) -> dict[str, Figures]:
         load_posts(url, 0, seed)
         with projecting(stack) as before:
             before.wait_until_caught_up()
-        inserted = _measure(stack, MAX_ROWS, transactions, lambda: add_single_rows(url, transactions, seed))
+        inserted = _measure(stack, MAX_ROWS, transactions, lambda: add_single_rows(stack, transactions, seed))
         posts = min(UPDATED_POSTS, posts_of_lanes(url))
         found = {
             "insert": inserted,

@@ -11,21 +11,48 @@ from itertools import islice
 import pymysql
 from pymysql.constants.CLIENT import MULTI_STATEMENTS
 
+from ops.stack import Stack
 from ops.stack.progress import say
 from ops.stack.urls import mysql_arguments
-from perf.dataset import UNCHECKED, USERS, body, sentence
+from perf.dataset import UNCHECKED, USERS, body
+from writer.schema import SCHEMA
 
 LANES = 2  # connections; each has its own posts, so that no statement waits for another lane
 STATEMENTS = 250  # sent in one packet
 ROWS_AT_ONCE = 50  # in one transaction of many rows
-NOT_DURABLE = (  # for the server that holds a backlog: making it is not what is measured
+NOT_DURABLE = (  # the server of a backlog, whose writing is not measured
     "--sync-binlog=0",
     "--innodb-flush-log-at-trx-commit=0",
     "--innodb-doublewrite=OFF",
-    "--innodb-redo-log-capacity=256M",
-    "--innodb-buffer-pool-size=256M",
+    "--innodb-redo-log-capacity=1G",
+    "--innodb-buffer-pool-size=1G",
     "--performance-schema=OFF",
 )
+SENTENCES = 30  # in the text of which bodies are pieces
+WRITE_SINGLE_ROWS = """
+CREATE PROCEDURE write_single_rows(lane INT, lanes INT, users INT, wanted INT, seed INT, words TEXT)
+BEGIN
+  DECLARE written, posts, comments INT DEFAULT 0;
+  DECLARE post BIGINT;
+  SET SESSION rand_seed1 = seed * 7919 + lane, rand_seed2 = seed * 104729 + lane * 31;
+  WHILE written < wanted DO
+    SET post = FLOOR(posts * RAND()) * lanes + lane + 1;
+    CASE IF(posts = 0, 0, FLOOR(5 * RAND()))
+      WHEN 0 THEN
+        INSERT INTO posts (id, author_id, body) VALUES (posts * lanes + lane + 1, 1 + FLOOR(users * RAND()),
+          SUBSTRING(words, 1 + FLOOR((CHAR_LENGTH(words) - 250) * RAND()), 250));
+        SET posts = posts + 1;
+      WHEN 1 THEN
+        INSERT INTO comments (id, post_id, author_id, body)
+          VALUES (comments * lanes + lane + 1, post, 1 + FLOOR(users * RAND()),
+          SUBSTRING(words, 1 + FLOOR((CHAR_LENGTH(words) - 75) * RAND()), 75));
+        SET comments = comments + 1;
+      ELSE INSERT IGNORE INTO likes (post_id, user_id) VALUES (post, 1 + FLOOR(users * RAND()));
+    END CASE;
+    SET written = written + ROW_COUNT();
+  END WHILE;
+END
+"""  # in MySQL itself, because a client needs ten times as long for ten million rows
 
 
 class Lane:
@@ -35,20 +62,11 @@ class Lane:
         self.chance = random.Random(seed * LANES + number)
         self.number = number
         self.posts = 0
-        self.comments = 0
-        self.likes: list[int] = []  # of each post: who is next to like it
-
-    def single_row(self) -> Iterator[str]:
-        """Transactions of one row for ever: a fifth posts, a fifth comments, three fifths likes."""
-        mix = (self.post, self.comment, self.like, self.like, self.like)
-        yield self.post()
-        while True:
-            yield self.chance.choice(mix)()
 
     def many_rows(self) -> Iterator[str]:
         """Transactions of ROWS_AT_ONCE posts for ever."""
         while True:
-            rows = ", ".join(self._post_row() for _ in range(ROWS_AT_ONCE))
+            rows = ", ".join(self._post() for _ in range(ROWS_AT_ONCE))
             yield f"INSERT INTO posts (id, author_id, body) VALUES {rows}"
 
     def updates(self, posts: int) -> Iterator[str]:
@@ -57,35 +75,33 @@ class Lane:
             id = self.chance.randrange(posts // LANES) * LANES + self.number + 1
             yield f"UPDATE posts SET body = '{body(self.chance)}' WHERE id = {id}"
 
-    def post(self) -> str:
-        return f"INSERT INTO posts (id, author_id, body) VALUES {self._post_row()}"
-
-    def comment(self) -> str:
-        self.comments += 1
-        id, post = self._id(self.comments), self._id(1 + self.chance.randrange(self.posts))
-        row = f"({id}, {post}, {self._user()}, '{sentence(self.chance, 12)}')"
-        return f"INSERT INTO comments (id, post_id, author_id, body) VALUES {row}"
-
-    def like(self) -> str:
-        post = self.chance.randrange(self.posts)
-        self.likes[post] += 1
-        return f"INSERT INTO likes (post_id, user_id) VALUES ({self._id(post + 1)}, {self.likes[post] % USERS + 1})"
-
-    def _post_row(self) -> str:
-        self.posts += 1
-        self.likes.append(self.chance.randrange(USERS))
-        return f"({self._id(self.posts)}, {self._user()}, '{body(self.chance)}')"
-
-    def _id(self, count: int) -> int:
-        return (count - 1) * LANES + self.number + 1
-
-    def _user(self) -> int:
-        return self.chance.randint(1, USERS)
+    def _post(self) -> str:
+        id, self.posts = self.posts * LANES + self.number + 1, self.posts + 1
+        return f"({id}, {self.chance.randint(1, USERS)}, '{body(self.chance)}')"
 
 
-def add_single_rows(url: str, transactions: int, seed: int) -> None:
-    """`transactions` rows, each in a transaction of its own, by people who are there already."""
-    _write(url, transactions, seed, Lane.single_row)
+def add_single_rows(stack: Stack, transactions: int, seed: int) -> None:
+    """Rows in a transaction of their own, by people who are there already.
+
+    A fifth are posts, a fifth comments, three fifths likes of posts at random.
+    """
+    say(f"writing {transactions} transactions")
+    arguments = {**mysql_arguments(stack.mysql.admin_url), "database": SCHEMA, "autocommit": True}
+    chance = random.Random(seed)
+    words = " ".join(body(chance) for _ in range(SENTENCES))
+
+    def write(lane: int, share: int) -> None:
+        with (
+            pymysql.connect(**arguments, init_command=UNCHECKED) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.callproc("write_single_rows", (lane, LANES, USERS, share, seed, words))
+
+    with pymysql.connect(**arguments) as connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION sql_log_bin = 0")
+        cursor.execute("DROP PROCEDURE IF EXISTS write_single_rows")
+        cursor.execute(WRITE_SINGLE_ROWS)
+    _in_lanes(write, transactions)
 
 
 def add_many_rows(url: str, transactions: int, seed: int) -> None:
@@ -99,7 +115,7 @@ def add_updates(url: str, transactions: int, seed: int, posts: int) -> None:
 
 
 def posts_of_lanes(url: str) -> int:
-    """How many posts there are, the first ones without a gap: chance may have given one lane more than another."""
+    """The number of posts without a gap: chance may have given one lane more than another."""
     with pymysql.connect(**mysql_arguments(url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT COUNT(*) FROM posts GROUP BY id %% %s", (LANES,))
         counts = [count for (count,) in cursor.fetchall()]
@@ -108,12 +124,14 @@ def posts_of_lanes(url: str) -> int:
 
 def _write(url: str, transactions: int, seed: int, statements: Callable[[Lane], Iterator[str]]) -> None:
     say(f"writing {transactions} transactions")
-    shares = [len(range(lane, transactions, LANES)) for lane in range(LANES)]
+    _in_lanes(lambda lane, share: _run(url, islice(statements(Lane(lane, seed)), share)), transactions)
+
+
+def _in_lanes(write: Callable[[int, int], None], transactions: int) -> None:
+    """`write` gets the number of a lane and its share."""
     with ThreadPoolExecutor(LANES) as lanes:
-        for done in [
-            lanes.submit(_run, url, islice(statements(Lane(lane, seed)), share))
-            for lane, share in enumerate(shares)
-        ]:
+        shares = [len(range(lane, transactions, LANES)) for lane in range(LANES)]
+        for done in [lanes.submit(write, lane, share) for lane, share in enumerate(shares)]:
             done.result()
 
 

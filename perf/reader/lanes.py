@@ -19,7 +19,7 @@ PREFIX = "tidemark:perf:naive:"  # a key of our own, beside the cache's
 
 
 def constant() -> Starlette:
-    """The floor: a Starlette route that answers with bytes it has at hand."""
+    """The floor: a Starlette route with a constant answer."""
     body = os.environ["PERF_BODY"].encode()
 
     async def answer(request: Request) -> Response:
@@ -29,7 +29,7 @@ def constant() -> Starlette:
 
 
 def naive() -> Starlette:
-    """What one writes first: a redis-py GET and a verified token for every request."""
+    """The obvious code: a redis-py GET and a verified token for every request."""
     client = redis.asyncio.Redis.from_url(os.environ["PERF_REDIS_URL"])
     auth = AuthSettings.from_environ(os.environ)
     secret = os.environ["TIDEMARK_AUTH_SECRET"]

@@ -1,16 +1,14 @@
-"""`python -m perf read`: what one reader process can do, next to what other code does with the same bytes."""
+"""`python -m perf read`: the limits of one reader process, next to other code with the same bytes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,11 @@ import pymysql
 import redis
 
 from ops.stack.progress import say
-from ops.stack.servers.ports import free_port
 from ops.stack.urls import mysql_arguments
-from ops.system import ROOT, System
+from ops.system import System
 from perf import wrk
 from perf.dataset import USERS, load_posts
-from perf.reader.lanes import PREFIX
+from perf.reader.others import Lane, Others, checked
 from perf.reader.stampede import allow_files, ask_at_once
 from perf.wrk import Load
 
@@ -34,7 +31,6 @@ ROUNDS = 3
 FILL_SECONDS, FILL_WITHIN_SECONDS = 2.0, 240.0
 WRITES_PER_S = 500
 STAMPEDE = 1_000
-Lane = Callable[[float], Load]  # seconds
 
 
 def read(seconds: float, seed: int) -> dict[str, Any]:
@@ -91,13 +87,10 @@ class Bench:
         }
 
     def _hot_lanes(self, seconds: float) -> dict[str, Load]:
-        """What is compared with each other."""
+        """The lanes that are compared with each other."""
         body = self.http.get(f"{self.url}/post/1").content
-        with (
-            self._naive_entries(body),
-            self._other("constant", body) as constant,
-            self._other("naive", body) as naive,
-        ):
+        others = Others(self.system, self.hot, self.token, body)
+        with others.entries(HOT), others.lane("constant") as constant, others.lane("naive") as naive:
             self._fill()
             lanes: dict[str, Lane] = {
                 "constant": constant,
@@ -125,49 +118,9 @@ class Bench:
     def _load(self, lane: str, ids: Path, seconds: float, *, header: str = "", delay_ms: int = 0) -> Load:
         """Load on the reader."""
         say(f"{lane}, {seconds:.0f} s")
-        return _checked(
+        return checked(
             wrk.run(self.url, self.reader_pid, ids, self.token, seconds, header=header, delay_ms=delay_ms)
         )
-
-    @contextlib.contextmanager
-    def _other(self, lane: str, body: bytes) -> Iterator[Lane]:
-        """Another implementation with the same bytes, in a process of its own."""
-        address = f"127.0.0.1:{free_port()}"
-        environment = {
-            **self.system.environment(),
-            "PERF_BODY": body.decode(),
-            "PERF_REDIS_URL": self.system.stack.redis.admin_url,
-        }
-
-        def load(seconds: float) -> Load:
-            say(f"{lane}, {seconds:.0f} s")
-            return _checked(wrk.run(f"http://{address}", process.pid, self.hot, self.token, seconds))
-
-        command = [sys.executable, "-m", "perf.reader.lanes", lane, address]
-        with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
-            try:
-                self._wait_for(f"http://{address}/post/1")
-                yield load
-            finally:
-                process.terminate()
-
-    def _wait_for(self, url: str) -> None:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(httpx2.TransportError):
-                self.http.get(url)
-                return
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"nothing answers at {url}")
-            time.sleep(0.05)
-
-    @contextlib.contextmanager
-    def _naive_entries(self, body: bytes) -> Iterator[None]:
-        keys = [f"{PREFIX}{id}" for id in range(1, HOT + 1)]
-        with redis.Redis.from_url(self.system.stack.redis.admin_url) as client:
-            client.mset(dict.fromkeys(keys, body))
-            yield
-            client.delete(*keys)
 
     @contextlib.contextmanager
     def _writes(self) -> Iterator[None]:
@@ -195,7 +148,7 @@ class Bench:
                 done.wait(max(0.0, started + count / WRITES_PER_S - time.monotonic()))
 
     def _stampede(self) -> int:
-        """How often MongoDB was asked for one post when many asked for it at once after it had left the cache."""
+        """Reads of MongoDB for one post that left the cache and that many clients ask for at once."""
         with redis.Redis.from_url(self.system.stack.redis.admin_url) as client:
             client.delete(*client.scan_iter(match="tidemark:e*:post:1", count=10_000))
         before = self._metrics()
@@ -227,7 +180,7 @@ class Bench:
 
 
 def in_rounds(lanes: Mapping[str, Lane], seconds: float) -> dict[str, Load]:
-    """Each lane's round of median throughput: what else the machine does meanwhile meets all lanes alike."""
+    """Each lane's round of median throughput. Other work of the machine meets all lanes alike."""
     rounds = [{name: lane(seconds / ROUNDS) for name, lane in lanes.items()} for _ in range(ROUNDS)]
     middle = statistics.median_low
     return {
@@ -239,7 +192,7 @@ def in_rounds(lanes: Mapping[str, Lane], seconds: float) -> dict[str, Load]:
 
 
 def _pace_ms(fastest: Load) -> int:
-    """The pause of each connection for half as many requests: an answer takes about half as long, too, by then."""
+    """The pause of each connection for half as many requests; answers then take about half as long."""
     cycle_ms = 2 * 1000 * wrk.CONNECTIONS / fastest.rps
     return max(1, round(cycle_ms - fastest.p50_ms / 2))
 
@@ -247,9 +200,3 @@ def _pace_ms(fastest: Load) -> int:
 def _ids(path: Path, first: int, count: int) -> Path:
     path.write_text("".join(f"{id}\n" for id in range(first, first + count)))
     return path
-
-
-def _checked(load: Load) -> Load:
-    if load.failed or not load.requests:
-        raise RuntimeError(f"{load.failed} of {load.requests} requests failed")
-    return load

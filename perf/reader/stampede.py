@@ -1,4 +1,4 @@
-"""Many clients that ask for the same thing at the same moment, each on a connection of its own."""
+"""Many clients that ask for the same post at the same moment, each on its own connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SPARE_FILES = 200
 
 
 def allow_files(connections: int) -> None:
-    """Raise the limit of open files, also for what is started from now on. Raises RuntimeError if that is forbidden."""
+    """Raise the limit of open files for us and our children. Raises RuntimeError if that is forbidden."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + SPARE_FILES
     if soft >= needed:
@@ -23,7 +23,7 @@ def allow_files(connections: int) -> None:
 
 
 def ask_at_once(url: str, path: str, token: str, requests: int) -> None:
-    """Connect `requests` times, then ask on all connections at once. Raises RuntimeError unless all answers are 200."""
+    """Connect `requests` times, then ask on all at once. Raises RuntimeError unless all get 200."""
     asyncio.run(_ask_at_once(url, path, token, requests))
 
 

@@ -19,6 +19,7 @@ def test_decode_reads_the_whole_backlog_in_every_lane(capsys: pytest.CaptureFixt
         "library_rows_per_s",
         "packets_rows_per_s",
         "ours_to_library",
+        "ours_to_packets",
         "rows",
     }
     assert found["rows"] == 900 and all(found.values())
@@ -41,6 +42,10 @@ def test_peers_read_the_same_backlogs(capsys: pytest.CaptureFixture[str]) -> Non
     """Needs a JDK. The first run downloads Debezium, 200 MB."""
     assert main(["peers", "--json", "--rows", "2000"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    names = {f"{backlog}{who}" for backlog in ("", "many_rows_", "updates_") for who in ("ours", "debezium")}
+    names = {
+        f"{backlog}{who}"
+        for backlog in ("", "many_rows_", "updates_")
+        for who in ("ours", "debezium", "ratio")
+    }
     assert found.keys() == names
     assert all(all(figures.values()) for figures in found.values()), found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from pymongo import MongoClient
 
 from ops.stack import Stack
+from perf.__main__ import main
 from perf.dataset import load_posts
+from perf.projector import growth, plain_bulk
 from perf.projector.backlog import Backlog, executed
 from perf.projector.everything import fill
-from perf.projector.growth import FIGURES, add_line
 from perf.projector.peers.run import table
 from perf.projector.performance import PAGE, read_place
 from perf.projector.projecting import backlog_stack, counters_are_exact, projecting
@@ -27,7 +29,7 @@ def test_every_update_finds_its_post_however_chance_has_shared_them_out(stack: S
     url = stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
     migrate(stack.environment()["TIDEMARK_MIGRATOR_MYSQL_URL"])
     load_posts(url, 0, 7)
-    add_single_rows(url, 60, 7)
+    add_single_rows(stack, 60, 7)
     posts = posts_of_lanes(url)
     with admin_connection(stack) as connection:
         assert posts < rows(connection, "SELECT COUNT(*) FROM posts")[0][0], "one lane got more"
@@ -43,7 +45,7 @@ def test_counters_are_exact_only_if_every_one_of_them_is() -> None:
         load_posts(url, 0, 7)
         with projecting(stack) as running:
             running.wait_until_caught_up()
-            add_single_rows(url, 500, 7)
+            add_single_rows(stack, 500, 7)
             running.wait_until_caught_up()
         assert counters_are_exact(stack)
         database = client["tidemark"]
@@ -58,13 +60,47 @@ def test_counters_are_exact_only_if_every_one_of_them_is() -> None:
         assert not counters_are_exact(stack)
 
 
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("command", "size", "ours", "peers"),
+    [
+        ("project", "--transactions", "ours_rows_per_s", ("plain_bulk", "plain_bulk_same_layout")),
+        ("snapshot", "--rows", "rows_per_s", ("copy_floor",)),
+    ],
+)
+def test_ours_stands_next_to_the_simplest_code(
+    command: str, size: str, ours: str, peers: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--json", size, "1000"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["counters_exact"] is True and found[size.removeprefix("--")] == 1000
+    for peer in peers:
+        assert found[f"ours_to_{peer}"] == round(found[ours] / found[f"{peer}_rows_per_s"], 3) > 0
+
+
+@pytest.mark.server
+def test_the_same_layout_is_that_of_the_build() -> None:
+    with Stack() as stack, MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
+        built, plain = client["tidemark"]["edges"], client["plain"]
+        client["tidemark"].create_collection("edges", clusteredIndex={"key": {"_id": 1}, "unique": True})
+        built.create_index([("_id.u", 1), ("_id.t", -1)])
+        plain_bulk.create_like(built, plain, "likes")
+        assert plain["likes"].options() == built.options()
+        assert plain["likes"].index_information() == built.index_information()
+
+
 def test_the_table_replaces_only_its_own_place_on_the_page(tmp_path: Path) -> None:
     page = tmp_path / PAGE.name
     page.write_text("before\n<!-- python -m perf all -->\nold\n<!-- end -->\nafter\n")
-    fill(page, {"project": {"ours_rows_per_s": 12345, "counters_exact": True}}, {"processor": "2 cores"})
+    found = {"project": {"ours_to_plain_bulk": 1.5, "ours_rows_per_s": 12345, "counters_exact": True}}
+    fill(page, found, {"processor": "2 cores"})
     assert page.read_text().splitlines() == [
         "before",
         "<!-- python -m perf all -->",
+        "| command | ratio | value |",
+        "| --- | --- | ---: |",
+        "| `perf project` | `ours_to_plain_bulk` | 1.5 |",
+        "",
         "| command | figure | value |",
         "| --- | --- | ---: |",
         "| `perf project` | `ours_rows_per_s` | 12,345 |",
@@ -91,21 +127,22 @@ def test_the_page_has_a_place_for_each_table(command: str) -> None:
     assert "Measured on" in read_place(PAGE, command)
 
 
-def test_a_size_that_is_measured_again_replaces_its_line_only(tmp_path: Path) -> None:
+@pytest.mark.server
+def test_one_binlog_is_streamed_for_each_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = tmp_path / PAGE.name
-    page.write_text("before\n<!-- python -m perf growth -->\n<!-- end -->\nafter\n")
-    for size, rate in ((1_000_000, 1), (100_000, 2), (1_000_000, 3)):
-        add_line(page, dict.fromkeys(FIGURES, rate) | {"rows": size}, {"processor": "2 cores"})
-    lines = page.read_text().splitlines()
-    assert lines[4:6] == [f"| 100,000 {9 * '| 2 '}|", f"| 1,000,000 {9 * '| 3 '}|"]
-    assert lines[:2] + lines[6:] == [
-        "before",
-        "<!-- python -m perf growth -->",
-        "",
-        "Measured on processor: 2 cores.",
-        "<!-- end -->",
-        "after",
-    ]
+    page.write_text("<!-- python -m perf growth -->\n<!-- end -->\n")
+    monkeypatch.setattr(growth, "PAGE", page)
+    monkeypatch.setattr(growth, "SIZES", (500,))
+    assert main(["growth", "--json", "--rows", "2000", "--cache-gb", "0.25", "1"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found.keys() == {"0.25 GB", "1 GB"}
+    for figures in found.values():
+        assert figures["counters_exact"] is True and figures["likes_bytes"] > 0
+        ratio = figures["rows_per_s_at_2000"] / figures["rows_per_s_at_500"]
+        assert figures["ratio_at_2000"] == round(ratio, 3) > 0
+    assert "| figure | 0.25 GB | 1 GB |" in page.read_text()
 
 
 def test_each_lane_has_a_line_for_each_backlog() -> None:
@@ -113,17 +150,22 @@ def test_each_lane_has_a_line_for_each_backlog() -> None:
         {"decode_rows_per_s": 124_412, "cpu_s": 3.7},
         {"decode_rows_per_s": 21_079, "cpu_s": 16.7},
     )
-    prefixes = ("", "many_rows_", "updates_")
-    found = {f"{prefix}ours": ours for prefix in prefixes} | {
-        f"{prefix}debezium": debezium for prefix in prefixes
+    ratio = {"decode_rows_per_s": 5.902, "cpu_s": 0.222}
+    found = {
+        f"{prefix}{who}": figures
+        for prefix in ("", "many_rows_", "updates_")
+        for who, figures in {"ours": ours, "debezium": debezium, "ratio": ratio}.items()
     }
     assert table(found).splitlines() == [
         "| transactions | who | `decode_rows_per_s` | `cpu_s` |",
         "| --- | --- | ---: | ---: |",
         "| one row each | ours | 124,412 | 3.7 |",
         "| one row each | debezium | 21,079 | 16.7 |",
+        "| one row each | ratio | 5.902 | 0.222 |",
         "| 50 rows each | ours | 124,412 | 3.7 |",
         "| 50 rows each | debezium | 21,079 | 16.7 |",
+        "| 50 rows each | ratio | 5.902 | 0.222 |",
         "| updates of one row | ours | 124,412 | 3.7 |",
         "| updates of one row | debezium | 21,079 | 16.7 |",
+        "| updates of one row | ratio | 5.902 | 0.222 |",
     ]

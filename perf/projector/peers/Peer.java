@@ -23,9 +23,9 @@ import org.apache.kafka.connect.source.SourceRecord;
 import org.bson.Document;
 
 /**
- * Debezium's embedded engine over a schema of MySQL: `prime` remembers where the binlog ends, `count` counts the rows
- * behind that, `mongo` also upserts their after-images into MongoDB. Prints {"rows": N, "seconds": S}, from the first
- * batch to the last.
+ * Debezium's embedded engine over a schema of MySQL. `prime` remembers where the binlog ends, `count` counts
+ * the rows behind that, `mongo` also upserts their after-images into MongoDB. Prints
+ * {"rows": N, "seconds": S}, from the first batch to the last.
  */
 public final class Peer {
     private static final long PATIENCE_SECONDS = 60; // without a row
@@ -44,10 +44,12 @@ public final class Peer {
     public static void main(String[] arguments) throws Exception {
         Properties properties = new Properties();
         for (String option : System.getenv("PEER_OPTIONS").split("\n")) {
-            properties.setProperty(option.substring(0, option.indexOf('=')), option.substring(option.indexOf('=') + 1));
+            String[] pair = option.split("=", 2);
+            properties.setProperty(pair[0], pair[1]);
         }
         String url = System.getenv("PEER_MONGODB_URL");
-        MongoDatabase mongo = arguments[0].equals("mongo") ? MongoClients.create(url).getDatabase("peer") : null;
+        boolean writes = arguments[0].equals("mongo");
+        MongoDatabase mongo = writes ? MongoClients.create(url).getDatabase("peer") : null;
         new Peer(Long.parseLong(arguments[1]), mongo).run(properties);
     }
 
@@ -72,10 +74,11 @@ public final class Peer {
         return false;
     }
 
-    /** Done is only what streams: an offset within the snapshot of the schema would make the next run start it afresh. */
+    /** Done only when it streams: an offset within the snapshot of the schema restarts it in the next run. */
     private void take(
         List<ChangeEvent<SourceRecord, SourceRecord>> events,
-        DebeziumEngine.RecordCommitter<ChangeEvent<SourceRecord, SourceRecord>> committer) throws InterruptedException {
+        DebeziumEngine.RecordCommitter<ChangeEvent<SourceRecord, SourceRecord>> committer)
+        throws InterruptedException {
         first = first == 0 ? System.nanoTime() : first;
         Map<String, List<WriteModel<Document>>> writes = new HashMap<>();
         for (ChangeEvent<SourceRecord, SourceRecord> event : events) {
@@ -83,7 +86,8 @@ public final class Peer {
                 rows++;
                 if (mongo != null) {
                     String table = change.getStruct("source").getString("table");
-                    writes.computeIfAbsent(table, name -> new ArrayList<>()).add(write(event.value(), change));
+                    WriteModel<Document> write = write(event.value(), change);
+                    writes.computeIfAbsent(table, name -> new ArrayList<>()).add(write);
                 }
             }
         }

@@ -51,7 +51,7 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Debezium:
-    """The engine over the schema of a stack, from where `prime` remembered the end of the binlog in `state`."""
+    """The engine over the schema of a stack. `prime` remembers the end of the binlog in `state`."""
 
     stack: Stack
     state: Path
@@ -63,12 +63,12 @@ class Debezium:
         return self._from_primed("count", rows)
 
     def into_mongodb(self, rows: int) -> Usage:
-        """Bulk upserts of the after-images, of as many rows as the engine hands over at once."""
+        """Bulk upserts of the after-images, as many at once as the engine hands over."""
         return self._from_primed("mongo", rows)
 
     @contextlib.contextmanager
     def streaming(self) -> Iterator[None]:
-        """Into MongoDB, all that comes from where `prime` was on, until the end of the block."""
+        """Bring all rows since `prime` into MongoDB until the end of the block."""
         with self._copy() as state, tempfile.TemporaryFile() as log:
             command, secrets = self._command("mongo", FOR_EVER, state)
             environment = {**os.environ, **secrets}
@@ -84,7 +84,7 @@ class Debezium:
 
     @contextlib.contextmanager
     def _copy(self) -> Iterator[Path]:
-        """Of the primed state: a run moves the offsets."""
+        """A copy of the primed state: a run moves the offsets."""
         with tempfile.TemporaryDirectory() as folder:
             yield Path(shutil.copytree(self.state, Path(folder) / "state"))
 
@@ -95,7 +95,7 @@ class Debezium:
         return usage
 
     def _command(self, mode: str, rows: int, state: Path) -> tuple[list[str], dict[str, str]]:
-        """And what its environment must have beside ours."""
+        """The command, and the variables of its environment that ours lacks."""
         options = "\n".join(f"{name}={value}" for name, value in {**OPTIONS, **self._options(state)}.items())
         classes = f"{_classes()}{os.pathsep}{_jars()}/*"
         secrets = {"PEER_OPTIONS": options, "PEER_MONGODB_URL": self.stack.mongodb.admin_url}

@@ -1,4 +1,4 @@
-"""`python -m perf.projector.peers.ours GTID_SET ROWS`: our reader counts a backlog, in a process of its own."""
+"""`python -m perf.projector.peers.ours GTID_SET ROWS`: our reader counts a backlog in its own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m perf peers`: the same backlogs through Debezium's embedded engine and through ours, in one run."""
+"""`python -m perf peers`: the same backlogs through Debezium's embedded engine and through ours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from perf.projector.workload import ROWS_AT_ONCE, add_many_rows, add_single_rows
 POSTS = 20_000  # that are updated
 ROUNDS = 3
 KINDS = {"": "one row each", "many_rows_": f"{ROWS_AT_ONCE} rows each", "updates_": "updates of one row"}
-Fill = Callable[[str, int, int], None]  # URL, rows, seed
+Fill = Callable[[Stack, int, int], None]  # rows, seed
 Figures = dict[str, float]
 
 
@@ -42,40 +42,45 @@ def table(found: Mapping[str, Figures]) -> str:
     lines = [
         row([kind, who, *map(text, found[f"{prefix}{who}"].values())])
         for prefix, kind in KINDS.items()
-        for who in ("ours", "debezium")
+        for who in ("ours", "debezium", "ratio")
     ]
     return "\n".join([row(heads), row(["---", "---", *("---:" for _ in found["ours"])]), *lines])
 
 
-def _many_rows(url: str, rows: int, seed: int) -> None:
-    add_many_rows(url, rows // ROWS_AT_ONCE, seed)
+def _many_rows(stack: Stack, rows: int, seed: int) -> None:
+    add_many_rows(_url(stack), rows // ROWS_AT_ONCE, seed)
 
 
-def _updates(url: str, rows: int, seed: int) -> None:
-    add_updates(url, rows, seed, POSTS)
+def _updates(stack: Stack, rows: int, seed: int) -> None:
+    add_updates(_url(stack), rows, seed, POSTS)
+
+
+def _url(stack: Stack) -> str:
+    return stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
 
 
 def _median_of_rounds(prefix: str, fill: Fill, rows: int, seed: int) -> dict[str, Figures]:
-    """One run of a few seconds may be half as fast as the next."""
+    """One run of a few seconds may be half as fast as the next. `ratio`: ours divided by Debezium's."""
     rounds = [_compare(prefix, fill, rows, seed) for _ in range(ROUNDS)]
-    return {
+    found = {
         who: {name: statistics.median(one[who][name] for one in rounds) for name in figures}
         for who, figures in rounds[0].items()
     }
+    ours, theirs = found[f"{prefix}ours"], found[f"{prefix}debezium"]
+    return found | {f"{prefix}ratio": {name: round(ours[name] / theirs[name], 3) for name in ours}}
 
 
 def _compare(prefix: str, fill: Fill, rows: int, seed: int) -> dict[str, Figures]:
     """Both are told where the binlog ends, then the backlog is written, then each reads it twice."""
     say(f"{prefix}{rows} rows")
     with backlog_stack() as stack, tempfile.TemporaryDirectory() as folder:
-        url = stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
-        load_posts(url, POSTS if fill is _updates else 0, seed)
+        load_posts(_url(stack), POSTS if fill is _updates else 0, seed)
         with projecting(stack) as before:
             before.wait_until_caught_up()
         debezium = Debezium(stack, Path(folder))
         debezium.prime()
         start = executed(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"])
-        fill(url, rows, seed)
+        fill(stack, rows, seed)
         return {
             f"{prefix}debezium": _figures("debezium", debezium.count(rows), debezium.into_mongodb(rows)),
             f"{prefix}ours": _figures("ours", _count(stack, str(start), rows), _project(stack, rows)),

@@ -1,4 +1,4 @@
-"""What a process found, and what it took for that."""
+"""The rows that a process found, and its time and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOOK_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Usage:
-    """Rows and how long they took from the first to the last; processor time and peak memory of the whole process."""
+    """Rows, seconds from the first to the last, and processor time and peak memory of the whole process."""
 
     rows: int
     seconds: float
@@ -30,7 +30,7 @@ class Usage:
 
 
 def used_by(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
-    """Runs it to its end; it prints {"rows": N, "seconds": S} as a line of its own. Raises RuntimeError if it fails."""
+    """Run a command that prints {"rows": N, "seconds": S} as a line. Raises RuntimeError if it fails."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=output, stderr=errors, env={**os.environ, **environment})
         try:
@@ -51,7 +51,7 @@ def used_by(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
 
 
 def _watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
-    """Processor time and peak memory, once it has ended: its `ru_maxrss` would begin with the memory of its parent."""
+    """Processor time and peak memory at the end. `ru_maxrss` would begin with the memory of the parent."""
     peak = 0.0
     while True:
         pid, status, used = os.wait4(process.pid, os.WNOHANG)
