@@ -15,6 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidemark.logs import Event, configure, log_settings  # first: it decides what structlog imports
+
+# isort: split
 import structlog
 
 from binlog_projector.audit import command as audit_command
@@ -38,7 +41,6 @@ from binlog_projector.stores.document_store import DocumentStore
 from reader.read_model.control import BUILDING_ID
 from tidemark.admin import AddressUnavailable, AdminThread, admin_app
 from tidemark.gtid import GtidSet
-from tidemark.logs import Event, configure, log_settings
 from tidemark.settings import SettingError, effective, load
 
 TROUBLES: deque[Event] = deque(maxlen=20)  # the last warnings, for the console

@@ -8,6 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tidemark import logs  # first: it decides what structlog imports
+
+# isort: split
 import uvloop
 from starlette.types import ASGIApp
 
@@ -15,7 +18,6 @@ from authorizer_lambda.settings import AuthSettings
 from reader.app import Reader
 from reader.metrics import ReaderMetrics
 from reader.settings import ReaderSettings
-from tidemark import logs
 from tidemark.admin import AddressUnavailable, admin_app, serve
 from tidemark.settings import SettingError, effective, load
 from tidemark.workers import serve_as_worker, serve_workers

@@ -8,10 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tidemark import logs  # first: it decides what structlog imports
+
+# isort: split
 import uvloop
 
 from authorizer_lambda.settings import AuthSettings
-from tidemark import admin, logs
+from tidemark import admin
 from tidemark.settings import SettingError, effective, load
 from writer.app import create_admin_app, create_app
 from writer.errors import DatabaseUnavailable, MigrationFailed, StatementRefused

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import structlog
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 SAY_SECONDS = 1.0
 log = structlog.get_logger()
@@ -23,28 +25,27 @@ class Progress:
         self.rows = 0
         self.clock = clock
         self.began = self.said = clock()
-        console = Console(stderr=True)
-        rows = TextColumn("{task.completed:,} of about {task.total:,} rows")
-        columns = (TextColumn("copying"), BarColumn(), rows, TimeRemainingColumn())
-        self.bar = Bar(*columns, console=console, transient=True, disable=not console.is_interactive)
-        self.task = self.bar.add_task("copying", total=expected_rows)
+        self.bar = _bar(expected_rows) if sys.stderr.isatty() else None
 
     def __enter__(self) -> Progress:
-        self.bar.start()
+        if self.bar is not None:
+            self.bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        if self.bar is not None:
+            self.bar.stop()
 
     def seconds(self) -> float:
         return self.clock() - self.began
 
     def copied(self, rows: int) -> None:
         self.rows += rows
-        self.bar.update(self.task, completed=self.rows)
-        if self.bar.disable and self.clock() - self.said >= SAY_SECONDS:
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=self.rows)
+        elif self.clock() - self.said >= SAY_SECONDS:
             self.said = self.clock()
             log.info("snapshot", rows=self.rows, **self._outlook())
 
@@ -54,3 +55,19 @@ class Progress:
             return {}
         left = self.seconds() * (self.expected_rows - self.rows) / self.rows
         return {"percent": 100 * self.rows // self.expected_rows, "seconds_left": round(left)}
+
+
+def _bar(expected_rows: int) -> Bar | None:
+    """Import rich for a terminal alone: services start sooner without it. None if the cursor cannot move."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_interactive:
+        return None
+    rows = TextColumn("{task.completed:,} of about {task.total:,} rows")
+    bar = Progress(
+        TextColumn("copying"), BarColumn(), rows, TimeRemainingColumn(), console=console, transient=True
+    )
+    bar.add_task("copying", total=expected_rows)
+    return bar
