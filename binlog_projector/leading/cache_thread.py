@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Committed:
-    """A batch in MongoDB. `commit_us`: when MySQL committed its last transaction (since 1970), if any."""
+    """A batch in MongoDB. `commit_us`: MySQL's commit of its last transaction, microseconds since 1970."""
 
     entry: JournalEntry
     commit_us: int | None

@@ -50,7 +50,7 @@ class Standby:
 
     @contextlib.contextmanager
     def leadership(self, *stopping: threading.Event) -> Iterator[Lease | None]:
-        """Yield the lease once it is ours, or None if stopped first. Renew it until the end, then release it."""
+        """Yield the lease once it is ours, and renew it until the end. None if stopped first."""
         epoch = self._wait(stopping)
         if epoch is None:
             yield None
