@@ -22,8 +22,8 @@ from writer.migrate import migrate
 from writer.settings import MigratorSettings, WriterSettings
 
 EPILOG = """
-Settings are read from TIDEMARK_* variables: see docs/configuration.md. Exit status 2 for a bad setting, 1 for a
-migration that failed or an address that is taken.
+Settings are read from TIDEMARK_* variables: see docs/configuration.md. Exit status 2: a bad setting.
+1: a migration that failed, or an address that is taken.
 """
 
 

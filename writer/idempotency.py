@@ -62,7 +62,8 @@ def once(db: Session, key: IdempotencyKey, work: Callable[[Session], Answer]) ->
         return _stored(db, key)
     answer = work(db)
     db.execute(
-        "UPDATE idempotency_keys SET status = %s, location = %s, body = %s WHERE subject = %s AND idempotency_key = %s",
+        "UPDATE idempotency_keys SET status = %s, location = %s, body = %s"
+        " WHERE subject = %s AND idempotency_key = %s",
         answer.status,
         answer.location,
         answer.body,
@@ -75,7 +76,8 @@ def once(db: Session, key: IdempotencyKey, work: Callable[[Session], Answer]) ->
 def _stored(db: Session, key: IdempotencyKey) -> Answer:
     """The kept answer. The row cannot vanish: the refused INSERT holds a shared lock on it."""
     ((request_hash, status, location, body),) = db.rows(
-        "SELECT request_hash, status, location, body FROM idempotency_keys WHERE subject = %s AND idempotency_key = %s",
+        "SELECT request_hash, status, location, body FROM idempotency_keys"
+        " WHERE subject = %s AND idempotency_key = %s",
         key.subject,
         key.key,
     )

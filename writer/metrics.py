@@ -22,7 +22,7 @@ COMMANDS = Counter(
 )
 RETRIES = Counter(
     "tidemark_writer_retries_total",
-    "Transactions that were run again, by what had interrupted them",
+    "Transactions that were run again, by the reason of the interruption",
     ("reason",),
     registry=REGISTRY,
 )
@@ -34,7 +34,8 @@ POOL = Gauge(
 )
 DECISIONS = Counter(
     "tidemark_authorizer_decisions_total",
-    "Bearer tokens judged, by source (cache, verify) and result (allow, unauthorized, forbidden, unavailable)",
+    "Bearer tokens judged, by source (cache, verify) and"
+    " result (allow, unauthorized, forbidden, unavailable)",
     ("source", "result"),
     registry=REGISTRY,
 )

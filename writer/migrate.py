@@ -86,7 +86,8 @@ def _refuse_changed(known: list[Migration], applied: dict[int, tuple[str, str]])
         name, checksum = applied.get(migration.version, (migration.name, migration.checksum))
         if checksum != migration.checksum:
             raise MigrationFailed(
-                f"{migration.name} is not what was applied as {name}: restore it and put the change into a new file"
+                f"{migration.name} is not what was applied as {name}: "
+                "restore it and put the change into a new file"
             )
 
 
@@ -95,8 +96,8 @@ def _apply(db: Session, migration: Migration) -> None:
         db.script(migration.sql)
     except (Contended, StatementRefused) as error:
         raise MigrationFailed(
-            f"{migration.name}: {error.__cause__}. MySQL does not roll table changes back: what the file did before "
-            "that statement is in force; undo it by hand before trying again"
+            f"{migration.name}: {error.__cause__}. MySQL does not roll table changes back: "
+            "the file's earlier statements are in force; undo them by hand before trying again"
         ) from error
     db.execute(
         "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",

@@ -44,7 +44,8 @@ HEADERS: dict[str, Json] = {
         "schema": {"type": "string"},
     },
     TOKEN: {
-        "description": "Send it with reads within a minute: they contain this write. Also a cookie for browsers",
+        "description": "Send it with reads within a minute: they contain this write. "
+        "Also a cookie for browsers",
         "schema": {"type": "string"},
     },
     "Location": {
@@ -71,7 +72,8 @@ ID_PARAMETER: Json = {
 KEY_PARAMETER: Json = {
     "name": HEADER,
     "in": "header",
-    "description": "The same key with the same request within 24 hours gets the same answer and changes nothing more",
+    "description": "The same key with the same request within 24 hours gets the same answer "
+    "and changes nothing more",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x20-\x7e]*$"},
 }
 

@@ -1,7 +1,8 @@
-"""The audit: compares the read model with MySQL while both change, and says up to when it is proved to be right.
+"""The audit compares the read model with MySQL while both change, and says up to when it is proved right.
 
-Two walks find suspects, cheaply: documents that are not what MySQL says now, and rows without their documents. Most are
-only late; the rest are settled exactly. Samples of cache entries and of the reader's answers are looked at meanwhile.
+Two cheap walks find suspects: documents that differ from MySQL's current rows, and rows without documents.
+Most suspects are only late, and settling decides the rest exactly. Meanwhile the audit checks samples of
+cache entries and of the reader's answers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 
 
 class Pace:
-    """Keeps to so many rows per second, on average; waiting ends when `stopping` is set."""
+    """Keeps to `rows_per_second` on average. Waiting ends when `stopping` is set."""
 
     def __init__(self, rows_per_second: int, stopping: threading.Event) -> None:
         self.rows_per_second = rows_per_second
@@ -41,8 +42,10 @@ class Pace:
 
 
 class Audit:
-    """One pass over everything. Raises SourceUnavailable, StoreUnavailable, CacheUnavailable, ReadModelMissing,
-    ProjectorBehind."""
+    """One pass over everything.
+
+    Raises SourceUnavailable, StoreUnavailable, CacheUnavailable, ReadModelMissing, ProjectorBehind.
+    """
 
     def __init__(self, settling: Settling, samples: Samples, pace: Pace) -> None:
         self.settling = settling
@@ -52,10 +55,10 @@ class Audit:
         self.samples = samples
         self.pace = pace
         self.stopping = pace.stopping
-        self.reported: set[Suspect] = set()  # in this pass: rows of other tables point at the same documents
+        self.reported: set[Suspect] = set()  # in this pass: several tables can lead to one document
 
     def run(self) -> Report:
-        """What MySQL had committed when the pass began is verified if nothing is found, or left after repairs."""
+        """The report verifies all that MySQL had committed at the start, unless a difference remains."""
         report = Report()
         self.reported.clear()
         with self.source.session() as connection:
@@ -123,7 +126,7 @@ class Audit:
             report.repaired += len(found) - len(self.settling.repair(found))
 
     def _repair_samples(self, report: Report) -> None:
-        """An entry and the answer that was made from it are two differences, and one repair."""
+        """A stale entry and the answer made from it are two differences, but one repair."""
         stale = self.samples.stale
         found = sum(one.what != "document" for one in report.differences)
         for _ in range(REPAIR_ROUNDS):

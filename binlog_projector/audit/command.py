@@ -54,7 +54,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(settings: AuditSettings, options: argparse.Namespace) -> int:
-    """Exit status 0: all is as MySQL says, or was repaired; 1: something is not, or changed too fast to tell."""
+    """Exit status 0: all is as in MySQL, or was repaired. 1: a difference remains, or a change hid one."""
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -1,4 +1,4 @@
-"""What a cache key must hold, and what the reader must answer, according to MySQL."""
+"""Expectations: the value that a cache key must hold, and the reader's right answer, according to MySQL."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Truths = dict[tuple[str, DocumentId], Truth]
 
 @dataclass(frozen=True)
 class Expectation:
-    """`entry` and `answer` as they must be; they depend on what is cached under `key` and under `parts`.
+    """The right `entry` under `key`, and the right `answer` to `path`, which is made of the keys in `parts`.
 
-    An answer is a JSON body, or the ids of a page's items; None: there is no such thing. `path` None: it is not asked.
+    An answer is a JSON body, or the ids of a page's items, or None for 404. `path` None: not asked.
     """
 
     key: str
@@ -57,7 +57,7 @@ class Expectation:
 
 
 def expectations(keys: Iterable[str], source: SourceView) -> dict[str, Expectation]:
-    """For all keys of entities and lists; others are left out."""
+    """Key -> its expectation, for keys of entities and lists. Other keys are left out."""
     kinds = {key: kind for key in keys if (kind := _kind(key))}
     entities = {key: (entity, id) for key, (entity, id) in kinds.items() if isinstance(entity, Entity)}
     lists = {key: (listing, id) for key, (listing, id) in kinds.items() if isinstance(listing, Listing)}
@@ -112,7 +112,7 @@ def _of_entity(key: str, entity: Entity, id: int, truths: Truths) -> Expectation
 
 
 def _of_list(key: str, listing: Listing, parent_id: int, ids: tuple[int, ...], truths: Truths) -> Expectation:
-    """The reader leaves out items that are gone, and has no list of a thing that is gone."""
+    """The reader leaves out deleted items, and answers 404 for the list of a deleted parent."""
     parent = truths[listing.parent.collection, parent_id]
     answer = tuple(id for id in ids if truths[listing.item.collection, id].fields)
     parts = {key, listing.parent.key(parent_id), *(listing.item.key(id) for id in ids)}

@@ -1,4 +1,4 @@
-"""What an audit found: one pass as a value, as JSON, as lines for people, and as metrics."""
+"""The result of an audit's pass: as a value, as JSON, as lines for people, and as metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_LISTED = 100
 
 @dataclass(frozen=True)
 class Difference:
-    """`what` is a document, a cache entry or an answer; `fields` names the fields of a document that are wrong."""
+    """`what`: "document", "cache entry" or "answer". `fields`: names of a document's wrong fields."""
 
     what: str
     kind: str
@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass
 class Report:
-    """One pass. `verified_through`: all that MySQL had committed by then is in the read model, or None."""
+    """One pass. `verified_through`: the read model has all that MySQL had committed by then, if proved."""
 
     documents: Tally[str] = field(default_factory=lambda: Tally(dict.fromkeys(DOCUMENT_RESULTS, 0)))
     samples: dict[str, Tally[str]] = field(default_factory=lambda: {"redis": Tally(), "reader": Tally()})
@@ -44,7 +44,7 @@ class Report:
         self.documents[CONSISTENT] += documents
 
     def found(self, differences: list[Difference], unsettled: int) -> None:
-        """These were not what they must be, for good; others changed too fast to be seen in peace."""
+        """Add proved differences, and the number of documents that changed at every look."""
         self.differences += differences
         self.documents.update(one.kind for one in differences)
         self.documents[UNSETTLED] += unsettled
@@ -55,7 +55,7 @@ class Report:
         self.samples[store][f"{result} after {after_seconds:g} s"] += 1
 
     def stale(self, store: str, now: datetime, as_of: str) -> None:
-        """How old what `store` has may be at most; the worst one counts."""
+        """Note how old the contents of `store` may be at most. The report keeps the worst."""
         age = max(0.0, now.timestamp() - seconds(as_of))
         self.staleness_seconds[store] = max(age, self.staleness_seconds.get(store, 0.0))
 

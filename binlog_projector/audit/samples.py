@@ -1,4 +1,4 @@
-"""Samples: cache entries and the reader's answers, looked at some seconds after MySQL was read at a known GTID set."""
+"""Samples: cache entries and answers of the reader, checked some seconds after MySQL was read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class SampledAnswer:
-    """What the reader said; it claims to be complete as of `as_of` (RFC 3339)."""
+    """An answer of the reader, which claims to be complete as of `as_of` (RFC 3339)."""
 
     status: int
     body: bytes
@@ -47,7 +47,7 @@ class ReaderClient:
         self.http = httpx2.Client(base_url=url, headers=headers, timeout=5, trust_env=False)
 
     def get(self, path: str) -> SampledAnswer | None:
-        """None if there is no answer that says how fresh it is."""
+        """None if there is no answer, or the answer does not say how fresh it is."""
         try:
             answer = self.http.get(path)
         except httpx2.TransportError:
@@ -61,7 +61,7 @@ class ReaderClient:
 
 @dataclass(frozen=True)
 class Sample:
-    """What MySQL said as of `gtid_set`, which was all it had committed by `as_of`."""
+    """MySQL's rows as of `gtid_set`, which is all that MySQL had committed by `as_of`."""
 
     expected: Mapping[str, Expectation]
     gtid_set: GtidSet = EMPTY
@@ -69,7 +69,7 @@ class Sample:
 
 
 class Samples:
-    """Takes a sample at the beginning of a pass, and looks at it when it is time to. `stale`: key -> repair."""
+    """Takes a sample when a pass starts, checks it after each of `after_seconds`. `stale`: key -> repair."""
 
     def __init__(
         self,
@@ -84,13 +84,13 @@ class Samples:
         self.reader = reader
         self.size = size
         self.after_seconds = after_seconds
-        self.cursor = 0  # of SCAN: the next pass goes on where this one ended
+        self.cursor = 0  # of SCAN: the next pass continues where this one ended
         self.sample = Sample({})
         self.stale: dict[str, RepairRequest] = {}
         self.due: list[tuple[float, float]] = []
 
     def take(self) -> None:
-        """Choose what is cached, and some documents that may not be; read MySQL once for all of it."""
+        """Choose cached keys, and some documents that may not be cached. Read MySQL once for all."""
         self.stale = {}
         keys = [*self._cached_keys(), *self._other_keys()][: self.size]
         self.sample = self._read_source(keys)
@@ -98,17 +98,17 @@ class Samples:
         self.due = [(begun + seconds, seconds) for seconds in sorted(self.after_seconds)]
 
     def look(self, report: Report) -> None:
-        """If it is time to."""
+        """Check the sample if it is due."""
         while self.due and time.monotonic() >= self.due[0][0]:
             self._look(self.due.pop(0)[1], report)
 
     def finish(self, report: Report) -> None:
-        """Wait for the looks that are left."""
+        """Wait for the checks that are left."""
         while self.due and not self.settling.stopping.wait(max(0.0, self.due[0][0] - time.monotonic())):
             self.look(report)
 
     def look_again(self, keys: Sequence[str]) -> dict[str, RepairRequest]:
-        """Read MySQL anew for these keys; what is still stale, as an entry or as an answer, with its repair."""
+        """Read MySQL again for these keys. Returns the keys that are still stale, with their repairs."""
         self.stale, self.sample = {}, self._read_source(keys)
         with self.settling.view_containing(self.sample.gtid_set):
             self._look(0, Report())
@@ -121,7 +121,7 @@ class Samples:
             return Sample(expected, snapshot.executed, timestamp(self.settling.source.clock(connection).now))
 
     def _look(self, after_seconds: float, report: Report) -> None:
-        """First the stores, then what happened since: what was touched by then is not judged."""
+        """Read the stores first, then which keys were touched since: those are not judged."""
         watermark, entries = self._entries()
         answers = self._answers()
         with self.settling.source.session() as connection:
@@ -178,7 +178,7 @@ class Samples:
         return {path: self.reader.get(path) for path in paths} if self.reader else {}
 
     def _cached_keys(self) -> list[str]:
-        """Keys of entries, from where the last sample ended."""
+        """Keys of cached entries, from where the last sample ended."""
         found: list[str] = []
         try:
             with cache_errors():
@@ -210,7 +210,7 @@ class Samples:
 
 
 def read_entries(client: Client, keys: Sequence[str]) -> tuple[Watermark | None, dict[str, Entry | None]]:
-    """The watermark and what is cached under `keys`, in one MGET per epoch. Raises CacheUnavailable."""
+    """The watermark and the entries under `keys`, in one MGET per epoch. Raises CacheUnavailable."""
     with cache_errors():
         watermark = read_watermark(client)
         for _ in range(3):

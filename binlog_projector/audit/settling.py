@@ -1,4 +1,4 @@
-"""Settling suspects: which documents differ from MySQL for good, proved at one GTID set, and having them repaired."""
+"""Settling suspects: prove at one GTID set that a document differs from MySQL, and have it repaired."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from binlog_projector.mysql.source import MySqlSource
 from binlog_projector.stores.audit_store import AuditStore, RepairQueue, RepairRequest, StoredView
 from tidemark.gtid import GtidSet
 
-PAUSES_SECONDS = (0.2, 0.6)  # before a suspect is looked at again: what is only late is right by then
-ATTEMPTS = 10  # to see a document untouched for the moment between two reads
+PAUSES_SECONDS = (0.2, 0.6)  # before another look at a suspect: a document that is only late gets right
+ATTEMPTS = 10  # to see a document untouched between two reads
 REPAIR_ROUNDS = 8
 PATIENCE_SECONDS = 30.0
 POLL_SECONDS = 0.02
@@ -30,7 +30,7 @@ Compared = tuple[Truth, Stored, str | None]  # and how they differ
 
 @dataclass(frozen=True)
 class Settled:
-    """A document that differs from MySQL as of `read_at`, for good."""
+    """A document that is proved to differ from MySQL as of `read_at`."""
 
     kind: str
     truth: Truth
@@ -48,7 +48,7 @@ class Settled:
         return RepairRequest(self.build, self.read_at, self.truth, (), self.seq, counters)
 
     def report(self) -> Difference:
-        """Names of fields, not what is in them: reports go to logs."""
+        """Names fields, and not their values: reports go to logs."""
         stored, wanted = self.stored or {}, self.truth.document
         names = wanted.keys() | row_fields(self.truth.collection, stored).keys()
         wrong = sorted(name for name in names if stored.get(name) != wanted.get(name))
@@ -56,7 +56,7 @@ class Settled:
 
 
 class Settling:
-    """Looks again until it is certain. Raises Retry: SourceUnavailable, StoreUnavailable, ProjectorBehind."""
+    """Looks again until certain. Raises Retry: SourceUnavailable, StoreUnavailable, ProjectorBehind."""
 
     def __init__(
         self, source: MySqlSource, store: AuditStore, queue: RepairQueue | None, stopping: threading.Event
@@ -67,7 +67,7 @@ class Settling:
         self.stopping = stopping
 
     def settle(self, suspects: Sequence[Suspect]) -> tuple[list[Settled], Sequence[Suspect]]:
-        """What differs for good, and what was touched at every attempt to see it in peace."""
+        """The suspects that are proved to differ, and those that a batch touched at every attempt."""
         found: list[Settled] = []
         suspects = self._persistent(suspects)
         for _ in range(ATTEMPTS):
@@ -78,7 +78,7 @@ class Settling:
         return found, suspects
 
     def repair(self, found: Sequence[Settled]) -> Sequence[Suspect]:
-        """Ask for repairs until nothing differs; returns what still does, or could not be seen in peace."""
+        """Ask for repairs until nothing differs. Returns the suspects that still differ or are unsettled."""
         unsettled: Sequence[Suspect] = []
         for _ in range(REPAIR_ROUNDS):
             self.request([one.request() for one in found])
@@ -88,7 +88,7 @@ class Settling:
         return [*(one.suspect for one in found), *unsettled]
 
     def request(self, requests: Sequence[RepairRequest]) -> None:
-        """Put the requests into the queue, wait until the leader has taken them out, and a moment for their batch."""
+        """Queue the requests, wait until the leader has taken them, and give it a moment to commit them."""
         assert self.queue is not None
         self.queue.put(requests)
         deadline, names = time.monotonic() + PATIENCE_SECONDS, {one.name for one in requests}
@@ -127,14 +127,17 @@ class Settling:
         return suspects
 
     def _confirm(self, suspects: Sequence[Suspect]) -> tuple[list[Settled], list[Suspect]]:
-        """MySQL as of exactly one GTID set; MongoDB when it contains that; what was not touched in between counts."""
+        """Read MySQL at exactly one GTID set, and MongoDB once it contains that set.
+
+        A document counts only if no batch has touched it in between: a touch can hide a difference, too.
+        """
         with consistent_snapshot(self.source) as snapshot:
             truths = truths_of(suspects, SourceView(snapshot.connection))
         settled, touched = [], []
         with self.view_containing(snapshot.executed) as view:
             since = view.touched_since(snapshot.executed)
             for truth, stored, kind in _compare(truths, view):
-                if since.any_of(touched_by(truth.collection, truth.id)):  # that can hide a difference, too
+                if since.any_of(touched_by(truth.collection, truth.id)):
                     touched.append((truth.collection, truth.id))
                 elif kind:
                     settled.append(

@@ -1,4 +1,4 @@
-"""Merging: transactions found waiting become one batch, all that it does to a document becomes one change."""
+"""Merging: waiting transactions become one batch, and its mutations of a document become one change."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ENTITY_OF = {entity.collection: entity for entity in ENTITIES.values()}
 
 
 class DocumentChange:
-    """What a batch does to one document: `put` all fields, `remove` them, and add to counters.
+    """A batch's change of one document: `put` all fields, `remove` them, and add to counters.
 
-    `new`: its row was not there before the batch.
+    `new`: the row did not exist before the batch.
     """
 
     __slots__ = ("increments", "new", "put", "remove")
@@ -30,7 +30,7 @@ class DocumentChange:
         self.increments: dict[str, int] = {}
 
     def row(self, put: Fields | None, remove: Fields | None, *, new: bool) -> None:
-        """The later one of two changes of a row wins; whether it was there before, the first one knows."""
+        """The last change of a row wins. The first one knows whether the row is new."""
         if not self.is_of_row:
             self.new = new
         self.put, self.remove = put, remove
@@ -46,7 +46,7 @@ class DocumentChange:
 
 
 class Batch:
-    """Transactions, merged; the first and the last may be there in part only."""
+    """Merged transactions. The first and the last may be partial."""
 
     def __init__(self, start: GtidSet) -> None:
         self.documents: dict[str, dict[DocumentId, DocumentChange]] = defaultdict(dict)
@@ -55,15 +55,13 @@ class Batch:
         self.transactions = 0
         self.rows = 0
         self.size = 0  # bytes of the binlog
-        self.last: Transaction | None = None  # that is whole now
-        self.partial: Partial | None = (
-            None  # how far the last one has come that was not whole when it was added
-        )
+        self.last: Transaction | None = None  # the last that is whole
+        self.partial: Partial | None = None  # progress of the last that came in parts
         self.gtids = GrowingGtidSet(start)
 
     @property
     def gtid_set(self) -> GtidSet:
-        """Everything applied once this batch is: whole transactions only."""
+        """Everything applied once this batch is applied: whole transactions only."""
         return self.gtids.current()
 
     @property
@@ -76,7 +74,7 @@ class Batch:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The cache keys that the batch makes out of date; to be asked for once it is complete."""
+        """The cache keys that the batch makes out of date. Read it only when the batch is complete."""
         entities = (
             entity.key(id)
             for name, entity in ENTITY_OF.items()

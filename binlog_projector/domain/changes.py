@@ -1,7 +1,7 @@
-"""What the source says happened: transactions of row changes.
+"""Transactions of row changes, as the binlog reports them.
 
-These values cannot refer back to themselves, so Python's garbage collector need not look at them (`gc=False`); looking
-at the many thousands that wait took a tenth of the time of reading them.
+These values form no reference cycles, so Python's garbage collector need not look at them (`gc=False`).
+Looking at the thousands that wait took a tenth of the time of reading them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RowChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class BinlogPosition(msgspec.Struct, frozen=True, gc=False):
-    """Where an event ends in the source's binlog: for people and messages only, GTIDs are what counts."""
+    """The end of an event in MySQL's binlog. It is only for messages: GTIDs are the position."""
 
     file: str
     offset: int
@@ -36,13 +36,13 @@ class BinlogPosition(msgspec.Struct, frozen=True, gc=False):
 
 
 class Transaction(msgspec.Struct, frozen=True, gc=False):
-    """Everything one GTID changed in watched tables, in order; DDL and filtered transactions have no changes.
+    """The changes of one GTID in watched tables, in order. DDL and filtered transactions have no changes.
 
-    One with too many changes for a batch comes in parts, behind `rows_before` that came before; all but the last one
-    have `partial`, which is how far they go.
+    A transaction with too many changes for a batch comes in parts. `rows_before`: rows of its earlier parts.
+    `partial`: its progress after this part, None in the last one.
 
-    `original_commit_us` is when its first server committed it (microseconds since 1970, MySQL's clock): with the GTID
-    it identifies the transaction. `immediate_commit_us` is when the tailed server did.
+    `original_commit_us`: commit on its first server (microseconds since 1970, MySQL's clock). With the GTID
+    this identifies the transaction. `immediate_commit_us`: commit on the server that we read.
     """
 
     gtid: Gtid

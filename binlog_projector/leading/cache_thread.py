@@ -1,4 +1,4 @@
-"""The cache stage in a thread of its own: a batch reaches Redis while the next one is committed to MongoDB."""
+"""The cache stage has its own thread: Redis gets one batch while MongoDB commits the next."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Committed:
-    """A batch that MongoDB has, and when MySQL committed its last transaction (microseconds since 1970), if any."""
+    """A batch in MongoDB. `commit_us`: MySQL's commit of its last transaction, microseconds since 1970."""
 
     entry: JournalEntry
     commit_us: int | None
@@ -35,7 +35,7 @@ class Committed:
 
 
 class CacheThread:
-    """Takes what was committed, in order. What it is not given, or cannot bring into Redis, it finds in the journal."""
+    """Applies batches in commit order. After a gap or a Redis failure it catches up from the journal."""
 
     def __init__(self, stage: CacheStage, health: Health, backoff: Backoff) -> None:
         self.stage = stage
@@ -54,7 +54,7 @@ class CacheThread:
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *exc_info: object) -> None:
-        """What waits is still applied, unless something has failed."""
+        """Apply the batches that wait, unless the block has failed."""
         with self.changed:
             self.stopping = True
             if failure is not None:
@@ -67,19 +67,19 @@ class CacheThread:
         return self.stage.watermark
 
     def apply(self, committed: Committed) -> None:
-        """Returns once there is room for more. Raises what ended the thread."""
+        """Return once there is room for more. Raises the error that ended the thread."""
         with self.changed:
             self.size += committed.size
             self._put(committed)
             self.changed.wait_for(lambda: self.size < WAITING_BYTES or self.failed)
 
     def tick(self, checkpoint: Checkpoint) -> None:
-        """The last checkpoint is known to hold at a later moment. Raises what ended the thread."""
+        """The last checkpoint holds at a later moment, too. Raises the error that ended the thread."""
         with self.changed:
             self._put(checkpoint)
 
     def check(self) -> None:
-        """Raises what ended the thread."""
+        """Raises the error that ended the thread."""
         if self.failed is not None:
             raise self.failed
 
@@ -117,7 +117,7 @@ class CacheThread:
             return self.waiting.popleft() if self.waiting else None
 
     def _look(self) -> None:
-        """Without a watermark: find out where the cache is, again and again with back-off."""
+        """Without a watermark, find out where the cache is. After a failure, try again with back-off."""
         if self.stage.watermark is not None or time.monotonic() < self.look_at:
             return
         try:

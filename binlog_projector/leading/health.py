@@ -1,4 +1,4 @@
-"""What the projector says of itself: metrics after each batch, and readiness part by part."""
+"""The projector's state as others see it: metrics after each batch, and readiness part by part."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ class Health:
         self.epoch: int | None = None  # of the lease, while this projector leads
         self.checkpoint: Checkpoint | None = None
         self.watermark: Watermark | None = None
-        self.busy: dict[
-            str, Callable[[], float]
-        ] = {}  # stage -> for how long it has been at what it is doing
+        self.busy: dict[str, Callable[[], float]] = {}  # stage -> seconds since its last progress
         for stage in STAGES:
             metrics.busy.labels(stage).set_function(partial(self.busy_seconds, stage))
         self.parts = {
@@ -41,7 +39,7 @@ class Health:
         return self.epoch is not None
 
     def led(self, epoch: int | None) -> None:
-        """Under this epoch of the lease, or no longer."""
+        """This projector leads under this epoch of the lease. None: it leads no longer."""
         self.epoch = epoch
         self.metrics.leader.set(self.leads)
         self.parts["lease"] = "ok" if self.leads else "standing by"
@@ -58,13 +56,13 @@ class Health:
             yield
 
     def working(self, stage: str) -> contextlib.AbstractContextManager[None]:
-        """The stage is at one and the same thing for the length of the block."""
+        """The block is one step of the stage: nothing in between counts as progress."""
         begun = time.monotonic()
         return self.watched(stage, lambda: time.monotonic() - begun)
 
     @contextlib.contextmanager
     def watched(self, stage: str, seconds: Callable[[], float]) -> Iterator[None]:
-        """For the length of the block `seconds` tells for how long the stage has made no progress."""
+        """During the block, `seconds` returns how long the stage has made no progress."""
         self.busy[stage] = seconds
         try:
             yield
@@ -81,12 +79,12 @@ class Health:
         self.metrics.batch_transactions.observe(batch.transactions)
 
     def applied(self, commit_us: int | None) -> None:
-        """What MySQL committed at that time (microseconds since 1970) can be read now."""
+        """A transaction that MySQL committed at that time (microseconds since 1970) can be read now."""
         if commit_us is not None:
             self.metrics.visibility.observe(max(0.0, time.time() - commit_us / 1e6))
 
     def served(self, checkpoint: Checkpoint, watermark: Watermark | None) -> None:
-        """The stage that is behind decides the lag, unless Redis is away: then readers use MongoDB."""
+        """The slower store decides the lag. If Redis is away, readers use MongoDB, and MongoDB decides."""
         self.checkpoint, self.watermark = checkpoint, watermark
         self.metrics.seq.labels("mongodb").set(checkpoint.seq)
         self.metrics.as_of.labels("mongodb").set(seconds(checkpoint.as_of))
@@ -97,7 +95,7 @@ class Health:
         self.part("redis", "ok" if watermark is not None else "away: readers use MongoDB")
 
     async def ready(self) -> dict[str, str]:
-        """A standby is ready too: it is where it should be. A leader without Redis is: it goes on with MongoDB."""
+        """Name of each part -> "ok" or its trouble. A standby is ready, and so is a leader without Redis."""
         if self.parts["lease"] != "ok":
             return {"lease": "ok"}
         redis = "redis" if self.parts["redis"] == "ok" else "degraded: redis"

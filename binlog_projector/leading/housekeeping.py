@@ -1,4 +1,4 @@
-"""What the leader clears away: builds that ceased to serve a while ago, and those that nobody will finish."""
+"""The leader drops builds that stopped serving a while ago, and builds that nobody will finish."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class Housekeeping:
-    """Looks now and then, in a thread of its own: dropping may wait for locks."""
+    """Looks every few seconds, in its own thread, because a drop may wait for locks."""
 
     def __init__(self, building: ControlStore, grace_seconds: float) -> None:
         self.building = building
@@ -43,8 +43,10 @@ class Housekeeping:
             stopping.wait(LOOK_SECONDS)
 
     def _look(self, stopping: threading.Event) -> None:
-        """The lease of who makes builds is free only if no unfinished one is under way; taking it kills the session of
-        its last holder, whose open transaction would hold up the drop."""
+        """Drop unfinished builds only under the lease for making builds: it is held while one is being made.
+
+        Taking the lease kills the last holder's session, whose open transaction would hold up the drop.
+        """
         _say("former builds dropped", self.building.drop_retired(self.grace_seconds))
         if self.building.unfinished():
             with Standby(self.building.lease).leadership(stopping) as lease:

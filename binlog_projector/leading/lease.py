@@ -1,4 +1,4 @@
-"""Leadership: one projector writes, the others stand by; the epoch of the lease fences whoever was paused."""
+"""Leadership: one projector writes, the others stand by. The lease's epoch fences a paused leader."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease that is ours, as long as it is renewed; `wanted` once somebody asks for it."""
+    """A lease that is ours while it is renewed. `wanted` is set once another process asks for it."""
 
     epoch: int
     wanted: threading.Event
 
 
 class Standby:
-    """Waits for a lease, judging the holder by its renewals and our own monotonic clock only.
+    """Waits for a lease. Judges the holder only by its renewals and our own monotonic clock.
 
-    One that `asks` has the holder release it; the other standbys leave it to that one then.
+    With `asks`, the holder is asked to release the lease, and other standbys leave the lease to this one.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Standby:
 
     @contextlib.contextmanager
     def leadership(self, *stopping: threading.Event) -> Iterator[Lease | None]:
-        """The lease once it is ours (None if we were stopped first); renewed until the end, then released."""
+        """Yield the lease once it is ours, and renew it until the end. None if stopped first."""
         epoch = self._wait(stopping)
         if epoch is None:
             yield None
@@ -113,7 +113,7 @@ def _renewed(store: LeaseStore, lease: Lease) -> Iterator[Lease]:
 
 
 def identity(pid: int) -> dict[str, Any]:
-    """Which process this is: enough for a successor on the same machine to see at once that it has died."""
+    """Identifies a process, so that a successor on the same machine sees at once that it has died."""
     return {
         "host": socket.gethostname(),
         "boot": _read("/proc/sys/kernel/random/boot_id"),

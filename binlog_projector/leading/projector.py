@@ -1,7 +1,8 @@
-"""The projector: MySQL's binlog -> whole transactions -> batches -> one MongoDB transaction each -> one APPLY each.
+"""The projector: MySQL's binlog -> transactions -> batches -> one MongoDB transaction each -> one APPLY each.
 
-A leader opens the build that serves (or takes a snapshot), connects to the source right behind its checkpoint, and goes
-on. Whatever fails, the checkpoint in MongoDB and the watermark in Redis say where: nothing in memory is needed.
+A leader opens the build that serves (or takes a snapshot), connects to MySQL right behind its checkpoint, and
+projects. After any failure it continues from the checkpoint in MongoDB and the watermark in Redis. It needs
+nothing from memory.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Projector:
         self.rebuild_if_lost = rebuild_if_lost
 
     def run(self) -> None:
-        """Until `stopping` is set. Raises Stop when an operator has to act."""
+        """Project until `stopping` is set. Raises Stop when an operator has to act."""
         while not self.stopping.is_set():
             try:
                 with Standby(self.control.lease).leadership(self.stopping) as lease:
@@ -73,7 +74,7 @@ class Projector:
                 self.health.led(None)
 
     def _lead(self, lease: Lease) -> None:
-        """Until we are told to stop, or somebody asks for the lease."""
+        """Project until told to stop, or until another process asks for the lease."""
         self.health.led(lease.epoch)
         while self._goes_on(lease):
             try:
@@ -88,7 +89,7 @@ class Projector:
         return not (self.stopping.is_set() or lease.wanted.is_set())
 
     def _rebuild(self, error: PositionLost, lease: Lease) -> None:
-        """Unattended, while we lead: nobody else can project either."""
+        """Rebuild unattended, while this process leads: no other one can project either."""
         if self.rebuild_if_lost is None:
             raise error
         log.error("rebuilding", kind=type(error).__name__, reason=str(error))
@@ -97,7 +98,7 @@ class Projector:
 
     @contextlib.contextmanager
     def _opened(self, lease: Lease) -> Iterator[tuple[DocumentStore, Stream]]:
-        """The serving build and the stream right behind it; the first time, a snapshot makes both."""
+        """The serving build and the stream right behind it. The first time, a snapshot makes both."""
         documents = self.control.open_serving(lease.epoch)
         if documents is None:
             source = self.servers.usable()

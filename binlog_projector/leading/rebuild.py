@@ -1,7 +1,7 @@
-"""A new build beside the one that serves: filled, brought up to the stream, and switched to in one step.
+"""A rebuild: fill a new build beside the one that serves, catch up with MySQL, then switch in one step.
 
-Whoever leads goes on projecting into the old build until the new one has caught up; then it hands over the lease for
-the moment that the switch takes. Up to the switch nothing changes for readers, so it can be interrupted at any time.
+The leader projects into the old build until the new one has caught up. Then it hands over the lease for
+the switch. Readers see no change before the switch, so a rebuild can be interrupted at any time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 
 class Rebuild:
-    """One attempt. `building` writes under the lease of who makes builds, `control` under the lease of who leads."""
+    """One attempt. `building` writes under the lease for making builds, `control` under the leader's."""
 
     def __init__(
         self,
@@ -59,9 +59,10 @@ class Rebuild:
         self.freshness = Freshness(LONG_AGO)
 
     def run(self, leadership: AbstractContextManager[Lease | None], *stopping: threading.Event) -> int | None:
-        """The number of the new build once it serves; None if we were stopped first, and nothing has changed.
+        """Return the new build's number once it serves, or None if stopped first.
 
-        `leadership` is entered for the switch only. Raises Stop, StandDown and Retry; then nothing has changed either.
+        `leadership` is entered for the switch only. Raises Stop, StandDown and Retry. After None or an error,
+        nothing has changed.
         """
         self.stopping = (*self.stopping[:1], *stopping)
         self._demand_room()
@@ -75,7 +76,7 @@ class Rebuild:
         return None
 
     def _demand_room(self) -> None:
-        """Say what it takes, before anything is done. Raises NotEnoughDisk, NothingServes."""
+        """Log the rows, time and disk that a rebuild needs. Raises NotEnoughDisk, NothingServes."""
         former = self.control.position()
         if former is None:
             raise NothingServes("no build serves yet: `python -m binlog_projector run` makes the first one")
@@ -99,7 +100,7 @@ class Rebuild:
             with leadership as lease:
                 return self._switch(build, lease.epoch) if lease is not None else None
         finally:
-            with contextlib.suppress(StoreUnavailable):  # then the leader does it
+            with contextlib.suppress(StoreUnavailable):  # then the leader drops it
                 self.building.drop_unfinished(build)
 
     def _switch(self, build: int, epoch: int) -> int | None:
@@ -118,12 +119,12 @@ class Rebuild:
         documents.serve(former.position, as_of if lost else max(as_of, former.position.checkpoint.as_of))
         reached("after_switch")
         log.info("switched", build=build, former=former.build, lost=str(lost))
-        with contextlib.suppress(CacheUnavailable):  # then the next leader does it
+        with contextlib.suppress(CacheUnavailable):  # then the next leader's cache catches up
             self.open_cache(documents).catch_up()
         return build
 
     def _lost(self, former: Position) -> GtidSet:
-        """What was applied and is in MySQL no more. A server that is only behind gets some time."""
+        """Applied transactions that MySQL no longer has. A server that is only behind gets some time."""
         deadline = time.monotonic() + failover.PATIENCE_SECONDS
         while lost := former.reached - self._executed():
             if time.monotonic() > deadline or self._is_stopped():
@@ -138,7 +139,7 @@ class Rebuild:
             return source.clock(connection).executed
 
     def _follow(self, build: int, is_enough: Goal, stream: Stream | None = None) -> bool:
-        """Project the stream into the build until `is_enough`; False if we were stopped first."""
+        """Project the stream into the build until `is_enough`. False if stopped first."""
         streams = [stream] if stream is not None else []
 
         def follow() -> bool:
@@ -165,7 +166,7 @@ class Rebuild:
         return True
 
     def _persistently(self, action: Callable[[], T]) -> T | None:
-        """What `action` returns, in spite of all that passes by itself; None if we were stopped first."""
+        """Repeat `action` until it raises no Retry, and return its result. None if stopped first."""
         while not self._is_stopped():
             try:
                 return action()

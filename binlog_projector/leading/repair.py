@@ -1,9 +1,9 @@
-"""Repairs: what an audit found wrong, mended by the leader in batches of the stream.
+"""Repairs: the leader mends the differences that an audit found, in batches between those of the stream.
 
-An audit must not write documents itself: a row that it read may be in an event that is still to come, which would then
-count twice. The leader writes what MySQL said as of a GTID set once its checkpoint contains that set, and only if no
-batch that goes beyond the set has touched the document: then that word is still the right one at this very position.
-How far a counter is off stays the same whatever the stream adds to it, so that can be put right at any later position.
+An audit must not write documents itself: it may have read a row whose event is still to come, and that
+event would count the row twice. A request holds MySQL's rows as of a GTID set. The leader writes them once
+its checkpoint contains that set, unless a batch beyond the set has touched the document. Later events add
+to a counter and do not change its error, so the leader can correct a counter at any later position.
 """
 
 from __future__ import annotations
@@ -38,11 +38,10 @@ class Repairs:
         self.look_at = 0.0
 
     def next(self) -> Batch | None:
-        """What can be repaired now, as a batch to be committed at once; mostly there is nothing.
+        """A batch of the repairs that can be made now, to be committed at once. None if there are none.
 
-        To be called by whoever commits batches, between two of them. A request leaves the queue before its batch is
-        committed: one that MongoDB refuses is not tried for ever, the next audit finds the difference again. Raises
-        StoreUnavailable.
+        A request leaves the queue before its batch is committed. So a batch that MongoDB refuses is not tried
+        for ever, and the next audit finds the difference again. Raises StoreUnavailable.
         """
         if time.monotonic() < self.look_at:
             return None
@@ -69,10 +68,10 @@ class Repairs:
     def _repairs(
         self, requests: Sequence[RepairRequest], view: StoredView
     ) -> Iterator[tuple[RepairRequest, list[Mutation]]]:
-        """Each request with what carries it out: nothing, if it is of another build or was overtaken by events.
+        """Each request with its mutations: none if it is void (of another build, or overtaken by events).
 
-        One whose document was touched since can still mend counters: an event adds to them, right or wrong. Only
-        another repair makes that void.
+        If only events have touched the document since, its counters can still be mended. After another repair
+        they cannot.
         """
         touched_since = cache(lambda read_at: view.touched_since(GtidSet.parse(read_at), MAX_RECENT))
         repaired_since = cache(view.repaired_since)

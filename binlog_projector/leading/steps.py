@@ -1,7 +1,8 @@
 """The loop: take the batch that waits, commit it to MongoDB, hand it to the cache.
 
-Three threads overlap. The stream's own reads, decodes and folds what it reads into the batch that waits; this one
-commits; the cache's brings into Redis what was committed. Each waits when too much waits for the next.
+Three threads overlap. The stream's thread reads, decodes, and folds transactions into the batch that waits.
+This thread commits. The cache's thread applies committed batches to Redis. A thread pauses when too much
+waits for the next one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Steps:
-    """One turn of the loop after the other, over an open stream."""
+    """The turns of the loop, over an open stream."""
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class Steps:
         self.mongodb_tick = 0.0
 
     def step(self) -> None:
-        """Commit one batch, or wait for one a little. Raises what ended the stream, or the cache's thread."""
+        """Commit one batch, or wait briefly for one. Raises the error that ended another thread."""
         before = self.documents.position.gtid_set
         batch = self.repairs.next() or self.batcher.take(INTERVAL_SECONDS)
         if batch is not None:
@@ -67,7 +68,7 @@ class Steps:
         self.health.served(self.documents.position.checkpoint, self.cache.watermark)
 
     def _tick(self) -> None:
-        """Everything MySQL had committed at `as_of` is applied: readers may know."""
+        """Tell readers that everything MySQL had committed at `as_of` is applied."""
         as_of = self.freshness.as_of(self.documents.position.gtid_set)
         if as_of > self.documents.position.checkpoint.as_of and time.monotonic() >= self.mongodb_tick:
             with self.health.working("mongodb"):

@@ -1,4 +1,4 @@
-"""Copying a consistent snapshot into a new build: all tables at once, each document complete when it is inserted."""
+"""Copying a consistent snapshot into a new build: all tables at once, and only complete documents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHUNK_ROWS = 2_000
 
 
 class Copying:
-    """While MongoDB takes a chunk of one table, chunks of the others are read and made into documents."""
+    """While MongoDB stores a chunk of one table, chunks of other tables are read and projected."""
 
     def __init__(
         self, snapshot: Snapshot, documents: DocumentStore, progress: Progress, *stopping: threading.Event
@@ -34,8 +34,10 @@ class Copying:
         self.failed = threading.Event()
 
     def run(self) -> None:
-        """Raises SourceUnavailable, StoreUnavailable, StandDown, ToldToStop and UnprojectableRow; the build is void
-        then."""
+        """Raises SourceUnavailable, StoreUnavailable, StandDown, ToldToStop and UnprojectableRow.
+
+        Then the build is void.
+        """
         with ThreadPoolExecutor(len(TABLES), "snapshot") as threads:
             tables = zip(TABLES.values(), self.snapshot.connections, strict=True)
             for copied in [threads.submit(self._copy, table, connection) for table, connection in tables]:
@@ -57,7 +59,7 @@ class Copying:
 
 
 def complete_documents(table: Table, connection: Connection) -> Iterator[list[BsonDocument]]:
-    """In chunks: a document for each row, then a stub for each id that is counted and has no row."""
+    """Chunks of documents: one for each row, then a stub for each id that is counted but has no row."""
     counters = [counter for counter in COUNTERS if counter.collection == table.name]
     for chunk in rows(connection, table, counters, CHUNK_ROWS):
         yield [_document(table, counters, values) for values in chunk]

@@ -1,4 +1,4 @@
-"""How far a copy has come: a bar on a terminal, elsewhere a line of the log now and then."""
+"""A copy's progress: a bar on a terminal, elsewhere a log line at most once a second."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 class Progress:
-    """`expected_rows` is an estimate: a copy may have more, or be complete with fewer."""
+    """`expected_rows` is an estimate: a copy may have more rows or fewer."""
 
     def __init__(self, expected_rows: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.expected_rows = expected_rows
@@ -50,7 +50,7 @@ class Progress:
             log.info("snapshot", rows=self.rows, **self._outlook())
 
     def _outlook(self) -> dict[str, int]:
-        """Nothing where nothing more is expected."""
+        """Percent and seconds left. Empty once the estimate is reached."""
         if self.rows >= self.expected_rows:
             return {}
         left = self.seconds() * (self.expected_rows - self.rows) / self.rows
@@ -58,7 +58,7 @@ class Progress:
 
 
 def _bar(expected_rows: int) -> Bar | None:
-    """Import rich for a terminal alone: services start sooner without it. None if the cursor cannot move."""
+    """Imports rich only here: services start sooner without it. None if the cursor cannot move."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""Filling a new build: every table as of one GTID set, with the stream already open right behind it."""
+"""Filling a new build: every table as of one GTID set, with the stream already open right behind that set."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def take_snapshot(
 ) -> tuple[DocumentStore, Stream]:
     """Fill a new build, which does not serve yet.
 
-    The stream is opened before copying, so that its files are not purged. Raises SourceUnavailable, StoreUnavailable,
-    StandDown and ToldToStop; then the build is void, and dropped if that can be done.
+    The stream is opened before the copy, so that MySQL does not purge its files. Raises SourceUnavailable,
+    StoreUnavailable, StandDown and ToldToStop. Then the build is void, and dropped if MongoDB answers.
     """
     with source.session() as connection:
         begun = source.clock(connection)
@@ -43,7 +43,7 @@ def take_snapshot(
             documents.finish_snapshot(snapshot.executed, timestamp(begun.now), stream.anchor, copied)
         except BaseException:
             stream.close()
-            with contextlib.suppress(StoreUnavailable):  # then the next attempt does it
+            with contextlib.suppress(StoreUnavailable):  # then the next attempt drops it
                 control.drop_unfinished(documents.build)
             raise
     log.info("snapshot done", build=documents.build, **copied)
@@ -51,7 +51,10 @@ def take_snapshot(
 
 
 def _stream_behind(snapshot: Snapshot, source: MySqlSource) -> Stream:
-    """With an anchor, unless its bytes in the binlog are damaged: the rows of the view do not come from there."""
+    """A stream with an anchor, or without one if the anchor's bytes in the binlog are damaged.
+
+    The snapshot's rows do not come from the binlog, so the damage does not touch them.
+    """
     gtid = snapshot.anchor_gtid
     try:
         return source.stream(snapshot.executed, Anchor(gtid, 0) if gtid else None)

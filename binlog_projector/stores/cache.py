@@ -1,7 +1,7 @@
 """Redis: one atomic APPLY per batch moves present entries and the watermark together.
 
-The cache's checkpoint is the watermark, in Redis itself: after a failover or a restore from an old dump, entries and
-watermark have gone back together, and the journal brings both forward again.
+The watermark is the cache's checkpoint, and lies in Redis itself. A failover or a restore from an old dump
+takes entries and watermark back together, and the journal brings both forward again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from reader.read_model.declarations import ENTITIES, MODEL_VERSION, is_present
 
 REPLAY_ENTRIES = 50
 PROBED_KEYS = 1_000  # at once: Redis serves others in between
-MAX_VALUES = 2_000  # in one APPLY, which then holds Redis up for some 10 ms; what else is cached is deleted
+MAX_VALUES = 2_000  # in one APPLY, which then blocks Redis for some 10 ms; other entries are deleted
 log = structlog.get_logger()
 
 
@@ -44,7 +44,7 @@ Client = redis.Redis
 
 
 def connect(url: str) -> Client:
-    """A client that gives up after a second; retrying is the cache stage's own business."""
+    """A client that gives up after a second. Only the cache stage retries."""
     return redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=None, protocol=2)
 
 
@@ -75,7 +75,7 @@ def check_eviction(client: Client) -> Finding:
 
 
 class CacheStage:
-    """Follows the journal of the serving build. `watermark` is None while Redis is away or not understood."""
+    """Follows the journal of the serving build. `watermark`: None while Redis is away or not understood."""
 
     def __init__(
         self, client: Client, documents: DocumentStore, metrics: ProjectorMetrics, chance: random.Random
@@ -89,7 +89,7 @@ class CacheStage:
         self.set_script = client.register_script(SET_WATERMARK)
 
     def apply(self, entry: JournalEntry) -> None:
-        """Bring a committed batch into the cache; a cache that is further back gets it from the journal."""
+        """Bring a committed batch into the cache. A cache that is further behind replays the journal."""
         if self.watermark is None or self.watermark.seq >= entry.checkpoint.seq:
             return
         try:
@@ -114,7 +114,7 @@ class CacheStage:
             self._lost(error)
 
     def catch_up(self) -> None:
-        """Read the watermark and go on from there, or from an empty cache. Raises CacheUnavailable, StandDown."""
+        """Continue from the watermark, or from an empty cache. Raises CacheUnavailable, StandDown."""
         self.watermark = None
         try:
             self._continue_from(read_watermark(self.client))
@@ -131,7 +131,7 @@ class CacheStage:
             self._replay()
 
     def _break_in_history(self, watermark: Watermark | None, epoch: str) -> str:
-        """Why the cache cannot be continued from this watermark; empty if it can."""
+        """The reason why the cache cannot continue from this watermark. Empty if it can."""
         checkpoint = self.documents.position.checkpoint
         if watermark is None:
             return "absent"
@@ -146,7 +146,7 @@ class CacheStage:
         return "" if self.documents.batch_id(watermark.seq) == watermark.batch_id else "history"
 
     def _start_empty(self, found: Watermark | None, reason: str) -> None:
-        """A new epoch is an empty cache; if somebody else moved the watermark meanwhile, the next look decides."""
+        """Begin a new epoch: an empty cache. If another process moves the watermark, look again later."""
         self.watermark = None
         serving = self.documents.new_cache_epoch()
         watermark = self.documents.position.checkpoint.watermark(serving.epoch)
@@ -156,7 +156,7 @@ class CacheStage:
             log.info("cache starts empty", reason=reason, epoch=serving.epoch, seq=watermark.seq)
 
     def _replay(self) -> None:
-        """Apply what the journal has beyond the watermark; a hole in it means starting empty."""
+        """Apply the journal's entries beyond the watermark. If they are gone, start empty."""
         while self.watermark is not None and self.watermark.seq < self.documents.position.checkpoint.seq:
             entries = self.documents.journal(self.watermark.seq, REPLAY_ENTRIES)
             if not entries:
@@ -179,7 +179,7 @@ class CacheStage:
         return found
 
     def _values(self, keys: list[str], seq: int) -> dict[str, bytes]:
-        """Fresh bytes for entities, read back from MongoDB; derived lists get none and are deleted."""
+        """New bytes for entities, read from MongoDB. Lists get none, so their entries are deleted."""
         wanted: dict[str, list[int]] = defaultdict(list)
         entities = (key.split(":") for key in keys if key.count(":") == 1)
         for name, number in islice(entities, MAX_VALUES):
@@ -200,7 +200,7 @@ class CacheStage:
     def _send(
         self, watermark: Watermark, following: Checkpoint, values: Mapping[str, bytes], others: Sequence[str]
     ) -> None:
-        """APPLY; if it is refused, somebody else moved the watermark and `catch_up` has to look."""
+        """APPLY. A refusal means that another process moved the watermark: `catch_up` has to look."""
         new = following.watermark(watermark.epoch)
         keys = [WATERMARK_KEY, *(cache_key(watermark.epoch, key) for key in (*values, *others))]
         arguments: list[bytes | str | int] = [watermark.lineage, new.encode(), len(values)]

@@ -1,15 +1,16 @@
-"""The Lua scripts by which the cache is changed, each in one atomic step."""
+"""The Lua scripts that change the cache, each in one atomic step."""
 
 from __future__ import annotations
 
-# KEYS: watermark, keys with a value at hand, then all others of the batch. ARGV: lineage that the watermark must have,
-# new watermark, how many keys have a value, then each of those values and its TTL. allow-oom: the watermark must move
-# even when memory is full.
-# What is present is replaced, or deleted if it looks newer than the value: nothing is left alone, because an entry that
-# was filled ahead of the watermark may come from a history that MongoDB has lost since (restored from a backup).
-# Most keys are neither present nor have a value: for those a DEL of many costs Redis next to nothing.
-# DEL and SET: two writes make every APPLY a transaction in Redis' append-only file. Redis 8.0 drops transactions when
-# it loads that file and the default user may do nothing (redis/redis#14541); the watermark must go with the entries.
+# KEYS: watermark, keys with a value at hand, then all others of the batch. ARGV: lineage that the watermark
+# must have, new watermark, number of keys with a value, then each value and its TTL. allow-oom: the
+# watermark must move even when memory is full.
+# A present entry is replaced, or deleted if it looks newer than the value. None is left alone: an entry
+# filled ahead of the watermark may come from a history that MongoDB has lost (restored from a backup).
+# Most keys are neither present nor have a value. A DEL of many such keys costs Redis next to nothing.
+# DEL and SET: two writes make every APPLY a transaction in Redis' append-only file. Redis 8.0 drops
+# transactions when it loads that file and the default user may do nothing (redis/redis#14541). The watermark
+# must go with the entries.
 APPLY = """#!lua flags=allow-oom
 local current = redis.call('GET', KEYS[1]) or ''
 if string.sub(current, 1, #ARGV[1]) ~= ARGV[1] then return {current} end
@@ -36,7 +37,7 @@ return {'', updated, deleted, #KEYS - 1 - updated - deleted}
 """
 
 
-# Which of the keys are there (places from one). It changes nothing, so it may be asked in parts.
+# Places (from one) of the keys that are present. The script changes nothing, so keys may be asked in parts.
 PRESENT = """#!lua flags=no-writes
 local present = {}
 for i = 1, #KEYS do

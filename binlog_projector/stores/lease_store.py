@@ -1,4 +1,4 @@
-"""A lease in MongoDB: who holds it, whether the holder lives, who asks for it, and the session that it writes in."""
+"""A lease in MongoDB: its holder, signs of the holder's life, who asks for it, and the holder's session."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reader.read_model.control import CONTROL, LEADING_ID, LeaseRecord
 
 
 class LeaseStore:
-    """Reads and compare-and-sets of one lease, a document of its own. Raises StoreUnavailable."""
+    """Reads and compare-and-sets of one lease, which is one document. Raises StoreUnavailable."""
 
     def __init__(self, client: MongoClient[BsonDocument], name: str = LEADING_ID) -> None:
         self.client = client
@@ -31,7 +31,7 @@ class LeaseStore:
     def take(self, seen: LeaseRecord | None, holder: Mapping[str, Any]) -> int | None:
         """The new epoch, or None if the lease is no longer as `seen`.
 
-        First the old holder's session is killed: its open transaction would hold what it wrote for up to 90 s.
+        First the old holder's session is killed: its open transaction would hold its locks for up to 90 s.
         """
         self.session = self.client.start_session()
         taken = LeaseRecord(seen.epoch + 1 if seen else 1, holder, self.session.session_id["id"]).encode()
@@ -47,7 +47,7 @@ class LeaseStore:
             return document["epoch"] if document else None
 
     def renew(self, epoch: int) -> LeaseRecord | None:
-        """The lease as it is now; None if it is somebody else's."""
+        """The lease as it is now, or None if it has another holder."""
         with store_errors("the lease"):
             document = self.control.find_one_and_update(
                 {"_id": self.name, "epoch": epoch},
@@ -60,7 +60,7 @@ class LeaseStore:
         self._set(epoch, {"released": True})
 
     def ask(self, epoch: int, asker: Mapping[str, Any] | None) -> None:
-        """Have the holder of `epoch` release it to `asker`; None withdraws that."""
+        """Ask the holder of `epoch` to release the lease to `asker`. None withdraws the request."""
         self._set(epoch, {"wanted_by": dict(asker) if asker else None})
 
     def _set(self, epoch: int, fields: BsonDocument) -> None:

@@ -1,4 +1,4 @@
-"""What every user of MongoDB shares: how to connect, and its errors in our words."""
+"""Shared by all users of MongoDB: the connection, and PyMongo's errors as ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BsonDocument = dict[str, Any]
 
 
 class PlainInt(TypeDecoder):
-    """PyMongo gives every 64-bit number as a subclass of int, which is not for others to know."""
+    """Turns PyMongo's own 64-bit type, a subclass of int, into int."""
 
     bson_type = Int64
 
@@ -27,7 +27,7 @@ class PlainInt(TypeDecoder):
 
 
 def connect(url: str) -> MongoClient[BsonDocument]:
-    """A client that fails within seconds; j is left at its default: asking for it waits for a 100 ms timer."""
+    """A client that fails within seconds. `j` keeps its default: j=true would wait for a 100 ms timer."""
     return MongoClient(
         url,
         w="majority",
