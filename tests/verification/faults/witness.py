@@ -21,7 +21,7 @@ from tests.support.harness import admin_connection, run_sql, wait_until
 
 POSTS = range(9_001, 9_009)
 ABSENT = 0
-WRITE_SECONDS, READ_SECONDS = 0.02, 0.01  # between two of them
+WRITE_SECONDS, READ_SECONDS = 0.05, 0.025  # between two of them
 AS_OF = re.compile(r'as-of="([^"]+)"')
 HIT = "redis; hit"
 
