@@ -26,7 +26,7 @@ demo: install ## a scripted round trip on real servers; exit status 0 if all of 
 quick test test-long: export PYTHONDONTWRITEBYTECODE = # compiled once: a third of the start of pytest
 
 quick: dev ## the tests that need no server, in about a minute
-	@$(BIN)/python -m pytest -n 2 -q -m "not server and not long" --ignore $(SLOW_TO_COLLECT)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not server and not long" --ignore $(SLOW_TO_COLLECT)
 
 test: dev ## all tests, on real servers
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder

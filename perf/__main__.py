@@ -158,16 +158,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
-    parser.add_argument(
-        "--against",
-        type=Path,
-        metavar="CHECKOUT",
-        help="three rounds of the command here and with the services of another checkout, in turn",
-    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.help)
         own.add_argument("--json", action="store_true", help="one JSON object on the last line")
+        own.add_argument(
+            "--against",
+            type=Path,
+            metavar="CHECKOUT",
+            help="three rounds here and with the services of another checkout, in turn",
+        )
         for option, (default, meaning) in command.options.items():
             own.add_argument(
                 f"--{option}", type=type(default), default=default, help=f"{meaning} (default: {default})"

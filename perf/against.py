@@ -1,4 +1,4 @@
-"""`python -m perf --against CHECKOUT COMMAND`: one benchmark here and on another checkout, in turn."""
+"""`python -m perf COMMAND --against CHECKOUT`: one benchmark here and on another checkout, in turn."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ settings.load_profile("tidemark")
 
 LONGEST = (  # modules that begin first, so that no worker ends alone with one of them
     "schedules/test_schedules.py",
+    "protocol/test_protocol.py",
     "perf/test_compare.py",
     "faults/",
     "ops/",

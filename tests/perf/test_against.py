@@ -36,7 +36,7 @@ def test_a_benchmark_finds_the_packages_of_the_checkout(checkout: Path) -> None:
 @pytest.mark.long
 @pytest.mark.server
 def test_both_checkouts_and_their_ratio_are_told(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--against", str(checkout), "decode", "--json", "--transactions", "500"]) == 0
+    assert main(["decode", "--json", "--transactions", "500", "--against", str(checkout)]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["rows"] == {"here": 500, "there": 500, "ratio": 1}
     assert found["ours_rows_per_s"].keys() == {"here", "there", "ratio"}

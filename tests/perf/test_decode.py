@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -38,8 +39,15 @@ def test_a_process_is_measured_whole_and_its_failure_is_told() -> None:
 
 
 @pytest.mark.long
-def test_peers_read_the_same_backlogs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Needs a JDK. The first run downloads Debezium, 200 MB."""
+@pytest.mark.server
+def test_peers_read_the_same_backlogs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Needs a JDK; the first time it downloads Debezium, 200 MB."""
+    page = tmp_path / "performance.md"
+    page.write_text("<!-- python -m perf peers -->\n<!-- end -->\n")
+    monkeypatch.setattr("perf.projector.peers.run.PAGE", page)
+    monkeypatch.setattr("perf.projector.peers.run.ROUNDS", 1)
     assert main(["peers", "--json", "--rows", "2000"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     names = {

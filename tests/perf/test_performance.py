@@ -69,8 +69,14 @@ def test_counters_are_exact_only_if_every_one_of_them_is() -> None:
     ],
 )
 def test_ours_stands_next_to_the_simplest_code(
-    command: str, size: str, ours: str, peers: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    command: str,
+    size: str,
+    ours: str,
+    peers: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(f"perf.projector.{command}.ROUNDS", 1)
     assert main([command, "--json", size, "1000"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["counters_exact"] is True and found[size.removeprefix("--")] == 1000
@@ -135,6 +141,7 @@ def test_one_binlog_is_streamed_for_each_cache(
     page.write_text("<!-- python -m perf growth -->\n<!-- end -->\n")
     monkeypatch.setattr(growth, "PAGE", page)
     monkeypatch.setattr(growth, "SIZES", (500,))
+    monkeypatch.setattr(growth, "SHORT_RUNS", 0)
     assert main(["growth", "--json", "--rows", "2000", "--cache-gb", "0.25", "1"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found.keys() == {"0.25 GB", "1 GB"}

@@ -94,16 +94,24 @@ LONG_SCENARIOS = (
 
 @dataclass(frozen=True)
 class Mutation:
-    """The protocol without some rules, the scenario to try it in, and the promise that breaks."""
+    """The protocol without some rules, the scenario to try it in, and the promise that breaks.
+
+    `faults`: those of the scenario that suffice; without the others, fewer states come first.
+    """
 
     name: str
     without: tuple[str, ...]
-    scenario: Scenario
+    within: Scenario
     broken: str
+    faults: tuple[str, ...] = ()
 
     @property
     def rules(self) -> Rules:
         return replace(PROTOCOL, **dict.fromkeys(self.without, False))
+
+    @property
+    def scenario(self) -> Scenario:
+        return replace(self.within, faults=frozenset(self.faults) or self.within.faults)
 
 
 KEEPING = ("keep_nothing", "replace_same_version")  # in force, they hide the absence of other rules
@@ -116,10 +124,18 @@ MUTATIONS = (
     Mutation("a token used twice", ("token_per_attempt",), TWO_READERS, COVERS),
     Mutation("a fill from what a majority may not keep", ("majority_reads",), ONE_KEY, BOUND),
     Mutation("a fill from behind the watermark", ("fill_from_floor",), ONE_KEY, COVERS),
-    Mutation("a floor by seq only", ("floor_of_same_history",), BACKUP, COVERS),
-    Mutation("a fill across epochs", ("fill_of_same_epoch",), BACKUP_AND_FAILOVER, COVERS),
+    Mutation("a floor by seq only", ("floor_of_same_history",), BACKUP, COVERS, (RESTORE,)),
+    Mutation(
+        "a fill across epochs", ("fill_of_same_epoch",), BACKUP_AND_FAILOVER, COVERS, (FAILOVER, RESTORE)
+    ),
     Mutation("the checkpoint after the document", ("checkpoint_before_document",), ONE_KEY, BOUND),
-    Mutation("an absence with a later version", ("absence_at_checkpoint", "keep_nothing"), ONE_KEY, COVERS),
+    Mutation(
+        "an absence with a later version",
+        ("absence_at_checkpoint", "keep_nothing"),
+        ONE_KEY,
+        COVERS,
+        (REDIS_ERROR,),
+    ),
     # the projector's batches
     Mutation("a commit that only the primary has", ("commit_by_majority",), ONE_KEY, WITHIN_CHECKPOINT),
     Mutation(
@@ -131,33 +147,45 @@ MUTATIONS = (
         NEW_BUILD,
         NEVER_UNDONE,
     ),
-    Mutation("a switch to what lacks something", ("new_build_contains_former",), NEW_BUILD, NEVER_BACK),
+    Mutation(
+        "a switch to what lacks something", ("new_build_contains_former",), NEW_BUILD, NEVER_BACK, (REBUILD,)
+    ),
     Mutation("a switch by who has lost the lease", ("switch_claims_former_build",), NEW_BUILD, NEVER_UNDONE),
     # APPLY
     Mutation("bytes that a majority may not keep", ("read_back_by_majority", *KEEPING), ROLLED_BACK, COVERS),
     Mutation("entries, then the watermark", ("atomic_apply",), ONE_KEY, COVERS),
     Mutation("the watermark, then entries", ("atomic_apply", "entries_before_watermark"), ONE_KEY, COVERS),
-    Mutation("APPLY after any watermark", ("apply_compares_previous",), ONE_KEY, COVERS),
+    Mutation("APPLY after any watermark", ("apply_compares_previous",), ONE_KEY, COVERS, (DEPOSED, FAILOVER)),
     Mutation("leases left alone", ("apply_ends_leases",), ONE_KEY, COVERS),
     Mutation("what was not probed left alone", ("delete_what_was_not_probed",), ONE_KEY, COVERS),
     Mutation("lists left alone", ("delete_lists",), LIST_AND_ENTITY, COVERS),
     Mutation("an entry kept when memory is full", ("delete_on_memory_error",), ONE_KEY, COVERS),
-    Mutation("an entry kept that looks newer", ("keep_nothing",), BACKUP, COVERS),
-    Mutation("an entry kept that looks as new", KEEPING, BACKUP, COVERS),
+    Mutation("an entry kept that looks newer", ("keep_nothing",), BACKUP, COVERS, (CRASH, RESTORE)),
+    Mutation("an entry kept that looks as new", KEEPING, BACKUP, COVERS, (RESTORE,)),
     # where the cache stage goes on
     Mutation(
         "the position outside Redis", ("position_in_redis", "apply_compares_previous"), ONE_KEY, ALL_EQUAL
     ),
     Mutation("skip what MongoDB already has", ("replay_from_watermark",), ONE_KEY, COVERS),
     Mutation("an error in a replay forgotten", ("error_forgets_watermark",), ONE_KEY, ALL_EQUAL),
-    Mutation("a history by seq only", ("same_history",), BACKUP, ALL_EQUAL),
-    Mutation("a lost watermark put back", ("lost_watermark_starts_empty",), LOSSES, COVERS),
+    Mutation("a history by seq only", ("same_history",), BACKUP, ALL_EQUAL, (RESTORE,)),
+    Mutation(
+        "a lost watermark put back", ("lost_watermark_starts_empty",), LOSSES, COVERS, (LOST_WATERMARK,)
+    ),
     Mutation("a gap in the journal jumped over", ("journal_gap_starts_empty",), LOSSES, COVERS),
-    Mutation("an epoch used again", ("epochs_are_new",), BACKUP_AND_LOSS, NEVER_BACK),
-    Mutation("a watermark set over another one", ("watermark_by_compare_and_set",), OLD_LEADER, NEVER_BACK),
+    Mutation(
+        "an epoch used again", ("epochs_are_new",), BACKUP_AND_LOSS, NEVER_BACK, (LOST_WATERMARK, RESTORE)
+    ),
+    Mutation(
+        "a watermark set over another one",
+        ("watermark_by_compare_and_set",),
+        OLD_LEADER,
+        NEVER_BACK,
+        (LOST_WATERMARK, TAKEOVER),
+    ),
     # the operator, and clients
     Mutation("a restore under a running projector", ("restore_stops_projectors",), BACKUP, WITHIN_CHECKPOINT),
-    Mutation("an ETag of epoch and version", ("tag_names_content",), TAGS, ONE_CONTENT),
+    Mutation("an ETag of epoch and version", ("tag_names_content",), TAGS, ONE_CONTENT, (RESTORE,)),
 )
 
 ANSWER_MUTATIONS = {
