@@ -31,7 +31,7 @@ AUTHOR = "author"
 
 
 class Author(msgspec.Struct):
-    """Who wrote it."""
+    """The user who wrote a post or comment."""
 
     id: Id
     handle: str
