@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
-# structlog imports rich, and rich pygments, for tracebacks that no service prints: a fifth of its start.
+# structlog imports rich, and rich pygments, for tracebacks that nobody asks for: a fifth of a service's start.
 WITHOUT_RICH = {"rich", "structlog"}.isdisjoint(sys.modules)
 if WITHOUT_RICH:
     sys.modules["rich"] = None  # type: ignore[assignment]
