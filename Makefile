@@ -7,7 +7,8 @@ SEED ?= 7
 SLOW_TO_COLLECT := tests/security/test_openapi.py # schemathesis thinks for seconds; all of it needs servers
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo quick test test-long torture check style types imports template pages docs lambda-zip clean
+.PHONY: help install dev run demo quick test test-long torture
+.PHONY: check style types imports template pages docs lambda-zip clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,7 +34,7 @@ test: dev ## all tests, on real servers
 test-long: dev ## what takes longer: twenty crashes at each point, more schedules
 	@$(BIN)/python -m pytest -m long
 
-torture: dev ## random work and faults for DURATION seconds (900), reproducible by SEED (7); one JSON line last
+torture: dev ## random work and faults for DURATION seconds (900), reproducible by SEED (7); one JSON line
 	@$(BIN)/python -m tests.verification.torture --duration $(DURATION) --seed $(SEED)
 
 check: style types imports template pages ## style, types, who imports whom, pages

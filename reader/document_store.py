@@ -1,4 +1,4 @@
-"""MongoDB: who serves and how far that build is; then documents and lists of ids, as values of the cache's encoding."""
+"""MongoDB: the serving build's checkpoint, then documents and lists of ids, in the encoding of the cache."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class View:
-    """What was true before documents were read: they are at least as recent as `proof`.
+    """The checkpoint before documents were read: the documents are at least as recent as `proof`.
 
-    `continues`: the watermark in question is of the same build, epoch and history, and not ahead: only then may what is
-    read now be stored under it.
+    `continues`: the watermark is of the same build, epoch and history, and not ahead. Only then may the
+    reader cache the documents under it.
     """
 
     proof: Watermark
@@ -60,7 +60,7 @@ class View:
 
 
 class PlainInt(TypeDecoder):
-    """PyMongo gives every 64-bit number as a subclass of int, which is not for others to know."""
+    """Turns PyMongo's own 64-bit type, a subclass of int, into int."""
 
     bson_type = Int64
 
@@ -69,7 +69,7 @@ class PlainInt(TypeDecoder):
 
 
 class DocumentStore:
-    """Reads of the primary with readConcern majority, at most `reads` at a time. Raises DocumentsUnavailable."""
+    """Reads the primary with readConcern majority, at most `reads` at a time. Raises DocumentsUnavailable."""
 
     def __init__(self, client: AsyncMongoClient[BsonDocument], reads: int) -> None:
         self._client = client
@@ -87,7 +87,7 @@ class DocumentStore:
 
     @classmethod
     def connect(cls, url: str, reads: int) -> Self:
-        """A store that connects at its first read, and again whenever it has to."""
+        """A store that connects at its first read, and again after a lost connection."""
         client = AsyncMongoClient[BsonDocument](
             url,
             timeoutMS=TIMEOUT_MS,
@@ -98,7 +98,7 @@ class DocumentStore:
         return cls(client, reads)
 
     async def view(self, watermark: Watermark | None = None) -> View:
-        """The serving build's checkpoint, to be read before documents. Raises also ReadModelMissing."""
+        """The serving build's checkpoint. Read it before documents. Raises also ReadModelMissing."""
         serving, checkpoint = await self._control()
         proof = checkpoint.watermark(serving.epoch)
         return View(proof, watermark is not None and await self._continues(proof, watermark))

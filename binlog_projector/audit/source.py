@@ -1,4 +1,4 @@
-"""What MySQL says, as documents: derived from the declared projections, counters and lists, in plain SQL."""
+"""MySQL's rows as documents: derived from the declared projections, counters and lists, in plain SQL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from writer.schema import TABLES, Table
 
 @dataclass(frozen=True)
 class SourceView:
-    """Reads MySQL over one connection: whatever is committed, or one consistent view if a transaction is open.
+    """Reads MySQL over one connection: the committed rows, or one consistent view inside a transaction.
 
     Raises UnprojectableRow.
     """
@@ -32,7 +32,7 @@ class SourceView:
     connection: Connection
 
     def truths(self, collection: str, ids: Iterable[DocumentId]) -> dict[DocumentId, Truth]:
-        """What each document must be."""
+        """Id -> the right document."""
         ids = list(ids)
         fields = dict(PLANS[collection].document(row) for row in self._rows(collection, ids))
         counts = {one: self._counts(one, ids) for one in COUNTERS if one.collection == collection}
@@ -58,7 +58,7 @@ class SourceView:
         return rows
 
     def first_ids(self, listing: Listing, parent_id: int, limit: int) -> list[int]:
-        """The ids that a list begins with."""
+        """The first ids of a list."""
         own = TABLES[listing.collection].primary_key[0]
         order = ", ".join(
             f"`{own if name == '_id' else name}` {'DESC' if way < 0 else 'ASC'}"
@@ -67,8 +67,8 @@ class SourceView:
         item = own if listing.item_id == "_id" else listing.item_id
         found = query_rows(
             self.connection,
-            f"SELECT `{item}` FROM `{listing.collection}` WHERE `{listing.by}` = %s "  # noqa: S608 - our own schema
-            f"ORDER BY {order} LIMIT {limit}",
+            f"SELECT `{item}` FROM `{listing.collection}` "  # noqa: S608 - our own schema
+            f"WHERE `{listing.by}` = %s ORDER BY {order} LIMIT {limit}",
             (parent_id,),
         )
         return [id for (id,) in found]
@@ -100,7 +100,7 @@ class SourceView:
 
 
 def documents_of(table: Table, rows: Iterable[Row]) -> dict[str, set[DocumentId]]:
-    """Which documents there must be because of these rows: their own, and those that count them."""
+    """The documents that these rows need, as ids by collection: their own, and those that count them."""
     wanted: dict[str, set[DocumentId]] = {name: set() for name in COLLECTIONS}
     for row in rows:
         wanted[table.name].add(document_id(table.name, row))

@@ -1,4 +1,4 @@
-"""What a row change means for the read model, before anything is merged."""
+"""Mutations: the effects of a row change on the read model, before they are merged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Fields = Mapping[str, Any]
 
 
 class Put(msgspec.Struct, frozen=True):
-    """The row exists and looks like this: `fields` are all its projected fields. `new`: it was not there before."""
+    """The row exists with these `fields`: all its projected ones. `new`: it did not exist before."""
 
     collection: str
     id: DocumentId
@@ -21,7 +21,7 @@ class Put(msgspec.Struct, frozen=True):
 
 
 class Remove(msgspec.Struct, frozen=True):
-    """The row is gone; `fields` names what it had. Its counters stay: they belong to the id."""
+    """The row is gone. `fields`: those it had. Its counters stay, because they belong to the id."""
 
     collection: str
     id: DocumentId

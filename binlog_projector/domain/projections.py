@@ -1,7 +1,7 @@
 """From rows to documents: a copy of the table's columns unless said otherwise, and the declared counters.
 
-Snapshot, stream, audit and the tests' oracle all derive from PROJECTIONS and COUNTERS. Counters belong to an id, not to
-a row: a like of a missing post counts, and a post that is deleted and made again keeps the likes of its id.
+Snapshot, stream, audit and the tests' oracle all derive from PROJECTIONS and COUNTERS. Counters belong to an
+id, not to a row: a like of a missing post counts, and a post that is deleted and made again keeps its likes.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def project(change: RowChange) -> list[Mutation]:
 
 @dataclass(frozen=True)
 class Listed:
-    """A list that rows of a table stand in. Its `parent` and its `place`, which decide whether and where, are fields of
-    documents, and here columns of the same names."""
+    """A cached list fed by this table. `parent`: column naming the owner. `place`: columns that decide
+    membership and order. Both are fields of documents, and columns of the same names."""
 
     key: Callable[[int], str]
     parent: str
@@ -96,7 +96,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done with the rows of one table, looked up once."""
+    """The projection, counters and lists of one table, looked up once."""
 
     table: str
     primary_key: tuple[str, ...]
@@ -138,8 +138,8 @@ def demand_fitting(table: str, row: Row) -> None:
             column = next(name for name in row if row[name] == value)
             key = {name: row[name] for name in TABLES[table].primary_key if name in row}
             raise UnprojectableRow(
-                f"row {key or {column: value}} of table {table} cannot be projected: {column} is {value}, and MongoDB "
-                f"has no numbers beyond {MAX_ID}; correct it in MySQL, then run `rebuild`"
+                f"row {key or {column: value}} of table {table} cannot be projected: {column} is {value}, "
+                f"and MongoDB has no numbers beyond {MAX_ID}; correct it in MySQL, then run `rebuild`"
             )
 
 

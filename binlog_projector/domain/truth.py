@@ -1,4 +1,4 @@
-"""What MySQL says of one document, how a stored document differs from it, and the mutations that mend it."""
+"""The truth of a document by MySQL, its difference from the stored one, and the mutations that mend it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MISSING, PHANTOM, STALE = "missing", "phantom", "stale"
 
 @dataclass(frozen=True)
 class Truth:
-    """A document as it must be: its projected row (None: there is no row) and its counters."""
+    """The right document: its projected row (None: there is no row) and its counters."""
 
     collection: str
     id: DocumentId
@@ -36,7 +36,7 @@ class Truth:
 
 
 def difference(truth: Truth, stored: Stored) -> str | None:
-    """How `stored` differs: missing, phantom or stale; None if it does not. Fields of no projection do not count."""
+    """Missing, phantom or stale, or None if `stored` is right. Fields of no projection do not count."""
     if stored is None:
         return MISSING if truth.exists else None
     if not truth.exists or (truth.fields is None and row_fields(truth.collection, stored)):
@@ -46,26 +46,25 @@ def difference(truth: Truth, stored: Stored) -> str | None:
 
 
 def row_fields(collection: str, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What a stored document has of a row: all but its id, its version and its counters."""
+    """The fields that a stored document has from its row: all but id, version and counters."""
     others = {"_id", "v", *COLLECTIONS[collection].counters}
     return {name: value for name, value in stored.items() if name not in others}
 
 
 def are_counted(truth: Truth, *counters: Stored) -> bool:
-    """Counters must be numbers to be counted on; nothing else ever is, and the stream could not go on from there."""
+    """Whether all counters are numbers. The stream can only add to numbers, so others cannot be mended."""
     return all(type((each or {}).get(name, 0)) is int for each in counters for name in truth.counters)
 
 
 def recount(truth: Truth, counters: Mapping[str, int]) -> Iterator[Increment]:
-    """What makes counters right that were `counters` where `truth` was: then, and after any number of increments."""
+    """The increments that correct `counters`, read when `truth` was. Later increments do not matter."""
     for name, count in truth.counters.items():
         if count != counters.get(name, 0):
             yield Increment(truth.collection, truth.id, name, count - counters.get(name, 0))
 
 
 def mend(truth: Truth, stored: Stored) -> Iterator[Mutation]:
-    """The mutations that make `stored` what it must be, also when it is that already: then only its version and what
-    is cached of it are renewed."""
+    """The mutations that make `stored` right. A right one gets a new version, and new cached entries."""
     found = row_fields(truth.collection, stored or {})
     if truth.fields is not None:
         yield Put(truth.collection, truth.id, truth.fields)
@@ -79,9 +78,9 @@ def mend(truth: Truth, stored: Stored) -> Iterator[Mutation]:
 
 
 def touched_by(collection: str, id: DocumentId) -> frozenset[str]:
-    """The cache keys of which every batch that changes this document has at least one in its journal entry.
+    """Cache keys: a batch that changes this document has at least one of them in its journal entry.
 
-    An entity has a key of its own. An edge is in lists, and which ones is in its primary key.
+    An entity has its own key. An edge's primary key names the lists that the edge is in.
     """
     key = primary_key(collection, id)
     if key is None:

@@ -1,4 +1,4 @@
-"""Where batches wait: the source's thread folds transactions into the last one, the committing thread takes the first.
+"""Waiting batches: the stream's thread folds transactions into the last, the loop's thread takes the first.
 
 Whatever came while a batch was being committed is the next one. Nothing waits for more to come; when too much waits,
 the source does.
@@ -35,7 +35,7 @@ class Batcher:
         self.changed = threading.Condition()
 
     def add(self, transaction: Transaction) -> None:
-        """Called by the source's thread; returns once there is room for more."""
+        """Called by the stream's thread. Returns once there is room for more."""
         mutations = self._mutations(transaction)
         with self.changed:
             if self.closed:
@@ -49,7 +49,7 @@ class Batcher:
                 self.changed.wait_for(lambda: self._has_room() or self.closed)
 
     def fail(self, error: Exception) -> None:
-        """The stream has ended: what waits is still taken, then `take` raises this."""
+        """The stream has ended: `take` returns the batches that wait, then raises this error."""
         with self.changed:
             self.failed = error
             self.changed.notify_all()
@@ -70,7 +70,7 @@ class Batcher:
         return None
 
     def close(self) -> None:
-        """Nobody takes any more: the source need not wait."""
+        """Nobody takes batches any more, so the stream's thread need not wait."""
         with self.changed:
             self.closed = True
             self.changed.notify_all()

@@ -39,7 +39,7 @@ class Housekeeping:
             try:
                 self._look(stopping)
             except (StoreUnavailable, StandDown) as error:
-                log.warning("housekeeping", error=str(error))
+                log.warning("housekeeping failed", error=str(error))
             stopping.wait(LOOK_SECONDS)
 
     def _look(self, stopping: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""What an audit reads of MongoDB, all of it as of one moment, and the queue through which it asks for repairs."""
+"""An audit's view of MongoDB, all as of one moment, and the queue through which it asks for repairs."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from reader.read_model.declarations import COLLECTIONS
 from tidemark.gtid import GtidSet
 
 REPAIRS = "repairs"
-MAX_ENTRIES = 20_000  # of the journal, looked through for what happened since
-MAX_RECENT = 2_000  # the same where the stream has to wait for it
-MAX_KEYS = 1_000_000  # that are remembered of them
+MAX_ENTRIES = 20_000  # of the journal, searched for the touched keys
+MAX_RECENT = 2_000  # the same while the stream waits
+MAX_KEYS = 1_000_000  # of these entries
 REACHED = {"gtid_set": True, "partials": True}
 
 
 @dataclass(frozen=True)
 class Touched:
-    """The cache keys that batches have touched since some GTID set; `keys` None: the journal does not reach back."""
+    """Cache keys that batches have touched since a GTID set. `keys` None: the journal does not reach back."""
 
     keys: frozenset[str] | None
 
@@ -81,7 +81,7 @@ class StoredView:
         return {document["_id"] for document in found}
 
     def random_ids(self, collection: str, size: int) -> list[int]:
-        """Of present documents; not necessarily as of this view."""
+        """Ids of present documents, not necessarily as of this view."""
         pipeline = [
             {"$sample": {"size": size}},
             {"$match": {"created_at": {"$exists": True}}},
@@ -91,7 +91,7 @@ class StoredView:
         return [document["_id"] for document in found]
 
     def touched_since(self, gtid_set: GtidSet, max_entries: int = MAX_ENTRIES) -> Touched:
-        """By batches that hold anything which is not in `gtid_set`."""
+        """Touched by batches that hold anything beyond `gtid_set`."""
         entries = self._journal(0, {**REACHED, "keys": True})
         keys: set[str] = set()
         for entry in entries.sort("_id", DESCENDING).limit(max_entries):
@@ -103,7 +103,7 @@ class StoredView:
         return Touched(None)
 
     def repaired_since(self, seq: int) -> Touched:
-        """By batches after `seq` that hold nothing of any transaction: repairs."""
+        """Touched by repairs: batches after `seq` that hold nothing of any transaction."""
         entries = list(self._journal(seq, REACHED).sort("_id", ASCENDING).limit(MAX_RECENT))
         if [entry["_id"]["seq"] for entry in entries] != list(range(seq, self.checkpoint.seq + 1)):
             return Touched(None)
@@ -126,7 +126,7 @@ class StoredView:
 
 
 def _reached(entry: Mapping[str, Any]) -> GtidSet:
-    """All of which anything is in the documents after a batch: also what is there in part only."""
+    """The transactions of which anything is in the documents after a batch, partial ones included."""
     return with_begun(GtidSet.parse(entry["gtid_set"]), decode_partials(entry.get("partials", ())))
 
 
@@ -153,9 +153,9 @@ class AuditStore:
 
 @dataclass(frozen=True)
 class RepairRequest:
-    """Carry this out once the checkpoint contains `read_at`: a document as MySQL had it then, or cached lists.
+    """For a checkpoint that contains `read_at`: a document as MySQL had it then, or cached lists to drop.
 
-    `seq` and `counters`: after that batch MongoDB had these counters. How far they are off does not change with events.
+    `seq` and `counters`: MongoDB's counters after that batch. Later events do not change their error.
     """
 
     build: int
@@ -167,12 +167,12 @@ class RepairRequest:
 
     @property
     def name(self) -> str:
-        """There is one request for each thing at a time."""
+        """A newer request of the same name replaces an older one."""
         return f"{self.truth.collection}:{self.truth.id}" if self.truth else ",".join(self.keys)
 
     @property
     def touched_by(self) -> frozenset[str]:
-        """What must not have been touched since; a cached list may be dropped at any time."""
+        """Keys that must not have been touched since. A cached list may be dropped at any time."""
         return touched_by(self.truth.collection, self.truth.id) if self.truth else frozenset()
 
 
@@ -192,7 +192,7 @@ class RepairQueue:
             return [_decode(document) for document in self.requests.find().limit(limit)]
 
     def remove(self, requests: Sequence[RepairRequest]) -> None:
-        """Those that are still the same: a newer one under the same name stays."""
+        """Remove these requests. A newer one under the same name stays."""
         with store_errors("the queue of repairs"):
             for one in requests:
                 self.requests.delete_one({"_id": one.name, "read_at": one.read_at})

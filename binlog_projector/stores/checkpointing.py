@@ -1,4 +1,4 @@
-"""Transactions that move a build's checkpoint: fenced by it, tried again, and sure of their outcome."""
+"""Transactions that move a build's checkpoint: fenced by it, retried, and certain of their outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StubMet(StoreUnavailable):
 
 
 class Command(NamedTuple):
-    """One write command. Fewer than `must_find` documents found or made: StubMet."""
+    """One write command. It raises StubMet if it finds or makes fewer than `must_find` documents."""
 
     name: str
     collection: str
@@ -41,8 +41,8 @@ class Command(NamedTuple):
 class CheckpointedTransactions:
     """One transaction at a time on one build, under one lease epoch.
 
-    Raises StoreUnavailable, CheckpointMoved and StandDown. A transaction that raises has written nothing, except after
-    CheckpointMoved: then MongoDB has a batch that is not ours.
+    Raises StoreUnavailable, CheckpointMoved and StandDown. A transaction that raises has written nothing,
+    except after CheckpointMoved: then MongoDB has a batch that is not ours.
     """
 
     def __init__(self, database: Database[BsonDocument], session: ClientSession, position: Position) -> None:
@@ -54,8 +54,10 @@ class CheckpointedTransactions:
     def move(
         self, to: Position, commands: Sequence[Command] = (), beside: Sequence[Write] = (), **state: Any
     ) -> None:
-        """Run `commands` and move the checkpoint to `to` and `state`; each write `beside` it in the control collection
-        must find or make one document. Raises StubMet."""
+        """Run `commands`, and move the checkpoint to `to` and `state`. Raises StubMet.
+
+        Each write `beside` the checkpoint in the control collection must find or make one document.
+        """
         with self.lock:
             moves = [{"q": exactly(self.position), "u": {"$set": {**to.encode(), **state}}}, *beside]
             self._until_it_is_known(to, moves, commands)
@@ -67,7 +69,7 @@ class CheckpointedTransactions:
             self._attempt([{"q": exactly(self.position), "u": {"$inc": {"holds": 1}}}, *beside], ())
 
     def tick(self, as_of: str) -> None:
-        """The same checkpoint, known to be complete at a later moment."""
+        """Note that the same checkpoint is complete at a later moment."""
         with self.lock:
             with store_errors("the checkpoint's freshness"):
                 ticked = {"$set": {"as_of": as_of}}
@@ -99,7 +101,7 @@ class CheckpointedTransactions:
         reached("after_commit")
 
     def _settle(self, to: Position, error: PyMongoError) -> None:
-        """After an unknown outcome: commit again (it is idempotent), then the checkpoint says what is true."""
+        """After an unknown outcome, commit again (idempotent). Then the checkpoint shows the outcome."""
         with contextlib.suppress(PyMongoError):
             self.session.commit_transaction()
         actual = self._linearizable_position()
@@ -117,7 +119,8 @@ class CheckpointedTransactions:
                 f"another projector has taken over: it wrote beside the checkpoint of build {mine.build}"
             )
         raise CheckpointMoved(
-            f"batch {mine.seq} ({mine.batch_id}) is not the last one: MongoDB has {found.seq} ({found.batch_id})"
+            f"batch {mine.seq} ({mine.batch_id}) is not the last one: "
+            f"MongoDB has {found.seq} ({found.batch_id})"
         ) from cause
 
     def _linearizable_position(self) -> Position:
@@ -130,8 +133,11 @@ class CheckpointedTransactions:
         return Position.decode(document)
 
     def _run(self, command: str, collection: str, writes: Sequence[Write]) -> int:
-        """One write command as it is; how many documents it found or made. PyMongo's own methods cost more, and its
-        bulk writes check and copy each document again. Raises StubMet and OperationFailure: the transaction is over."""
+        """Send one raw write command, and return how many documents it found or made.
+
+        PyMongo's own methods cost more, and its bulk writes check and copy each document again.
+        Raises StubMet and OperationFailure. After both the transaction is over.
+        """
         request = {command: collection, FIELD_OF[command]: writes, "ordered": False}
         try:
             reply = self.database.command(request, session=self.session)
@@ -147,7 +153,7 @@ class CheckpointedTransactions:
 
 
 def exactly(position: Position) -> BsonDocument:
-    """The compare of the compare-and-set: it fails for an old leader, and after a commit that was not ours."""
+    """The query of the compare-and-set. It fails for an old leader, and after another leader's commit."""
     checkpoint = position.checkpoint
     names = {"epoch": position.epoch, "seq": checkpoint.seq, "batch_id": checkpoint.batch_id}
     return {"_id": checkpoint_id(checkpoint.build), **names}

@@ -1,4 +1,4 @@
-"""MongoDB's control collection: which builds exist, which one serves, and opening one of them for writing."""
+"""MongoDB's control collection: which builds exist, which one serves, and how one is opened for writing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMESPACE_EXISTS = 48
 
 @dataclass(frozen=True)
 class Needs:
-    """What one more build takes: as much disk as the one that serves, and as much time per row as that one took."""
+    """The needs of one more build: the disk of the serving one, and its time per row."""
 
     rows: int
     seconds: float
@@ -70,14 +70,14 @@ class ControlStore:
         return self.open_build(serving["build"], epoch) if serving else None
 
     def create_build(self, epoch: int) -> DocumentStore:
-        """A new, empty build; what earlier attempts left unfinished is dropped.
+        """A new, empty build. Drops the unfinished builds of earlier attempts.
 
-        While it is filled beside one that serves its `epoch` is 0: whoever leads may claim it.
+        A build that is filled beside a serving one has `epoch` 0, so that any leader may claim it.
         """
         self.drop_unfinished()
         with store_errors("a new build"):
             former = self.position()
-            seq = former.checkpoint.seq if former else 0  # it goes on: no version means two things
+            seq = former.checkpoint.seq if former else 0  # numbers go on: a version is never used twice
             build = self._next_number()
             self._create_collections(build)
             begun = Position(Checkpoint(build, seq, secrets.token_hex(8), LONG_AGO, ""), epoch, None)
@@ -85,16 +85,16 @@ class ControlStore:
         return self.open_build(build, epoch)
 
     def unfinished(self) -> list[int]:
-        """Builds that have never served: one may be under way, what else there is was left behind."""
+        """Builds that have never served. One may be under way, the others were left behind."""
         return self._builds({"state": {"$in": [SNAPSHOT, DROPPED]}})
 
     def drop_unfinished(self, *builds: int) -> list[int]:
-        """Those among `builds`, or all; for the holder of the lease under which builds are made."""
+        """Drop the unfinished among `builds`, or all. Only for the holder of the lease for making builds."""
         unfinished = [build for build in self.unfinished() if build in builds or not builds]
         return [build for build in unfinished if self._drop(build, {"state": {"$ne": STREAMING}})]
 
     def drop_retired(self, grace_seconds: float) -> list[int]:
-        """Drop the builds that ceased to serve so long ago, by MongoDB's clock: nobody is in them any more."""
+        """Drop builds that stopped serving so long ago, by MongoDB's clock: nobody reads them any more."""
         age = {"$subtract": ["$$NOW", "$retired_at"]}
         retired = {"retired_at": {"$exists": True}}
         builds = self._builds({**retired, "$expr": {"$gte": [age, grace_seconds * 1000]}})
@@ -106,8 +106,11 @@ class ControlStore:
             return sorted(document["build"] for document in self.control.find(builds))
 
     def _drop(self, build: int, condition: BsonDocument) -> bool:
-        """Only under `condition`, which a switch to this build ends. First it is fenced: who still writes to it stands
-        down. Its checkpoint goes last, so that what was interrupted is found again."""
+        """Drop a build only under `condition`, which a switch to this build ends.
+
+        First the build is fenced: a process that still writes to it stands down. Its checkpoint goes last,
+        so that an interrupted drop is found again.
+        """
         with store_errors("dropping a build"):
             claimed = {"$set": {"state": DROPPED, "epoch": NOBODY}}
             if not self.control.update_one({"_id": checkpoint_id(build), **condition}, claimed).matched_count:
@@ -118,7 +121,7 @@ class ControlStore:
         return True
 
     def needs(self, build: int) -> Needs:
-        """What another build beside `build` will need."""
+        """The needs of another build beside `build`."""
         with store_errors("the size of the read model"):
             names = [collection.in_build(build) for collection in COLLECTIONS.values()]
             sizes = [self.database.command("collStats", name) for name in names]
@@ -134,7 +137,7 @@ class ControlStore:
         )
 
     def position(self) -> Position | None:
-        """Where the serving build is, for `status`: read, not fenced."""
+        """The serving build's position, for `status`: read without fencing."""
         with store_errors("the checkpoint"):
             serving = self.control.find_one({"_id": SERVING_ID})
             document = self.control.find_one({"_id": checkpoint_id(serving["build"])}) if serving else None
@@ -165,11 +168,11 @@ class ControlStore:
         return documents
 
     def _expire_journal(self) -> None:
-        """Once for all: the entries themselves say when. A node that is down need not have the index for that."""
+        """One TTL index serves all entries: each has its own time. commitQuorum: a node may be down."""
         self.control.create_indexes([IndexModel("expires_at", expireAfterSeconds=0)], commitQuorum="majority")
 
     def _next_number(self) -> int:
-        """Of a build. The only place where builds are numbered is MongoDB."""
+        """The number of the next build. MongoDB alone numbers builds."""
         document = self.control.find_one_and_update(
             {"_id": ALLOCATIONS_ID}, {"$inc": {"build": 1}}, upsert=True, return_document=ReturnDocument.AFTER
         )

@@ -1,4 +1,4 @@
-"""One build in MongoDB: what a batch does to its documents, its journal, and which cache epoch is its own."""
+"""One build in MongoDB: its documents under batches, its journal, and its cache epoch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tidemark.gtid import GtidSet
 class DocumentStore:
     """One build, written under one lease epoch. Raises StoreUnavailable, CheckpointMoved and StandDown.
 
-    One thread commits batches. Another one may read, and begin cache epochs: transactions wait for each other.
+    One thread commits batches. Another may read and begin cache epochs: transactions wait for each other.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class DocumentStore:
         return self.transactions.position
 
     def commit(self, batch: Batch, as_of: str) -> JournalEntry:
-        """Commit the batch and return what the cache has to know of it."""
+        """Commit the batch, and return its journal entry for the cache."""
         following = self._following(str(batch.gtid_set), as_of)
         partials = self.position.partials_at(batch.gtid_set, batch.partial)
         to = replace(
@@ -76,7 +76,7 @@ class DocumentStore:
         return entry
 
     def commit_rows(self, name: str, documents: list[BsonDocument]) -> None:
-        """Commit one chunk of a snapshot: complete new documents of one collection; nobody reads this build yet."""
+        """Commit one chunk of a snapshot: complete new documents of one collection. Nobody reads them yet."""
         following = self._following("", self.position.checkpoint.as_of)
         versioned = [{**document, "v": following.seq} for document in documents]
         insert = Command("insert", COLLECTIONS[name].in_build(self.build), versioned)
@@ -85,17 +85,17 @@ class DocumentStore:
     def finish_snapshot(
         self, gtid_set: GtidSet, as_of: str, anchor: Anchor | None, copied: Mapping[str, float]
     ) -> None:
-        """The build is complete as of `gtid_set`; `copied`: how many `rows` in how many `seconds`."""
+        """The build is complete as of `gtid_set`. `copied`: its `rows` and `seconds`."""
         following = self._following(str(gtid_set), as_of)
         self.transactions.move(
             replace(self.position, checkpoint=following, anchor=anchor), copied=dict(copied)
         )
 
     def serve(self, former: Position | None, as_of: str) -> None:
-        """This build serves from now on, with an empty cache, and `former` is over: one transaction.
+        """This build serves from now on, with an empty cache, and `former` ends: one transaction.
 
-        Its number goes on behind both of theirs: no version means two things. Raises StandDown if `former` is not where
-        its leader has left it: then this is not the leader.
+        Numbers go on behind those of both builds, because a version is never used twice. Raises StandDown if
+        `former` has moved: then another process leads.
         """
         mine, ended = self.position.checkpoint, former.checkpoint if former else None
         following = replace(
@@ -108,7 +108,7 @@ class DocumentStore:
         self.transactions.move(to, beside=[self._journaled(entry), *retired, served], state=STREAMING)
 
     def new_cache_epoch(self) -> Serving:
-        """Name a cache that nobody has ever filled; only the lease holder of the serving build can."""
+        """Name a cache that nobody has ever filled. Only the leader of the serving build can."""
         serving = self._new_serving(self.position.checkpoint.seq)
         self.transactions.hold([_served(serving)])
         return serving
@@ -123,7 +123,7 @@ class DocumentStore:
         return serving
 
     def tick(self, as_of: str) -> None:
-        """Note that nothing was missing at `as_of`: the same checkpoint, more recent."""
+        """Note that the same checkpoint is complete as of a later `as_of`."""
         self.transactions.tick(as_of)
 
     def documents(self, collection: str, ids: Iterable[DocumentId]) -> dict[DocumentId, BsonDocument]:
@@ -148,12 +148,12 @@ class DocumentStore:
         return entries
 
     def journal_size(self) -> int:
-        """About how many batches the journals of all builds have, as MongoDB keeps count of it."""
+        """About how many batches the journals of all builds have, by MongoDB's own count."""
         with store_errors("the journal's size"):
             return self.database[CONTROL].estimated_document_count()
 
     def batch_id(self, seq: int) -> str | None:
-        """Under which id batch `seq` of this history was committed, if the journal still knows."""
+        """The id under which batch `seq` of this history was committed, if the journal still has it."""
         with store_errors("the journal"):
             document = self.database[CONTROL].find_one({"_id": journal_id(self.build, seq)}, {"batch_id": 1})
         return document["batch_id"] if document else None
@@ -174,14 +174,16 @@ class DocumentStore:
         ]
 
     def _journaled(self, entry: JournalEntry) -> Write:
-        """The insert of an entry, as an update: one command carries it and the checkpoint. A former leader may meet its
-        successor's entry here; the checkpoint in the same command then fails."""
+        """The insert of an entry, as an update: one command carries entry and checkpoint.
+
+        A former leader may meet its successor's entry here. Then the checkpoint in the same command fails.
+        """
         expires_at = datetime.now(UTC) + timedelta(hours=self.journal_hours)
         id = journal_id(self.build, entry.checkpoint.seq)
         return {"q": {"_id": id}, "u": entry.encode(expires_at), "upsert": True}
 
     def _new_serving(self, seq: int) -> Serving:
-        """A cache epoch that was never used: `seq` tells people when it began, and the random part keeps it unique."""
+        """A cache epoch that was never used: `seq` shows when it began, a random part makes it unique."""
         return Serving(self.build, f"{seq}-{secrets.token_hex(4)}")
 
     def _collection(self, name: str) -> MongoCollection[BsonDocument]:

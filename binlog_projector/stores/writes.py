@@ -1,4 +1,4 @@
-"""What a batch does to the documents of one collection, as MongoDB's write commands."""
+"""A batch's changes of one collection, as MongoDB's write commands."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ Changes = Mapping[DocumentId, DocumentChange]
 Increments = tuple[tuple[str, int], ...]
 T = TypeVar("T")
 FIELD_OF = {"insert": "documents", "update": "updates", "delete": "deletes"}
-LONGEST = (
-    4_000  # of writes of at most 8 KiB each in a command (a message may have 48 MB), or of ids in a write
-)
+LONGEST = 4_000  # writes of at most 8 KiB in a command (a message may have 48 MB), or ids in a write
 
 
 def writes_of(
@@ -44,7 +42,7 @@ def writes_of(
 
 
 def document_count(update: Write) -> int:
-    """How many documents an update has to find."""
+    """The number of documents that an update must find."""
     return len(update["q"]["_id"]["$in"]) if "multi" in update else 1
 
 

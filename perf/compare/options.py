@@ -34,7 +34,7 @@ class Options:
 
 
 def more_options(parser: argparse.ArgumentParser) -> None:
-    """Those of `python -m perf compare` that depend on `--quick`, or are no numbers."""
+    """Add the options of `python -m perf compare` that depend on `--quick`, or are no numbers."""
     for name, kind, text in (
         ("iterations", int, "of each JMeter thread where it writes"),
         ("duration", float, "seconds of each measurement"),

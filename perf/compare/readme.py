@@ -107,7 +107,7 @@ def _ratios(found: Mapping[str, Any]) -> str:
 
 
 def _cache_aside(found: Mapping[str, Any]) -> str:
-    """What it gets wrong, and what being right costs."""
+    """Cache-aside's stale reads, and the cost of correct ones."""
     cached, ours = (found["lanes"][lane]["under_writes"] for lane in ("cache_aside", "tidemark"))
     before, after = (found["lanes"][lane]["posts"] for lane in ("sql", "tidemark"))
     return textwrap.fill(

@@ -1,4 +1,4 @@
-"""Progress for whoever waits: a bar on a terminal, lines elsewhere."""
+"""Progress: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What lies in Redis: keys, TTLs, cached values and the watermark, encoded and decoded.
+"""The contents of Redis: keys, TTLs, cached values and the watermark, encoded and decoded.
 
-Versions are 16 hex digits, so that Redis' Lua can compare them as strings (its numbers are doubles).
+Versions are 16 hex digits, so that Lua in Redis can compare them as strings (its numbers are doubles).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def cache_key(epoch: str, key: str) -> str:
 
 
 def value_ttl_ms(fraction: float) -> int:
-    """An hour +- 10 % for `fraction` in [0, 1): what is filled together does not expire together."""
+    """An hour +- 10 % for `fraction` in [0, 1): entries filled together do not expire together."""
     return int(VALUE_TTL_MS * (0.9 + 0.2 * fraction))
 
 
@@ -83,8 +83,11 @@ def decode(value: bytes | None) -> Entry | None:
 
 @dataclass(frozen=True)
 class Watermark:
-    """The tide mark: everything up to `seq` of this build is in the cache, and `as_of` (MySQL's clock) is how
-    recent that is. `lineage` is what must match for the cache to be a continuation of MongoDB's history."""
+    """The tide mark: everything up to `seq` of this build is in the cache.
+
+    `as_of`: the time (MySQL's clock) as of which the cache is complete. `lineage`: must match, or the cache
+    does not continue MongoDB's history.
+    """
 
     build: int
     epoch: str
@@ -110,10 +113,10 @@ class Watermark:
 
 
 def with_author(body: bytes, author: bytes | None) -> bytes:
-    """A post's or comment's JSON completed with its author's (`None`: the author is gone)."""
+    """The JSON of a post or comment, with its author's JSON (`None`: the author is gone)."""
     return body[:-1] + b',"author":' + (author or b"null") + b"}"
 
 
 def page_body(items: list[bytes], next_cursor: str | None) -> bytes:
-    """The JSON of one page of a list: items in order, and where to go on."""
+    """The JSON of one page of a list: items in order, and the next page's cursor."""
     return b'{"items":[' + b",".join(items) + b'],"next":' + msgspec.json.encode(next_cursor) + b"}"

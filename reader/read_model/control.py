@@ -1,8 +1,8 @@
 """MongoDB's control collection: every kind of document in it, its id, and how it is encoded and decoded.
 
-It says who serves and how far each build is. It holds the journals, too: which keys each batch touched, so that the
-cache can be brought up to date from any watermark that is still in there. All are in one collection, because a batch's
-checkpoint and its journal entry are then one command.
+The collection says which build serves and how far each build is. It also holds the journals: the keys that
+each batch touched. From any watermark that is still in the journal, the cache can catch up. All are in one
+collection, so that one command writes a batch's checkpoint and its journal entry.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def checkpoint_id(build: int) -> str:
 
 
 def journal_id(build: int, seq: int) -> dict[str, int]:
-    """Ids of one build's entries follow one another; no other document of the collection has an id of this type."""
+    """Ids of one build's entries are in order. No other document of the collection has an id of this type."""
     return {"build": build, "seq": seq}
 
 
@@ -59,7 +59,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything in `gtid_set` is in the documents of `build`; `as_of` (MySQL's clock) is how recent that is."""
+    """Everything in `gtid_set` is in the documents of `build`, complete as of `as_of` (MySQL's clock)."""
 
     build: int
     seq: int
@@ -75,12 +75,12 @@ class Checkpoint:
         return Watermark(self.build, epoch, MODEL_VERSION, self.seq, self.batch_id, self.as_of, self.gtid_set)
 
     def at(self, as_of: str) -> Checkpoint:
-        """The same checkpoint, known to be complete at a later moment."""
+        """The same checkpoint, complete as of a later moment."""
         return replace(self, as_of=as_of)
 
 
 class Partial(msgspec.Struct, frozen=True, gc=False):
-    """The first `rows` row changes of a transaction, as far as it was read or applied; `crc` is that of their keys."""
+    """A transaction's first `rows` row changes, which were read or applied. `crc`: checksum of their keys."""
 
     gtid: Gtid
     original_commit_us: int
@@ -89,7 +89,7 @@ class Partial(msgspec.Struct, frozen=True, gc=False):
 
 
 class Anchor(msgspec.Struct, frozen=True, gc=False):
-    """The last applied transaction; a source that delivers another one under its GTID has another history."""
+    """The last applied transaction. A server that has another one under this GTID has another history."""
 
     gtid: Gtid
     original_commit_us: int
@@ -97,7 +97,7 @@ class Anchor(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class Position:
-    """A build's checkpoint as the projector holds it: what it committed last, and what it will ask the source for."""
+    """A build's checkpoint as the projector holds it: the last commit, and where the stream continues."""
 
     checkpoint: Checkpoint
     epoch: int  # of the lease under which it was committed
@@ -122,7 +122,7 @@ class Position:
         )
 
     def encode(self) -> dict[str, Any]:
-        """The fields of a checkpoint's document that a commit sets: all but its id, the build and the lease's epoch."""
+        """The checkpoint's fields that a commit sets: all but its id, the build and the lease's epoch."""
         checkpoint, anchor = self.checkpoint, self.anchor
         return {
             **{name: getattr(checkpoint, name) for name in ("seq", "batch_id", "as_of", "gtid_set")},
@@ -133,7 +133,7 @@ class Position:
         }
 
     def first_document(self) -> dict[str, Any]:
-        """The checkpoint's document of a build that is to be filled."""
+        """The checkpoint's document of a new, empty build."""
         build = self.checkpoint.build
         return {
             "_id": checkpoint_id(build),
@@ -144,7 +144,7 @@ class Position:
         }
 
     def partials_at(self, gtid_set: GtidSet, come: Partial | None) -> tuple[Partial, ...]:
-        """What is still partial once `come` and all of `gtid_set` are applied, too."""
+        """The transactions that are still partial once `come` and all of `gtid_set` are applied."""
         known = {partial.gtid: partial for partial in (*self.partials, come) if partial}
         return tuple(partial for gtid, partial in known.items() if gtid not in gtid_set)
 
@@ -161,9 +161,9 @@ class Position:
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """What a committed batch means for the cache: the keys that it made out of date.
+    """The cache keys that a committed batch made out of date.
 
-    `partials`: what is in the documents although its checkpoint does not contain it.
+    `partials`: transactions that are partly in the documents, and not in the checkpoint's GTID set.
     """
 
     checkpoint: Checkpoint
@@ -171,7 +171,7 @@ class JournalEntry:
     partials: tuple[Partial, ...] = ()
 
     def encode(self, expires_at: datetime) -> dict[str, Any]:
-        """Without its id, of which batch it is."""
+        """All fields but the id, which names the batch."""
         checkpoint = self.checkpoint
         return {
             "batch_id": checkpoint.batch_id,
@@ -203,7 +203,7 @@ class LeaseRecord:
     wanted_by: Mapping[str, Any] | None = None
 
     def encode(self) -> dict[str, Any]:
-        """Without its id, which lease it is."""
+        """All fields but the id, which names the lease."""
         return {
             "epoch": self.epoch,
             "holder": dict(self.holder),
@@ -234,5 +234,5 @@ def decode_partials(documents: Iterable[Document]) -> tuple[Partial, ...]:
 
 
 def with_begun(gtid_set: GtidSet, partials: Iterable[Partial]) -> GtidSet:
-    """The set, and what is there in part only."""
+    """The set with the partial transactions added."""
     return reduce(GtidSet.with_gtid, (partial.gtid for partial in partials), gtid_set)

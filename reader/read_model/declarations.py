@@ -1,7 +1,7 @@
-"""Which collections, entities and lists there are, what documents look like, and how they become JSON.
+"""The declared collections, entities and lists: the shapes of documents, and how they become JSON.
 
-MODEL_VERSION changes whenever cached bytes, document shapes or the rule for a field do. A reader that meets another
-version in the watermark bypasses Redis.
+MODEL_VERSION changes whenever cached bytes, document shapes or the rule for a field change. A reader that
+meets another version in the watermark bypasses Redis.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AUTHOR = "author"
 
 
 class Author(msgspec.Struct):
-    """Who wrote it."""
+    """The user who wrote a post or comment."""
 
     id: Id
     handle: str
@@ -92,8 +92,8 @@ class Collection:
 class Entity:
     """A document that is cached under a key of its own; `head` is what a reader needs before the body.
 
-    `shown` declares its fields: its JSON, its OpenAPI type and its counters follow. The document has them under the
-    same names (but `_id`); an author is another document, and comes in by `with_author`.
+    `shown` declares its fields. JSON, OpenAPI type and counters are derived from it. The document has the
+    same names, but `_id` for the id. An author is another document, which `with_author` adds.
     """
 
     name: str
@@ -133,7 +133,7 @@ class Scan:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing(Scan):
-    """A scan whose first page is cached and whose pages are answers: ids of `item`s, `by` the parent's id."""
+    """A scan whose pages are answers, the first one cached: ids of `item`s, `by` the parent's id."""
 
     path: str
     name: str
@@ -150,7 +150,7 @@ def is_present(document: Document | None) -> bool:
 
 
 def _json_of(shown: type[msgspec.Struct]) -> Callable[[Document], dict[str, Any]]:
-    """A function that takes the fields of `shown` from a document: ids as text, and not the author, whom it lacks."""
+    """A function that takes the fields of `shown` from a document, ids as text. The author is left out."""
     fields = [field for field in structs.fields(shown) if field.name != AUTHOR]
     names = [field.name for field in fields]
     ids = [field.name for field in fields if field.type == Id]

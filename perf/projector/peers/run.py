@@ -19,7 +19,7 @@ from perf.projector.performance import PAGE, conditions, row, text, write_place
 from perf.projector.projecting import backlog_stack, projecting
 from perf.projector.workload import ROWS_AT_ONCE, add_many_rows, add_single_rows, add_updates
 
-POSTS = 20_000  # that are updated
+POSTS = 20_000  # to be updated
 ROUNDS = 3
 KINDS = {"": "one row each", "many_rows_": f"{ROWS_AT_ONCE} rows each", "updates_": "updates of one row"}
 Fill = Callable[[Stack, int, int], None]  # rows, seed

@@ -2,7 +2,7 @@
 
 This is the design of what comes next: no shipping code follows it yet. The model has an entity and a list,
 MySQL's transactions, MongoDB's batches, one Redis with a replica, the cache stage, and one reader process
-with its connection, fills and compositions. It has no shards and no limit of size (an entry that leaves is like
+with its connection, fills and compositions. It has no shards and no size limit (an entry that leaves is like
 one that never came), and an announcement is one message (Redis sends the messages of one script together).
 """
 
