@@ -71,6 +71,10 @@ class NothingServes(Stop):
     """There is nothing to rebuild: `run` makes the first build."""
 
 
+class OtherModel(Stop):
+    """The build that serves was made by another release, which had other documents; rebuild."""
+
+
 class UnsupportedEvent(Stop):
     """The binlog holds something that cannot be projected truthfully."""
 

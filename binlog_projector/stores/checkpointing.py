@@ -149,5 +149,5 @@ class CheckpointedTransactions:
 def exactly(position: Position) -> BsonDocument:
     """The compare of the compare-and-set: it fails for an old leader, and after a commit that was not ours."""
     checkpoint = position.checkpoint
-    names = {"epoch": position.epoch, "seq": checkpoint.seq, "batch_id": checkpoint.batch_id}
+    names = {position.epoch_field: position.epoch, "seq": checkpoint.seq, "batch_id": checkpoint.batch_id}
     return {"_id": checkpoint_id(checkpoint.build), **names}

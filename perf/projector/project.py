@@ -13,6 +13,7 @@ from pymongo import MongoClient, ReplaceOne
 from pymysql.cursors import SSDictCursor
 
 from binlog_projector.domain.projections import PROJECTIONS, document_id
+from binlog_projector.stores.document_ids import encode_id
 from ops.stack import Stack
 from ops.stack.progress import say
 from ops.stack.urls import mysql_arguments
@@ -66,7 +67,7 @@ def _cache_people(stack: Stack, database: Database) -> None:
 def _plain_bulk(stack: Stack, database: Database) -> int:
     """Rows per second of what one writes first: the same documents as upserts; no counters, journal, checkpoint."""
     for name in TABLES:
-        database.create_collection(name)
+        database.create_collection(name, **COLLECTIONS[name].options)
         for keys in COLLECTIONS[name].indexes:
             database[name].create_index(list(keys))
     rows, seconds = 0, 0.0
@@ -88,4 +89,4 @@ def _documents(stack: Stack, name: str) -> Iterator[list[dict[str, Any]]]:
     with pymysql.connect(**mysql_arguments(url)) as connection, connection.cursor(SSDictCursor) as cursor:
         cursor.execute(f"SELECT * FROM {name}")  # noqa: S608 - our own schema
         while rows := list(itertools.islice(cursor, BULK_ROWS)):
-            yield [{"_id": document_id(name, row), **PROJECTIONS[name](row)} for row in rows]
+            yield [{"_id": encode_id(document_id(name, row)), **PROJECTIONS[name](row)} for row in rows]
