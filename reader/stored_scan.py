@@ -50,8 +50,9 @@ class StoredScan:
 
 
 def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
-    """A range of ids, or of the index that has them in another order. A filter of that index by `$or` would read each
-    document, and all edges of one moment."""
+    """A range of ids, or of the index that has them in another order.
+
+    A filter of that index by `$or` would read each document, and all edges of one moment."""
     after = (microseconds(str(page.after[0])), int(page.after[1])) if page.after else None
     if edge.columns == tuple(column for column, _ in scan.index):
         end = {"t": after[0], "u": after[1]} if after else {"t": MAX_ID}  # no time is later
@@ -71,8 +72,7 @@ def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
 
 
 def _of_fields(scan: Scan, value: Any, page: Page) -> BsonDocument:
-    """Only fields of the index are read, which is named because the planner would at times walk the whole collection
-    by _id."""
+    """Only fields of the index are read. It is named, or the planner would at times walk all of `_id`."""
     return {
         "filter": {scan.by: value, **_following(scan.order, page.after)},
         "projection": {"_id": False, **{name: True for name, _ in scan.order}, scan.item_id: True},

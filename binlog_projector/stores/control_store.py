@@ -58,8 +58,8 @@ def demand_own_model(checkpoint: Checkpoint) -> None:
     """Raises OtherModel."""
     if checkpoint.model_version != MODEL_VERSION:
         raise OtherModel(
-            f"build {checkpoint.build} is of read-model version {checkpoint.model_version}, and this release's is "
-            f"{MODEL_VERSION}: run `python -m binlog_projector rebuild`"
+            f"build {checkpoint.build} is of read-model version {checkpoint.model_version}, and this release "
+            f"has {MODEL_VERSION}: run `python -m binlog_projector rebuild` of the release that is to go on"
         )
 
 

@@ -1,4 +1,4 @@
-"""Ids as MongoDB has them: an edge's is a document, which Python cannot hash; and reading documents by them."""
+"""Ids as MongoDB has them: an edge's is a document, which Python cannot hash; and reading by ids."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def find_by_ids(
     session: ClientSession | None,
     fields: Mapping[str, bool] | None = None,
 ) -> dict[DocumentId, BsonDocument]:
-    """The documents among `ids`. For `$in` MongoDB walks a whole clustered collection, and goes straight to one id."""
+    """The documents among `ids`. MongoDB walks a whole clustered collection for `$in`, but not for one id."""
     name = collection.in_build(build)
     encoded = [encode_id(id) for id in ids]
     if collection.edge:

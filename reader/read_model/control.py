@@ -35,8 +35,8 @@ def checkpoint_id(build: int) -> str:
 
 
 def epoch_field(model_version: int) -> str:
-    """Which field of a checkpoint has the lease's epoch. Projectors of version 2 look at no version: that they do not
-    find the field they know keeps them out of newer builds."""
+    """Which field of a checkpoint has the lease's epoch. Without the one they know, projectors of version 2, which
+    look for no version, stay out of newer builds."""
     return "epoch" if model_version <= UNNAMED_MODEL else "lease_epoch"
 
 

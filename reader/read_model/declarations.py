@@ -78,7 +78,7 @@ class Collection:
     """One MongoDB collection of a build, with the name of the MySQL table whose rows its documents are.
 
     A document without `created_at` is a stub: counters without a row. `counters` are those that its entity shows,
-    `indexes` those that its scans need. One without an entity is of edges, clustered in the order of its first list.
+    `indexes` those that its scans need. One without an entity has edges, in the order of its first list.
     """
 
     name: str

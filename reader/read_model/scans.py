@@ -1,4 +1,4 @@
-"""Scans: the orders in which documents are read; and edges, which lie in one of them because their ids say so."""
+"""Scans: the orders in which documents are read. And edges: documents that lie in the order of one scan."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_times_keep_their_microseconds() -> None:
 
 
 def test_an_edge_that_gets_another_time_is_another_document() -> None:
-    """A `Put` that is not new is an update: of a document that is not there, and the whole batch is written again."""
+    """Were the `Put` not new, its update would meet no document, and the batch would be written again."""
     later = {**like(1, 9), "created_at": NOON + timedelta(microseconds=1)}
     batch = folded(RowChange("likes", like(1, 9), later))
     old, new = batch.documents["likes"].values()

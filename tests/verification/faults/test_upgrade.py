@@ -1,4 +1,4 @@
-"""A read model of the release before: new readers serve it, nobody else writes to it, and a rebuild replaces it."""
+"""A read model of the release before: readers serve it, projectors refuse it, and a rebuild replaces it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.verification.faults.system import PATHS, reader, running_system
 Database = Any
 EDGES = [listing for listing in LISTINGS if COLLECTIONS[listing.collection].edge]
 ROWS = (
-    "INSERT INTO follows (follower_id, followee_id) SELECT a.id, b.id FROM users a, users b WHERE a.id < b.id",
+    "INSERT INTO follows (followee_id, follower_id) SELECT a.id, b.id FROM users a JOIN users b",
     "INSERT INTO likes (post_id, user_id) SELECT p.id, u.id FROM posts p, users u WHERE (p.id + u.id) % 3",
     "UPDATE likes SET created_at = created_at + INTERVAL user_id % 2 MICROSECOND",
 )
@@ -41,8 +41,9 @@ ALL_PATHS = [
 
 
 def make_older(stack: Stack, database: Database, build: int) -> None:
-    """Leave the build as version 2 had it: edges with columns for fields and an index for each of their lists, a
-    checkpoint that says no version, and a watermark that does."""
+    """Leave the build as version 2 had it.
+
+    Edges have columns for fields and an index for each of their lists. The checkpoint says no version."""
     documents = actual_documents(stack)
     for name in {listing.collection: None for listing in EDGES}:
         older = database[COLLECTIONS[name].in_build(build)]
@@ -119,7 +120,7 @@ def test_a_read_model_of_the_release_before_is_served_until_a_rebuild_replaces_i
 
 
 def read_as_before(database: Database, build: int) -> None:
-    """By the command of readers of version 2: they answer 503 where MongoDB refuses it, and never a wrong list."""
+    """By the command of readers of version 2: MongoDB refuses it, and they answer 503, never a wrong list."""
     index = [("post_id", 1), ("created_at", -1), ("user_id", -1)]
     list(database[f"likes_b{build}"].find({"post_id": 1}, sort=index[1:], hint=index, limit=21))
 
