@@ -71,6 +71,10 @@ class NothingServes(Stop):
     """No build serves, so none can be rebuilt: `run` makes the first build."""
 
 
+class OtherModel(Stop):
+    """The build that serves was made by another release, which had other documents; rebuild."""
+
+
 class UnsupportedEvent(Stop):
     """The binlog has an event that cannot be projected truthfully."""
 

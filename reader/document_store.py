@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from pymongo.read_concern import ReadConcern
 
 from reader.asked import FeedQuery, HashtagQuery, ListQuery, PageQuery
 from reader.errors import DocumentsUnavailable, ReadModelMissing
-from reader.paging import FIRST_PAGE, OrderValue, Page, encode_cursor
+from reader.paging import FIRST_PAGE, Page, encode_cursor
 from reader.parts import Wanted
 from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_page
 from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id, journal_id
@@ -30,10 +30,10 @@ from reader.read_model.declarations import (
     USERS_BY_SUBJECT,
     Entity,
     Listing,
-    Order,
-    Scan,
     is_present,
 )
+from reader.read_model.scans import Scan
+from reader.stored_scan import BsonDocument, StoredScan
 
 TIMEOUT_MS = 2_000  # of one read, finding the primary included
 SLOT_SECONDS = 1.0
@@ -41,9 +41,6 @@ MAX_FOLLOWEES = 1_000  # of whom the feed shows posts: the most recently followe
 MERGED_SCANS = (
     200  # MongoDB merges index scans for up to this many values of $in, and sorts in memory beyond it
 )
-BEYOND, UP_TO = {-1: "$lt", 1: "$gt"}, {-1: "$lte", 1: "$gte"}
-
-BsonDocument = dict[str, Any]
 log = structlog.get_logger()
 
 
@@ -121,22 +118,23 @@ class DocumentStore:
         """A page of ids of items, in the encoding of the cache."""
         match query:
             case ListQuery(listing, parent_id, page):
-                return _page(view, await self._edges(view, listing, parent_id, page), listing, page)
+                return _page(view, await self._scan(view, listing, parent_id, page), listing, page)
             case HashtagQuery(tag, page):
-                posts = await self._edges(view, POSTS_BY_HASHTAG, tag, page)
+                posts = await self._scan(view, POSTS_BY_HASHTAG, tag, page)
                 return _page(view, posts, POSTS_BY_HASHTAG, page)
             case FeedQuery(subject, page):
                 return _page(view, await self._feed(view, subject, page), USER_POSTS, page)
 
     async def _feed(self, view: View, subject: str, page: Page) -> list[BsonDocument]:
         """The newest posts of those whom `subject` follows; none for a subject without a user."""
-        users = await self._edges(view, USERS_BY_SUBJECT, subject, Page(1))
+        users = await self._scan(view, USERS_BY_SUBJECT, subject, Page(1))
         follows = (
-            await self._edges(view, USER_FOLLOWING, users[0]["_id"], Page(MAX_FOLLOWEES)) if users else []
+            await self._scan(view, USER_FOLLOWING, users[0]["_id"], Page(MAX_FOLLOWEES)) if users else []
         )
-        authors = [follow[USER_FOLLOWING.item_id] for follow in follows[:MAX_FOLLOWEES]]
+        item = _stored(view, USER_FOLLOWING).item
+        authors = [item(follow) for follow in follows[:MAX_FOLLOWEES]]
         chunks = [authors[at : at + MERGED_SCANS] for at in range(0, len(authors), MERGED_SCANS)]
-        found = [await self._edges(view, USER_POSTS, {"$in": chunk}, page) for chunk in chunks]
+        found = [await self._scan(view, USER_POSTS, {"$in": chunk}, page) for chunk in chunks]
         return heapq.nlargest(
             page.limit + 1, (post for posts in found for post in posts), key=lambda post: post["_id"]
         )
@@ -177,28 +175,16 @@ class DocumentStore:
             if is_present(document)
         }
 
-    async def _edges(self, view: View, scan: Scan, value: object, page: Page) -> list[BsonDocument]:
-        """What a page shows, and one more if there is more: only the fields of the index, which is named because the
-        planner would at times walk the whole collection by _id."""
-        query = {scan.by: value, **_following(scan.order, page)}
-        fields = {"_id": False, **{name: True for name, _ in scan.order}, scan.item_id: True}
-        limit = page.limit + 1
-        return await self._read(
-            _name(view, scan.collection),
-            query,
-            fields,
-            sort=scan.order,
-            hint=list(scan.index),
-            limit=limit,
-            batch_size=limit,
-        )
+    async def _scan(self, view: View, scan: Scan, value: object, page: Page) -> list[BsonDocument]:
+        """What a page shows, and one more if there is more."""
+        return await self._read(_name(view, scan.collection), **_stored(view, scan).page(value, page))
 
     async def _read(
-        self, collection: str, query: BsonDocument, fields: BsonDocument | None = None, **options: Any
+        self, collection: str, filter: BsonDocument, projection: BsonDocument | None = None, **options: Any
     ) -> list[BsonDocument]:
         async with self._slot():
             try:
-                return await self._database[collection].find(query, fields, **options).to_list()
+                return await self._database[collection].find(filter, projection, **options).to_list()
             except PyMongoError as error:
                 log.warning("MongoDB gives no answer", collection=collection, error=str(error))
                 raise DocumentsUnavailable(f"MongoDB does not give {collection}: {error}") from error
@@ -227,24 +213,11 @@ def _name(view: View, collection: str) -> str:
     return COLLECTIONS[collection].in_build(view.proof.build)
 
 
-def _following(order: Order, page: Page) -> BsonDocument:
-    """The filter of what comes behind `page.after`; its first field alone bounds the scan of the index."""
-    if page.after is None:
-        return {}
-    (first, direction), *others = order
-    if not others:
-        return {first: {BEYOND[direction]: page.after[0]}}
-    names = [name for name, _ in order]
-    behind = [
-        {**dict(zip(names[:at], page.after, strict=False)), name: {BEYOND[direction]: page.after[at]}}
-        for at, (name, direction) in enumerate(order)
-    ]
-    return {first: {UP_TO[direction]: page.after[0]}, "$or": behind}
+def _stored(view: View, scan: Scan) -> StoredScan:
+    return StoredScan.of(scan, view.proof.model_version)
 
 
-def _page(view: View, edges: Sequence[Mapping[str, Any]], scan: Scan, page: Page) -> bytes:
-    shown = edges[: page.limit]
-    last: list[OrderValue] = [shown[-1][name] for name, _ in scan.order] if len(edges) > page.limit else []
-    return encode_page(
-        view.proof.seq, [edge[scan.item_id] for edge in shown], encode_cursor(last) if last else None
-    )
+def _page(view: View, found: Sequence[BsonDocument], scan: Scan, page: Page) -> bytes:
+    shown, stored = found[: page.limit], _stored(view, scan)
+    cursor = encode_cursor(stored.place(shown[-1])) if len(found) > page.limit else None
+    return encode_page(view.proof.seq, [stored.item(document) for document in shown], cursor)

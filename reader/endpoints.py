@@ -21,7 +21,8 @@ from reader.openapi import OPENAPI
 from reader.paging import Page, requested_page
 from reader.parts import oldest, worst
 from reader.queries import Answer
-from reader.read_model.declarations import NEWEST_FIRST, Entity, Listing, Order
+from reader.read_model.declarations import NEWEST_FIRST, Entity, Listing
+from reader.read_model.scans import Order
 from reader.settings import ReaderSettings
 from tidemark.hashtags import canonical
 from tidemark.ids import ID, MAX_ID

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from reader.read_model.declarations import PAGE_LIMIT, PAGE_LIMIT_MAX, Order
+from reader.read_model.declarations import PAGE_LIMIT, PAGE_LIMIT_MAX
+from reader.read_model.scans import Order, microseconds
 from tidemark.ids import MAX_ID
 from tidemark.problem import Problem
 
@@ -57,5 +58,14 @@ def decode_cursor(text: str, order: Order) -> tuple[OrderValue, ...]:
 
 def _fits(name: str, value: OrderValue) -> bool:
     if name == "created_at":
-        return isinstance(value, str) and TIME.fullmatch(value) is not None
+        return isinstance(value, str) and TIME.fullmatch(value) is not None and _is_time(value)
     return isinstance(value, int) and 1 <= value <= MAX_ID
+
+
+def _is_time(text: str) -> bool:
+    """TIME alone would take the 99th of a month."""
+    try:
+        microseconds(text)
+    except ValueError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from ops.stack import Stack
 from reader.read_model.declarations import LISTINGS, is_present
 from tests.support.acts import ACTS, FIRST_IDS, IDS, begin_at
 from tests.support.harness import admin_connection, assert_everything_is_equal, wait_until_caught_up
-from tests.support.oracle import Documents, expected_documents
+from tests.support.oracle import Documents, expected_documents, present
 from tests.support.services import Services, running_services
 
 
@@ -81,7 +81,7 @@ def check_entity(services: Services, path: str, expected: object, document: dict
 def check_feeds(services: Services, documents: Documents) -> None:
     for user_id, user in documents["users"].items():
         if is_present(user):
-            follows = documents["follows"].values()
+            follows = present(documents, "follows")
             followees = {edge["followee_id"] for edge in follows if edge["follower_id"] == user_id}
             wanted = [
                 id
@@ -161,9 +161,7 @@ def listed(documents: Documents, path: str, parent_id: int) -> list[dict[str, An
         "/user/{id}/followers": ("follows", "followee_id", "follower_id", user_json),
         "/user/{id}/following": ("follows", "follower_id", "followee_id", user_json),
     }[path]
-    edges = [
-        edge for edge in documents[collection].values() if is_present(edge) and edge.get(by) == parent_id
-    ]
+    edges = [edge for edge in present(documents, collection) if edge[by] == parent_id]
     order = (lambda edge: edge["_id"]) if item == "_id" else (lambda edge: (edge["created_at"], edge[item]))
     found = [shown(documents, edge[item]) for edge in sorted(edges, key=order, reverse=True)]
     return [json for json in found if json is not None]

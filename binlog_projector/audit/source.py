@@ -13,6 +13,7 @@ from binlog_projector.domain.projections import (
     Counter,
     demand_fitting,
     document_id,
+    identity,
     primary_key,
 )
 from binlog_projector.domain.truth import Truth
@@ -42,9 +43,9 @@ class SourceView:
         }
 
     def rows_after(self, table: Table, last: Key | None, limit: int) -> list[Row]:
-        """Up to `limit` rows in the order of the primary key: the key's columns, and those that counters count by."""
+        """Up to `limit` rows in the order of the primary key: what ids and counters are made of."""
         counted = [one.by for one in COUNTERS if one.table == table.name]
-        columns = list(dict.fromkeys([*table.primary_key, *counted]))
+        columns = list(dict.fromkeys([*table.primary_key, *identity(table), *counted]))
         condition, arguments = beyond(table.primary_key, last)
         found = query_rows(
             self.connection,
@@ -75,7 +76,7 @@ class SourceView:
 
     def _rows(self, name: str, ids: Sequence[DocumentId]) -> list[Row]:
         table = TABLES[name]
-        keys = [key for id in ids if (key := primary_key(name, id)) is not None]
+        keys = [tuple(key.values()) for id in ids if (key := primary_key(name, id)) is not None]
         if not keys:
             return []
         found = query_rows(

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-DocumentId = int | str
+from reader.read_model.scans import EdgeId
+
+DocumentId = int | str | EdgeId
 Fields = Mapping[str, Any]
 
 

@@ -13,7 +13,8 @@ from datetime import datetime
 from binlog_projector.domain.changes import Row, RowChange
 from binlog_projector.domain.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
 from binlog_projector.errors import UnprojectableRow
-from reader.read_model.declarations import LISTINGS, Listing
+from reader.read_model.declarations import COLLECTIONS, LISTINGS, Listing
+from reader.read_model.scans import Edge, EdgeId
 from tidemark.hashtags import hashtags
 from tidemark.ids import MAX_ID
 from writer.schema import TABLES, Table
@@ -40,9 +41,15 @@ COUNTERS = (
 )
 
 
+def identity(table: Table) -> tuple[str, ...]:
+    """The columns that a document's `_id` is made of: another value of one of them makes another document."""
+    edge = COLLECTIONS[table.name].edge
+    return edge.columns if edge else table.primary_key
+
+
 def copied(table: Table) -> Projection:
-    """The projection that copies a table's columns: times as text, and a key of one column not, for that is `_id`."""
-    columns = [column for column in table.columns if (column,) != table.primary_key]
+    """The projection that copies a table's columns, but those that are in `_id`; times as text."""
+    columns = [column for column in table.columns if column not in identity(table)]
     names = [column for column in columns if not column.endswith("_at")]
     times = [column for column in columns if column.endswith("_at")]
     return lambda row: {
@@ -66,10 +73,11 @@ def project(change: RowChange) -> list[Mutation]:
     table, before, after = change.table, change.before, change.after
     plan = PLANS[table]
     mutations: list[Mutation] = []
-    if before is not None and (after is None or plan.id(before) != plan.id(after)):
+    is_another = before is None or after is None or plan.are_apart(before, after)
+    if before is not None and is_another:
         mutations.append(Remove(table, *plan.document(before)))
     if after is not None:
-        mutations.append(Put(table, *plan.document(after), before is None))
+        mutations.append(Put(table, *plan.document(after), is_another))
     for counter in plan.counters:
         _count(mutations, counter, before, after)
     for listed in plan.listings:
@@ -99,21 +107,27 @@ class Plan:
     """The projection, counters and lists of one table, looked up once."""
 
     table: str
-    primary_key: tuple[str, ...]
+    identity: tuple[str, ...]
+    edge: Edge | None
     project: Projection
     counters: tuple[Counter, ...]
     listings: tuple[Listed, ...]
 
     def id(self, row: Row) -> DocumentId:
-        return _id(self.primary_key, row)
+        """Raises KeyError or TypeError."""
+        return self.edge.id(row) if self.edge else row[self.identity[0]]
+
+    def are_apart(self, before: Row, after: Row) -> bool:
+        """Whether they are rows of two documents."""
+        return any(before[column] != after[column] for column in self.identity)
 
     def document(self, row: Row) -> tuple[DocumentId, Fields]:
         """Raises UnprojectableRow."""
         demand_fitting(self.table, row)
         try:
-            return _id(self.primary_key, row), self.project(row)
+            return self.id(row), self.project(row)
         except (KeyError, TypeError) as error:
-            key = {column: row.get(column) for column in self.primary_key}
+            key = {column: row.get(column) for column in TABLES[self.table].primary_key}
             raise UnprojectableRow(
                 f"row {key} of table {self.table} cannot be projected: {error!r}"
             ) from error
@@ -122,7 +136,8 @@ class Plan:
 PLANS = {
     name: Plan(
         name,
-        TABLES[name].primary_key,
+        identity(TABLES[name]),
+        COLLECTIONS[name].edge,
         projection,
         tuple(counter for counter in COUNTERS if counter.table == name),
         tuple(Listed.of(listing) for listing in LISTINGS if listing.collection == name),
@@ -144,22 +159,16 @@ def demand_fitting(table: str, row: Row) -> None:
 
 
 def document_id(table: str, row: Row) -> DocumentId:
-    """The row's primary key: the number itself, or the numbers of a pair joined by a colon."""
-    return _id(TABLES[table].primary_key, row)
+    """The row's primary key, or for a pair its place in a list."""
+    return PLANS[table].id(row)
 
 
-def primary_key(table: str, id: DocumentId) -> tuple[int, ...] | None:
-    """The primary key that `document_id` made into this id; None if no row can have it."""
-    columns = TABLES[table].primary_key
-    parts = [id] if len(columns) == 1 else str(id).split(":")
-    usable = len(parts) == len(columns) and all(str(part).isdecimal() for part in parts)
-    key = tuple(int(part) for part in parts) if usable else ()
-    return key if key and document_id(table, dict(zip(columns, key, strict=True))) == id else None
-
-
-def _id(primary_key: tuple[str, ...], row: Row) -> DocumentId:
-    id: DocumentId = row[primary_key[0]]
-    return id if len(primary_key) == 1 else ":".join([str(row[column]) for column in primary_key])
+def primary_key(table: str, id: DocumentId) -> dict[str, int] | None:
+    """The primary key of the row whose document has this id; None if no row can have it."""
+    edge, columns = PLANS[table].edge, TABLES[table].primary_key
+    if edge and isinstance(id, EdgeId):
+        return {column: edge.pair(id)[column] for column in columns}
+    return None if edge or type(id) is not int else {columns[0]: id}
 
 
 def _count(mutations: list[Mutation], counter: Counter, before: Row | None, after: Row | None) -> None:

@@ -10,7 +10,6 @@ from binlog_projector.domain.batch import ENTITY_OF
 from binlog_projector.domain.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
 from binlog_projector.domain.projections import primary_key
 from reader.read_model.declarations import COLLECTIONS, LISTINGS
-from writer.schema import TABLES
 
 Stored = Mapping[str, Any] | None  # a document as MongoDB has it
 MISSING, PHANTOM, STALE = "missing", "phantom", "stale"
@@ -71,10 +70,12 @@ def mend(truth: Truth, stored: Stored) -> Iterator[Mutation]:
     else:
         yield Remove(truth.collection, truth.id, found)
     yield from recount(truth, stored or {})
+    key = primary_key(truth.collection, truth.id) or {}
     for listing in LISTINGS:
         if listing.collection == truth.collection:
-            parents = {fields[listing.by] for fields in (found, truth.fields or {}) if listing.by in fields}
-            yield from (Invalidate(listing.key(parent)) for parent in parents if isinstance(parent, int))
+            columns = ({**fields, **key} for fields in (found, truth.fields or {}))
+            parents = {each[listing.by] for each in columns if isinstance(each.get(listing.by), int)}
+            yield from (Invalidate(listing.key(parent)) for parent in parents)
 
 
 def touched_by(collection: str, id: DocumentId) -> frozenset[str]:
@@ -86,8 +87,5 @@ def touched_by(collection: str, id: DocumentId) -> frozenset[str]:
     if key is None:
         return frozenset()
     if collection in ENTITY_OF:
-        return frozenset({ENTITY_OF[collection].key(key[0])})
-    columns = dict(zip(TABLES[collection].primary_key, key, strict=True))
-    return frozenset(
-        listing.key(columns[listing.by]) for listing in LISTINGS if listing.collection == collection
-    )
+        return frozenset(map(ENTITY_OF[collection].key, key.values()))
+    return frozenset(listing.key(key[listing.by]) for listing in LISTINGS if listing.collection == collection)

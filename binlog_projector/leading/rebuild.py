@@ -105,7 +105,7 @@ class Rebuild:
 
     def _switch(self, build: int, epoch: int) -> int | None:
         """Nobody projects into the former build any more: once the new one contains all of it, it serves."""
-        former = self._persistently(lambda: self.control.open_serving(epoch))
+        former = self._persistently(lambda: self.control.open_serving(epoch, to_replace=True))
         lost = self._persistently(lambda: self._lost(former.position)) if former else None
         if (
             former is None

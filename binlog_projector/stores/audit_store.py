@@ -16,6 +16,8 @@ from pymongo.database import Database
 from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.truth import Truth, touched_by
 from binlog_projector.errors import ReadModelMissing
+from binlog_projector.stores.control_store import demand_own_model
+from binlog_projector.stores.document_ids import decode_id, encode_id, find_by_ids
 from binlog_projector.stores.mongodb import BsonDocument, store_errors
 from reader.read_model.control import (
     CONTROL,
@@ -64,21 +66,19 @@ class StoredView:
         return self.gtid_set >= GtidSet.parse(gtid_set)
 
     def documents(self, collection: str, ids: Iterable[DocumentId]) -> dict[DocumentId, BsonDocument]:
-        found = self._collection(collection).find({"_id": {"$in": [*ids]}}, session=self.session)
-        return {document["_id"]: document for document in found}
+        return self._find(collection, ids)
 
     def documents_after(self, collection: str, last: DocumentId | None, limit: int) -> list[BsonDocument]:
         """Up to `limit` documents in the order of their ids, stubs included, whatever type an id has."""
         found = self._collection(collection).find(session=self.session).sort("_id", 1).limit(limit + 1)
         if last is not None:
-            found = found.hint([("_id", 1)]).min([("_id", last)])  # $gt would only find ids of the same type
-        return [document for document in found if document["_id"] != last][:limit]
+            first = encode_id(last)  # $gt would only find ids of the same type
+            found = found.hint([("_id", 1)]).min([("_id", first)])
+        decoded = ({**document, "_id": decode_id(document["_id"])} for document in found)
+        return [document for document in decoded if document["_id"] != last][:limit]
 
     def existing(self, collection: str, ids: Iterable[DocumentId]) -> set[DocumentId]:
-        found = self._collection(collection).find(
-            {"_id": {"$in": [*ids]}}, {"_id": True}, session=self.session
-        )
-        return {document["_id"] for document in found}
+        return {*self._find(collection, ids, {"_id": True})}
 
     def random_ids(self, collection: str, size: int) -> list[int]:
         """Ids of present documents, not necessarily as of this view."""
@@ -121,6 +121,12 @@ class StoredView:
         ids = {"$gte": journal_id(build, first), "$lte": journal_id(build, self.checkpoint.seq)}
         return self.database[CONTROL].find({"_id": ids}, fields, session=self.session)
 
+    def _find(
+        self, name: str, ids: Iterable[DocumentId], fields: Mapping[str, bool] | None = None
+    ) -> dict[DocumentId, BsonDocument]:
+        build = self.checkpoint.build
+        return find_by_ids(self.database, COLLECTIONS[name], build, ids, self.session, fields)
+
     def _collection(self, name: str) -> Any:
         return self.database[COLLECTIONS[name].in_build(self.checkpoint.build)]
 
@@ -139,7 +145,9 @@ class AuditStore:
 
     @contextlib.contextmanager
     def view(self) -> Iterator[StoredView]:
-        """Majority-committed documents, checkpoint and journal as of the same moment (for some minutes)."""
+        """Majority-committed documents, checkpoint and journal as of the same moment (for some minutes).
+
+        Raises also OtherModel."""
         with store_errors("a view of the read model"), self.client.start_session(snapshot=True) as session:
             control = self.database[CONTROL]
             serving = control.find_one({"_id": SERVING_ID}, session=session)
@@ -148,7 +156,9 @@ class AuditStore:
                 raise ReadModelMissing(
                     "MongoDB holds no serving build with a checkpoint: start the projector"
                 )
-            yield StoredView(self.database, session, Checkpoint.decode(document))
+            checkpoint = Checkpoint.decode(document)
+            demand_own_model(checkpoint)
+            yield StoredView(self.database, session, checkpoint)
 
 
 @dataclass(frozen=True)
@@ -201,7 +211,12 @@ class RepairQueue:
 def _encode(request: RepairRequest) -> BsonDocument:
     truth = request.truth
     stored = (
-        {"collection": truth.collection, "id": truth.id, "fields": truth.fields, "counters": truth.counters}
+        {
+            "collection": truth.collection,
+            "id": encode_id(truth.id),
+            "fields": truth.fields,
+            "counters": truth.counters,
+        }
         if truth
         else None
     )
@@ -216,6 +231,7 @@ def _encode(request: RepairRequest) -> BsonDocument:
 
 
 def _decode(document: Mapping[str, Any]) -> RepairRequest:
-    truth = Truth(**document["truth"]) if document["truth"] else None
+    stored = document["truth"]
+    truth = Truth(**{**stored, "id": decode_id(stored["id"])}) if stored else None
     keys, seq, counters = tuple(document["keys"]), document["seq"], document["counters"]
     return RepairRequest(document["build"], document["read_at"], truth, keys, seq, counters)

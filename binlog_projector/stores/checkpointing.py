@@ -155,5 +155,5 @@ class CheckpointedTransactions:
 def exactly(position: Position) -> BsonDocument:
     """The query of the compare-and-set. It fails for an old leader, and after another leader's commit."""
     checkpoint = position.checkpoint
-    names = {"epoch": position.epoch, "seq": checkpoint.seq, "batch_id": checkpoint.batch_id}
+    names = {position.epoch_field: position.epoch, "seq": checkpoint.seq, "batch_id": checkpoint.batch_id}
     return {"_id": checkpoint_id(checkpoint.build), **names}

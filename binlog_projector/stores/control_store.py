@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pymongo import IndexModel, MongoClient, ReturnDocument
 from pymongo.errors import OperationFailure
 
 from binlog_projector.domain.batch import Batch
-from binlog_projector.errors import NotEnoughDisk, StandDown
+from binlog_projector.errors import NotEnoughDisk, OtherModel, StandDown
 from binlog_projector.stores.document_store import DocumentStore
 from binlog_projector.stores.lease_store import LeaseStore
 from binlog_projector.stores.mongodb import BsonDocument, store_errors
@@ -23,11 +25,13 @@ from reader.read_model.control import (
     SERVING_ID,
     SNAPSHOT,
     STREAMING,
+    UNNAMED_MODEL,
     Checkpoint,
     Position,
     checkpoint_id,
+    epoch_field,
 )
-from reader.read_model.declarations import COLLECTIONS
+from reader.read_model.declarations import COLLECTIONS, MODEL_VERSION
 
 NAMESPACE_EXISTS = 48
 
@@ -50,6 +54,15 @@ class Needs:
             )
 
 
+def demand_own_model(checkpoint: Checkpoint) -> None:
+    """Raises OtherModel."""
+    if checkpoint.model_version != MODEL_VERSION:
+        raise OtherModel(
+            f"build {checkpoint.build} is of read-model version {checkpoint.model_version}, and this release "
+            f"has {MODEL_VERSION}: run `python -m binlog_projector rebuild` of the release that is to go on"
+        )
+
+
 class ControlStore:
     """Reads and compare-and-sets of the control collection. Raises StoreUnavailable."""
 
@@ -62,12 +75,15 @@ class ControlStore:
         self.database = client.get_default_database("tidemark")
         self.control = self.database[CONTROL]
 
-    def open_serving(self, epoch: int) -> DocumentStore | None:
-        """The build that serves, fenced for `epoch`; None if there is none yet. Raises StandDown."""
+    def open_serving(self, epoch: int, *, to_replace: bool = False) -> DocumentStore | None:
+        """The build that serves, fenced for `epoch`; None if there is none yet.
+
+        Raises StandDown, and OtherModel for one of another read-model version: that can only be replaced.
+        """
         with store_errors("the serving build"):
             self._expire_journal()
             serving = self.control.find_one({"_id": SERVING_ID})
-        return self.open_build(serving["build"], epoch) if serving else None
+        return self.open_build(serving["build"], epoch, of_any_model=to_replace) if serving else None
 
     def create_build(self, epoch: int) -> DocumentStore:
         """A new, empty build. Drops the unfinished builds of earlier attempts.
@@ -112,7 +128,8 @@ class ControlStore:
         so that an interrupted drop is found again.
         """
         with store_errors("dropping a build"):
-            claimed = {"$set": {"state": DROPPED, "epoch": NOBODY}}
+            nobody = {epoch_field(version): NOBODY for version in (UNNAMED_MODEL, MODEL_VERSION)}
+            claimed = {"$set": {"state": DROPPED, **nobody}}
             if not self.control.update_one({"_id": checkpoint_id(build), **condition}, claimed).matched_count:
                 return False
             for collection in COLLECTIONS.values():
@@ -148,24 +165,35 @@ class ControlStore:
             serving = self.control.find_one({"_id": SERVING_ID})
         return serving["epoch"] if serving else None
 
-    def open_build(self, build: int, epoch: int) -> DocumentStore:
+    def open_build(self, build: int, epoch: int, *, of_any_model: bool = False) -> DocumentStore:
         """Claim the checkpoint for this lease epoch: from here on no older leader can commit.
 
         A new leader begins with an empty batch: Redis then refuses what an older one still has in hand, ticks too.
+        Raises OtherModel.
         """
         with store_errors("the checkpoint"):
-            document = self.control.find_one_and_update(
-                {"_id": checkpoint_id(build), "epoch": {"$lte": epoch}},
-                {"$set": {"epoch": epoch}},
-                return_document=ReturnDocument.BEFORE,
-            )
+            document = self.control.find_one({"_id": checkpoint_id(build)})
+            if document is not None:
+                former = Position.decode(document)
+                if not of_any_model:
+                    demand_own_model(former.checkpoint)
+                document = self._claim(former, epoch)
         if document is None:
             raise StandDown(f"the checkpoint of build {build} is gone or belongs to a newer leader")
-        position = replace(Position.decode(document), epoch=epoch)
+        former = Position.decode(document)
+        position = replace(former, epoch=epoch)
         documents = DocumentStore(self.client, self.lease.session, position, self.journal_hours)
-        if document["epoch"] != epoch:
+        if former.epoch != epoch:
             documents.commit(Batch(position.gtid_set), position.checkpoint.as_of)
         return documents
+
+    def _claim(self, former: Position, epoch: int) -> BsonDocument | None:
+        """The checkpoint as it was; None if it belongs to a newer leader."""
+        return self.control.find_one_and_update(
+            {"_id": checkpoint_id(former.checkpoint.build), former.epoch_field: {"$lte": epoch}},
+            {"$set": {former.epoch_field: epoch}},
+            return_document=ReturnDocument.BEFORE,
+        )
 
     def _expire_journal(self) -> None:
         """One TTL index serves all entries: each has its own time. commitQuorum: a node may be down."""
@@ -182,13 +210,13 @@ class ControlStore:
     def _create_collections(self, build: int) -> None:
         for collection in COLLECTIONS.values():
             created = self.database[collection.in_build(build)]
-            self._create(created.name)
+            self._create(created.name, collection.options)
             if collection.indexes:
                 created.create_indexes([IndexModel(list(keys)) for keys in collection.indexes])
 
-    def _create(self, name: str) -> None:
+    def _create(self, name: str, options: Mapping[str, Any]) -> None:
         try:
-            self.database.create_collection(name)
+            self.database.create_collection(name, **options)
         except OperationFailure as error:
             if error.code != NAMESPACE_EXISTS:
                 raise

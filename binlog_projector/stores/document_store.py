@@ -13,11 +13,11 @@ from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 
 from binlog_projector.domain.batch import Batch
-from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.errors import StandDown
 from binlog_projector.stores.checkpointing import CheckpointedTransactions, Command, StubMet, exactly
+from binlog_projector.stores.document_ids import encode_id
 from binlog_projector.stores.mongodb import BsonDocument, store_errors
-from binlog_projector.stores.writes import Write, document_count, writes_of
+from binlog_projector.stores.writes import Write, document_count, stamp_of, writes_of
 from reader.read_model.control import (
     CONTROL,
     SERVING_ID,
@@ -78,7 +78,8 @@ class DocumentStore:
     def commit_rows(self, name: str, documents: list[BsonDocument]) -> None:
         """Commit one chunk of a snapshot: complete new documents of one collection. Nobody reads them yet."""
         following = self._following("", self.position.checkpoint.as_of)
-        versioned = [{**document, "v": following.seq} for document in documents]
+        stamp = stamp_of(name, following.seq)
+        versioned = [{**document, "_id": encode_id(document["_id"]), **stamp} for document in documents]
         insert = Command("insert", COLLECTIONS[name].in_build(self.build), versioned)
         self.transactions.move(replace(self.position, checkpoint=following, anchor=None), [insert])
 
@@ -126,8 +127,8 @@ class DocumentStore:
         """Note that the same checkpoint is complete as of a later `as_of`."""
         self.transactions.tick(as_of)
 
-    def documents(self, collection: str, ids: Iterable[DocumentId]) -> dict[DocumentId, BsonDocument]:
-        """The majority-committed documents among `ids`."""
+    def documents(self, collection: str, ids: Iterable[int]) -> dict[int, BsonDocument]:
+        """The majority-committed documents of entities among `ids`."""
         with store_errors(f"documents of {collection}"):
             return {
                 document["_id"]: document
@@ -159,7 +160,8 @@ class DocumentStore:
         return document["batch_id"] if document else None
 
     def _following(self, gtid_set: str, as_of: str) -> Checkpoint:
-        return Checkpoint(self.build, self.position.checkpoint.seq + 1, secrets.token_hex(8), as_of, gtid_set)
+        at = self.position.checkpoint
+        return replace(at, seq=at.seq + 1, batch_id=secrets.token_hex(8), as_of=as_of, gtid_set=gtid_set)
 
     def _commands(self, batch: Batch, version: int, *, upsert: bool) -> Sequence[Command]:
         return [

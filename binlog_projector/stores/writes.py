@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 from binlog_projector.domain.batch import DocumentChange
 from binlog_projector.domain.mutations import DocumentId
+from binlog_projector.stores.document_ids import encode_id
 from reader.read_model.declarations import COLLECTIONS
 
 Write = dict[str, Any]
 Changes = Mapping[DocumentId, DocumentChange]
 Increments = tuple[tuple[str, int], ...]
+Stamp = Mapping[str, int]
 T = TypeVar("T")
 FIELD_OF = {"insert": "documents", "update": "updates", "delete": "deletes"}
 LONGEST = 4_000  # writes of at most 8 KiB in a command (a message may have 48 MB), or ids in a write
@@ -24,18 +26,17 @@ def writes_of(
     """Commands and what each writes. Counters belong to the id: a removed row leaves its counters behind, and a counter
     makes a stub. Without `upsert`, only rows that were there before are taken to have documents: a new row is inserted,
     others are updated, and so are all documents at once whose counters change alike. That costs MongoDB a fraction."""
-    counters = COLLECTIONS[name].counters
-    none = dict.fromkeys(counters, 0)
+    none, stamp = dict.fromkeys(COLLECTIONS[name].counters, 0), stamp_of(name, version)
     writes: dict[str, list[Write]] = {"insert": [], "update": [], "delete": []}
-    alike: dict[Increments, list[DocumentId]] = defaultdict(list)
+    alike: dict[Increments, list[Any]] = defaultdict(list)
     for id, change in changes.items():
         if change.is_of_row or (upsert and change.increments):
-            command, write = _write(id, change, version, none, upsert=upsert)
+            command, write = _write(encode_id(id), change, stamp, none, upsert=upsert)
             writes[command].append(write)
         else:
-            alike[tuple(change.increments.items())].append(id)
-    writes["update"] += _together(alike, version)
-    if counters and (emptied := [id for id, change in changes.items() if _may_empty(change)]):
+            alike[tuple(change.increments.items())].append(encode_id(id))
+    writes["update"] += _together(alike, stamp)
+    if none and (emptied := [encode_id(id) for id, change in changes.items() if _may_empty(change)]):
         empty = {"_id": {"$in": emptied}, "created_at": {"$exists": False}, **none}
         writes["delete"].append({"q": empty, "limit": 0})
     return ((command, some) for command, found in writes.items() for some in _chunks(found))
@@ -46,14 +47,19 @@ def document_count(update: Write) -> int:
     return len(update["q"]["_id"]["$in"]) if "multi" in update else 1
 
 
+def stamp_of(name: str, version: int) -> Stamp:
+    """What each document gets beside its fields: the version that is cached with it. Edges are not cached."""
+    return {} if COLLECTIONS[name].edge else {"v": version}
+
+
 def _write(
-    id: DocumentId, change: DocumentChange, version: int, none: Mapping[str, int], *, upsert: bool
+    id: Any, change: DocumentChange, stamp: Stamp, none: Mapping[str, int], *, upsert: bool
 ) -> tuple[str, Write]:
     if change.put is not None and change.new and not upsert:
-        return "insert", {"_id": id, **change.put, **none, **change.increments, "v": version}
+        return "insert", {"_id": id, **change.put, **none, **change.increments, **stamp}
     if change.remove is not None and not none:
         return "delete", {"q": {"_id": id}, "limit": 1}
-    update: dict[str, Any] = {"$set": {"v": version} if change.put is None else {**change.put, "v": version}}
+    update: dict[str, Any] = {"$set": {**(change.put or {}), **stamp}}
     if change.remove is not None:
         update["$unset"] = dict.fromkeys(change.remove, "")
     if none:
@@ -62,10 +68,10 @@ def _write(
     return "update", {"q": {"_id": id}, "u": update, "upsert": unsure}
 
 
-def _together(alike: Mapping[Increments, Sequence[DocumentId]], version: int) -> Iterator[Write]:
+def _together(alike: Mapping[Increments, Sequence[Any]], stamp: Stamp) -> Iterator[Write]:
     for increments, ids in alike.items():
         if increments:
-            update = {"$set": {"v": version}, "$inc": dict(increments)}
+            update = {"$set": stamp, "$inc": dict(increments)}
             yield from ({"q": {"_id": {"$in": some}}, "u": update, "multi": True} for some in _chunks(ids))
 
 

@@ -8,7 +8,7 @@ collection, so that one command writes a batch's checkpoint and its journal entr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from functools import reduce
 from typing import Any
@@ -24,17 +24,20 @@ CONTROL = "control"
 SERVING_ID = "serving"
 ALLOCATIONS_ID = "allocations"  # its `build` is the number that a build got last
 LEADING_ID, BUILDING_ID = "lease", "rebuild"  # of the leases: who leads, and who makes a new build
-SNAPSHOT, STREAMING, DROPPED = (
-    "snapshot",
-    "streaming",
-    "dropped",
-)  # states of a build; it serves when it is streaming
+SNAPSHOT, STREAMING, DROPPED = "snapshot", "streaming", "dropped"  # states of a build; streaming, it serves
 NOBODY = 2**62  # a lease epoch that no leader reaches
+UNNAMED_MODEL = 2  # the read-model version of builds that do not name theirs
 LONG_AGO = "1970-01-01T00:00:00.000000Z"
 
 
 def checkpoint_id(build: int) -> str:
     return f"checkpoint:{build}"
+
+
+def epoch_field(model_version: int) -> str:
+    """Which field of a checkpoint has the lease's epoch. Without the one they know, projectors of version 2, which
+    look for no version, stay out of newer builds."""
+    return "epoch" if model_version <= UNNAMED_MODEL else "lease_epoch"
 
 
 def journal_id(build: int, seq: int) -> dict[str, int]:
@@ -66,13 +69,17 @@ class Checkpoint:
     batch_id: str
     as_of: str
     gtid_set: str
+    model_version: int = MODEL_VERSION  # of the build
 
     @classmethod
     def decode(cls, document: Document) -> Checkpoint:
-        return cls(*(document[name] for name in ("build", "seq", "batch_id", "as_of", "gtid_set")))
+        document = {"model_version": UNNAMED_MODEL, **document}
+        return cls(*(document[field.name] for field in fields(cls)))
 
     def watermark(self, epoch: str) -> Watermark:
-        return Watermark(self.build, epoch, MODEL_VERSION, self.seq, self.batch_id, self.as_of, self.gtid_set)
+        return Watermark(
+            self.build, epoch, self.model_version, self.seq, self.batch_id, self.as_of, self.gtid_set
+        )
 
     def at(self, as_of: str) -> Checkpoint:
         """The same checkpoint, complete as of a later moment."""
@@ -110,13 +117,17 @@ class Position:
     def gtid_set(self) -> GtidSet:
         return GtidSet.parse(self.checkpoint.gtid_set)
 
+    @property
+    def epoch_field(self) -> str:
+        return epoch_field(self.checkpoint.model_version)
+
     @classmethod
     def decode(cls, document: Document) -> Position:
-        last = document["last"]
+        checkpoint, last = Checkpoint.decode(document), document["last"]
         anchor = Anchor(Gtid.parse(last["gtid"]), last["original_commit_us"]) if last else None
         return cls(
-            Checkpoint.decode(document),
-            document["epoch"],
+            checkpoint,
+            document[epoch_field(checkpoint.model_version)],
             anchor,
             decode_partials(document.get("partials", ())),
         )
@@ -138,8 +149,9 @@ class Position:
         return {
             "_id": checkpoint_id(build),
             "build": build,
+            "model_version": self.checkpoint.model_version,
             **self.encode(),
-            "epoch": self.epoch,
+            self.epoch_field: self.epoch,
             "state": SNAPSHOT,
         }
 
@@ -184,7 +196,7 @@ class JournalEntry:
 
     @classmethod
     def decode(cls, document: Document) -> JournalEntry:
-        checkpoint = Checkpoint.decode({**document, **document["_id"]})
+        checkpoint = Checkpoint.decode({**document, **document["_id"], "model_version": MODEL_VERSION})
         return cls(checkpoint, tuple(document["keys"]), decode_partials(document["partials"]))
 
 

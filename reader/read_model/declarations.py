@@ -15,15 +15,16 @@ from typing import Annotated, Any, NewType
 import msgspec
 from msgspec import Meta, structs
 
+from reader.read_model.scans import Edge, Order, Scan
 from tidemark.ids import Id
 
-MODEL_VERSION = 2
+MODEL_VERSION = 3
 Document = Mapping[str, Any]
-Order = tuple[tuple[str, int], ...]
 
 PAGE_LIMIT = 20  # of the first page, the one that is cached
 PAGE_LIMIT_MAX = 100
 NEWEST_FIRST: Order = (("_id", -1),)
+CLUSTERED: Document = {"clusteredIndex": {"key": {"_id": 1}, "unique": True}}
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Count = NewType("Count", int)  # of rows; the projector keeps it by increments
@@ -77,15 +78,21 @@ class Collection:
     """One MongoDB collection of a build, with the name of the MySQL table whose rows its documents are.
 
     A document without `created_at` is a stub: counters without a row. `counters` are those that its entity shows,
-    `indexes` those that its scans need.
+    `indexes` those that its scans need. One without an entity has edges, in the order of its first list.
     """
 
     name: str
     counters: tuple[str, ...]
     indexes: tuple[Order, ...]
+    edge: Edge | None = None
 
     def in_build(self, build: int) -> str:
         return f"{self.name}_b{build}"
+
+    @property
+    def options(self) -> Document:
+        """How MongoDB has to create it."""
+        return CLUSTERED if self.edge else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,23 +119,6 @@ class Entity:
     @cached_property
     def counters(self) -> tuple[str, ...]:
         return tuple(field.name for field in structs.fields(self.shown) if field.type is Count)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scan:
-    """A walk through one index, from the documents of one value of `by`, in `order`, to ids of items.
-
-    `_id` stands for the id of the document itself.
-    """
-
-    collection: str
-    by: str
-    order: Order
-    item_id: str
-
-    @property
-    def index(self) -> Order:
-        return ((self.by, 1), *self.order)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +220,7 @@ USER_FOLLOWING = Listing(
     order=(("created_at", -1), ("followee_id", -1)),
     item_id="followee_id",
 )
-LISTINGS = (POST_COMMENTS, POST_LIKES, USER_POSTS, USER_FOLLOWERS, USER_FOLLOWING)
+LISTINGS = (POST_COMMENTS, POST_LIKES, USER_POSTS, USER_FOLLOWING, USER_FOLLOWERS)
 
 USERS_BY_SUBJECT = Scan(collection="users", by="subject", order=(), item_id="_id")
 POSTS_BY_HASHTAG = Scan(collection="posts", by="hashtags", order=NEWEST_FIRST, item_id="_id")
@@ -238,11 +228,12 @@ SCANS: tuple[Scan, ...] = (*LISTINGS, USERS_BY_SUBJECT, POSTS_BY_HASHTAG)
 
 
 def _collection(name: str) -> Collection:
-    counters = [
-        counter for entity in ENTITIES.values() if entity.collection == name for counter in entity.counters
-    ]
-    indexes = dict.fromkeys(scan.index for scan in SCANS if scan.collection == name)
-    return Collection(name=name, counters=tuple(counters), indexes=tuple(indexes))
+    indexes = tuple(dict.fromkeys(scan.index for scan in SCANS if scan.collection == name))
+    for entity in ENTITIES.values():
+        if entity.collection == name:
+            return Collection(name=name, counters=entity.counters, indexes=indexes)
+    edge, others = Edge(*(column for column, _ in indexes[0])), indexes[1:]
+    return Collection(name=name, counters=(), indexes=tuple(map(edge.index, others)), edge=edge)
 
 
 COLLECTIONS = {name: _collection(name) for name in ("users", "posts", "comments", "likes", "follows")}

@@ -53,6 +53,7 @@ from tests.support.traffic import POSTS, seed_rows, traffic, write_traffic
 from tidemark.gtid import EMPTY, GtidSet
 from writer.schema import TABLES
 
+ORDER = (("u", "Int"), ("t", "Long"), ("p", "Int"))  # names in an id, and how MongoDB keeps their numbers
 QUIET = range(POSTS + 1, POSTS + 6)  # posts without traffic
 Database = Any
 
@@ -116,6 +117,18 @@ def system(shared_stack: Stack) -> Iterator[System]:
         yield System(shared_stack, connection, services)
 
 
+def like_of(of: Callable[[str], Database], post: int, user: int) -> dict[str, int]:
+    """The edge's id."""
+    found = of("likes").find_one({"_id.p": post, "_id.u": user})
+    assert found is not None
+    id: dict[str, int] = found["_id"]
+    return id
+
+
+def name_of(id: dict[str, int]) -> str:
+    return f"likes:{id['p']}:{id['t']}:{id['u']}"
+
+
 def corrupt_documents(of: Callable[[str], Database]) -> set[tuple[str, str]]:
     """Damages documents in every possible way. Returns the expected findings."""
     a, b, c, d, e = QUIET
@@ -128,11 +141,13 @@ def corrupt_documents(of: Callable[[str], Database]) -> set[tuple[str, str]]:
         {"_id": 777, "author_id": 1, "body": "x", "hashtags": [], "created_at": "x", "updated_at": "x"}
     )
     of("comments").insert_one({"_id": "not a number", "created_at": "x"})
-    of("likes").delete_one({"_id": f"{d}:1"})
-    of("likes").update_one({"_id": f"{d}:2"}, {"$set": {"created_at": "2001-01-01T00:00:00.000000Z"}})
-    of("likes").insert_one(
-        {"_id": f"{e}:9", "post_id": e, "user_id": 9, "created_at": "2001-01-01T00:00:00.000000Z"}
-    )
+    gone, moved, twin = like_of(of, d, 1), like_of(of, d, 2), like_of(of, e, 1)
+    of("likes").delete_many({"_id": gone})
+    of("likes").delete_many({"_id": moved})
+    foreign = {"u": 1, "t": twin["t"], "p": e}  # in another order it is another id
+    strange = [{"p": d, "t": 1, "u": 2}, {**twin, "t": 1}, {"p": e, "t": 1, "u": 9}]
+    of("likes").insert_many({"_id": id} for id in (*strange, foreign, "1:1"))
+    numbers = ", ".join(f'"{name}": {{"$number{kind}": "{foreign[name]}"}}' for name, kind in ORDER)
     return {
         ("stale", f"posts:{a}"),
         ("stale", "posts:7"),
@@ -141,9 +156,11 @@ def corrupt_documents(of: Callable[[str], Database]) -> set[tuple[str, str]]:
         ("missing", f"posts:{c}"),
         ("phantom", "posts:777"),
         ("phantom", "comments:not a number"),
-        ("missing", f"likes:{d}:1"),
-        ("stale", f"likes:{d}:2"),
-        ("phantom", f"likes:{e}:9"),
+        ("missing", name_of(gone)),
+        ("missing", name_of(moved)),  # it has another time
+        *(("phantom", name_of(id)) for id in strange),
+        ("phantom", f"likes:{{{numbers}}}"),
+        ("phantom", "likes:1:1"),
     }
 
 
@@ -168,7 +185,7 @@ def assert_clean(report: dict[str, Any]) -> None:
     assert report["documents"]["consistent"] > POSTS, report
 
 
-def test_every_change_of_an_edge_journals_a_list_of_its_key() -> None:
+def test_every_change_of_an_edge_journals_a_list_that_its_id_names() -> None:
     """Trace 15, for tables without a cache key of their own: so a repair knows that an edge was touched."""
     for name in COLLECTIONS.keys() - ENTITY_OF.keys():
         row = dict.fromkeys(TABLES[name].columns, 1) | {"created_at": datetime(2026, 1, 1)}
@@ -176,7 +193,8 @@ def test_every_change_of_an_edge_journals_a_list_of_its_key() -> None:
             other = row | {column: datetime(2026, 1, 2)}
             batch = Batch(EMPTY)
             batch.fold(project(RowChange(name, row, other)))
-            assert touched_by(name, document_id(name, row)) <= {*batch.keys}, (name, column)
+            for one in (row, other):
+                assert touched_by(name, document_id(name, one)) <= {*batch.keys}, (name, column)
 
 
 def test_a_repair_that_an_event_has_overtaken_is_dropped(system: System) -> None:

@@ -15,6 +15,7 @@ from pymongo import IndexModel
 from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key
 from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, checkpoint_id, journal_id
 from reader.read_model.declarations import COLLECTIONS, MODEL_VERSION
+from reader.read_model.scans import microseconds
 
 SOURCE = "00000000-0000-0000-0000-000000000001"
 Document = dict[str, Any]
@@ -52,19 +53,21 @@ class World:
         self.database[CONTROL].delete_many({})
         for collection in COLLECTIONS.values():
             self.database[collection.in_build(self.build)].delete_many({})
-        self._create_indexes()
+        self._create_collections()
         self.cache.flushall()
 
     def begin_build(self, build: int, epoch: str) -> None:
         """Write all later documents and commits to a build of their own."""
         self.build, self.epoch = build, epoch
-        self._create_indexes()
+        self._create_collections()
 
-    def _create_indexes(self) -> None:
+    def _create_collections(self) -> None:
+        there = self.database.list_collection_names()
         for collection in COLLECTIONS.values():
+            if (name := collection.in_build(self.build)) not in there:
+                self.database.create_collection(name, **collection.options)
             if collection.indexes:
-                indexes = [IndexModel(list(index)) for index in collection.indexes]
-                self.database[collection.in_build(self.build)].create_indexes(indexes)
+                self.database[name].create_indexes([IndexModel(list(keys)) for keys in collection.indexes])
 
     def batch(self, seq: int, batch_id: str = "", as_of: str = "") -> Checkpoint:
         """Leave the state after a batch that went through both stages."""
@@ -79,7 +82,8 @@ class World:
         )
         fields = {name: getattr(checkpoint, name) for name in ("seq", "batch_id", "as_of", "gtid_set")}
         self._replace(CONTROL, {"_id": SERVING_ID, "build": self.build, "epoch": self.epoch})
-        self._replace(CONTROL, {"_id": checkpoint_id(self.build), "build": self.build, **fields})
+        of_build = {"build": self.build, "model_version": MODEL_VERSION}
+        self._replace(CONTROL, {"_id": checkpoint_id(self.build), **of_build, **fields})
         entry = {"batch_id": checkpoint.batch_id, "keys": []}
         self._replace(CONTROL, {"_id": journal_id(self.build, seq), **entry})
         return checkpoint
@@ -143,17 +147,13 @@ class World:
         )
 
     def like(self, post_id: int, user_id: int, second: float = 0) -> Document:
-        fields = {"post_id": post_id, "user_id": user_id, "created_at": moment(second), "v": 1}
-        return self.put("likes", {"_id": f"{post_id}:{user_id}", **fields})
+        return self._edge("likes", post_id, user_id, second)
 
     def follow(self, follower_id: int, followee_id: int, second: float = 0) -> Document:
-        fields = {
-            "follower_id": follower_id,
-            "followee_id": followee_id,
-            "created_at": moment(second),
-            "v": 1,
-        }
-        return self.put("follows", {"_id": f"{follower_id}:{followee_id}", **fields})
+        return self._edge("follows", follower_id, followee_id, second)
+
+    def _edge(self, collection: str, p: int, u: int, second: float) -> Document:
+        return self.put(collection, {"_id": {"p": p, "t": microseconds(moment(second)), "u": u}})
 
     def put(self, collection: str, document: Document) -> Document:
         if self._gathered is None:

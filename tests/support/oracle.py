@@ -13,10 +13,12 @@ from pymongo import MongoClient
 from binlog_projector.domain.changes import Row
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id
 from binlog_projector.mysql.connections import Connection
+from binlog_projector.stores.document_ids import decode_id
 from ops.stack import Stack
 from reader.paging import encode_cursor
 from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key, decode, encode_entity
 from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTINGS, PAGE_LIMIT, is_present
+from reader.read_model.scans import time_text
 from writer.schema import TABLES
 
 KINDS = {**dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo", "Nl", "Nd", "Pc"), "c"), "Mn": "m", "Mc": "m"}
@@ -37,7 +39,7 @@ def expected_documents(connection: Connection) -> Documents:
     for name, rows in tables.items():
         for row in rows:
             key = document_id(name, row)
-            documents[name][key] = {"_id": key, **PROJECTIONS[name](row)}
+            documents[name][key] = {"_id": key, **PROJECTIONS[name](row)}  # an edge has nothing else
             if name == "posts":
                 documents[name][key]["hashtags"] = hashtags_of(row["body"])
     tallies = {counter: Tally(row[counter.by] for row in tables[counter.table]) for counter in COUNTERS}
@@ -82,11 +84,21 @@ def documents_of_build(stack: Stack, build: int) -> Documents:
     with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
         return {
             name: {
-                document["_id"]: {field: value for field, value in document.items() if field != "v"}
-                for document in client["tidemark"][collection.in_build(build)].find()
+                (id := decode_id(document["_id"])): {**document, "_id": id}
+                for document in client["tidemark"][collection.in_build(build)].find({}, {"v": False})
             }
             for name, collection in COLLECTIONS.items()
         }
+
+
+def present(documents: Documents, collection: str) -> list[dict[str, Any]]:
+    """What is there and no stub; edges with the columns that their ids are made of."""
+    edge, found = COLLECTIONS[collection].edge, documents[collection].values()
+    if edge is None:
+        return [document for document in found if is_present(document)]
+    return [
+        {**document, **edge.pair(document["_id"]), edge.t: time_text(document["_id"].t)} for document in found
+    ]
 
 
 def assert_cache_is_true(stack: Stack, documents: Documents) -> int:
@@ -124,11 +136,7 @@ def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes
 
 def _expected_page(parent: str, name: str, parent_id: int, documents: Documents) -> tuple[bool, bytes, bytes]:
     listing = next(one for one in LISTINGS if (one.parent.name, one.name) == (parent, name))
-    edges = [
-        edge
-        for edge in documents[listing.collection].values()
-        if is_present(edge) and edge.get(listing.by) == parent_id
-    ]
+    edges = [edge for edge in present(documents, listing.collection) if edge[listing.by] == parent_id]
     edges.sort(key=lambda edge: [edge[field] for field, _ in listing.order], reverse=True)
     shown = edges[:PAGE_LIMIT]
     more = len(edges) > PAGE_LIMIT

@@ -93,7 +93,9 @@ class History:
     def _toggle_like(self) -> RowChange:
         user = self._chance.randint(1, 3)
         row = {"post_id": self.id, "user_id": user, "created_at": self._now()}
-        return self._remove("likes", f"{self.id}:{user}") or self._put("likes", row)
+        likes = self._tables["likes"].items()
+        liked = next((key for key, one in likes if (one["post_id"], one["user_id"]) == (self.id, user)), 0)
+        return self._remove("likes", liked) or self._put("likes", row)
 
     def _toggle_comment(self) -> RowChange:
         id = self.id * 10 + self._chance.randint(1, 3)
@@ -131,8 +133,8 @@ class History:
 
     def _content(self, kind: Entity | Listing, id: int) -> Content:
         if isinstance(kind, Listing):
-            ids = [key for key, row in self._tables[kind.collection].items() if row[kind.by] == id]
-            return encode_page(0, sorted(map(int, ids), reverse=True), None)[HEADER_BYTES:]
+            ids = [row["id"] for row in self._tables[kind.collection].values() if row[kind.by] == id]
+            return encode_page(0, sorted(ids, reverse=True), None)[HEADER_BYTES:]
         row = self._tables[kind.collection].get(id)
         return entity_content(kind, self._document(kind.collection, id, row)) if row else None
 

@@ -10,7 +10,6 @@ from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 
 from binlog_projector.domain.batch import Batch
-from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.stores.document_store import DocumentStore
 from reader.read_model.control import JournalEntry, Position, Serving
 from tests.verification.schedules.redis_commands import CHANGING, described
@@ -87,7 +86,7 @@ class ProjectorStore(DocumentStore):
         pause("find serving")
         return super().serving()
 
-    def documents(self, collection: str, ids: Iterable[DocumentId]) -> dict[DocumentId, BsonDocument]:
+    def documents(self, collection: str, ids: Iterable[int]) -> dict[int, BsonDocument]:
         pause(f"find {collection}")
         return super().documents(collection, ids)
 

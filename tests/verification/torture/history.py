@@ -137,7 +137,7 @@ class _Tables:
             if counter.table == table:
                 self.counts[counter.collection, counter.field, row[counter.by]] += by
                 touched.add((counter.collection, row[counter.by]))
-        document = {"_id": id, **fields}
+        document = {**row, **fields, "_id": id}
         for listing in LISTINGS:
             if listing.collection == table:
                 place = tuple(document[name] for name, _ in listing.order)

@@ -1,0 +1,96 @@
+"""A page of a scan as MongoDB finds it: a range of one index, or of the ids of edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from reader.paging import OrderValue, Page
+from reader.read_model.control import UNNAMED_MODEL
+from reader.read_model.declarations import COLLECTIONS
+from reader.read_model.scans import Edge, Order, Scan, microseconds, time_text
+from tidemark.ids import MAX_ID
+
+BEYOND, UP_TO = {-1: "$lt", 1: "$gt"}, {-1: "$lte", 1: "$gte"}
+BsonDocument = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredScan:
+    """A scan of documents as a build has them. Without `edge` their columns are fields."""
+
+    scan: Scan
+    edge: Edge | None
+
+    @classmethod
+    def of(cls, scan: Scan, model_version: int) -> Self:
+        """Builds of version 2 and before have no edges: columns are fields, and each list has an index."""
+        return cls(scan, COLLECTIONS[scan.collection].edge if model_version > UNNAMED_MODEL else None)
+
+    def page(self, value: Any, page: Page) -> BsonDocument:
+        """The arguments of `find` for what a page shows, and one more if there is more."""
+        found = (
+            _of_edges(self.edge, self.scan, value, page) if self.edge else _of_fields(self.scan, value, page)
+        )
+        return {**found, "limit": page.limit + 1, "batch_size": page.limit + 1}
+
+    def item(self, document: Mapping[str, Any]) -> int:
+        return int(self._value(document, self.scan.item_id))
+
+    def place(self, document: Mapping[str, Any]) -> list[OrderValue]:
+        """The order values, as cursors have them."""
+        values = {name: self._value(document, name) for name, _ in self.scan.order}
+        if self.edge:
+            values[self.edge.t] = time_text(values[self.edge.t])
+        return list(values.values())
+
+    def _value(self, document: Mapping[str, Any], name: str) -> Any:
+        return document["_id"][self.edge.keys[name]] if self.edge else document[name]
+
+
+def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
+    """A range of ids, or of the index that has them in another order.
+
+    A filter of that index by `$or` would read each document, and all edges of one moment."""
+    after = (microseconds(str(page.after[0])), int(page.after[1])) if page.after else None
+    if edge.columns == tuple(column for column, _ in scan.index):
+        end = {"t": after[0], "u": after[1]} if after else {"t": MAX_ID}  # no time is later
+        ids = {"$gte": {"p": value}, "$lt": {"p": value, **end}}
+        return {"filter": {"_id": ids}, "projection": {"_id": True}, "sort": [("_id", -1)]}
+    index = edge.index(scan.index)
+    names = [name for name, _ in index]
+    first = (after[0], after[1] - 1) if after else (MAX_ID, MAX_ID)
+    return {
+        "filter": {},
+        "min": dict(zip(names, (value, *first), strict=True)),
+        "max": dict(zip(names, (value, -MAX_ID, 0), strict=True)),
+        "projection": dict.fromkeys(names, True),
+        "sort": list(index),
+        "hint": list(index),
+    }
+
+
+def _of_fields(scan: Scan, value: Any, page: Page) -> BsonDocument:
+    """Only fields of the index are read. It is named, or the planner would at times walk all of `_id`."""
+    return {
+        "filter": {scan.by: value, **_following(scan.order, page.after)},
+        "projection": {"_id": False, **{name: True for name, _ in scan.order}, scan.item_id: True},
+        "sort": scan.order,
+        "hint": list(scan.index),
+    }
+
+
+def _following(order: Order, after: Sequence[OrderValue] | None) -> BsonDocument:
+    """The filter of what comes behind `after`; its first field alone bounds the scan of the index."""
+    if after is None:
+        return {}
+    (first, direction), *others = order
+    if not others:
+        return {first: {BEYOND[direction]: after[0]}}
+    names = [name for name, _ in order]
+    behind = [
+        {**dict(zip(names[:at], after, strict=False)), name: {BEYOND[direction]: after[at]}}
+        for at, (name, direction) in enumerate(order)
+    ]
+    return {first: {UP_TO[direction]: after[0]}, "$or": behind}
