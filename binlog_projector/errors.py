@@ -72,7 +72,7 @@ class NothingServes(Stop):
 
 
 class OtherModel(Stop):
-    """The build that serves was made by another release, which had other documents; rebuild."""
+    """Another release made the serving build, with documents of other shapes: rebuild."""
 
 
 class UnsupportedEvent(Stop):

@@ -43,7 +43,7 @@ class SourceView:
         }
 
     def rows_after(self, table: Table, last: Key | None, limit: int) -> list[Row]:
-        """Up to `limit` rows in the order of the primary key: what ids and counters are made of."""
+        """Up to `limit` rows by primary key: the columns that make documents' ids and counters."""
         counted = [one.by for one in COUNTERS if one.table == table.name]
         columns = list(dict.fromkeys([*table.primary_key, *identity(table), *counted]))
         condition, arguments = beyond(table.primary_key, last)

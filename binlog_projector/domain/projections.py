@@ -42,13 +42,13 @@ COUNTERS = (
 
 
 def identity(table: Table) -> tuple[str, ...]:
-    """The columns that a document's `_id` is made of: another value of one of them makes another document."""
+    """The columns that make a document's `_id`: another value in one of them is another document."""
     edge = COLLECTIONS[table.name].edge
     return edge.columns if edge else table.primary_key
 
 
 def copied(table: Table) -> Projection:
-    """The projection that copies a table's columns, but those that are in `_id`; times as text."""
+    """The projection that copies a table's columns, except those in `_id`. Times become text."""
     columns = [column for column in table.columns if column not in identity(table)]
     names = [column for column in columns if not column.endswith("_at")]
     times = [column for column in columns if column.endswith("_at")]
@@ -118,7 +118,7 @@ class Plan:
         return self.edge.id(row) if self.edge else row[self.identity[0]]
 
     def are_apart(self, before: Row, after: Row) -> bool:
-        """Whether they are rows of two documents."""
+        """Whether the two rows make two documents."""
         return any(before[column] != after[column] for column in self.identity)
 
     def document(self, row: Row) -> tuple[DocumentId, Fields]:
@@ -159,12 +159,12 @@ def demand_fitting(table: str, row: Row) -> None:
 
 
 def document_id(table: str, row: Row) -> DocumentId:
-    """The row's primary key, or for a pair its place in a list."""
+    """The id of the row's document: its primary key, or for a pair its place in a list."""
     return PLANS[table].id(row)
 
 
 def primary_key(table: str, id: DocumentId) -> dict[str, int] | None:
-    """The primary key of the row whose document has this id; None if no row can have it."""
+    """The primary key of the row whose document has this id. None if no row can have the id."""
     edge, columns = PLANS[table].edge, TABLES[table].primary_key
     if edge and isinstance(id, EdgeId):
         return {column: edge.pair(id)[column] for column in columns}

@@ -104,7 +104,7 @@ class Rebuild:
                 self.building.drop_unfinished(build)
 
     def _switch(self, build: int, epoch: int) -> int | None:
-        """Nobody projects into the former build any more: once the new one contains all of it, it serves."""
+        """Switch once the new build has all of the former, into which nobody projects any more."""
         former = self._persistently(lambda: self.control.open_serving(epoch, to_replace=True))
         lost = self._persistently(lambda: self._lost(former.position)) if former else None
         if (

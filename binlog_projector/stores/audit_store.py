@@ -147,7 +147,8 @@ class AuditStore:
     def view(self) -> Iterator[StoredView]:
         """Majority-committed documents, checkpoint and journal as of the same moment (for some minutes).
 
-        Raises also OtherModel."""
+        Raises also OtherModel.
+        """
         with store_errors("a view of the read model"), self.client.start_session(snapshot=True) as session:
             control = self.database[CONTROL]
             serving = control.find_one({"_id": SERVING_ID}, session=session)

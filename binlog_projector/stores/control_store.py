@@ -76,7 +76,7 @@ class ControlStore:
         self.control = self.database[CONTROL]
 
     def open_serving(self, epoch: int, *, to_replace: bool = False) -> DocumentStore | None:
-        """The build that serves, fenced for `epoch`; None if there is none yet.
+        """The build that serves, fenced for `epoch`. None if there is none yet.
 
         Raises StandDown, and OtherModel for one of another read-model version: that can only be replaced.
         """
@@ -166,9 +166,9 @@ class ControlStore:
         return serving["epoch"] if serving else None
 
     def open_build(self, build: int, epoch: int, *, of_any_model: bool = False) -> DocumentStore:
-        """Claim the checkpoint for this lease epoch: from here on no older leader can commit.
+        """Claim the checkpoint for this lease epoch: from now on no older leader can commit.
 
-        A new leader begins with an empty batch: Redis then refuses what an older one still has in hand, ticks too.
+        A new leader begins with an empty batch. So Redis refuses batches and ticks of an older one.
         Raises OtherModel.
         """
         with store_errors("the checkpoint"):
@@ -188,7 +188,7 @@ class ControlStore:
         return documents
 
     def _claim(self, former: Position, epoch: int) -> BsonDocument | None:
-        """The checkpoint as it was; None if it belongs to a newer leader."""
+        """The checkpoint before the claim. None if it belongs to a newer leader."""
         return self.control.find_one_and_update(
             {"_id": checkpoint_id(former.checkpoint.build), former.epoch_field: {"$lte": epoch}},
             {"$set": {former.epoch_field: epoch}},

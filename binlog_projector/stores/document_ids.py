@@ -1,4 +1,4 @@
-"""Ids as MongoDB has them: an edge's is a document, which Python cannot hash; and reading by ids."""
+"""Ids in MongoDB, and reading by ids. An edge's id is a document there, which Python cannot hash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READ_TOGETHER = 500  # a pipeline may have 1,000 stages
 
 
 class ForeignId(str):
-    """An `_id` that no projector writes, as extended JSON."""
+    """An `_id` that no projector has written, as extended JSON."""
 
 
 def encode_id(id: DocumentId) -> Any:
@@ -44,7 +44,7 @@ def find_by_ids(
     session: ClientSession | None,
     fields: Mapping[str, bool] | None = None,
 ) -> dict[DocumentId, BsonDocument]:
-    """The documents among `ids`. MongoDB walks a whole clustered collection for `$in`, but not for one id."""
+    """Documents by id. MongoDB scans a whole clustered collection for `$in`, but not for one id."""
     name = collection.in_build(build)
     encoded = [encode_id(id) for id in ids]
     if collection.edge:

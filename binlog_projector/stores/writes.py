@@ -23,9 +23,12 @@ LONGEST = 4_000  # writes of at most 8 KiB in a command (a message may have 48 M
 def writes_of(
     name: str, changes: Changes, version: int, *, upsert: bool
 ) -> Iterator[tuple[str, Sequence[Write]]]:
-    """Commands and what each writes. Counters belong to the id: a removed row leaves its counters behind, and a counter
-    makes a stub. Without `upsert`, only rows that were there before are taken to have documents: a new row is inserted,
-    others are updated, and so are all documents at once whose counters change alike. That costs MongoDB a fraction."""
+    """Commands with their writes. Counters belong to the id: a removed row leaves its counters behind, and a
+    counter makes a stub.
+
+    Without `upsert`, a new row is inserted, and all others must have documents. Documents whose counters
+    change alike are updated together, which costs MongoDB a fraction.
+    """
     none, stamp = dict.fromkeys(COLLECTIONS[name].counters, 0), stamp_of(name, version)
     writes: dict[str, list[Write]] = {"insert": [], "update": [], "delete": []}
     alike: dict[Increments, list[Any]] = defaultdict(list)
@@ -48,7 +51,7 @@ def document_count(update: Write) -> int:
 
 
 def stamp_of(name: str, version: int) -> Stamp:
-    """What each document gets beside its fields: the version that is cached with it. Edges are not cached."""
+    """The field beside those of the row: the version that is cached with a document. Edges are not cached."""
     return {} if COLLECTIONS[name].edge else {"v": version}
 
 
