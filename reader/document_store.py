@@ -38,9 +38,7 @@ from reader.stored_scan import BsonDocument, StoredScan
 TIMEOUT_MS = 2_000  # of one read, finding the primary included
 SLOT_SECONDS = 1.0
 MAX_FOLLOWEES = 1_000  # of whom the feed shows posts: the most recently followed
-MERGED_SCANS = (
-    200  # MongoDB merges index scans for up to this many values of $in, and sorts in memory beyond it
-)
+MERGED_SCANS = 200  # values of $in: MongoDB merges scans for up to so many, beyond it sorts in memory
 log = structlog.get_logger()
 
 
@@ -126,7 +124,7 @@ class DocumentStore:
                 return _page(view, await self._feed(view, subject, page), USER_POSTS, page)
 
     async def _feed(self, view: View, subject: str, page: Page) -> list[BsonDocument]:
-        """The newest posts of those whom `subject` follows; none for a subject without a user."""
+        """The newest posts by authors whom `subject` follows. None for a subject without a user."""
         users = await self._scan(view, USERS_BY_SUBJECT, subject, Page(1))
         follows = (
             await self._scan(view, USER_FOLLOWING, users[0]["_id"], Page(MAX_FOLLOWEES)) if users else []
@@ -176,7 +174,7 @@ class DocumentStore:
         }
 
     async def _scan(self, view: View, scan: Scan, value: object, page: Page) -> list[BsonDocument]:
-        """What a page shows, and one more if there is more."""
+        """The page's documents, and one more if there are more."""
         return await self._read(_name(view, scan.collection), **_stored(view, scan).page(value, page))
 
     async def _read(

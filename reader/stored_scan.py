@@ -1,4 +1,4 @@
-"""A page of a scan as MongoDB finds it: a range of one index, or of the ids of edges."""
+"""A page of a scan in MongoDB: a range of one index, or of the ids of edges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BsonDocument = dict[str, Any]
 
 @dataclass(frozen=True)
 class StoredScan:
-    """A scan of documents as a build has them. Without `edge` their columns are fields."""
+    """A scan of a build's documents. Without `edge`, the columns are fields."""
 
     scan: Scan
     edge: Edge | None
@@ -29,7 +29,7 @@ class StoredScan:
         return cls(scan, COLLECTIONS[scan.collection].edge if model_version > UNNAMED_MODEL else None)
 
     def page(self, value: Any, page: Page) -> BsonDocument:
-        """The arguments of `find` for what a page shows, and one more if there is more."""
+        """The arguments of `find` for a page's documents, and one more if there are more."""
         found = (
             _of_edges(self.edge, self.scan, value, page) if self.edge else _of_fields(self.scan, value, page)
         )
@@ -39,7 +39,7 @@ class StoredScan:
         return int(self._value(document, self.scan.item_id))
 
     def place(self, document: Mapping[str, Any]) -> list[OrderValue]:
-        """The order values, as cursors have them."""
+        """The order values in the form of cursors."""
         values = {name: self._value(document, name) for name, _ in self.scan.order}
         if self.edge:
             values[self.edge.t] = time_text(values[self.edge.t])
@@ -52,7 +52,8 @@ class StoredScan:
 def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
     """A range of ids, or of the index that has them in another order.
 
-    A filter of that index by `$or` would read each document, and all edges of one moment."""
+    With a filter by `$or` on that index, MongoDB would read each document, and all edges of one moment.
+    """
     after = (microseconds(str(page.after[0])), int(page.after[1])) if page.after else None
     if edge.columns == tuple(column for column, _ in scan.index):
         end = {"t": after[0], "u": after[1]} if after else {"t": MAX_ID}  # no time is later
@@ -82,7 +83,7 @@ def _of_fields(scan: Scan, value: Any, page: Page) -> BsonDocument:
 
 
 def _following(order: Order, after: Sequence[OrderValue] | None) -> BsonDocument:
-    """The filter of what comes behind `after`; its first field alone bounds the scan of the index."""
+    """The filter for documents behind `after`. Its first field alone bounds the scan of the index."""
     if after is None:
         return {}
     (first, direction), *others = order

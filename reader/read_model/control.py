@@ -23,8 +23,8 @@ from tidemark.gtid import Gtid, GtidSet
 CONTROL = "control"
 SERVING_ID = "serving"
 ALLOCATIONS_ID = "allocations"  # its `build` is the number that a build got last
-LEADING_ID, BUILDING_ID = "lease", "rebuild"  # of the leases: who leads, and who makes a new build
-SNAPSHOT, STREAMING, DROPPED = "snapshot", "streaming", "dropped"  # states of a build; streaming, it serves
+LEADING_ID, BUILDING_ID = "lease", "rebuild"  # of the leases: for leading, and for making builds
+SNAPSHOT, STREAMING, DROPPED = "snapshot", "streaming", "dropped"  # states of a build; a streaming one serves
 NOBODY = 2**62  # a lease epoch that no leader reaches
 UNNAMED_MODEL = 2  # the read-model version of builds that do not name theirs
 LONG_AGO = "1970-01-01T00:00:00.000000Z"
@@ -35,8 +35,11 @@ def checkpoint_id(build: int) -> str:
 
 
 def epoch_field(model_version: int) -> str:
-    """Which field of a checkpoint has the lease's epoch. Without the one they know, projectors of version 2, which
-    look for no version, stay out of newer builds."""
+    """The checkpoint's field for the lease's epoch.
+
+    Projectors of version 2 do not look at the version. They stay out of newer builds, because those lack the
+    field that they know.
+    """
     return "epoch" if model_version <= UNNAMED_MODEL else "lease_epoch"
 
 

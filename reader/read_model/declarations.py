@@ -77,8 +77,8 @@ class Comment(msgspec.Struct):
 class Collection:
     """One MongoDB collection of a build, with the name of the MySQL table whose rows its documents are.
 
-    A document without `created_at` is a stub: counters without a row. `counters` are those that its entity shows,
-    `indexes` those that its scans need. One without an entity has edges, in the order of its first list.
+    A document without `created_at` is a stub: counters without a row. `counters`: shown by its entity.
+    `indexes`: needed by its scans. A collection without an entity has edges, in the order of its first list.
     """
 
     name: str
@@ -91,13 +91,13 @@ class Collection:
 
     @property
     def options(self) -> Document:
-        """How MongoDB has to create it."""
+        """MongoDB's options for creating it."""
         return CLUSTERED if self.edge else {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entity:
-    """A document that is cached under a key of its own; `head` is what a reader needs before the body.
+    """A document that is cached under its own key. `head`: the bytes that a reader needs before the body.
 
     `shown` declares its fields. JSON, OpenAPI type and counters are derived from it. The document has the
     same names, but `_id` for the id. An author is another document, which `with_author` adds.

@@ -1,4 +1,4 @@
-"""Scans: the orders in which documents are read. And edges: documents that lie in the order of one scan."""
+"""Scans: the orders in which documents are read. Edges: documents stored in the order of one scan."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Scan:
 
 
 class EdgeId(NamedTuple):
-    """`_id` of an edge, in MongoDB {p, t, u} in this order: whose list it is in, since when, and who or what.
+    """An edge's `_id`, in MongoDB {p, t, u} in this order: the list's owner, the time, the listed item.
 
-    `t` counts microseconds since 1970: MongoDB's dates keep milliseconds, and text takes twice the room.
+    `t`: microseconds since 1970. MongoDB's dates keep only milliseconds, and text takes twice the room.
     """
 
     p: int
@@ -65,7 +65,7 @@ class Edge:
         return f"_id.{self.keys[column]}"
 
     def index(self, columns: Order) -> Order:
-        """Of documents, from one of columns."""
+        """The documents' index for an index of columns."""
         return tuple((self.path(column), way) for column, way in columns)
 
     def id(self, row: Mapping[str, Any]) -> EdgeId:
@@ -80,7 +80,7 @@ class Edge:
 
 
 def time_text(microseconds: int) -> str:
-    """A time as entities have it, with all six digits."""
+    """A time as in entities, with all six digits."""
     return (EPOCH + microseconds * MICROSECOND).isoformat(timespec="microseconds") + "Z"
 
 
