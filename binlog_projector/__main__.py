@@ -97,6 +97,7 @@ class Opened:
             self.health,
             self.chance,
             self.stopping,
+            settings.commit_interval_ms / 1000,
             self.rebuild(settings) if rebuild_if_lost else None,
         )
 

@@ -41,6 +41,7 @@ class ProjectorSettings:
     redis_url: str = variable("TIDEMARK_PROJECTOR_REDIS_URL", url("redis", "rediss"), secret=True)
     admin_bind: Address = variable("TIDEMARK_PROJECTOR_ADMIN_BIND", address, "127.0.0.1:9103")
     server_id: int = variable("TIDEMARK_PROJECTOR_SERVER_ID", whole_number(1, 2**32 - 2), "7331")
+    commit_interval_ms: int = variable("TIDEMARK_COMMIT_INTERVAL_MS", whole_number(0, 1000), "20")
     journal_hours: int = variable("TIDEMARK_JOURNAL_HOURS", whole_number(1, 24 * 365), "24")
     former_build_minutes: int = variable(
         "TIDEMARK_FORMER_BUILD_MINUTES", whole_number(0, 60 * 24 * 365), "60"

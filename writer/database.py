@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+import asyncio
+import contextvars
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import anyio
-import anyio.to_thread
 import pymysql
 import structlog
 from dbutils.pooled_db import PooledDB
 from pymysql.constants import CLIENT, COMMAND
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay
-from tenacity.wait import wait_random_exponential
 
 from tidemark.ids import MAX_ID
 from writer import metrics
-from writer.connections import (
-    connect,
-    connection_arguments,
-)
+from writer.connections import connect, connection_arguments
 from writer.errors import (
-    Contended,
     DatabaseUnavailable,
     IdsExhausted,
     Interrupted,
@@ -33,10 +30,7 @@ from writer.errors import (
     StatementRefused,
 )
 from writer.session_track import own_gtids
-from writer.sql_errors import (
-    GONE,
-    translated,
-)
+from writer.sql_errors import DEAD, translated
 
 T = TypeVar("T")
 Rows = Sequence[tuple[Any, ...]]
@@ -44,6 +38,7 @@ log = structlog.get_logger()
 
 POOL_WAIT_SECONDS = 2.0
 ATTEMPTS, ATTEMPTS_SECONDS = 6, 6
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.5  # on average half of that: others start again, too
 
 
 @dataclass(frozen=True)
@@ -60,19 +55,30 @@ class Committed(Generic[T]):
 class Session:
     """A session of MySQL inside one transaction. Rows are tuples; DATETIMEs are RFC 3339 text, UTC.
 
-    Methods raise Contended, DatabaseUnavailable, Duplicate, IdsExhausted, MissingRow and StatementRefused.
+    The first statement begins the transaction, on a new connection if this one died while it was idle.
+    All methods raise Contended, DatabaseUnavailable, Duplicate, IdsExhausted, MissingRow and StatementRefused.
     """
 
     def __init__(self, connection: pymysql.Connection[Any]) -> None:
+        self._connection = connection
         self._cursor = connection.cursor()
+        self._begun = False
 
     def execute(self, sql: str, *values: object) -> int:
-        """Return the number of rows changed (for SELECT: found)."""
+        """Return the number of rows found or inserted, whether or not a value changed."""
         with translated():
-            return int(self._cursor.execute(sql, values))
+            try:
+                return int(self._cursor.execute(sql, values))
+            except pymysql.MySQLError as error:
+                if self._begun or error.args[0] not in DEAD:
+                    raise
+                self._connection.connect()
+                return int(self._cursor.execute(sql, values))
+            finally:
+                self._begun = True
 
     def insert(self, sql: str, *values: object) -> int:
-        """Return the id that MySQL gave to the new row."""
+        """Return the id that MySQL gave to the new row, or 0 if the statement inserted none."""
         self.execute(sql, *values)
         id = int(self._cursor.lastrowid)
         if id > MAX_ID:
@@ -97,7 +103,7 @@ class Database:
     """Up to `pool_size` connections, opened at first use; a request waits at most `wait_seconds` for one."""
 
     def __init__(self, url: str, pool_size: int, wait_seconds: float = POOL_WAIT_SECONDS) -> None:
-        # _begin opens connections. The pool would hold its lock meanwhile: a dead server would block all.
+        # _open opens connections. The pool would hold its lock meanwhile: a dead server would block all.
         self._pool = PooledDB(
             pymysql,
             maxcached=pool_size,
@@ -105,13 +111,13 @@ class Database:
             reset=False,
             ping=0,
             defer_connect=True,
-            **connection_arguments(url),
+            **{**connection_arguments(url), "autocommit": False},
         )
-        self._places = anyio.Semaphore(pool_size)
-        self._threads = anyio.CapacityLimiter(pool_size)
+        self._places = anyio.Semaphore(pool_size, fast_acquire=True)
+        self._threads = ThreadPoolExecutor(pool_size, "mysql")
         self._wait_seconds = wait_seconds
-        metrics.POOL.labels("in_use").set_function(lambda: self._threads.borrowed_tokens)
-        metrics.POOL.labels("free").set_function(lambda: self._threads.available_tokens)
+        metrics.POOL.labels("in_use").set_function(lambda: pool_size - self._places.value)
+        metrics.POOL.labels("free").set_function(lambda: self._places.value)
         metrics.POOL.labels("waiting").set_function(lambda: self._places.statistics().tasks_waiting)
 
     async def run(self, work: Callable[[Session], T], *, repeatable: bool) -> Committed[T]:
@@ -120,41 +126,47 @@ class Database:
         `repeatable`: twice is the same as once, so `work` is repeated even after a lost COMMIT.
         Raises PoolExhausted, Contended, DatabaseUnavailable, OutcomeUnknown, and the errors of `work`.
         """
-        async with self._place():
-            return await anyio.to_thread.run_sync(partial(self._run, work, repeatable), limiter=self._threads)
-
-    def close(self) -> None:
-        self._pool.close()
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+        await self._take_place()
         try:
-            with anyio.fail_after(self._wait_seconds):
-                await self._places.acquire()
-        except TimeoutError as error:
-            raise PoolExhausted from error
-        try:
-            yield
+            context, loop = contextvars.copy_context(), asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, context.run, self._run, work, repeatable)
         finally:
             self._places.release()
 
+    def close(self) -> None:
+        self._threads.shutdown()
+        self._pool.close()
+
+    async def _take_place(self) -> None:
+        try:
+            self._places.acquire_nowait()
+        except anyio.WouldBlock:
+            try:
+                with anyio.fail_after(self._wait_seconds):
+                    await self._places.acquire()
+            except TimeoutError as error:
+                raise PoolExhausted from error
+
     def _run(self, work: Callable[[Session], T], repeatable: bool) -> Committed[T]:
-        passing: tuple[type[Interrupted], ...] = (Contended, DatabaseUnavailable)
-        attempts = Retrying(
-            retry=retry_if_exception_type((*passing, OutcomeUnknown) if repeatable else passing),
-            stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(ATTEMPTS_SECONDS),
-            wait=wait_random_exponential(multiplier=0.01, max=0.5),
-            before_sleep=_count_retry,
-            reraise=True,
-        )
-        return attempts(lambda: self._transact(work))
+        began, pause = time.monotonic(), FIRST_PAUSE_SECONDS
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._transact(work)
+            except Interrupted as error:
+                is_safe = repeatable or not isinstance(error, OutcomeUnknown)
+                if not is_safe or attempt == ATTEMPTS or time.monotonic() - began >= ATTEMPTS_SECONDS:
+                    raise
+                metrics.RETRIES.labels(error.reason).inc()
+            time.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        raise AssertionError("the last attempt returns or raises")
 
     def _transact(self, work: Callable[[Session], T]) -> Committed[T]:
         with closing(self._pool.connection()) as pooled:
             # The pool's proxy would repeat a failed statement on a new connection, outside the transaction.
             connection = pooled.dbapi_connection
             try:
-                _begin(connection)
+                _open(connection)
                 result = work(Session(connection))
             except BaseException:
                 _abandon(connection)
@@ -163,16 +175,10 @@ class Database:
             return Committed(result, gtids or _everything_committed(connection))
 
 
-def _begin(connection: pymysql.Connection[Any]) -> None:
-    """Start a transaction; open the connection if it is closed or died while idle."""
-    with translated():
-        try:
-            connection.begin()
-        except pymysql.MySQLError as error:
-            if error.args[0] not in GONE:
-                raise
+def _open(connection: pymysql.Connection[Any]) -> None:
+    if not connection.open:
+        with translated():
             connection.connect()
-            connection.begin()
 
 
 def _commit(connection: pymysql.Connection[Any]) -> str:
@@ -208,12 +214,6 @@ def _abandon(connection: pymysql.Connection[Any]) -> None:
         connection.rollback()
     except pymysql.MySQLError:
         connection.close()
-
-
-def _count_retry(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, Interrupted):
-        metrics.RETRIES.labels(error.reason).inc()
 
 
 def readiness(url: str) -> str:

@@ -28,6 +28,7 @@ from writer.idempotency import IdempotencyKey, once
 
 log = structlog.get_logger()
 C = TypeVar("C", bound=Command)
+COOKIE_ATTRIBUTES = f"HttpOnly; Max-Age={LIFETIME_SECONDS}; Path=/; SameSite=lax; Secure"
 FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")
 
 
@@ -110,7 +111,7 @@ def _let_read_own_write(response: Response, gtids: str, keys: ConsistencyKeys) -
     if gtids:
         token = sign(GtidSet.parse(gtids), keys, time.time())
         response.headers[HEADER] = token
-        response.set_cookie(COOKIE, token, LIFETIME_SECONDS, secure=True, httponly=True, samesite="lax")
+        response.headers.append("set-cookie", f"{COOKIE}={token}; {COOKIE_ATTRIBUTES}")
 
 
 def _note(endpoint: Endpoint[C], result: str, gtids: str = "") -> None:

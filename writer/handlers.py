@@ -53,8 +53,7 @@ def put_profile(db: Session, profile: PutProfile) -> Answer:
 
 def write_post(db: Session, post: WritePost) -> Answer:
     """Write a post."""
-    me = _user_id(db, post.subject)
-    post_id = _insert(db, "posts", me, post)
+    post_id = _insert(db, "posts", post)
     return _created(_stored(db, Post, "posts", post_id), f"/post/{post_id}")
 
 
@@ -79,8 +78,7 @@ def delete_post(db: Session, command: DeletePost) -> Answer:
 
 def write_comment(db: Session, comment: WriteComment) -> Answer:
     """Comment on a post."""
-    me = _user_id(db, comment.subject)
-    comment_id = _insert(db, "comments", me, comment)
+    comment_id = _insert(db, "comments", comment)
     return _created(_stored(db, Comment, "comments", comment_id), f"/comment/{comment_id}")
 
 
@@ -94,12 +92,14 @@ def delete_comment(db: Session, command: DeleteComment) -> Answer:
 
 def like_post(db: Session, like: LikePost) -> Answer:
     """Like a post; again changes nothing."""
-    me = _user_id(db, like.subject)
-    db.execute(
-        "INSERT INTO likes (post_id, user_id) VALUES (%s, %s) ON DUPLICATE KEY UPDATE user_id = user_id",
+    found = db.execute(
+        "INSERT INTO likes (post_id, user_id) SELECT %s, id FROM users WHERE subject = %s"
+        " ON DUPLICATE KEY UPDATE user_id = likes.user_id",
         like.post_id,
-        me,
+        like.subject,
     )
+    if not found:
+        raise _unknown_user()
     return NO_CONTENT
 
 
@@ -142,7 +142,11 @@ def _changed(resource: Profile | Post) -> Answer:
 def _user_id(db: Session, subject: str) -> int:
     for (user_id,) in db.rows("SELECT id FROM users WHERE subject = %s", subject):
         return int(user_id)
-    raise Problem(409, "unknown-user", "You have no profile yet: create it with PUT /user/me.")
+    raise _unknown_user()
+
+
+def _unknown_user() -> Problem:
+    return Problem(409, "unknown-user", "You have no profile yet: create it with PUT /user/me.")
 
 
 def _is_mine(me: int, authors: Rows) -> bool:
@@ -166,12 +170,15 @@ def _profile(db: Session, subject: str) -> Profile:
     return Profile(str(user_id), *rest)
 
 
-def _insert(db: Session, table: str, author_id: int, command: Command) -> int:
-    """Insert a row and return its id. Its columns are the command's fields, except the subject."""
-    values = {**structs.asdict(command), "author_id": author_id}
-    del values["subject"]
+def _insert(db: Session, table: str, command: Command) -> int:
+    """Insert a row of the subject and return its id. Its columns are the command's other fields."""
+    values = structs.asdict(command)
+    subject = values.pop("subject")
     columns, places = ", ".join(values), ", ".join(["%s"] * len(values))
-    return db.insert(f"INSERT INTO {table} ({columns}) VALUES ({places})", *values.values())  # noqa: S608
+    found = f"SELECT {places}, id FROM users WHERE subject = %s"  # noqa: S608 - our own names
+    if id := db.insert(f"INSERT INTO {table} ({columns}, author_id) {found}", *values.values(), subject):
+        return id
+    raise _unknown_user()
 
 
 def _stored(db: Session, kind: type[Authored], table: str, id: int) -> Authored:

@@ -29,14 +29,11 @@ SERVER_ENDED_CONNECTION = (
     4031  # wait_timeout, https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html
 )
 AUTO_INCREMENT_EXHAUSTED = 1467
-GONE = frozenset(
+DEAD = frozenset({CLOSED, SERVER_ENDED_CONNECTION, CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST})
+GONE = DEAD | frozenset(
     {
-        CLOSED,
-        SERVER_ENDED_CONNECTION,
         CR.CR_CONNECTION_ERROR,
         CR.CR_CONN_HOST_ERROR,
-        CR.CR_SERVER_GONE_ERROR,
-        CR.CR_SERVER_LOST,
         ER.CON_COUNT_ERROR,
         ER.SERVER_SHUTDOWN,
         ER.QUERY_INTERRUPTED,

@@ -1,12 +1,13 @@
 """Waiting batches: the stream's thread folds transactions into the last, the loop's thread takes the first.
 
-Whatever came while a batch was being committed is the next one. Nothing waits for more to come; when too much waits,
-the source does.
+Whatever came while a batch was being committed is the next one. Batches are taken a least time apart, so that writes
+at a steady rate share commits; after a pause nothing waits for more to come. When too much waits, the source does.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -23,10 +24,17 @@ WAITING_ROWS = 4 * MAX_ROWS  # short rows are many for their bytes, and each tak
 
 
 class Batcher:
-    """Transactions, or parts of one, go in one by one, batches come out."""
+    """Transactions, or parts of one, go in one by one, batches come out: not full ones `interval_seconds` apart."""
 
-    def __init__(self, start: GtidSet, project: Callable[[RowChange], Iterable[Mutation]]) -> None:
+    def __init__(
+        self,
+        start: GtidSet,
+        project: Callable[[RowChange], Iterable[Mutation]],
+        interval_seconds: float = 0.0,
+    ) -> None:
         self.project = project
+        self.interval_seconds = interval_seconds
+        self.next_at = 0.0  # when the next batch may be taken, by the monotonic clock
         self.gtid_set = start
         self.waiting: deque[Batch] = deque()
         self.size = self.rows = 0  # of all that waits
@@ -40,10 +48,11 @@ class Batcher:
         with self.changed:
             if self.closed:
                 return
+            batches = len(self.waiting)
             self._fitting(transaction, len(mutations)).add(transaction, mutations)
             self.size += transaction.size
             self.rows += len(transaction.changes)
-            if len(self.waiting) == 1:
+            if len(self.waiting) > batches:
                 self.changed.notify_all()
             if not self._has_room():
                 self.changed.wait_for(lambda: self._has_room() or self.closed)
@@ -55,10 +64,16 @@ class Batcher:
             self.changed.notify_all()
 
     def take(self, timeout: float) -> Batch | None:
-        """The first batch that waits, or None if none came within `timeout` seconds. Raises what ended the stream."""
+        """The first batch that waits, or None if none came within `timeout` seconds. Raises what ended the stream.
+
+        It may grow until the interval is over, or until it is full and the next one begins.
+        """
         with self.changed:
-            self.changed.wait_for(lambda: self.waiting or self.failed, timeout)
+            if self.changed.wait_for(lambda: self.waiting or self.failed, timeout) and not self.failed:
+                rest = self.next_at - time.monotonic()
+                self.changed.wait_for(lambda: len(self.waiting) > 1 or self.failed, rest)
             if self.waiting:
+                self.next_at = time.monotonic() + self.interval_seconds
                 batch = self.waiting.popleft()
                 self.size -= batch.size
                 self.rows -= batch.rows

@@ -47,6 +47,7 @@ class Projector:
         health: Health,
         chance: random.Random,
         stopping: threading.Event,
+        commit_interval_seconds: float,
         rebuild_if_lost: Rebuild | None = None,
     ) -> None:
         self.servers = servers
@@ -57,6 +58,7 @@ class Projector:
         self.chance = chance
         self.backoff = Backoff(chance)
         self.stopping = stopping
+        self.commit_interval_seconds = commit_interval_seconds
         self.rebuild_if_lost = rebuild_if_lost
 
     def run(self) -> None:
@@ -114,7 +116,7 @@ class Projector:
         freshness = Freshness(documents.position.checkpoint.as_of)
         at = documents.position
         log.info("streaming", build=documents.build, gtid_set=at.checkpoint.gtid_set, rows_of=at.rows_of)
-        batcher = Batcher(documents.position.gtid_set, project)
+        batcher = Batcher(documents.position.gtid_set, project, self.commit_interval_seconds)
         with (
             self.housekeeping.running(),
             ClockThread(stream.source, freshness),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -244,6 +245,38 @@ def test_a_full_batcher_makes_the_source_wait_until_some_is_taken(rows: int) -> 
     thread.join()
     assert [batch and batch.transactions for batch in taken] == [1, 1, 1, 1]
     assert added == [1, 2, 3, 4] and (batcher.size, batcher.rows) == (0, 0)
+
+
+def test_a_transaction_after_a_pause_waits_for_nothing() -> None:
+    batcher = Batcher(EMPTY, project, interval_seconds=60)
+    batcher.add(transaction(1))
+    began = time.monotonic()
+    assert batcher.take(0) is not None
+    assert time.monotonic() - began < 5
+
+
+def test_what_comes_within_the_interval_shares_a_commit() -> None:
+    batcher = Batcher(EMPTY, project, interval_seconds=0.5)
+    batcher.add(transaction(1))
+    first, began = batcher.take(0), time.monotonic()
+    batcher.add(transaction(2))
+    adding = threading.Timer(0.1, lambda: batcher.add(transaction(3)))
+    adding.start()
+    shared = batcher.take(10)
+    adding.join()
+    assert [batch and batch.transactions for batch in (first, shared)] == [1, 2]
+    assert 0.4 < time.monotonic() - began < 5
+
+
+def test_a_full_batch_and_the_end_of_the_stream_wait_for_no_interval() -> None:
+    batcher = Batcher(EMPTY, project, interval_seconds=60)
+    began = time.monotonic()
+    for number in range(1, 4):
+        batcher.add(new_posts(number, MAX_ROWS))
+    assert [batch and batch.transactions for batch in (batcher.take(0), batcher.take(0))] == [1, 1]
+    batcher.fail(SourceUnavailable("gone"))
+    assert batcher.take(0) is not None
+    assert time.monotonic() - began < 5
 
 
 def test_what_came_before_an_error_is_applied_first() -> None:

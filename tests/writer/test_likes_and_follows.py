@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 
 from tests.writer.mysql import MySql
 from tests.writer.people import Writer, at_once
 
 MISSING = "9999999999999999999"
+WRITERS_STATEMENTS = (
+    "SELECT SUBSTRING_INDEX(event_name, '/', -1), count_star"
+    " FROM performance_schema.events_statements_summary_by_user_by_event_name"
+    " WHERE user = 'writer' AND event_name LIKE 'statement/sql/%%'"
+)
+
+
+def statements(mysql: MySql) -> Counter[str]:
+    """Kind of statement -> how many of it the writer has sent."""
+    return Counter(dict(mysql.rows(WRITERS_STATEMENTS)))
 
 
 def test_liking_twice_is_liking_once(writer: Writer, mysql: MySql) -> None:
@@ -17,6 +28,25 @@ def test_liking_twice_is_liking_once(writer: Writer, mysql: MySql) -> None:
         answer = jane.send("PUT", f"/post/{post}/like")
         assert (answer.status_code, answer.content) == (204, b"")
     assert mysql.rows("SELECT user_id FROM likes WHERE post_id = %s", post) == ((int(jane.id),),)
+
+
+def test_a_like_is_one_statement_and_a_commit(writer: Writer, mysql: MySql) -> None:
+    jane = writer.person()
+    liked, again = jane.post(), jane.post()
+    jane.send("PUT", f"/post/{liked}/like")
+    before = statements(mysql)
+    assert jane.send("PUT", f"/post/{again}/like").status_code == 204
+    assert statements(mysql) - before == {"insert_select": 1, "commit": 1}
+
+
+def test_without_a_profile_nobody_likes_or_writes(writer: Writer) -> None:
+    post, stranger = writer.person().post(), writer.stranger()
+    answers = [
+        stranger.send("PUT", f"/post/{post}/like"),
+        stranger.send("POST", "/post", {"body": "hi"}),
+        stranger.send("POST", f"/post/{post}/comment", {"body": "hi"}),
+    ]
+    assert [(answer.status_code, answer.json()["title"]) for answer in answers] == [(409, "Unknown user")] * 3
 
 
 def test_repeated_likes_and_follows_leave_no_trace_in_the_binlog(writer: Writer, mysql: MySql) -> None:
