@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 POOL_WAIT_SECONDS = 2.0
 ATTEMPTS, ATTEMPTS_SECONDS = 6, 6
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.5  # on average half of that: others start again, too
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.5  # before a retry; pauses are random up to these
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Committed(Generic[T]):
 class Session:
     """A session of MySQL inside one transaction. Rows are tuples; DATETIMEs are RFC 3339 text, UTC.
 
-    The first statement begins the transaction, on a new connection if this one died while it was idle.
-    All methods raise Contended, DatabaseUnavailable, Duplicate, IdsExhausted, MissingRow and StatementRefused.
+    The first statement begins the transaction, on a new connection if this one died while idle.
+    Methods raise Contended, DatabaseUnavailable, Duplicate, IdsExhausted, MissingRow and StatementRefused.
     """
 
     def __init__(self, connection: pymysql.Connection[Any]) -> None:

@@ -1,7 +1,8 @@
 """Waiting batches: the stream's thread folds transactions into the last, the loop's thread takes the first.
 
-Whatever came while a batch was being committed is the next one. Batches are taken a least time apart, so that writes
-at a steady rate share commits; after a pause nothing waits for more to come. When too much waits, the source does.
+Transactions that arrive during a commit form the next batch. A batch that is not full is taken at least
+`interval_seconds` after the one before, so that writes at a steady rate share commits. After a pause of that
+length a batch is taken at once. When too much waits, the stream's thread waits, too.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from binlog_projector.domain.mutations import Mutation
 from binlog_projector.errors import UnprojectableRow
 from tidemark.gtid import GtidSet
 
-MAX_KEYS = 10_000  # in one APPLY; most of them are not cached, and those cost Redis next to nothing
+MAX_KEYS = 10_000  # in one APPLY; most are not cached, and cost Redis next to nothing
 WAITING_BYTES = 2 * MAX_BYTES
-WAITING_ROWS = 4 * MAX_ROWS  # short rows are many for their bytes, and each takes memory of its own
+WAITING_ROWS = 4 * MAX_ROWS  # many short rows have few bytes, and each row takes memory
 
 
 class Batcher:
-    """Transactions, or parts of one, go in one by one, batches come out: not full ones `interval_seconds` apart."""
+    """Transactions, or parts of one, go in one by one, and batches come out."""
 
     def __init__(
         self,
@@ -64,9 +65,9 @@ class Batcher:
             self.changed.notify_all()
 
     def take(self, timeout: float) -> Batch | None:
-        """The first batch that waits, or None if none came within `timeout` seconds. Raises what ended the stream.
+        """The first batch, or None if none came within `timeout` seconds. Raises the error of the stream.
 
-        It may grow until the interval is over, or until it is full and the next one begins.
+        The batch may grow until the interval is over, or until it is full and the next one begins.
         """
         with self.changed:
             if self.changed.wait_for(lambda: self.waiting or self.failed, timeout) and not self.failed:
