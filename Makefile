@@ -29,7 +29,7 @@ quick: dev ## the tests that need no server, in about a minute
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not server and not long" --ignore $(SLOW_TO_COLLECT)
 
 test: dev ## all tests, on real servers
-	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-long: dev ## what takes longer: twenty crashes at each point, more schedules
 	@$(BIN)/python -m pytest -m long
