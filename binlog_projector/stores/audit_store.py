@@ -26,6 +26,7 @@ from reader.read_model.control import (
     checkpoint_id,
     decode_partials,
     journal_id,
+    keys_of,
     with_begun,
 )
 from reader.read_model.declarations import COLLECTIONS
@@ -97,7 +98,7 @@ class StoredView:
         for entry in entries.sort("_id", DESCENDING).limit(max_entries):
             if gtid_set >= _reached(entry):
                 return Touched(frozenset(keys))
-            keys.update(entry["keys"])
+            keys.update(keys_of(entry))
             if len(keys) > MAX_KEYS:
                 break
         return Touched(None)
@@ -113,7 +114,7 @@ class StoredView:
             if {**former, "_id": entry["_id"]} == entry
         ]
         found = self.database[CONTROL].find({"_id": {"$in": repairs}}, {"keys": True}, session=self.session)
-        return Touched(frozenset(key for entry in found for key in entry["keys"]))
+        return Touched(frozenset(key for entry in found for key in keys_of(entry)))
 
     def _journal(self, first: int, fields: Mapping[str, bool]) -> Cursor[BsonDocument]:
         """Entries of this build from batch `first` on."""

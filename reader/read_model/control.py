@@ -128,12 +128,8 @@ class Position:
     def decode(cls, document: Document) -> Position:
         checkpoint, last = Checkpoint.decode(document), document["last"]
         anchor = Anchor(Gtid.parse(last["gtid"]), last["original_commit_us"]) if last else None
-        return cls(
-            checkpoint,
-            document[epoch_field(checkpoint.model_version)],
-            anchor,
-            decode_partials(document.get("partials", ())),
-        )
+        epoch = document[epoch_field(checkpoint.model_version)]
+        return cls(checkpoint, epoch, anchor, decode_partials(document.get("partials", ())))
 
     def encode(self) -> dict[str, Any]:
         """The checkpoint's fields that a commit sets: all but its id, the build and the lease's epoch."""
@@ -193,14 +189,14 @@ class JournalEntry:
             "as_of": checkpoint.as_of,
             "gtid_set": checkpoint.gtid_set,
             "partials": encode_partials(self.partials),
-            "keys": list(self.keys),
+            "keys": " ".join(self.keys),  # an array takes half as much again, for the numbers of its items
             "expires_at": expires_at,
         }
 
     @classmethod
     def decode(cls, document: Document) -> JournalEntry:
         checkpoint = Checkpoint.decode({**document, **document["_id"], "model_version": MODEL_VERSION})
-        return cls(checkpoint, tuple(document["keys"]), decode_partials(document["partials"]))
+        return cls(checkpoint, keys_of(document), decode_partials(document["partials"]))
 
 
 @dataclass(frozen=True)
@@ -238,6 +234,10 @@ class LeaseRecord:
             document["released"],
             document.get("wanted_by"),
         )
+
+
+def keys_of(entry: Document) -> tuple[str, ...]:
+    return tuple(entry["keys"].split(" ")) if entry["keys"] else ()
 
 
 def encode_partials(partials: Iterable[Partial]) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ class World:
         self._replace(CONTROL, {"_id": SERVING_ID, "build": self.build, "epoch": self.epoch})
         of_build = {"build": self.build, "model_version": MODEL_VERSION}
         self._replace(CONTROL, {"_id": checkpoint_id(self.build), **of_build, **fields})
-        entry = {"batch_id": checkpoint.batch_id, "keys": []}
+        entry = {"batch_id": checkpoint.batch_id, "keys": ""}
         self._replace(CONTROL, {"_id": journal_id(self.build, seq), **entry})
         return checkpoint
 

@@ -11,7 +11,7 @@ from pymongo import MongoClient
 
 from ops.stack import Stack
 from reader.read_model.cached_values import cache_key, decode
-from reader.read_model.control import journal_id
+from reader.read_model.control import journal_id, keys_of
 from tests.conftest import service_environment
 from tests.support.harness import wait_until
 from tests.support.traffic import write_traffic
@@ -52,7 +52,7 @@ def test_a_batch_lost_with_its_primary_leaves_nothing_stale(stack: Stack, tmp_pa
 
 def assert_fill_lacks(system: System, batch: dict[str, Any]) -> None:
     """A reader that misses a key of this batch caches the value before the batch."""
-    key = next(key for key in batch["keys"] if key.startswith("post:") and key.count(":") == 1)
+    key = next(key for key in keys_of(batch) if key.startswith("post:") and key.count(":") == 1)
     name = cache_key(system.watermark().epoch, key)
     with redis.Redis.from_url(system.stack.redis.admin_url) as cache, system.reading.client() as client:
         cache.delete(name)
