@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pymysql
-from pymysql.constants import CLIENT, FIELD_TYPE
+from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
 from tidemark.mysql_url import MySqlUrl
@@ -36,7 +36,7 @@ def connection_arguments(url: str) -> dict[str, Any]:
         **server.arguments(),
         "charset": "utf8mb4",
         "autocommit": True,
-        "client_flag": CLIENT_SESSION_TRACK | CLIENT.FOUND_ROWS,
+        "client_flag": CLIENT_SESSION_TRACK,
         "init_command": SESSION,
         "connect_timeout": CONNECT_SECONDS,
         "read_timeout": READ_SECONDS,

@@ -65,7 +65,7 @@ class Session:
         self._begun = False
 
     def execute(self, sql: str, *values: object) -> int:
-        """Return the number of rows found or inserted, whether or not a value changed."""
+        """Return the number of rows changed (for SELECT: found)."""
         with translated():
             try:
                 return int(self._cursor.execute(sql, values))

@@ -92,14 +92,14 @@ def delete_comment(db: Session, command: DeleteComment) -> Answer:
 
 def like_post(db: Session, like: LikePost) -> Answer:
     """Like a post; again changes nothing."""
-    found = db.execute(
+    added = db.execute(
         "INSERT INTO likes (post_id, user_id) SELECT %s, id FROM users WHERE subject = %s"
         " ON DUPLICATE KEY UPDATE user_id = likes.user_id",
         like.post_id,
         like.subject,
     )
-    if not found:
-        raise _unknown_user()
+    if not added:  # the like is there already, or there is no such user
+        _user_id(db, like.subject)
     return NO_CONTENT
 
 

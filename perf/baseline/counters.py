@@ -40,8 +40,8 @@ def post_written(db: Session, post_id: int) -> None:
 
 
 def liked(db: Session, post_id: int) -> None:
-    """Right after the statement of the like, in its transaction: ROW_COUNT() is 0 for an old like."""
-    change = "like_count = like_count + ROW_COUNT()"
+    """Right after the statement of the like, in its transaction: ROW_COUNT() is 1 for a new like only."""
+    change = "like_count = like_count + (ROW_COUNT() = 1)"
     db.execute(f"UPDATE {TABLE} SET {change} WHERE post_id = %s", post_id)  # noqa: S608
 
 

@@ -35,16 +35,13 @@ def checkpoint_id(build: int) -> str:
 
 
 def epoch_field(model_version: int) -> str:
-    """The checkpoint's field for the lease's epoch.
-
-    Projectors of version 2 do not look at the version. They stay out of newer builds, because those lack the
-    field that they know.
-    """
+    """The checkpoint's field for the lease's epoch. Projectors of version 2, which look at no version, do not
+    find theirs in a newer build, and stay out."""
     return "epoch" if model_version <= UNNAMED_MODEL else "lease_epoch"
 
 
 def journal_id(build: int, seq: int) -> dict[str, int]:
-    """Ids of one build's entries are in order. No other document of the collection has an id of this type."""
+    """Ids of one build's entries are in order. No other document has an id of this type."""
     return {"build": build, "seq": seq}
 
 
