@@ -1,4 +1,4 @@
-"""What a steady load costs and how late it is shown comes with the figures to compare it with."""
+"""`perf cpu` and `perf lag` print the figures to compare theirs with."""
 
 from __future__ import annotations
 

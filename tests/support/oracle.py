@@ -92,7 +92,7 @@ def documents_of_build(stack: Stack, build: int) -> Documents:
 
 
 def present(documents: Documents, collection: str) -> list[dict[str, Any]]:
-    """What is there and no stub; edges with the columns that their ids are made of."""
+    """The documents without stubs; edges have the columns of their ids."""
     edge, found = COLLECTIONS[collection].edge, documents[collection].values()
     if edge is None:
         return [document for document in found if is_present(document)]

@@ -1,4 +1,4 @@
-"""What a service imports before it serves."""
+"""A service imports little before it serves."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ Pair = tuple[Entry, Entry]
 
 
 class Node(NamedTuple):
-    """What one Redis holds."""
+    """The contents of one Redis."""
 
     mark: Mark
     entries: Pair = (None, None)
@@ -92,7 +92,7 @@ class Granted(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What APPLY announced: `found`, `to`, and which keys it names."""
+    """An announcement of APPLY: from `found` to `to`, and the keys that it names."""
 
     found: Mark
     to: Mark
@@ -199,7 +199,7 @@ class World(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a step shows to a client, or that it was a reset."""
+    """The answer that a step gives to a client, or a reset."""
 
     contents: tuple[int, int] | None = None
     moment: Mark | None = None
