@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from ops.stack.servers.process import ProcessIdentity, stop_processes
 from ops.system import Child, System
 from perf.baseline.counters import recount
 from perf.baseline.lanes import LANES
+from perf.pausing import services_paused
 
 TIDEMARK = "tidemark"
 NAMES = (*LANES, TIDEMARK)
@@ -101,14 +101,8 @@ def machine_for(lane: Contender, system: System) -> Iterator[None]:
     if lane.name == TIDEMARK:
         yield
         return
-    services = [child.identity for child in system.children.values()]
-    for service in services:
-        service.send(signal.SIGSTOP)
-    try:
+    with services_paused(system):
         yield
-    finally:
-        for service in services:
-            service.send(signal.SIGCONT)
     wait_until_caught_up(system)
 
 

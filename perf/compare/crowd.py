@@ -15,6 +15,7 @@ from functools import cached_property
 import pymysql
 
 from ops.stack.urls import mysql_arguments
+from perf.dataset import WORDS
 
 ZIPF = 0.99
 USERS_PER_POST = 10  # most people read and like, few write
@@ -22,20 +23,6 @@ LIKES_PER_POST = 50
 COMMENTS_PER_POST = 2
 WRITERS = 50
 CHUNK = 2_000
-WORDS = (
-    "tide",
-    "wave",
-    "moon",
-    "shore",
-    "salt",
-    "drift",
-    "harbour",
-    "signal",
-    "anchor",
-    "reef",
-    "gull",
-    "keel",
-)
 
 
 class Crowd:

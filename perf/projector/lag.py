@@ -10,7 +10,6 @@ import contextlib
 import http.client
 import os
 import re
-import signal
 import statistics
 import tempfile
 import time
@@ -25,6 +24,7 @@ from pymongo import MongoClient
 from ops.stack.progress import say
 from ops.system import System
 from perf.dataset import load_posts
+from perf.pausing import services_paused
 from perf.projector.cpu import cpu_of, per_transaction
 from perf.projector.marks import WARM_UP_SECONDS, Ask, MarkedLoad, Waits
 from perf.projector.peers.debezium import DATABASE, Debezium
@@ -95,7 +95,7 @@ def _debezium(debezium: Debezium, system: System, load: MarkedLoad, seconds: flo
     """Until MongoDB shows the row that Debezium has upserted; our services are paused meanwhile."""
     with (
         MongoClient[dict[str, Any]](system.stack.mongodb.admin_url) as client,
-        _paused(system),
+        services_paused(system),
         debezium.streaming(),
     ):
 
@@ -143,18 +143,6 @@ def _in_a_row(system: System) -> Iterator[Callable[[], None]]:
             connection.getresponse().read()
 
         yield row
-
-
-@contextlib.contextmanager
-def _paused(system: System) -> Iterator[None]:
-    services = [child.identity for child in system.children.values()]
-    for service in services:
-        service.send(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for service in services:
-            service.send(signal.SIGCONT)
 
 
 def _connection(url: str) -> http.client.HTTPConnection:
