@@ -13,6 +13,10 @@ class CacheBypassed(Exception):
         self.origin = origin
 
 
+class MomentGone(Exception):
+    """MongoDB does not have this moment: its history has another one, or none that old. Read at present."""
+
+
 class DocumentsUnavailable(Exception):
     """MongoDB gives no documents now: answer from the cache, else 503. MongoDB may be back within seconds."""
 

@@ -1,23 +1,22 @@
-"""The parts of an answer: the keys wanted; for each its value, its origin and the proof of its freshness."""
+"""The parts of an answer: what is wanted, and where it came from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum
 
-import msgspec
-
-from reader.read_model.cached_values import Entry, Watermark, decode
+from reader.asked import FeedQuery, ListQuery, PageQuery
 from reader.read_model.declarations import Entity, Listing
 
 
 class Origin(Enum):
     """The origin of a part, best first; `cache_status` is the text of RFC 9211."""
 
+    LOCAL = "local; hit"
     HIT = "redis; hit"
     STORED = "redis; fwd=miss; stored"
     MISS = "redis; fwd=miss"
     LEASE_HELD = "redis; fwd=miss; detail=lease-held"
+    MOVED_ON = "redis; fwd=stale; detail=moved-on"
     TOKEN = "redis; fwd=request; detail=consistency-token"
     NOT_CACHED = "redis; fwd=bypass; detail=not-cached"
     OTHER_MODEL = "redis; fwd=bypass; detail=other-model"
@@ -47,48 +46,17 @@ class Wanted:
         )
 
 
-class Part(msgspec.Struct, frozen=True):
-    """One value that was read. `proof`: the watermark of its MGET, or the checkpoint read before it."""
+class WantedPage:
+    """A page of ids that is not cached, as its key could not be invalidated. An answer has one at most."""
 
-    entry: Entry
-    proof: Watermark
-    origin: Origin
+    __slots__ = ("query",)
+    key = "page"
+
+    def __init__(self, query: PageQuery) -> None:
+        self.query = query
 
     @property
-    def version(self) -> str:
-        """The name of the content: the same epoch and version mean the same bytes."""
-        return f"{self.proof.epoch}:{self.entry.version}"
-
-
-def part(value: bytes, proof: Watermark, origin: Origin) -> Part:
-    """The part of a value in the cache's encoding; the value must not be a fill lease."""
-    entry = decode(value)
-    assert entry is not None
-    return Part(entry, proof, origin)
-
-
-def present_part(value: bytes | None, proof: Watermark) -> Part | None:
-    """The part of a cached value; None if the key was missing or had a fill lease."""
-    entry = decode(value)
-    return None if entry is None else Part(entry, proof, Origin.HIT)
-
-
-def oldest(parts: Sequence[Part]) -> Watermark:
-    """The proof with the earliest `as_of`: the freshness of the whole answer."""
-    found = parts[0].proof
-    for part in parts:
-        if part.proof.as_of < found.as_of:
-            found = part.proof
-    return found
-
-
-def is_of_one_build(parts: Sequence[Part]) -> bool:
-    return len({part.proof.build for part in parts}) == 1
-
-
-def worst(parts: Sequence[Part]) -> Origin:
-    found = parts[0].origin
-    for part in parts:
-        if part.origin.rank > found.rank:
-            found = part.origin
-    return found
+    def label(self) -> str:
+        if isinstance(self.query, ListQuery):
+            return f"{self.query.listing.parent.name}_{self.query.listing.name}"
+        return "feed" if isinstance(self.query, FeedQuery) else "hashtag"

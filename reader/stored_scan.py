@@ -29,11 +29,11 @@ class StoredScan:
         return cls(scan, COLLECTIONS[scan.collection].edge if model_version > UNNAMED_MODEL else None)
 
     def page(self, value: Any, page: Page) -> BsonDocument:
-        """The arguments of `find` for a page's documents, and one more if there are more."""
+        """The fields of a `find` command for a page's documents, and one more if there are more."""
         found = (
             _of_edges(self.edge, self.scan, value, page) if self.edge else _of_fields(self.scan, value, page)
         )
-        return {**found, "limit": page.limit + 1, "batch_size": page.limit + 1}
+        return {**found, "limit": page.limit + 1, "batchSize": page.limit + 1}
 
     def item(self, document: Mapping[str, Any]) -> int:
         return int(self._value(document, self.scan.item_id))
@@ -58,7 +58,7 @@ def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
     if edge.columns == tuple(column for column, _ in scan.index):
         end = {"t": after[0], "u": after[1]} if after else {"t": MAX_ID}  # no time is later
         ids = {"$gte": {"p": value}, "$lt": {"p": value, **end}}
-        return {"filter": {"_id": ids}, "projection": {"_id": True}, "sort": [("_id", -1)]}
+        return {"filter": {"_id": ids}, "projection": {"_id": True}, "sort": {"_id": -1}}
     index = edge.index(scan.index)
     names = [name for name, _ in index]
     first = (after[0], after[1] - 1) if after else (MAX_ID, MAX_ID)
@@ -67,8 +67,8 @@ def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
         "min": dict(zip(names, (value, *first), strict=True)),
         "max": dict(zip(names, (value, -MAX_ID, 0), strict=True)),
         "projection": dict.fromkeys(names, True),
-        "sort": list(index),
-        "hint": list(index),
+        "sort": dict(index),
+        "hint": dict(index),
     }
 
 
@@ -77,8 +77,8 @@ def _of_fields(scan: Scan, value: Any, page: Page) -> BsonDocument:
     return {
         "filter": {scan.by: value, **_following(scan.order, page.after)},
         "projection": {"_id": False, **{name: True for name, _ in scan.order}, scan.item_id: True},
-        "sort": scan.order,
-        "hint": list(scan.index),
+        "sort": dict(scan.order),
+        "hint": dict(scan.index),
     }
 
 

@@ -27,9 +27,9 @@ class Tally(Collector):
         self.counts: dict[tuple[str, ...], int] = defaultdict(int)
         registry.register(self)
 
-    def add(self, *values: str) -> None:
-        """Count one event; `values` are those of the labels, in their order."""
-        self.counts[values] += 1
+    def add(self, *values: str, amount: int = 1) -> None:
+        """Count `amount` events; `values` are those of the labels, in their order."""
+        self.counts[values] += amount
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         family = CounterMetricFamily(self.name.removesuffix("_total"), self.documentation, labels=self.labels)
