@@ -19,7 +19,7 @@ from binlog_projector.errors import CacheUnavailable
 from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
 from binlog_projector.mysql.freshness import timestamp
 from binlog_projector.stores.audit_store import RepairRequest, Touched
-from binlog_projector.stores.cache import Client, cache_errors, read_watermark
+from binlog_projector.stores.cache import Client, cache_errors, decode_watermark, read_watermark
 from reader.read_model.cached_values import WATERMARK_KEY, Entry, Watermark, cache_key, decode
 from reader.read_model.declarations import ENTITIES
 from tidemark.gtid import EMPTY, GtidSet
@@ -219,7 +219,7 @@ def read_entries(client: Client, keys: Sequence[str]) -> tuple[Watermark | None,
             epoch = watermark.epoch
             found = client.mget([WATERMARK_KEY, *(cache_key(epoch, key) for key in keys)])
             raw, *values = (value if isinstance(value, bytes) else None for value in found)
-            watermark = Watermark.decode(raw) if raw else None
+            watermark = decode_watermark(raw)
             if watermark is not None and watermark.epoch == epoch:
                 return watermark, dict(zip(keys, map(decode, values), strict=True))
     return watermark, {}

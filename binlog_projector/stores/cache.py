@@ -49,10 +49,17 @@ def connect(url: str) -> Client:
 
 
 def read_watermark(client: Client) -> Watermark | None:
-    """The watermark in force, or None if there is none. Raises CacheUnavailable."""
+    """The watermark in force; None for none, and for another release's. Raises CacheUnavailable."""
     with cache_errors():
-        raw = client.get(WATERMARK_KEY)
-    return Watermark.decode(raw) if isinstance(raw, bytes) else None
+        return decode_watermark(client.get(WATERMARK_KEY))
+
+
+def decode_watermark(raw: object) -> Watermark | None:
+    """None for no watermark, and for one of another release."""
+    try:
+        return Watermark.decode(raw) if isinstance(raw, bytes) else None
+    except ValueError:
+        return None
 
 
 @contextlib.contextmanager
@@ -117,15 +124,18 @@ class CacheStage:
         """Continue from the watermark, or from an empty cache. Raises CacheUnavailable, StandDown."""
         self.watermark = None
         try:
-            self._continue_from(read_watermark(self.client))
+            raw = self.client.get(WATERMARK_KEY)
+            self._continue_from(raw if isinstance(raw, bytes) else b"")
         except redis.RedisError as error:
             self.watermark = None  # only a cache without one is looked at again, with back-off
             raise CacheUnavailable(f"Redis does not answer: {error}") from error
 
-    def _continue_from(self, found: Watermark | None) -> None:
+    def _continue_from(self, text: bytes) -> None:
+        """`text`: the watermark in Redis, empty if there is none."""
         serving = self.documents.serving()
+        found = decode_watermark(text)
         if reason := self._break_in_history(found, serving.epoch):
-            self._start_empty(found, reason)
+            self._start_empty(text, "absent" if not text else reason)
         else:
             self.watermark = found
             self._replay()
@@ -133,9 +143,7 @@ class CacheStage:
     def _break_in_history(self, watermark: Watermark | None, epoch: str) -> str:
         """The reason why the cache cannot continue from this watermark. Empty if it can."""
         checkpoint = self.documents.position.checkpoint
-        if watermark is None:
-            return "absent"
-        if watermark.model_version != MODEL_VERSION:
+        if watermark is None or watermark.model_version != MODEL_VERSION:
             return "model"
         if (watermark.build, watermark.epoch) != (checkpoint.build, epoch):
             return "build"
@@ -145,12 +153,15 @@ class CacheStage:
             return "" if watermark.batch_id == checkpoint.batch_id else "history"
         return "" if self.documents.batch_id(watermark.seq) == watermark.batch_id else "history"
 
-    def _start_empty(self, found: Watermark | None, reason: str) -> None:
-        """Begin a new epoch: an empty cache. If another process moves the watermark, look again later."""
+    def _start_empty(self, found: bytes | str, reason: str) -> None:
+        """Begin a new epoch: an empty cache. If another process moves the watermark, look again later.
+
+        `found`: the watermark in Redis, empty if there is none.
+        """
         self.watermark = None
         serving = self.documents.new_cache_epoch()
         watermark = self.documents.position.checkpoint.watermark(serving.epoch)
-        if self.set_script(keys=[WATERMARK_KEY], args=[found.encode() if found else "", watermark.encode()]):
+        if self.set_script(keys=[WATERMARK_KEY], args=[found, watermark.encode()]):
             self.watermark = watermark
             self.metrics.epochs.labels(reason).inc()
             log.info("cache starts empty", reason=reason, epoch=serving.epoch, seq=watermark.seq)
@@ -160,7 +171,7 @@ class CacheStage:
         while self.watermark is not None and self.watermark.seq < self.documents.position.checkpoint.seq:
             entries = self.documents.journal(self.watermark.seq, REPLAY_ENTRIES)
             if not entries:
-                self._start_empty(self.watermark, "journal")
+                self._start_empty(self.watermark.encode(), "journal")
             for entry in entries:
                 if self.watermark is not None:
                     self._apply(self.watermark, entry)

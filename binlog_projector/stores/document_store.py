@@ -59,8 +59,8 @@ class DocumentStore:
 
     def commit(self, batch: Batch, as_of: str) -> JournalEntry:
         """Commit the batch, and return its journal entry for the cache."""
-        following = self._following(str(batch.gtid_set), as_of)
         partials = self.position.partials_at(batch.gtid_set, batch.partial)
+        following = replace(self._following(str(batch.gtid_set), as_of), open=bool(partials))
         to = replace(
             self.position,
             checkpoint=following,

@@ -13,6 +13,7 @@ from reader.read_model.declarations import Document, Entity
 
 VALUE, ABSENT, LEASE = b"V", b"N", b"L"
 WATERMARK_KEY = "tidemark:watermark"
+TIDE_CHANNEL = "tidemark:tide"  # of announcements
 VALUE_TTL_MS = 3_600_000  # +- 10 %
 ABSENT_TTL_MS = (10_000, 30_000)
 LEASE_TTL_MS = 2_000
@@ -85,8 +86,10 @@ def decode(value: bytes | None) -> Entry | None:
 class Watermark:
     """The tide mark: everything up to `seq` of this build is in the cache.
 
-    `as_of`: the time (MySQL's clock) as of which the cache is complete. `lineage`: must match, or the cache
-    does not continue MongoDB's history.
+    `cluster_time`: a time of MongoDB's clock ("seconds.increment") at which the build's checkpoint was this
+    one; empty if unknown. `open`: a part of a transaction is in the cache, and its end is not. `as_of`: the
+    time (MySQL's clock) as of which the cache is complete. `lineage`: must match, or the cache does not
+    continue MongoDB's history.
     """
 
     build: int
@@ -94,6 +97,8 @@ class Watermark:
     model_version: int
     seq: int
     batch_id: str
+    cluster_time: str
+    open: bool
     as_of: str
     gtid_set: str
 
@@ -102,14 +107,16 @@ class Watermark:
         return f"{self.build}|{self.epoch}|{self.model_version}|{self.seq}|{self.batch_id}|"
 
     def encode(self) -> str:
-        return f"{self.lineage}{self.as_of}|{self.gtid_set}"
+        return f"{self.lineage}{self.cluster_time}|{self.open:d}|{self.as_of}|{self.gtid_set}"
 
     @classmethod
     def decode(cls, text: bytes | str) -> Watermark:
-        build, epoch, model_version, seq, batch_id, as_of, gtid_set = (
+        """Raises ValueError for the shape of another release."""
+        build, epoch, model_version, seq, batch_id, cluster_time, open, as_of, gtid_set = (
             text.decode() if isinstance(text, bytes) else text
         ).split("|")
-        return cls(int(build), epoch, int(model_version), int(seq), batch_id, as_of, gtid_set)
+        lineage = int(build), epoch, int(model_version), int(seq), batch_id
+        return cls(*lineage, cluster_time, bool(int(open)), as_of, gtid_set)
 
 
 def with_author(body: bytes, author: bytes | None) -> bytes:

@@ -62,7 +62,11 @@ class Serving:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything in `gtid_set` is in the documents of `build`, complete as of `as_of` (MySQL's clock)."""
+    """Everything in `gtid_set` is in the documents of `build`, complete as of `as_of` (MySQL's clock).
+
+    `open` and `cluster_time`: as in the watermark. They are not stored: `open` follows from the partial
+    transactions, and only whoever saw the commit's answer, or a later read, knows a cluster time.
+    """
 
     build: int
     seq: int
@@ -70,16 +74,18 @@ class Checkpoint:
     as_of: str
     gtid_set: str
     model_version: int = MODEL_VERSION  # of the build
+    open: bool = False
+    cluster_time: str = ""
 
     @classmethod
     def decode(cls, document: Document) -> Checkpoint:
-        document = {"model_version": UNNAMED_MODEL, **document}
+        unstored = {"open": bool(document.get("partials")), "cluster_time": ""}
+        document = {"model_version": UNNAMED_MODEL, **document, **unstored}
         return cls(*(document[field.name] for field in fields(cls)))
 
     def watermark(self, epoch: str) -> Watermark:
-        return Watermark(
-            self.build, epoch, self.model_version, self.seq, self.batch_id, self.as_of, self.gtid_set
-        )
+        lineage = self.build, epoch, self.model_version, self.seq, self.batch_id
+        return Watermark(*lineage, self.cluster_time, self.open, self.as_of, self.gtid_set)
 
     def at(self, as_of: str) -> Checkpoint:
         """The same checkpoint, complete as of a later moment."""
@@ -109,9 +115,7 @@ class Position:
     checkpoint: Checkpoint
     epoch: int  # of the lease under which it was committed
     anchor: Anchor | None
-    partials: tuple[
-        Partial, ...
-    ] = ()  # what is in the documents of transactions that are not in its GTID set
+    partials: tuple[Partial, ...] = ()  # in the documents, and not in the checkpoint's GTID set
 
     @property
     def gtid_set(self) -> GtidSet:
@@ -169,10 +173,7 @@ class Position:
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """The cache keys that a committed batch made out of date.
-
-    `partials`: transactions that are partly in the documents, and not in the checkpoint's GTID set.
-    """
+    """The cache keys that a committed batch made out of date."""
 
     checkpoint: Checkpoint
     keys: tuple[str, ...]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from reader.openapi import document
+from reader.read_model import announcements
+from reader.read_model.announcements import MAX_MESSAGE_BYTES, Announcement
+from reader.read_model.cached_values import Watermark
 from reader.read_model.control import (
     Anchor,
     Checkpoint,
@@ -19,8 +25,9 @@ from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTINGS
 from tidemark.gtid import Gtid
 
 GTID = Gtid("aaaaaaaa-0000-0000-0000-000000000001", 5)
-CHECKPOINT = Checkpoint(3, 7, "f00d", "2026-11-23T16:00:00.000000Z", f"{GTID.source}:1-4")
 PARTIALS = (Partial(GTID, 1_000, 4_000, 99),)
+CHECKPOINT = Checkpoint(3, 7, "f00d", "2026-11-23T16:00:00.000000Z", f"{GTID.source}:1-4", open=True)
+WATERMARK = replace(CHECKPOINT, cluster_time="1764518400.3").watermark("7-abcd")
 
 
 def test_each_document_of_the_control_collection_is_decoded_as_it_was() -> None:
@@ -34,6 +41,40 @@ def test_each_document_of_the_control_collection_is_decoded_as_it_was() -> None:
     assert JournalEntry.decode(stored) == entry
     lease = LeaseRecord(4, {"host": "a", "pid": 1}, b"session", 2, True, {"host": "b"})
     assert LeaseRecord.decode(lease.encode()) == lease
+
+
+def test_a_watermark_and_its_announcements_are_decoded_as_they_were() -> None:
+    settled = replace(WATERMARK, cluster_time="", open=False)
+    for mark in (WATERMARK, settled):
+        assert Watermark.decode(mark.encode()) == Watermark.decode(mark.encode().encode()) == mark
+        assert mark.encode().startswith(mark.lineage)
+        for keys, counted in ((), ()), (("post:1", "post:1:likes"), ("user:2",)), ((), ("user:2",)):
+            messages = announcements.encode("lineage|", mark, keys, counted)
+            assert Announcement("lineage|", mark, keys, counted) == one_of(messages)
+
+
+def test_a_watermark_of_the_release_before_is_no_watermark() -> None:
+    former = f"{WATERMARK.lineage}{WATERMARK.as_of}|{WATERMARK.gtid_set}"
+    with pytest.raises(ValueError, match="not enough values"):
+        Watermark.decode(former)
+
+
+def test_a_large_batch_has_several_small_messages() -> None:
+    keys = tuple(f"post:{2**53 - at}" for at in range(5_000))
+    counted = tuple(f"user:{2**53 - at}" for at in range(5_000))
+    messages = announcements.encode("lineage|", WATERMARK, keys, counted)
+    found = [announcements.decode(message) for message in messages]
+    assert max(map(len, messages)) <= MAX_MESSAGE_BYTES < 16 * 1024
+    assert len(messages) <= 1 + sum(map(len, messages)) // (MAX_MESSAGE_BYTES - 1_000)
+    assert sum((one.keys for one in found), ()) == keys
+    assert sum((one.counted for one in found), ()) == counted
+    assert {one.found for one in found} == {"lineage|"}
+    assert [one.to for one in found] == [*[None] * (len(found) - 1), WATERMARK]
+
+
+def one_of(messages: list[bytes]) -> Announcement:
+    (message,) = messages
+    return announcements.decode(message)
 
 
 def test_json_and_openapi_have_the_declared_fields_of_an_entity() -> None:

@@ -58,8 +58,8 @@ def make_older(stack: Stack, database: Database, build: int) -> None:
     renamed = {"$rename": {"lease_epoch": "epoch"}, "$unset": {"model_version": True}}
     database["control"].update_one({"_id": f"checkpoint:{build}"}, renamed)
     with redis.Redis.from_url(stack.redis.admin_url) as cache:
-        build_id, epoch, _, *rest = str(cache.get(WATERMARK_KEY), "ascii").split("|")
-        cache.set(WATERMARK_KEY, "|".join([build_id, epoch, "2", *rest]))
+        build_id, epoch, _, seq, batch_id, _, _, *rest = str(cache.get(WATERMARK_KEY), "ascii").split("|")
+        cache.set(WATERMARK_KEY, "|".join([build_id, epoch, "2", seq, batch_id, *rest]))
 
 
 def answers(reading: RunningReader) -> dict[str, Any]:
