@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -18,11 +20,12 @@ from reader.cache import Cache
 from reader.consistency import Consistency
 from reader.document_store import DocumentStore
 from reader.endpoints import Services, entity, feed, hashtag, listing, openapi
-from reader.errors import CacheBypassed, DocumentsUnavailable
+from reader.errors import DocumentsUnavailable, MomentGone
+from reader.fetching import Fetching
+from reader.following import Following
 from reader.metrics import ReaderMetrics
-from reader.queries import Queries
 from reader.read_model.declarations import LISTINGS, POST, USER
-from reader.read_through import DocumentsOnly, ReadThrough
+from reader.replica import Replica
 from reader.settings import ReaderSettings
 from tidemark.http import EXCEPTION_HANDLERS, RequestContext
 from tidemark.problem import Problem, problem_response
@@ -48,7 +51,7 @@ class Reader:
         self.metrics = ReaderMetrics()
         self._settings = settings
         self._clock = clock
-        self._stores: tuple[Cache, DocumentStore] | None = None
+        self._stores: tuple[Following, DocumentStore] | None = None
         decisions = self.metrics.decisions.add
         self.app = Starlette(
             routes=ROUTES,
@@ -68,14 +71,20 @@ class Reader:
         """`reads` is ok while one store can answer; a part `degraded: ...` names the store that cannot."""
         if self._stores is None:
             return {"reads": "the service is starting or has ended"}
-        cache, documents = self._stores
-        problems = {"redis": await _cache_problem(cache), "mongodb": await _documents_problem(documents)}
+        following, documents = self._stores
+        redis = following.bypass.cache_status if following.bypass else ""
+        problems = {"redis": redis, "mongodb": await _documents_problem(documents)}
         wrong = {store: problem for store, problem in problems.items() if problem}
         if len(wrong) == len(problems):
             return wrong
         return {"reads": "ok", **{f"degraded: {store}": "ok" for store in wrong}}
 
-    def _show_places(self, documents: DocumentStore) -> None:
+    def _show(self, documents: DocumentStore, following: Following) -> None:
+        """Gauges ask when they are scraped."""
+        size, replica = self.metrics.replica_size, following.replica
+        size.labels("bytes").set_function(lambda: replica.bytes)
+        size.labels("entries").set_function(lambda: len(replica))
+        self.metrics.tide_age.set_function(lambda: _age(following, self._clock()))
         places = self.metrics.mongodb_places
         places.labels("in_use").set_function(lambda: documents.in_use)
         places.labels("free").set_function(lambda: self._settings.mongodb_reads - documents.in_use)
@@ -84,24 +93,21 @@ class Reader:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[dict[str, Services]]:
         settings = self._settings
-        cache = Cache(settings.redis_url)
         documents = DocumentStore.connect(settings.mongodb_url, settings.mongodb_reads)
-        self._show_places(documents)
-        read_through = ReadThrough(cache, documents, self.metrics)
-        consistency = Consistency(
-            read_through,
-            Queries(read_through, documents, self.metrics),
-            Queries(DocumentsOnly(read_through), documents, self.metrics),
-            self.metrics,
-            settings.max_waiters,
-        )
-        self._stores = cache, documents
+        replica = Replica(settings.local_mib * 2**20, self.metrics)
+        following = Following(settings.redis_url, replica, self.metrics)
+        self._show(documents, following)
+        fetching = Fetching(following, Cache(following), documents, self.metrics)
+        consistency = Consistency(following, fetching, documents, self.metrics, settings.max_waiters)
+        self._stores = following, documents
+        task = asyncio.create_task(following.run())
         try:
             yield {"services": Services(consistency, settings, self.metrics, self._clock)}
         finally:
             self._stores = None
-            await read_through.aclose()
-            await cache.aclose()
+            await fetching.aclose()
+            task.cancel()
+            await asyncio.wait([task])
             await documents.aclose()
 
 
@@ -112,17 +118,16 @@ async def on_documents_unavailable(request: Request, error: Exception) -> Respon
     return problem_response(problem)
 
 
-async def _cache_problem(cache: Cache) -> str:
-    try:
-        await cache.get([])
-    except CacheBypassed as error:
-        return error.origin.cache_status
-    return ""
-
-
 async def _documents_problem(documents: DocumentStore) -> str:
     try:
-        await documents.view()
-    except DocumentsUnavailable as error:
+        await documents.present()
+    except (DocumentsUnavailable, MomentGone) as error:
         return str(error)
     return ""
+
+
+def _age(following: Following, now: float) -> float:
+    """In seconds; NaN without a tide."""
+    if following.tide is None:
+        return float("nan")
+    return max(0.0, now - datetime.fromisoformat(following.tide.as_of).timestamp())

@@ -111,10 +111,8 @@ def _posts(query: PageQuery, view: View) -> Answer | None:
 def _page(view: View, entity: Entity, ids: Entry) -> Answer | None:
     found = [(id, view.get(Wanted(entity, id))) for id in ids.ids()]
     items = [(id, item) for id, item in found if item is not None and item.present]
-    if entity.name in AUTHORED:
-        authors = [view.get(_author(item)) for _, item in items]
-    else:
-        authors = [None] * len(items)
+    has_author = entity.name in AUTHORED
+    authors = [view.get(_author(item)) if has_author else None for _, item in items]
     if view.missing:
         return None
     bodies, named = [], []

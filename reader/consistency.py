@@ -1,8 +1,9 @@
-"""Read your writes: every part of an answer to a consistency token provably contains the token's GTIDs."""
+"""Every answer is of one moment, and an answer to a consistency token contains the token's GTIDs."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -12,19 +13,23 @@ import structlog
 from starlette.requests import cookie_parser
 
 from reader.asked import Query
-from reader.errors import CacheBypassed, DocumentsUnavailable
+from reader.composing import Answer, View, compose
+from reader.document_store import DocumentStore
+from reader.errors import DocumentsUnavailable, MomentGone
+from reader.fetching import Fetching
+from reader.following import Following
 from reader.metrics import ReaderMetrics
-from reader.parts import is_of_one_build
-from reader.queries import Answer, Queries
+from reader.parts import Origin
 from reader.read_model.cached_values import Watermark
-from reader.read_through import ReadThrough
 from tidemark.consistency_token import COOKIE, HEADER, ConsistencyKeys, InvalidConsistencyToken, verify
 from tidemark.gtid import GtidSet
 from tidemark.problem import Problem
 
 WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:;[^,]*)?(?=,|$)", re.IGNORECASE)
 DEFAULT_WAIT_SECONDS = 0.15  # many times the usual lag of the projector
-LOOK_SECONDS = 0.004
+LOOK_SECONDS = 0.02  # without a tide
+NOT_YET = "Your write is committed but has not reached the read side yet. Try again."
+RETRY_AFTER = {"retry-after": "1"}
 log = structlog.get_logger()
 
 
@@ -44,54 +49,109 @@ class Need:
 
 
 class Consistency:
-    """Answers from the cache if it is recent enough, else waits, else asks MongoDB, else raises 503."""
+    """Answers of one moment: from the replica, through the cache, or from one snapshot of MongoDB.
+
+    A token waits for the tide; else MongoDB is asked, else the answer is 503.
+    """
 
     def __init__(
         self,
-        read_through: ReadThrough,
-        cached: Queries,
-        uncached: Queries,
+        following: Following,
+        fetching: Fetching,
+        documents: DocumentStore,
         metrics: ReaderMetrics,
         max_waiters: int,
     ) -> None:
-        self._read_through = read_through
-        self._cached = cached
-        self._uncached = uncached
+        self._following = following
+        self._fetching = fetching
+        self._documents = documents
         self._metrics = metrics
         self._max_waiters = max_waiters
         self._waiters = 0
+        self._floor: tuple[int, GtidSet] | None = None  # what an answer of this life of the tide contained
 
     async def answer(self, query: Query, need: Need | None) -> Answer:
         """Raises Problem 503 if MongoDB lacks the token's GTIDs too; DocumentsUnavailable."""
-        answer = await self._of_one_build(query)
         if need is None:
-            return answer
-        if _is_met(answer, need):
-            return self._counted("immediate", answer, need)
-        if await self._wait(need):
-            answer = await self._of_one_build(query)
-            if _is_met(answer, need):
-                return self._counted("waited", answer, need)
-        answer = await self._uncached.answer(query)
-        if _is_met(answer, need):
-            return self._counted("mongo", answer, need)
-        self._metrics.consistency.add("failed")
-        log.warning("read of a write", outcome="failed", gtids=str(need.gtids))
-        raise Problem(
-            503,
-            "not-yet-consistent",
-            "Your write is committed but has not reached the read side yet. Try again.",
-            HEADER,
-            {"retry-after": "1"},
-        )
+            return await self._plain(query)
+        outcome = "immediate"
+        if not self._tide_meets(need):
+            outcome = "waited" if await self._wait(need) else "mongo"
+        answer = await (self._at_present(query, Origin.TOKEN) if outcome == "mongo" else self._plain(query))
+        if not need.is_met_by(answer.moment):
+            self._metrics.consistency.add("failed")
+            log.warning("read of a write", outcome="failed", gtids=str(need.gtids))
+            raise Problem(503, "not-yet-consistent", NOT_YET, HEADER, RETRY_AFTER)
+        self._metrics.consistency.add(outcome)
+        log.info("read of a write", outcome=outcome, gtids=str(need.gtids), seq=answer.moment.seq)
+        return answer
 
-    async def _of_one_build(self, query: Query) -> Answer:
-        """After a switch the cache may still have parts of the old build; MongoDB gives the new one only."""
-        answer = await self._cached.answer(query)
-        return answer if is_of_one_build(answer.parts) else await self._uncached.answer(query)
+    async def _plain(self, query: Query) -> Answer:
+        following = self._following
+        tide = following.tide
+        if following.bypass is not None or tide is None:
+            return await self._at_present(query, following.bypass or Origin.UNAVAILABLE)
+        if self._floor is not None and not self._reaches_floor(tide):
+            return await self._at_present(query, Origin.MOVED_ON)
+        view = View(tide, following.position, following.replica)
+        answer = compose(query, view)
+        if answer is None:
+            try:
+                answer = await self._complete(query, view)
+            except MomentGone:
+                return await self._at_present(query, Origin.MOVED_ON, view.moment)
+        for one in view.local:
+            self._metrics.cache_requests.add("local", one.label, "hit")
+        return answer
+
+    async def _complete(self, query: Query, view: View) -> Answer:
+        """One MGET and one read of MongoDB a level at most: a list, its items, and their authors."""
+        rounds = 0
+        while (answer := compose(query, view)) is None:
+            await self._fetching.fetch(view)
+            rounds += 1
+        self._metrics.rounds.observe(rounds)
+        return answer
+
+    async def _at_present(self, query: Query, origin: Origin, at_least: Watermark | None = None) -> Answer:
+        """All parts from one snapshot of MongoDB. Later answers of this process are no older."""
+        life = self._following.position.life
+        try:
+            answer = await self._from_one_snapshot(query, origin)
+        except MomentGone:  # a catalog that changed meanwhile
+            answer = await self._from_one_snapshot(query, origin)
+        self._metrics.sessions.add(origin.name.lower())
+        gtids = GtidSet.parse(answer.moment.gtid_set)
+        known = [GtidSet.parse(at_least.gtid_set)] if at_least else []
+        if self._floor is not None and self._floor[0] == life == self._following.position.life:
+            known.append(self._floor[1])
+        if self._following.tide is not None and not all(gtids >= one for one in known):
+            raise DocumentsUnavailable("MongoDB is older than an answer before")
+        if origin is not Origin.TOKEN:
+            self._floor = life, gtids
+        return answer
+
+    async def _from_one_snapshot(self, query: Query, origin: Origin) -> Answer:
+        stored = await self._documents.present()
+        view = View(stored.proof, None, None)
+        view.stored = stored
+        view.came_from(origin)
+        return await self._complete(query, view)
+
+    def _reaches_floor(self, tide: Watermark) -> bool:
+        """A reset ends the floor: there may be another history."""
+        assert self._floor is not None
+        life, gtids = self._floor
+        if life == self._following.position.life and not GtidSet.parse(tide.gtid_set) >= gtids:
+            return False
+        self._floor = None
+        return True
+
+    def _tide_meets(self, need: Need) -> bool:
+        return self._following.tide is not None and need.is_met_by(self._following.tide)
 
     async def _wait(self, need: Need) -> bool:
-        """Wait until the watermark (without a cache: MongoDB's checkpoint) meets `need`.
+        """Wait until the tide contains `need`; without a tide, until MongoDB's checkpoint does.
 
         Returns False if the time is over, or if too many wait already.
         """
@@ -100,35 +160,19 @@ class Consistency:
         self._waiters += 1
         started = time.monotonic()
         try:
-            while time.monotonic() - started < need.wait_seconds:
-                await asyncio.sleep(min(LOOK_SECONDS, need.wait_seconds))
-                if need.is_met_by(await self._latest()):
-                    return True
-            return False
-        except DocumentsUnavailable:
+            if self._following.bypass is None:
+                return await self._following.reaches(need.gtids, need.wait_seconds)
+            await self._await_checkpoint(need)
             return False
         finally:
             self._waiters -= 1
             self._metrics.consistency_wait.observe(time.monotonic() - started)
 
-    async def _latest(self) -> Watermark:
-        try:
-            return await self._read_through.watermark()
-        except CacheBypassed:
-            await asyncio.sleep(LOOK_SECONDS * 4)
-            return await self._read_through.checkpoint()
-
-    def _counted(self, outcome: str, answer: Answer, need: Need) -> Answer:
-        """Count the outcome and log it, with the same GTIDs as in the writer's log line of the command."""
-        self._metrics.consistency.add(outcome)
-        seq = min(part.proof.seq for part in answer.parts)
-        log.info("read of a write", outcome=outcome, gtids=str(need.gtids), seq=seq)
-        return answer
-
-
-def _is_met(answer: Answer, need: Need) -> bool:
-    """True if every part meets `need`: parts may have been read under different watermarks."""
-    return all(need.is_met_by(part.proof) for part in answer.parts)
+    async def _await_checkpoint(self, need: Need) -> None:
+        with contextlib.suppress(DocumentsUnavailable, MomentGone, TimeoutError):
+            async with asyncio.timeout(need.wait_seconds):
+                while not need.is_met_by((await self._documents.present()).proof):
+                    await asyncio.sleep(LOOK_SECONDS)
 
 
 def need_of(

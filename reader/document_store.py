@@ -95,7 +95,7 @@ class DocumentStore:
     async def at(self, watermark: Watermark) -> Moment:
         """The moment of `watermark`. Raises MomentGone if MongoDB does not have exactly that one."""
         try:
-            moment = await self._moment(watermark.timestamp)
+            moment = await self._moment(_timestamp(watermark.cluster_time))
         except MomentGone:
             moment = await self._moment(None)
         if moment.proof.lineage != watermark.lineage:
@@ -220,6 +220,11 @@ class DocumentStore:
         finally:
             self.in_use -= 1
             self._slots.release()
+
+
+def _timestamp(text: str) -> Timestamp | None:
+    seconds, _, increment = text.partition(".")
+    return Timestamp(int(seconds), int(increment)) if text else None
 
 
 def _snapshot(time: Timestamp | None) -> BsonDocument:

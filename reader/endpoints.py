@@ -15,12 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from authorizer_lambda.middleware import CLAIMS
 from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
+from reader.composing import Answer
 from reader.consistency import Consistency, Need, need_of
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
 from reader.paging import Page, requested_page
-from reader.parts import oldest, worst
-from reader.queries import Answer
 from reader.read_model.declarations import NEWEST_FIRST, Entity, Listing
 from reader.read_model.scans import Order
 from reader.settings import ReaderSettings
@@ -144,11 +143,15 @@ def _provenance(services: Services, answer: Answer) -> Headers:
 
     `as-of` is a time of MySQL's clock, rounded down to ms. `stale`: it is too long ago.
     """
-    seconds, as_of = _moment(oldest(answer.parts).as_of)
+    seconds, as_of = _moment(answer.moment.as_of)
     bound_seconds = max(0.0, services.clock() - seconds)
     services.metrics.freshness.observe(bound_seconds)
     stale = b", stale" if bound_seconds > services.settings.max_staleness_seconds else b""
-    return [(b"freshness", as_of + stale), (b"cache-status", worst(answer.parts).cache_status.encode())]
+    parts = b", in-parts" if answer.moment.open else b""
+    return [
+        (b"freshness", as_of + stale + parts),
+        (b"cache-status", answer.origin.cache_status.encode()),
+    ]
 
 
 @lru_cache(maxsize=256)

@@ -7,43 +7,23 @@ cluster time of the lease's watermark, so that nothing is ever ahead of the tide
 from __future__ import annotations
 
 import asyncio
-import random
-import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
-from hiredis import pack_command
 
+from reader.cache import MGET_KEYS, Cache, FillLease
 from reader.composing import View
 from reader.document_store import DocumentStore
 from reader.errors import CacheBypassed, DocumentsUnavailable, MomentGone
-from reader.following import ASK, Following, Position
+from reader.following import Following, Position
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin, Wanted, WantedPage
-from reader.read_model.cached_values import (
-    ABSENT,
-    LEASE,
-    LEASE_TTL_MS,
-    WATERMARK_KEY,
-    Entry,
-    Watermark,
-    absent_ttl_ms,
-    cache_key,
-    decode,
-    value_ttl_ms,
-)
+from reader.read_model.cached_values import ABSENT, Entry, decode
 from reader.read_model.declarations import Listing
 
-MGET_KEYS = 255
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
-# The shebang makes Redis refuse the script when memory is full, instead of failing in its middle.
-FILL = """#!lua
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1"""
-Looked = tuple[dict[str, Entry | None], Position]
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -56,30 +36,20 @@ class Found(NamedTuple):
     origin: Origin
 
 
-class Lease(NamedTuple):
-    """The right to fill `keys`, with the watermark read after it, and its position."""
-
-    token: bytes
-    keys: frozenset[str]
-    watermark: Watermark
-    position: Position
-
-
 class Fetching:
     """Completes views. Raises MomentGone, and DocumentsUnavailable if MongoDB was needed and gave nothing."""
 
     def __init__(
         self,
         following: Following,
+        cache: Cache,
         documents: DocumentStore,
         metrics: ReaderMetrics,
-        fraction: Callable[[], float] = random.random,
     ) -> None:
         self._following = following
+        self._cache = cache
         self._documents = documents
         self._metrics = metrics
-        self._fraction = fraction
-        self._lookups = Lookups(following)
         self._flights: dict[str, asyncio.Task[dict[str, Found]]] = {}
         self._collecting: tuple[list[Wanted], asyncio.Task[dict[str, Found]]] | None = None
 
@@ -87,7 +57,8 @@ class Fetching:
         """Add what is missing, valid at the view's moment."""
         wanted = list(view.missing.values())
         if view.position is not None:
-            await self._through_cache(view, [one for one in wanted if isinstance(one, Wanted)])
+            cached = [one for one in wanted if isinstance(one, Wanted)]
+            await self._through_cache(view, view.position, cached)
         left = [one for one in wanted if one.key not in view.parts]
         if left:
             if view.stored is None:
@@ -106,7 +77,7 @@ class Fetching:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
 
-    async def _through_cache(self, view: View, wanted: Sequence[Wanted]) -> None:
+    async def _through_cache(self, view: View, began: Position, wanted: Sequence[Wanted]) -> None:
         """Add what is valid at the view's moment. The moment moves on if all parts stay valid."""
         found: dict[str, Found] = {}
         try:
@@ -116,31 +87,32 @@ class Fetching:
                 found |= await self._join(missing)
         except CacheBypassed as bypassed:
             view.came_from(bypassed.origin)
-        self._move_on(view, found)
+        at = self._moved_on(view, began, found)
         for key, (entry, position, origin) in found.items():
-            if not self._following.named_between((key,), position, view.position):
+            if not self._following.named_between((key,), position, at):
                 view.add({key: entry}, origin)
             else:
                 view.came_from(Origin.MOVED_ON)
 
-    def _move_on(self, view: View, found: dict[str, Found]) -> None:
-        """To the tide, if no message since has named a part that the view has, or one that was found."""
+    def _moved_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
+        """To the tide, unless a message named a part meanwhile: of the view since it began, or of `found`."""
         following = self._following
         now, tide = following.position, following.tide
-        if (
-            tide is None
-            or following.named_between(view.parts, view.position, now)
-            or any(following.named_between((key,), one.position, now) for key, one in found.items())
-        ):
-            view.replica = view.replica if view.position == now else None
-        else:
-            view.moment, view.position, view.replica, view.stored = tide, now, following.replica, None
+        stays = following.named_between(view.parts, began, now) or any(
+            following.named_between((key,), one.position, now) for key, one in found.items()
+        )
+        if stays or tide is None:
+            view.replica = view.replica if began == now else None
+            return began
+        view.moment, view.position, view.replica = tide, now, following.replica
+        view.stored = view.stored if began == now else None
+        return now
 
     async def _lookup(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
         """The entries that Redis has."""
         found: dict[str, Found] = {}
         for at in range(0, len(wanted), MGET_KEYS):
-            entries, position = await self._lookups.get([one.key for one in wanted[at : at + MGET_KEYS]])
+            entries, position = await self._cache.get([one.key for one in wanted[at : at + MGET_KEYS]])
             for one in wanted[at : at + MGET_KEYS]:
                 if (entry := entries[one.key]) is not None:
                     found[one.key] = Found(entry, position, Origin.HIT)
@@ -192,7 +164,7 @@ class Fetching:
 
     async def _fill(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
         """The keys whose lease we get, read at the lease's moment; the others, once Redis has them."""
-        lease = await self._lease([one.key for one in wanted])
+        lease = await self._cache.lease([one.key for one in wanted])
         others = [one for one in wanted if one.key not in lease.keys]
         mine = [one for one in wanted if one.key in lease.keys]
         found = await self._read_and_store(lease, mine) if mine else {}
@@ -206,27 +178,7 @@ class Fetching:
                     break
         return found
 
-    async def _lease(self, keys: Sequence[str]) -> Lease:
-        """Take a fill lease on each missing key, then read the watermark.
-
-        A batch that is applied after the watermark was read finds the lease and ends it.
-        """
-        token = LEASE + secrets.token_hex(16).encode()
-        following = self._following
-        if following.tide is None:
-            raise CacheBypassed(Origin.UNAVAILABLE)
-        names = [cache_key(following.tide.epoch, key) for key in keys]
-        commands = [pack_command(("SET", name, token, "NX", "PX", LEASE_TTL_MS)) for name in names]
-
-        def granted(replies: list[Any]) -> Lease:
-            held = frozenset(key for key, reply in zip(keys, replies, strict=False) if reply == b"OK")
-            assert following.tide is not None
-            return Lease(token, held, following.tide, following.position)
-
-        lease: Lease = await following.ask([*commands, ASK], len(commands) + 1, granted)
-        return lease
-
-    async def _read_and_store(self, lease: Lease, wanted: Sequence[Wanted]) -> dict[str, Found]:
+    async def _read_and_store(self, lease: FillLease, wanted: Sequence[Wanted]) -> dict[str, Found]:
         """Nothing is found, nor stored, if MongoDB does not have the lease's moment."""
         try:
             moment = await self._read(wanted, self._documents.at(lease.watermark))
@@ -236,7 +188,7 @@ class Fetching:
             values, results = {}, dict.fromkeys([one.key for one in wanted], "behind_watermark")
         else:
             self._count_values(wanted, values)
-            results = await self._store(lease, values)
+            results = await self._cache.fill(lease, values)
         for one in wanted:
             self._metrics.cache_fills.add(one.label, results[one.key])
         entries = _entries(values)
@@ -248,23 +200,6 @@ class Fetching:
         return {
             key: Found(entry, lease.position, origins.get(results[key], Origin.MISS))
             for key, entry in entries.items()
-        }
-
-    async def _store(self, lease: Lease, values: dict[str, bytes]) -> dict[str, str]:
-        """Store in Redis where the lease is still in place: key -> `stored`, `lease_lost` or `error`."""
-        epoch = lease.watermark.epoch
-        commands = [
-            pack_command(("EVAL", FILL, 1, cache_key(epoch, key), lease.token, value, self._ttl_ms(value)))
-            for key, value in values.items()
-        ]
-        try:
-            replies = await self._following.ask([*commands, ASK], len(commands) + 1, list)
-        except CacheBypassed:
-            return dict.fromkeys(values, "error")
-        results = {1: "stored", 0: "lease_lost"}
-        return {
-            key: results[reply] if isinstance(reply, int) else "error"
-            for key, reply in zip(values, replies, strict=False)
         }
 
     async def _read(self, wanted: Iterable[Wanted | WantedPage], reading: Awaitable[T]) -> T:
@@ -279,69 +214,6 @@ class Fetching:
         for one in wanted:
             result = "absent" if values[one.key].startswith(ABSENT) else "hit"
             self._metrics.cache_requests.add("mongo", one.label, result)
-
-    def _ttl_ms(self, value: bytes) -> int:
-        return (absent_ttl_ms if value.startswith(ABSENT) else value_ttl_ms)(self._fraction())
-
-
-class Lookups:
-    """One MGET at a time. Keys wanted meanwhile go into the next one. Each value is decoded once."""
-
-    def __init__(self, following: Following) -> None:
-        self._following = following
-        self._waiting: list[tuple[Sequence[str], asyncio.Future[Looked]]] = []
-        self._task: asyncio.Task[None] | None = None
-
-    def get(self, keys: Sequence[str]) -> asyncio.Future[Looked]:
-        """The entries of at most 255 keys, and the position at which they are valid. Raises CacheBypassed."""
-        future: asyncio.Future[Looked] = asyncio.get_running_loop().create_future()
-        self._waiting.append((keys, future))
-        if self._task is None:
-            self._task = asyncio.create_task(self._work())
-        return future
-
-    async def _work(self) -> None:
-        try:
-            while self._waiting:
-                await self._look(*self._take())
-        finally:
-            self._task = None
-
-    def _take(self) -> tuple[list[str], list[asyncio.Future[Looked]]]:
-        """The oldest requests whose keys fit into one MGET, at least one."""
-        keys: dict[str, None] = {}
-        futures = []
-        for wanted, future in self._waiting:
-            if futures and len(keys) + len(wanted) > MGET_KEYS:
-                break
-            keys.update(dict.fromkeys(wanted))
-            futures.append(future)
-        del self._waiting[: len(futures)]
-        return list(keys), futures
-
-    async def _look(self, keys: list[str], futures: list[asyncio.Future[Looked]]) -> None:
-        following, tide = self._following, self._following.tide
-
-        def read(replies: list[Any]) -> Looked:
-            entries = dict(zip(keys, map(decode, replies[0]), strict=False))
-            for key, entry in entries.items():
-                if entry is not None:
-                    following.replica.put(key, entry)
-            return entries, following.position
-
-        try:
-            if tide is None:
-                raise CacheBypassed(following.bypass or Origin.UNAVAILABLE)
-            names = [cache_key(tide.epoch, key) for key in keys]
-            looked: Looked = await following.ask([pack_command(("MGET", *names, WATERMARK_KEY))], 1, read)
-        except CacheBypassed as bypassed:
-            for future in futures:
-                if not future.done():
-                    future.set_exception(bypassed)
-        else:
-            for future in futures:
-                if not future.done():
-                    future.set_result(looked)
 
 
 def _entries(values: dict[str, bytes]) -> dict[str, Entry]:

@@ -7,6 +7,7 @@ Anything else is a reset: the replica is emptied, and the connection is made ane
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -25,8 +26,9 @@ from redis.maint_notifications import MaintNotificationsConfig
 from reader.errors import CacheBypassed
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin
-from reader.read_model.announcements import TIDE_CHANNEL, Announcement
-from reader.read_model.cached_values import WATERMARK_KEY, Watermark
+from reader.read_model import announcements
+from reader.read_model.announcements import Announcement
+from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY, Watermark
 from reader.read_model.declarations import MODEL_VERSION
 from reader.replica import Replica
 from tidemark.gtid import GtidSet
@@ -37,9 +39,16 @@ STALLED, BLIND, DEAD = 2, 5, 20
 PAUSES_SECONDS = (0.0, 0.1, 0.2, 0.4)  # before the next connection
 CONNECT_SECONDS = 1.0
 NAMES_KEPT = 50_000  # keys of the latest messages
-ASK = pack_command(("GET", WATERMARK_KEY))
-SUBSCRIBE = pack_command(("SSUBSCRIBE", TIDE_CHANNEL))
 log = structlog.get_logger()
+
+
+def packed(*words: str | bytes | int) -> bytes:
+    """A command as it is sent."""
+    return pack_command(words)  # type: ignore[arg-type]  # hiredis declares one word
+
+
+ASK = packed("GET", WATERMARK_KEY)
+SUBSCRIBE = packed("SSUBSCRIBE", TIDE_CHANNEL)
 
 
 class TideBroken(Exception):
@@ -96,11 +105,11 @@ class Following:
         while True:
             connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             try:
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
                 await self._follow(connection)
-            except (RedisError, OSError, TideBroken) as error:
+            except (RedisError, OSError, CacheBypassed, TideBroken, ValueError) as error:
                 failures = 0 if self.tide is not None else failures + 1
-                cause = "broken" if isinstance(error, TideBroken) else "connection"
+                cause = "broken" if isinstance(error, TideBroken | ValueError) else "connection"
                 log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=str(error))
                 self._metrics.tide_resets.add(cause)
             finally:
@@ -172,7 +181,8 @@ class Following:
             if self._silent > BLIND:
                 self.bypass = self.bypass or Origin.UNAVAILABLE
             if not self._pending:
-                await self._send(ASK, Request(1))
+                with contextlib.suppress(CacheBypassed):  # the connection has ended, and `run` sees it
+                    await self._send(ASK, Request(1))
         await connection.disconnect(nowait=True)
 
     async def _send(self, packed: bytes, request: Request) -> None:
@@ -189,7 +199,7 @@ class Following:
     def _pushed(self, push: list[Any]) -> None:
         kind, *arguments = push
         if kind == b"smessage":
-            self._continue(Announcement.decode(arguments[1]))
+            self._continue(announcements.decode(arguments[1]))
         elif kind == b"sunsubscribe":
             raise TideBroken("Redis ended the subscription")
 

@@ -8,6 +8,7 @@ from tidemark.tally import HistogramTally, Tally
 
 SERVICE = "reader"
 REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+ROUNDS = (0, 1, 2, 3)
 FRESHNESS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
@@ -20,8 +21,8 @@ class ReaderMetrics:
         ProcessCollector(registry=registry)
         self.cache_requests = Tally(
             "tidemark_cache_requests_total",
-            "Lookups of entities and lists: redis gives hit, absent, miss, lease_wait, bypass or error, "
-            "mongo gives hit, absent or error",
+            "Lookups of entities and lists: local gives hit; redis hit, absent, miss or lease_wait; "
+            "mongo hit, absent or error",
             ["layer", "entity", "result"],
             registry,
         )
@@ -29,6 +30,38 @@ class ReaderMetrics:
             "tidemark_cache_fills_total",
             "Fills by outcome: stored, lease_lost, behind_watermark or error",
             ["entity", "result"],
+            registry,
+        )
+        self.replica_drops = Tally(
+            "tidemark_replica_drops_total",
+            "Entries that left the replica: named by a message, for memory, or by a reset",
+            ["cause"],
+            registry,
+        )
+        self.replica_size = Gauge(
+            "tidemark_replica_size", "What the replica holds", ["unit"], registry=registry
+        )
+        self.tide_resets = Tally(
+            "tidemark_tide_resets_total",
+            "Times that the tide was lost: its connection ended, or what came did not continue it",
+            ["cause"],
+            registry,
+        )
+        self.tide_age = Gauge("tidemark_tide_age_seconds", "Now minus the tide's as-of", registry=registry)
+        self.blind_seconds = Counter(
+            "tidemark_tide_blind_seconds_total", "Time without a usable tide", registry=registry
+        )
+        self.rounds = HistogramTally(
+            "tidemark_answer_rounds",
+            "Levels of an answer that needed Redis or MongoDB",
+            [],
+            ROUNDS,
+            registry,
+        )
+        self.sessions = Tally(
+            "tidemark_session_answers_total",
+            "Answers from one snapshot of MongoDB at present, by the reason",
+            ["reason"],
             registry,
         )
         self.request_seconds = HistogramTally(

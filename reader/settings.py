@@ -18,6 +18,7 @@ class ReaderSettings:
     bind: Address = variable("TIDEMARK_READER_BIND", address, "127.0.0.1:8002")
     admin_bind: Address = variable("TIDEMARK_READER_ADMIN_BIND", address, "127.0.0.1:9102")
     mongodb_reads: int = variable("TIDEMARK_READER_MONGODB_READS", whole_number(1, 1000), "64")
+    local_mib: int = variable("TIDEMARK_READER_LOCAL_MIB", whole_number(0, 65_536), "64")
     max_staleness_seconds: int = variable("TIDEMARK_MAX_STALENESS_SECONDS", whole_number(1, 86_400), "30")
     max_wait_seconds: int = variable("TIDEMARK_READER_MAX_WAIT_SECONDS", whole_number(0, 60), "2")
     max_waiters: int = variable("TIDEMARK_READER_MAX_WAITERS", whole_number(0, 100_000), "1000")
