@@ -162,17 +162,18 @@ class Consistency:
         try:
             if self._following.bypass is None:
                 return await self._following.reaches(need.gtids, need.wait_seconds)
-            await self._await_checkpoint(need)
+            await self._await_checkpoint(need, started + need.wait_seconds)
             return False
         finally:
             self._waiters -= 1
             self._metrics.consistency_wait.observe(time.monotonic() - started)
 
-    async def _await_checkpoint(self, need: Need) -> None:
-        with contextlib.suppress(DocumentsUnavailable, MomentGone, TimeoutError):
-            async with asyncio.timeout(need.wait_seconds):
-                while not need.is_met_by((await self._documents.present()).proof):
-                    await asyncio.sleep(LOOK_SECONDS)
+    async def _await_checkpoint(self, need: Need, until: float) -> None:
+        with contextlib.suppress(DocumentsUnavailable, MomentGone):
+            while time.monotonic() < until:
+                if need.is_met_by((await self._documents.present()).proof):
+                    return
+                await asyncio.sleep(LOOK_SECONDS)
 
 
 def need_of(

@@ -44,7 +44,8 @@ log = structlog.get_logger()
 
 def packed(*words: str | bytes | int) -> bytes:
     """A command as it is sent."""
-    return pack_command(words)  # type: ignore[arg-type]  # hiredis declares one word
+    command: bytes = pack_command(words)  # type: ignore[arg-type]  # hiredis declares one word
+    return command
 
 
 ASK = packed("GET", WATERMARK_KEY)

@@ -68,7 +68,7 @@ def starting_reader(environment: Mapping[str, str], *options: str) -> Iterator[R
 
 @pytest.fixture(scope="session")
 def running_reader(shared_stack: Stack) -> Iterator[RunningReader]:
-    with starting_reader(service_environment(shared_stack)) as reader:
+    with starting_reader({**service_environment(shared_stack), "TIDEMARK_READER_LOCAL_MIB": "0"}) as reader:
         wait_until(reader.answers, "the reader to answer")
         yield reader
 
@@ -91,12 +91,14 @@ def world(shared_stack: Stack, database: Database[dict[str, Any]]) -> Iterator[W
 def api(running_reader: RunningReader, world: World) -> Iterator[httpx2.Client]:
     """A client whose token is that of user 1, reading `world`."""
     with running_reader.client() as client:
-        wait_until(
-            lambda: "unavailable" not in client.get("/user/9").headers.get("cache-status", ""), "the cache"
-        )
         world.cache.flushall()
         world.set_watermark(world.commit(1))
+        wait_until(lambda: follows(client), "the reader to follow this world's tide")
         yield client
+
+
+def follows(client: httpx2.Client) -> bool:
+    return "bypass" not in client.get("/user/9").headers.get("cache-status", "bypass")
 
 
 @pytest.fixture

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
 from pymongo import IndexModel
 
-from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key
+from reader.read_model.announcements import encode
+from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY, Watermark, cache_key
 from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, checkpoint_id, journal_id
 from reader.read_model.declarations import COLLECTIONS, MODEL_VERSION
 from reader.read_model.scans import microseconds
@@ -88,10 +90,17 @@ class World:
         self._replace(CONTROL, {"_id": journal_id(self.build, seq), **entry})
         return checkpoint
 
-    def set_watermark(self, checkpoint: Checkpoint, model_version: int = MODEL_VERSION) -> None:
-        watermark = checkpoint.watermark(self.epoch)
-        text = watermark.encode().replace(f"|{MODEL_VERSION}|", f"|{model_version}|", 1)
-        self.cache.set(WATERMARK_KEY, text)
+    def set_watermark(
+        self, checkpoint: Checkpoint, model_version: int = MODEL_VERSION, keys: Sequence[str] = ()
+    ) -> None:
+        """Announced as by APPLY, so that readers follow. One after none, or of another epoch, is a reset."""
+        before = self.cache.get(WATERMARK_KEY)
+        assert before is None or isinstance(before, bytes)
+        found = Watermark.decode(before).lineage if before else ""
+        watermark = replace(checkpoint.watermark(self.epoch), model_version=model_version)
+        self.cache.set(WATERMARK_KEY, watermark.encode())
+        for message in encode(found, watermark, keys):
+            self.cache.execute_command("SPUBLISH", TIDE_CHANNEL, message)
 
     def watermark(self) -> Watermark:
         text = self.cache.get(WATERMARK_KEY)
