@@ -226,9 +226,9 @@ class Following:
         request.answers.append(answer)
         if len(request.answers) < request.replies:
             return
-        self._pending.popleft()
         self._silent = 0
         self._check(answer[-1] if isinstance(answer, list) else answer)
+        self._pending.popleft()
         if request.future is not None and request.read is not None and not request.future.done():
             request.future.set_result(request.read(request.answers))
 

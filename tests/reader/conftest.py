@@ -98,7 +98,7 @@ def api(running_reader: RunningReader, world: World) -> Iterator[httpx2.Client]:
 
 
 def follows(client: httpx2.Client) -> bool:
-    return "bypass" not in client.get("/user/9").headers.get("cache-status", "bypass")
+    return "bypass" not in client.get("/user/987654321").headers.get("cache-status", "bypass")
 
 
 @pytest.fixture
