@@ -32,7 +32,7 @@ from reader.read_model.cached_values import (
     value_ttl_ms,
 )
 from reader.read_model.control import Checkpoint, JournalEntry
-from reader.read_model.declarations import ENTITIES, MODEL_VERSION, is_present
+from reader.read_model.declarations import ENTITIES, MODEL_VERSION, Entity, is_present
 
 REPLAY_ENTRIES = 50
 PROBED_KEYS = 1_000  # at once: Redis serves others in between
@@ -177,7 +177,7 @@ class CacheStage:
                     self._apply(self.watermark, entry)
 
     def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
-        values = self._values(self._present(watermark.epoch, entry.keys), entry.checkpoint.seq)
+        values = self._values(self._present(watermark.epoch, entry.keys), entry.checkpoint)
         reached("before_apply")
         self._send(watermark, entry.checkpoint, values, [key for key in entry.keys if key not in values])
 
@@ -189,23 +189,21 @@ class CacheStage:
             found += (some[place - 1] for place in places)
         return found
 
-    def _values(self, keys: list[str], seq: int) -> dict[str, bytes]:
-        """New bytes for entities, read from MongoDB. Lists get none, so their entries are deleted."""
-        wanted: dict[str, list[int]] = defaultdict(list)
-        entities = (key.split(":") for key in keys if key.count(":") == 1)
-        for name, number in islice(entities, MAX_VALUES):
-            wanted[name].append(int(number))
-        values = {}
-        for name, ids in wanted.items():
-            entity = ENTITIES[name]
-            documents = self.documents.documents(entity.collection, ids)
-            for id in ids:
-                document = documents.get(id)
-                values[entity.key(id)] = (
-                    encode_entity(entity, document)
-                    if document is not None and is_present(document)
-                    else encode_absent(seq)
-                )
+    def _values(self, keys: Sequence[str], batch: Checkpoint) -> dict[str, bytes]:
+        """New bytes for entities, read back from MongoDB. Keys without bytes are deleted, lists among them."""
+        wanted: dict[Entity, list[int]] = defaultdict(list)
+        for entity, id in islice(filter(None, map(_entity_of, keys)), MAX_VALUES):
+            wanted[entity].append(id)
+        if not wanted:
+            return {}
+        found = self.documents.read_back(batch, {one.collection: ids for one, ids in wanted.items()})
+        values = {
+            entity.key(id): encode_entity(entity, document)
+            if document is not None and is_present(document)
+            else encode_absent(batch.seq)
+            for entity in wanted
+            for id, document in found.get(entity.collection, {}).items()
+        }
         return {key: value for key, value in values.items() if len(value) <= MAX_VALUE_BYTES}
 
     def _send(
@@ -235,6 +233,12 @@ class CacheStage:
         self.watermark = None
         self.metrics.errors.labels("cache").inc()
         log.warning("cache unavailable", error=str(error))
+
+
+def _entity_of(key: str) -> tuple[Entity, int] | None:
+    """The entity that is cached under the key, with its id. None for a list."""
+    name, _, id = key.partition(":")
+    return (ENTITIES[name], int(id)) if name in ENTITIES and id.isdigit() else None
 
 
 OpenCache = Callable[[DocumentStore], CacheStage]

@@ -60,26 +60,29 @@ class CheckpointedTransactions:
         """
         with self.lock:
             moves = [{"q": exactly(self.position), "u": {"$set": {**to.encode(), **state}}}, *beside]
-            self._until_it_is_known(to, moves, commands)
-            self.position = to
+            self.position = _at(to, self._until_it_is_known(to, moves, commands))
 
     def hold(self, beside: Sequence[Write]) -> None:
         """Run the writes `beside` the checkpoint where it stands."""
         with self.lock, store_errors("a change beside the checkpoint"):
-            self._attempt([{"q": exactly(self.position), "u": {"$inc": {"holds": 1}}}, *beside], ())
+            held = [{"q": exactly(self.position), "u": {"$inc": {"holds": 1}}}, *beside]
+            self.position = _at(self.position, self._attempt(held, ()))
 
     def tick(self, as_of: str) -> None:
         """Note that the same checkpoint is complete at a later moment."""
         with self.lock:
             with store_errors("the checkpoint's freshness"):
                 ticked = {"$set": {"as_of": as_of}}
-                found = self.database[CONTROL].update_one(exactly(self.position), ticked).matched_count
-            if not found:
+                result = self.database[CONTROL].update_one(
+                    exactly(self.position), ticked, session=self.session
+                )
+            if not result.matched_count:
                 self._refuse(self._linearizable_position())
-            self.position = replace(self.position, checkpoint=self.position.checkpoint.at(as_of))
+            ticking = replace(self.position, checkpoint=self.position.checkpoint.at(as_of))
+            self.position = _at(ticking, self._time())
 
-    def _until_it_is_known(self, to: Position, moves: Sequence[Write], commands: Sequence[Command]) -> None:
-        """Try up to 5 times. On an unknown commit result, read the checkpoint."""
+    def _until_it_is_known(self, to: Position, moves: Sequence[Write], commands: Sequence[Command]) -> str:
+        """Try up to 5 times. On an unknown commit result, read the checkpoint. Returns the cluster time."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._attempt(moves, commands)
@@ -90,7 +93,7 @@ class CheckpointedTransactions:
                     raise StoreUnavailable(f"MongoDB refused batch {to.checkpoint.seq}: {error}") from error
         raise AssertionError("the last attempt returns or raises")
 
-    def _attempt(self, moves: Sequence[Write], commands: Sequence[Command]) -> None:
+    def _attempt(self, moves: Sequence[Write], commands: Sequence[Command]) -> str:
         with self.session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority")):
             if self._run("update", CONTROL, moves) < len(moves):
                 self._refuse(self._linearizable_position())
@@ -99,14 +102,23 @@ class CheckpointedTransactions:
                     raise StubMet(f"some of the documents to be updated are not in {command.collection}")
             reached("inside_transaction")
         reached("after_commit")
+        return self._time()
 
-    def _settle(self, to: Position, error: PyMongoError) -> None:
+    def _settle(self, to: Position, error: PyMongoError) -> str:
         """After an unknown outcome, commit again (idempotent). Then the checkpoint shows the outcome."""
+        time = ""
         with contextlib.suppress(PyMongoError):
             self.session.commit_transaction()
+            time = self._time()
         actual = self._linearizable_position()
         if (actual.epoch, actual.checkpoint.batch_id) != (to.epoch, to.checkpoint.batch_id):
             self._refuse(actual, error)
+        return time
+
+    def _time(self) -> str:
+        """The cluster time of the session's last command, which was a write."""
+        found = self.session.operation_time
+        return f"{found.time}.{found.inc}" if found else ""
 
     def _refuse(self, actual: Position, cause: Exception | None = None) -> None:
         mine, found = self.position.checkpoint, actual.checkpoint
@@ -150,6 +162,11 @@ class CheckpointedTransactions:
                 else OperationFailure(failed["errmsg"])
             )
         return int(reply["n"])
+
+
+def _at(position: Position, cluster_time: str) -> Position:
+    """The position with a cluster time at which its checkpoint is MongoDB's."""
+    return replace(position, checkpoint=replace(position.checkpoint, cluster_time=cluster_time))
 
 
 def exactly(position: Position) -> BsonDocument:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 from pymongo import ASCENDING, MongoClient
 from pymongo.client_session import ClientSession
-from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 
 from binlog_projector.domain.batch import Batch
@@ -17,6 +16,7 @@ from binlog_projector.errors import StandDown
 from binlog_projector.stores.checkpointing import CheckpointedTransactions, Command, StubMet, exactly
 from binlog_projector.stores.document_ids import encode_id
 from binlog_projector.stores.mongodb import BsonDocument, store_errors
+from binlog_projector.stores.read_back import Documents, read_back
 from binlog_projector.stores.writes import Write, document_count, stamp_of, writes_of
 from reader.read_model.control import (
     CONTROL,
@@ -73,7 +73,7 @@ class DocumentStore:
             self.transactions.move(to, self._commands(batch, following.seq, upsert=False), journaled)
         except StubMet:
             self.transactions.move(to, self._commands(batch, following.seq, upsert=True), journaled)
-        return entry
+        return replace(entry, checkpoint=self.position.checkpoint)
 
     def commit_rows(self, name: str, documents: list[BsonDocument]) -> None:
         """Commit one chunk of a snapshot: complete new documents of one collection. Nobody reads them yet."""
@@ -127,25 +127,27 @@ class DocumentStore:
         """Note that the same checkpoint is complete as of a later `as_of`."""
         self.transactions.tick(as_of)
 
-    def documents(self, collection: str, ids: Iterable[int]) -> dict[int, BsonDocument]:
-        """The majority-committed documents of entities among `ids`."""
-        with store_errors(f"documents of {collection}"):
-            return {
-                document["_id"]: document
-                for document in self._collection(collection).find({"_id": {"$in": [*ids]}})
-            }
+    def read_back(self, batch: Checkpoint, wanted: Mapping[str, Iterable[int]]) -> Documents:
+        """Collection -> id -> the document that the batch left, if MongoDB still tells; None for none."""
+        with store_errors("the documents of a batch"):
+            return read_back(self.database, batch, wanted)
 
     def journal(self, after: int, limit: int) -> list[JournalEntry]:
-        """Up to `limit` entries that follow batch `after`, in order, without a gap."""
-        last = self.position.checkpoint.seq
-        query = {"_id": {"$gt": journal_id(self.build, after), "$lte": journal_id(self.build, last)}}
+        """Up to `limit` entries that follow batch `after`, in order, without a gap.
+
+        The last batch's has the checkpoint that is held, with its cluster time.
+        """
+        last = self.position.checkpoint
+        query = {"_id": {"$gt": journal_id(self.build, after), "$lte": journal_id(self.build, last.seq)}}
         with store_errors("the journal"):
             documents = list(self.database[CONTROL].find(query).sort("_id", ASCENDING).limit(limit))
         entries = []
         for expected, document in enumerate(documents, start=after + 1):
             if document["_id"]["seq"] != expected:
                 break
-            entries.append(JournalEntry.decode(document))
+            entry = JournalEntry.decode(document)
+            is_last = (expected, entry.checkpoint.batch_id) == (last.seq, last.batch_id)
+            entries.append(replace(entry, checkpoint=last) if is_last else entry)
         return entries
 
     def journal_size(self) -> int:
@@ -161,7 +163,14 @@ class DocumentStore:
 
     def _following(self, gtid_set: str, as_of: str) -> Checkpoint:
         at = self.position.checkpoint
-        return replace(at, seq=at.seq + 1, batch_id=secrets.token_hex(8), as_of=as_of, gtid_set=gtid_set)
+        return replace(
+            at,
+            seq=at.seq + 1,
+            batch_id=secrets.token_hex(8),
+            as_of=as_of,
+            gtid_set=gtid_set,
+            cluster_time="",
+        )
 
     def _commands(self, batch: Batch, version: int, *, upsert: bool) -> Sequence[Command]:
         return [
@@ -187,9 +196,6 @@ class DocumentStore:
     def _new_serving(self, seq: int) -> Serving:
         """A cache epoch that was never used: `seq` shows when it began, a random part makes it unique."""
         return Serving(self.build, f"{seq}-{secrets.token_hex(4)}")
-
-    def _collection(self, name: str) -> MongoCollection[BsonDocument]:
-        return self.database[COLLECTIONS[name].in_build(self.build)]
 
 
 def _served(serving: Serving) -> Write:

@@ -19,7 +19,7 @@ from ops.stack import Stack
 from reader.metrics import ReaderMetrics
 from reader.read_model.cached_values import WATERMARK_KEY
 from reader.read_model.control import JournalEntry
-from reader.read_model.declarations import Entity
+from reader.read_model.declarations import COLLECTIONS, Entity
 from tests.verification.schedules.history import History, batch_of, entity_content, last_number, opening_of
 from tests.verification.schedules.projector_stores import JOURNAL_HOURS, ProjectorConnection, ProjectorStore
 from tests.verification.schedules.promises import as_of
@@ -97,9 +97,11 @@ class Bench:
         """After the schedules, the documents are those that the rows imply."""
         for kind in {one.kind.name: one.kind for one in histories[0].wanted}.values():
             if isinstance(kind, Entity):
-                found = self.store([]).documents(kind.collection, [history.id for history in histories])
+                build = self._mongodb["tidemark"][
+                    COLLECTIONS[kind.collection].in_build(self.position.checkpoint.build)
+                ]
                 for history in histories:
-                    document = found.get(history.id, {})
+                    document = build.find_one({"_id": history.id}) or {}
                     actual = entity_content(kind, document) if "created_at" in document else None
                     assert actual == history.states[-1][kind.key(history.id)], (
                         f"{kind.key(history.id)}: {actual!r}"

@@ -68,7 +68,7 @@ class SkipsAbsentKeys(CacheStage):
 
     def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
         present = self._present(watermark.epoch, entry.keys)
-        values = self._values(present, entry.checkpoint.seq)
+        values = self._values(present, entry.checkpoint)
         self._send(watermark, entry.checkpoint, values, [key for key in present if key not in values])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -11,7 +11,8 @@ from pymongo.client_session import ClientSession
 
 from binlog_projector.domain.batch import Batch
 from binlog_projector.stores.document_store import DocumentStore
-from reader.read_model.control import JournalEntry, Position, Serving
+from binlog_projector.stores.read_back import Documents
+from reader.read_model.control import Checkpoint, JournalEntry, Position, Serving
 from tests.verification.schedules.redis_commands import CHANGING, described
 from tests.verification.schedules.scheduler import pause
 
@@ -86,9 +87,9 @@ class ProjectorStore(DocumentStore):
         pause("find serving")
         return super().serving()
 
-    def documents(self, collection: str, ids: Iterable[int]) -> dict[int, BsonDocument]:
-        pause(f"find {collection}")
-        return super().documents(collection, ids)
+    def read_back(self, batch: Checkpoint, wanted: Mapping[str, Iterable[int]]) -> Documents:
+        pause(f"read back {batch.seq} {'' if batch.cluster_time else 'at present '}{' '.join(wanted)}")
+        return super().read_back(batch, wanted)
 
     def journal(self, after: int, limit: int) -> list[JournalEntry]:
         pause(f"find journal after {after}")

@@ -1,0 +1,86 @@
+"""Reads entities back as a batch left them. The cache never gets anything newer than its watermark.
+
+All reads are commands at one cluster time. A snapshot session of PyMongo would choose the time itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bson import Timestamp
+from bson.int64 import Int64
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from binlog_projector.stores.mongodb import BsonDocument
+from reader.read_model.control import CONTROL, Checkpoint, checkpoint_id, journal_id
+from reader.read_model.declarations import COLLECTIONS, is_present
+
+# MongoDB's errors for a time that is ahead of its clock (after a restore), too old, or before the collection
+# got its present indexes.
+NO_SUCH_MOMENT = (72, 239, 246)
+MOST = 1_000  # documents in one answer
+
+Documents = dict[str, dict[int, BsonDocument | None]]
+
+
+def read_back(
+    database: Database[BsonDocument], batch: Checkpoint, wanted: Mapping[str, Iterable[int]]
+) -> Documents:
+    """Collection -> id -> the document that `batch` left; None for no document. Unknown ones are left out.
+
+    At the batch's cluster time, its checkpoint must be the present one. Without a cluster time (in a replay)
+    only documents that no later batch has changed are known, and only if the journal names this batch.
+    """
+    moment = Moment(database, batch.cluster_time)
+    pinned = moment.at is not None
+    try:
+        if not _is_ours(moment, batch, pinned=pinned):
+            return {}
+        found = {
+            name: moment.find(COLLECTIONS[name].in_build(batch.build), {"_id": {"$in": [*ids]}})
+            for name, ids in wanted.items()
+        }
+    except OperationFailure as error:
+        if error.code not in NO_SUCH_MOMENT:
+            raise
+        return {}
+    known: Documents = {}
+    for name, documents in found.items():
+        known[name] = dict.fromkeys(wanted[name]) if pinned else {}
+        for document in documents:
+            if pinned or (is_present(document) and document["v"] <= batch.seq):
+                known[name][document["_id"]] = document
+    return known
+
+
+class Moment:
+    """MongoDB at one cluster time, at first at `text` ("seconds.increment") or, if it is empty, at present."""
+
+    def __init__(self, database: Database[BsonDocument], text: str) -> None:
+        self.database = database
+        self.at = Timestamp(*map(int, text.split("."))) if text else None
+
+    def find(self, collection: str, query: BsonDocument, **options: Any) -> list[BsonDocument]:
+        """The first one at present fixes the time, and has one answer only. Raises OperationFailure."""
+        concern = {"level": "snapshot", **({"atClusterTime": self.at} if self.at else {})}
+        command = {"find": collection, "filter": query, "batchSize": MOST, "readConcern": concern, **options}
+        if self.at is None:
+            cursor = self.database.command(command)["cursor"]
+            self.at = cursor["atClusterTime"]
+            return [_plain(document) for document in cursor["firstBatch"]]
+        return [_plain(document) for document in self.database.cursor_command(command)]
+
+
+def _is_ours(moment: Moment, batch: Checkpoint, *, pinned: bool) -> bool:
+    """Whether MongoDB's history has the batch; if `pinned`, whether it is the last one at that moment."""
+    ids = [checkpoint_id(batch.build), *([] if pinned else [journal_id(batch.build, batch.seq)])]
+    projection = {"batch_id": True, "seq": {"$ifNull": ["$seq", "$_id.seq"]}}
+    found = moment.find(CONTROL, {"_id": {"$in": ids}}, projection=projection)
+    return (batch.seq, batch.batch_id) in [(document["seq"], document["batch_id"]) for document in found]
+
+
+def _plain(document: BsonDocument) -> BsonDocument:
+    """With plain numbers: commands decode 64-bit ones as PyMongo's own type, whatever the client asks for."""
+    return {name: int(value) if isinstance(value, Int64) else value for name, value in document.items()}
