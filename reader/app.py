@@ -84,6 +84,7 @@ class Reader:
         size, replica = self.metrics.replica_size, following.replica
         size.labels("bytes").set_function(lambda: replica.bytes)
         size.labels("entries").set_function(lambda: len(replica))
+        self.metrics.blind_seconds.set_function(lambda: following.blind_seconds)
         self.metrics.tide_age.set_function(lambda: _age(following, self._clock()))
         places = self.metrics.mongodb_places
         places.labels("in_use").set_function(lambda: documents.in_use)

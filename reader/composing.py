@@ -9,7 +9,7 @@ import msgspec
 
 from reader.asked import EntityQuery, ListQuery, PageQuery, Query
 from reader.document_store import Moment
-from reader.following import Position
+from reader.named import Position
 from reader.paging import FIRST_PAGE
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, Watermark, page_body, with_author

@@ -48,8 +48,8 @@ class ReaderMetrics:
             registry,
         )
         self.tide_age = Gauge("tidemark_tide_age_seconds", "Now minus the tide's as-of", registry=registry)
-        self.blind_seconds = Counter(
-            "tidemark_tide_blind_seconds_total", "Time without a usable tide", registry=registry
+        self.blind_seconds = Gauge(
+            "tidemark_tide_blind_seconds", "Time without a usable tide since the start", registry=registry
         )
         self.rounds = HistogramTally(
             "tidemark_answer_rounds",

@@ -18,6 +18,7 @@ class Origin(Enum):
     LEASE_HELD = "redis; fwd=miss; detail=lease-held"
     MOVED_ON = "redis; fwd=stale; detail=moved-on"
     TOKEN = "redis; fwd=request; detail=consistency-token"
+    MAX_AGE = "redis; fwd=request; detail=max-age"
     NOT_CACHED = "redis; fwd=bypass; detail=not-cached"
     OTHER_MODEL = "redis; fwd=bypass; detail=other-model"
     NO_WATERMARK = "redis; fwd=bypass; detail=no-watermark"

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from msgspec import structs
 from pymongo import AsyncMongoClient
+from reader.read_through import ReadThrough
 
 from binlog_projector.binlog.parts import Parts
 from binlog_projector.domain.changes import Transaction
@@ -20,7 +21,6 @@ from binlog_projector.stores.cache import CacheStage
 from reader.cache import Cache
 from reader.document_store import DocumentStore
 from reader.parts import Wanted
-from reader.read_through import ReadThrough
 from tests.verification.schedules.bench import Bench
 from tests.verification.schedules.history import batch_of, last_number
 from tests.verification.schedules.projector_stores import ProjectorStore

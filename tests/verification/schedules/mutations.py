@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+from reader.read_through import ReadThrough
+
 from binlog_projector.domain.batch import Batch
 from binlog_projector.stores.cache import CacheStage
 from binlog_projector.stores.cache_scripts import APPLY
@@ -15,7 +17,6 @@ from reader.document_store import DocumentStore, View
 from reader.parts import Wanted
 from reader.read_model.cached_values import Watermark
 from reader.read_model.control import JournalEntry
-from reader.read_through import ReadThrough
 from tests.verification.schedules.actors import Product
 from tests.verification.schedules.faults import (
     CRASHED,
