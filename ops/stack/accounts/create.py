@@ -33,7 +33,7 @@ REDIS_CONNECTION = ("ping", "hello", "client|setinfo", "client|setname", "client
 REDIS_SCRIPTS = ("eval", "eval_ro", "evalsha", "script|load", "script|exists")
 REDIS_RULES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "projector": (
-        ("~tidemark:*", "&tidemark:tide"),
+        ("~tidemark:*",),
         (
             "get",
             "mget",
@@ -43,15 +43,14 @@ REDIS_RULES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
             "del",
             "exists",
             "pttl",
-            "spublish",
             "info",
             *REDIS_SCRIPTS,
             *REDIS_CONNECTION,
         ),
     ),
     "reader": (
-        ("%RW~tidemark:e*", "%R~tidemark:watermark", "&tidemark:tide"),
-        ("get", "mget", "getrange", "set", "ssubscribe", "sunsubscribe", *REDIS_SCRIPTS, *REDIS_CONNECTION),
+        ("%RW~tidemark:e*", "%R~tidemark:watermark"),
+        ("get", "mget", "getrange", "set", *REDIS_SCRIPTS, *REDIS_CONNECTION),
     ),
 }
 
