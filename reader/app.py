@@ -94,7 +94,9 @@ class Reader:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[dict[str, Services]]:
         settings = self._settings
-        documents = DocumentStore.connect(settings.mongodb_url, settings.mongodb_reads)
+        documents = DocumentStore.connect(
+            settings.mongodb_url, settings.mongodb_reads, self.metrics.mongodb_reads.add
+        )
         replica = Replica(settings.local_mib * 2**20, self.metrics)
         following = Following(settings.redis_url, replica, self.metrics)
         self._show(documents, following)

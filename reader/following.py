@@ -117,6 +117,7 @@ class Following:
         """
         if self.bypass is not None or self._silent >= STALLED:
             raise CacheBypassed(self.bypass or Origin.UNAVAILABLE)
+        self._metrics.redis_commands.add(amount=replies)
         future = asyncio.get_running_loop().create_future()
         await self._send(b"".join(commands), Request(replies, read, future))
         return await future

@@ -58,6 +58,12 @@ class ReaderMetrics:
             ROUNDS,
             registry,
         )
+        self.redis_commands = Tally(
+            "tidemark_redis_commands_total", "Commands sent to Redis by requests", [], registry
+        )
+        self.mongodb_reads = Tally(
+            "tidemark_mongodb_reads_total", "Reads of MongoDB, by collection", ["collection"], registry
+        )
         self.sessions = Tally(
             "tidemark_session_answers_total",
             "Answers from one snapshot of MongoDB at present, by the reason",
