@@ -88,10 +88,25 @@ class Consistency:
         self._waiters = 0
         self._floor: tuple[int, GtidSet] | None = None  # what an answer of this life of the tide contained
 
-    async def answer(self, query: Query, demands: Demands) -> Answer:
-        """Raises Problem 503 if MongoDB does not meet the demands either; DocumentsUnavailable."""
+    def ready(self, path: str) -> Answer | None:
+        """The answer that the replica keeps for `path`, valid at the tide."""
+        tide = self._following.tide
+        if tide is None or self._following.bypass is not None or self._floor is not None:
+            return None
+        kept = self._following.replica.answer(path)
+        if kept is None:
+            return None
+        for label, count in kept.labels:
+            self._metrics.cache_requests.add("local", label, "hit", amount=count)
+        known: Answer = kept.answer
+        return Answer(known.body, known.version, tide, Origin.LOCAL, known.next_cursor)
+
+    async def answer(self, query: Query, demands: Demands, path: str = "") -> Answer:
+        """`path`: under which the answer may be kept ready; empty if it depends on more than that.
+
+        Raises Problem 503 if MongoDB does not meet the demands either; DocumentsUnavailable."""
         need = demands.need
-        answer = await (self._plain(query) if need is None else self._containing(query, need))
+        answer = await (self._plain(query, path) if need is None else self._containing(query, need))
         if answer.moment.as_of >= demands.not_before:
             return answer
         answer = await self._at_present(query, Origin.MAX_AGE)
@@ -112,7 +127,7 @@ class Consistency:
         log.info("read of a write", outcome=outcome, gtids=str(need.gtids), seq=answer.moment.seq)
         return answer
 
-    async def _plain(self, query: Query) -> Answer:
+    async def _plain(self, query: Query, path: str = "") -> Answer:
         following = self._following
         tide = following.tide
         if following.bypass is not None or tide is None:
@@ -126,9 +141,17 @@ class Consistency:
                 answer = await self._complete(query, view)
             except MomentGone:
                 return await self._at_present(query, Origin.MOVED_ON, view.moment)
+        if path:
+            self._keep(path, view, answer)
         for one in view.local:
             self._metrics.cache_requests.add("local", one.label, "hit")
         return answer
+
+    def _keep(self, path: str, view: View, answer: Answer) -> None:
+        """For the next one who asks for `path`, if the replica has all parts."""
+        if answer.origin is Origin.LOCAL and answer.body is not None:
+            labels = [one.label for one in view.local]
+            self._following.replica.keep(path, answer, len(answer.body), view.parts, labels)
 
     async def _complete(self, query: Query, view: View) -> Answer:
         """One MGET and one read of MongoDB a level at most: a list, its items, and their authors."""

@@ -55,14 +55,16 @@ class Services:
 class Read:
     """One kind of read, as raw ASGI: Starlette's requests and responses would take longer than our own code.
 
-    `asked` makes the query of a request.
+    `asked` makes the query of a request. `by_path`: the path alone, without a query string, tells the answer.
     """
 
-    def __init__(self, asked: Callable[[Scope], Query]) -> None:
+    def __init__(self, asked: Callable[[Scope], Query], *, by_path: bool = True) -> None:
         self._asked = asked
+        self._by_path = by_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, headers, body = await respond(scope, self._asked(scope))
+        path = scope["path"] if self._by_path and not scope["query_string"] else ""
+        status, headers, body = await respond(scope, self._asked, path)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -80,7 +82,7 @@ def listing(kind: Listing) -> Read:
 
 
 def feed() -> Read:
-    return Read(lambda scope: FeedQuery(scope[CLAIMS].subject, _page(scope)))
+    return Read(lambda scope: FeedQuery(scope[CLAIMS].subject, _page(scope)), by_path=False)
 
 
 def hashtag() -> Read:
@@ -99,7 +101,7 @@ def path_id(scope: Scope) -> int:
     return int(text)
 
 
-async def respond(scope: Scope, query: Query) -> tuple[int, Headers, bytes]:
+async def respond(scope: Scope, asked: Callable[[Scope], Query], path: str) -> tuple[int, Headers, bytes]:
     """Status 200 or 304, headers and body. Raises Problem 404 if there is no such document.
 
     All three state their freshness and their origin.
@@ -108,7 +110,9 @@ async def respond(scope: Scope, query: Query) -> tuple[int, Headers, bytes]:
     conditions = _conditions(scope["headers"])
     known = conditions.pop(IF_NONE_MATCH, ())
     demands = _demands(its, conditions) if conditions else NO_DEMANDS
-    answer = await its.consistency.answer(query, demands)
+    answer = its.consistency.ready(path) if path and demands is NO_DEMANDS else None
+    if answer is None:
+        answer = await its.consistency.answer(asked(scope), demands, path)
     headers = [*COMMON, *_provenance(its, answer)]
     if demands.need is not None:
         headers += _session(its, demands.need, answer)

@@ -126,7 +126,8 @@ class Bench:
 
     def _visible_p50_ms(self, seconds: float) -> float:
         """A closed loop of a like, and a read with its token: the read's time."""
-        times, until = [], time.monotonic() + seconds
+        times: list[float] = []
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             post = len(times) % HOT + 1
             token = self.http.put(f"{self.system.url('writer')}/post/{post}/like").headers[
