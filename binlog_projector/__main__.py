@@ -64,6 +64,9 @@ def run(settings: ProjectorSettings, options: argparse.Namespace) -> int:
 def rebuild(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     """Make a new read model from MySQL and switch to it; readers use the old one meanwhile."""
     with _opened(settings) as opened:
+        for finding in mongodb.check_history(opened.control.client):
+            if not finding.ok:
+                log.warning("check failed", check=str(finding))
         build = opened.rebuild(settings).run(
             Standby(opened.control.lease, asks=True).leadership(opened.stopping)
         )
@@ -174,7 +177,8 @@ def check(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     sources = _servers(settings).sources
     checks = [each for source in sources for each in check_source(source, settings.retention_hours)]
     with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
-        checks += [mongodb.check_replica_set(client), *check_cache(cache_client)]
+        checks += [mongodb.check_replica_set(client), *mongodb.check_history(client)]
+        checks += check_cache(cache_client)
     ok = all(one.ok for one in checks)
     _print(
         {"ok": ok, "checks": [one.as_json() for one in checks]}, options.json, [_line(one) for one in checks]

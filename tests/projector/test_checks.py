@@ -21,6 +21,7 @@ from binlog_projector.findings import Finding
 from binlog_projector.mysql.checks import VARIABLES, check_source, demand
 from binlog_projector.mysql.connections import Connection, connection_settings
 from binlog_projector.mysql.source import MySqlSource
+from binlog_projector.stores import mongodb
 from binlog_projector.stores.cache_checks import BUFFERS, check_cache
 from ops.stack import Stack
 from reader.read_model.cached_values import TIDE_CHANNEL
@@ -192,6 +193,20 @@ def test_a_redis_that_keeps_slow_subscribers_is_named_to_who_may_look(
         finally:
             cache.config_set(BUFFERS, "pubsub 4mb 1mb 5")
     assert found == [f"redis {BUFFERS} pubsub"]
+
+
+def test_a_mongodb_that_soon_forgets_is_named_to_who_may_look(stack: Stack) -> None:
+    with mongodb.connect(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
+        assert mongodb.check_history(client) == [], "its own account has no right to look"
+    with mongodb.connect(stack.mongodb.admin_url) as client:
+        (finding,) = mongodb.check_history(client)
+        assert finding.ok and finding.found == "300"
+        client.admin.command({"setParameter": 1, mongodb.HISTORY: 59})
+        try:
+            (finding,) = mongodb.check_history(client)
+        finally:
+            client.admin.command({"setParameter": 1, mongodb.HISTORY: 300})
+        assert not finding.ok and finding.found == "59"
 
 
 def test_an_unreachable_source_is_an_error_of_its_own(stack: Stack, connection: Connection) -> None:
