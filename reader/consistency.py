@@ -165,10 +165,7 @@ class Consistency:
     async def _at_present(self, query: Query, origin: Origin, at_least: Watermark | None = None) -> Answer:
         """All parts from one snapshot of MongoDB. Later answers of this process are no older."""
         life = self._following.position.life
-        try:
-            answer = await self._from_one_snapshot(query, origin)
-        except MomentGone:  # a catalog that changed meanwhile
-            answer = await self._from_one_snapshot(query, origin)
+        answer = await self._from_one_snapshot(query, origin)
         self._metrics.sessions.add(origin.name.lower())
         gtids = GtidSet.parse(answer.moment.gtid_set)
         known = [GtidSet.parse(at_least.gtid_set)] if at_least else []
@@ -181,11 +178,18 @@ class Consistency:
         return answer
 
     async def _from_one_snapshot(self, query: Query, origin: Origin) -> Answer:
-        stored = await self._documents.present()
-        view = View(stored.proof, None, None)
-        view.stored = stored
-        view.came_from(origin)
-        return await self._complete(query, view)
+        """Tries twice: MongoDB may lose the moment, for example when its catalog changes."""
+        for attempt in range(2):
+            try:
+                stored = await self._documents.present()
+                view = View(stored.proof, None, None)
+                view.stored = stored
+                view.came_from(origin)
+                return await self._complete(query, view)
+            except MomentGone as gone:
+                if attempt:
+                    raise DocumentsUnavailable(f"MongoDB does not keep a moment: {gone}") from gone
+        raise AssertionError("the last attempt returns or raises")
 
     def _reaches_floor(self, tide: Watermark) -> bool:
         """A reset ends the floor: there may be another history."""

@@ -99,8 +99,10 @@ class Fetching:
         """To the tide, unless a message named a part meanwhile: of the view since it began, or of `found`."""
         following = self._following
         now, tide = following.position, following.tide
-        stays = following.named.between(view.parts, began, now) or any(
-            following.named.between((key,), one.position, now) for key, one in found.items()
+        stays = (
+            (view.pinned and began != now)
+            or following.named.between(view.parts, began, now)
+            or any(following.named.between((key,), one.position, now) for key, one in found.items())
         )
         if stays or tide is None:
             view.replica = view.replica if began == now else None
