@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import structlog
-from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
-from bson.int64 import Int64
 from bson.timestamp import Timestamp
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from reader.asked import FeedQuery, HashtagQuery, ListQuery, PageQuery
+from reader.bson_values import RAW, plain, snapshot, timestamp
 from reader.errors import DocumentsUnavailable, MomentGone, ReadModelMissing
 from reader.paging import FIRST_PAGE, Page, encode_cursor
 from reader.parts import Wanted, WantedPage
@@ -50,18 +49,6 @@ class Moment:
 
     proof: Watermark
     time: Timestamp
-
-
-class PlainInt(TypeDecoder):
-    """Turns PyMongo's own 64-bit type, a subclass of int, into int."""
-
-    bson_type = Int64
-
-    def transform_bson(self, value: Int64) -> int:
-        return int(value)
-
-
-CODEC = CodecOptions[BsonDocument](type_registry=TypeRegistry([PlainInt()]))
 
 
 class DocumentStore:
@@ -101,7 +88,7 @@ class DocumentStore:
     async def at(self, watermark: Watermark) -> Moment:
         """The moment of `watermark`. Raises MomentGone if MongoDB does not have exactly that one."""
         try:
-            moment = await self._moment(_timestamp(watermark.cluster_time))
+            moment = await self._moment(timestamp(watermark.cluster_time))
         except MomentGone:
             moment = await self._moment(None)
         if moment.proof.lineage != watermark.lineage:
@@ -170,10 +157,11 @@ class DocumentStore:
     async def _control(
         self, filter: BsonDocument, time: Timestamp | None
     ) -> tuple[list[BsonDocument], Timestamp]:
-        command = {"find": CONTROL, "filter": filter, "readConcern": _snapshot(time)}
+        command = {"find": CONTROL, "filter": filter, "readConcern": snapshot(time)}
         async with self._reading(CONTROL):
-            reply = await self._database.command(command, codec_options=CODEC)
-            return reply["cursor"]["firstBatch"], reply["cursor"]["atClusterTime"]
+            reply = await self._database.command(command, codec_options=RAW)
+            cursor = reply["cursor"]
+            return [plain(document) for document in cursor["firstBatch"]], cursor["atClusterTime"]
 
     async def _entities(self, moment: Moment, entity: Entity, ids: list[int]) -> dict[str, bytes]:
         found = {"filter": {"_id": {"$in": ids}}, "batchSize": len(ids) + 1}
@@ -193,9 +181,9 @@ class DocumentStore:
         command = {"find": COLLECTIONS[name].in_build(moment.proof.build), **options}
         async with self._reading(name):
             cursor = await self._database.cursor_command(
-                {**command, "readConcern": _snapshot(moment.time)}, codec_options=CODEC
+                {**command, "readConcern": snapshot(moment.time)}, codec_options=RAW
             )
-            return await cursor.to_list()
+            return [plain(document) for document in await cursor.to_list()]
 
     @contextlib.asynccontextmanager
     async def _reading(self, collection: str) -> AsyncIterator[None]:
@@ -227,15 +215,6 @@ class DocumentStore:
         finally:
             self.in_use -= 1
             self._slots.release()
-
-
-def _timestamp(text: str) -> Timestamp | None:
-    seconds, _, increment = text.partition(".")
-    return Timestamp(int(seconds), int(increment)) if text else None
-
-
-def _snapshot(time: Timestamp | None) -> BsonDocument:
-    return {"level": "snapshot", "atClusterTime": time} if time else {"level": "snapshot"}
 
 
 def _stored(moment: Moment, scan: Scan) -> StoredScan:

@@ -55,7 +55,7 @@ class Fetching:
         self._collecting: tuple[list[Wanted], asyncio.Task[dict[str, Found]]] | None = None
 
     async def fetch(self, view: View) -> None:
-        """Add what is missing, valid at the view's moment."""
+        """Add what is missing, valid at the view's moment. The moment may move on, up to the tide."""
         wanted = list(view.missing.values())
         if view.position is not None:
             cached = [one for one in wanted if isinstance(one, Wanted)]
@@ -66,10 +66,11 @@ class Fetching:
                 view.stored = await self._read(left, self._documents.at(view.moment))
             values = await self._read(left, self._documents.values(view.stored, left))
             self._count_values(left, values)
-            view.add(
-                _entries(values),
-                Origin.NOT_CACHED if any(isinstance(one, WantedPage) for one in left) else Origin.MISS,
-            )
+            paged = any(isinstance(one, WantedPage) for one in left)
+            view.pinned = view.pinned or paged
+            view.add(_entries(values), Origin.NOT_CACHED if paged else Origin.MISS)
+        if view.position is not None:
+            self._move_on(view, view.position, {})
 
     async def aclose(self) -> None:
         """Cancel the flights under way; nobody waits for them any more."""
@@ -88,27 +89,31 @@ class Fetching:
                 found |= await self._join(missing)
         except CacheBypassed as bypassed:
             view.came_from(bypassed.origin)
-        at = self._moved_on(view, began, found)
+        at = self._move_on(view, began, found)
         for key, (entry, position, origin) in found.items():
             if not self._following.named.between((key,), position, at):
                 view.add({key: entry}, origin)
             else:
                 view.came_from(Origin.MOVED_ON)
 
-    def _moved_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
-        """To the tide, unless a message named a part meanwhile: of the view since it began, or of `found`."""
+    def _move_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
+        """To the tide, unless a message since has named a part of the view, or one that was found.
+
+        Returns the view's position. Its replica is set only if the replica is at that very position.
+        """
         following = self._following
         now, tide = following.position, following.tide
-        stays = (
-            (view.pinned and began != now)
+        if began == now:
+            return began
+        if (
+            tide is None
+            or view.pinned
             or following.named.between(view.parts, began, now)
             or any(following.named.between((key,), one.position, now) for key, one in found.items())
-        )
-        if stays or tide is None:
-            view.replica = view.replica if began == now else None
+        ):
+            view.replica = None
             return began
-        view.moment, view.position, view.replica = tide, now, following.replica
-        view.stored = view.stored if began == now else None
+        view.moment, view.position, view.replica, view.stored = tide, now, following.replica, None
         return now
 
     async def _lookup(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
