@@ -88,6 +88,7 @@ class Following:
         self._pool = ConnectionPool.from_url(
             url,
             protocol=3,
+            socket_timeout=None,  # with one, redis-py writes in another task: after later requests, or never
             socket_connect_timeout=CONNECT_SECONDS,
             retry=Retry(NoBackoff(), 0),
             client_name="tidemark-reader",
@@ -106,12 +107,13 @@ class Following:
         while True:
             connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             try:
-                await connection.connect()  # type: ignore[no-untyped-call]
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await connection.connect()  # type: ignore[no-untyped-call]
                 await self._follow(connection)
             except (RedisError, OSError, CacheBypassed, TideBroken, ValueError) as error:
                 failures = 0 if self.tide is not None else failures + 1
                 cause = "broken" if isinstance(error, TideBroken | ValueError) else "connection"
-                log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=str(error))
+                log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=str(error) or repr(error))
                 self._metrics.tide_resets.add(cause)
             finally:
                 self._reset()
