@@ -38,7 +38,7 @@ ASK_SECONDS = 0.1  # an idle connection asks for the watermark this often
 STALLED, BLIND, DEAD = 2, 5, 20
 PAUSES_SECONDS = (0.0, 0.1, 0.2, 0.4)  # before the next connection
 CONNECT_SECONDS = 1.0
-NAMES_KEPT = 50_000  # keys of the latest messages
+NAMES_KEPT = 50_000  # keys of the latest messages, and messages
 log = structlog.get_logger()
 
 
@@ -113,7 +113,9 @@ class Following:
             except (RedisError, OSError, CacheBypassed, TideBroken, ValueError) as error:
                 failures = 0 if self.tide is not None else failures + 1
                 cause = "broken" if isinstance(error, TideBroken | ValueError) else "connection"
-                log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=str(error) or repr(error))
+                log.warning(
+                    "the tide is lost; reads go to MongoDB", cause=cause, error=str(error) or repr(error)
+                )
                 self._metrics.tide_resets.add(cause)
             finally:
                 self._reset()
@@ -214,9 +216,9 @@ class Following:
         names = frozenset((*message.keys, *message.counted))
         self.replica.drop(names)
         self._names.append(names)
-        self._names_kept += len(names)
+        self._names_kept += 1 + len(names)
         while self._names_kept > NAMES_KEPT:
-            self._names_kept -= len(self._names.popleft())
+            self._names_kept -= 1 + len(self._names.popleft())
         self.position = Position(self.position.life, self.position.messages + 1)
         if message.to is not None:
             self._advance(message.to)
@@ -230,9 +232,9 @@ class Following:
             return
         self._silent = 0
         self._check(answer[-1] if isinstance(answer, list) else answer)
-        self._pending.popleft()
         if request.future is not None and request.read is not None and not request.future.done():
             request.future.set_result(request.read(request.answers))
+        self._pending.popleft()  # only now: a reset fails it if its replies cannot be read
 
     def _check(self, text: Any) -> None:
         """A reply's watermark has the lineage of the tide, or is the first one."""
