@@ -20,7 +20,7 @@ from reader.composing import Answer, View
 from reader.consistency import Consistency
 from reader.document_store import DocumentStore, Moment
 from reader.fetching import Fetching
-from reader.following import Following
+from reader.following import Following, Request
 from reader.metrics import ReaderMetrics
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted, WantedPage
@@ -126,6 +126,16 @@ class GatedCache(Cache):
         return await super().fill(lease, values)
 
 
+class GatedFollowing(Following):
+    """Following with a gate before each request."""
+
+    before_send: Gate
+
+    async def _send(self, packed: bytes, request: Request) -> None:
+        await self.before_send.pass_through()
+        await super()._send(packed, request)
+
+
 class GatedFetching(Fetching):
     """Fetching with a gate before each level of a composition."""
 
@@ -140,7 +150,7 @@ class GatedFetching(Fetching):
 class Inside:
     """One reader's parts."""
 
-    following: Following
+    following: GatedFollowing
     replica: Replica
     cache: GatedCache
     documents: GatedStore
@@ -203,10 +213,11 @@ async def inside(
     client = AsyncMongoClient[Any](environment["TIDEMARK_READER_MONGODB_URL"], event_listeners=[commands])
     documents = GatedStore(client, reads)
     replica = Replica(local_bytes, metrics)
-    following = Following(redis_url or environment["TIDEMARK_READER_REDIS_URL"], replica, metrics)
+    following = GatedFollowing(redis_url or environment["TIDEMARK_READER_REDIS_URL"], replica, metrics)
     cache = GatedCache(following)
     fetching = GatedFetching(following, cache, documents, metrics)
     cache.before_lease, cache.before_fill, fetching.before_level = Gate(), Gate(), Gate()
+    following.before_send = Gate()
     documents.before_moment, documents.before_values = Gate(), Gate()
     consistency = Consistency(following, fetching, documents, metrics, max_waiters=10)
     task = asyncio.create_task(following.run())

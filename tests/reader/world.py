@@ -101,15 +101,15 @@ class World:
         time = answer["operationTime"]
         return replace(checkpoint, cluster_time=f"{time.time}.{time.inc}")
 
-    def apply(self, checkpoint: Checkpoint, keys: Sequence[str] = ()) -> None:
-        """As APPLY: `keys` leave the cache, the watermark is set, and readers are told, in one step."""
+    def apply(self, checkpoint: Checkpoint, keys: Sequence[str] = (), counted: Sequence[str] = ()) -> None:
+        """As APPLY: the keys leave the cache, the watermark is set, and readers are told, in one step."""
         found, watermark = self.watermark(), checkpoint.watermark(self.epoch)
         assert found.epoch == watermark.epoch, "a new epoch begins with SET_WATERMARK"
         with self.cache.pipeline(transaction=True) as step:
-            for key in keys:
+            for key in (*keys, *counted):
                 step.delete(cache_key(self.epoch, key))
             step.set(WATERMARK_KEY, watermark.encode())
-            for message in encode(found.lineage, watermark, keys):
+            for message in encode(found.lineage, watermark, keys, counted):
                 step.spublish(TIDE_CHANNEL, message)
             step.execute()
 
