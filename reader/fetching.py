@@ -87,6 +87,8 @@ class Fetching:
             missing = [one for one in wanted if one.key not in found]
             if missing:
                 found |= await self._join(missing)
+                if len(found) < len(wanted):
+                    view.came_from(Origin.LEASE_HELD)
         except CacheBypassed as bypassed:
             view.came_from(bypassed.origin)
         at = self._move_on(view, began, found)

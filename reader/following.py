@@ -60,6 +60,7 @@ class Following:
         self._pool = ConnectionPool.from_url(
             url,
             protocol=3,
+            socket_timeout=None,  # with one, redis-py writes in another task: after later requests, or never
             socket_connect_timeout=CONNECT_SECONDS,
             retry=Retry(NoBackoff(), 0),
             client_name="tidemark-reader",
@@ -77,12 +78,15 @@ class Following:
         while True:
             connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             try:
-                await connection.connect()  # type: ignore[no-untyped-call]
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await connection.connect()  # type: ignore[no-untyped-call]
                 await self._follow(connection)
             except (RedisError, OSError, CacheBypassed, TideBroken, ValueError) as error:
                 failures = 0 if self.tide is not None else failures + 1
                 cause = "broken" if isinstance(error, TideBroken | ValueError) else "connection"
-                log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=str(error))
+                log.warning(
+                    "the tide is lost; reads go to MongoDB", cause=cause, error=str(error) or repr(error)
+                )
                 self._metrics.tide_resets.add(cause)
             finally:
                 self._reset()
@@ -193,9 +197,9 @@ class Following:
             return
         self._silent = 0
         self._check(answer[-1] if isinstance(answer, list) else answer)
-        self._pending.popleft()
         if request.future is not None and request.read is not None and not request.future.done():
             request.future.set_result(request.read(request.answers))
+        self._pending.popleft()  # only now: a reset fails it if its replies cannot be read
 
     def _check(self, text: Any) -> None:
         """A reply's watermark has the lineage of the tide, or is the first one."""

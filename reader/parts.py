@@ -15,6 +15,7 @@ class Origin(Enum):
     HIT = "redis; hit"
     STORED = "redis; fwd=miss; stored"
     MISS = "redis; fwd=miss"
+    LEASE_HELD = "redis; fwd=miss; detail=lease-held"
     MOVED_ON = "redis; fwd=stale; detail=moved-on"
     TOKEN = "redis; fwd=request; detail=consistency-token"
     MAX_AGE = "redis; fwd=request; detail=max-age"
