@@ -15,7 +15,7 @@ import structlog
 from ops.stack import Stack
 from reader import named
 from reader.errors import CacheBypassed
-from reader.named import Position
+from reader.named import Named, Position
 from reader.parts import Origin
 from reader.read_model.announcements import encode
 from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY
