@@ -40,7 +40,8 @@ DELETED = replace(ONE_KEY, name="a key deleted", keys=("+-",))
 TWO_READERS = Scenario("two readers", ("++",), frozenset({*PROJECTOR_FAULTS, EVICTION, DEPOSED}), readers=2)
 LOSSES = Scenario("losses", ("+",), frozenset({EVICTION, FAILOVER, JOURNAL_GAP, LOST_WATERMARK, REDIS_ERROR}))
 OLD_LEADER = Scenario("an old leader", ("+",), frozenset({EVICTION, TAKEOVER, LOST_WATERMARK}), projectors=2)
-NEW_BUILD = Scenario("a new build", ("+",), frozenset({CRASH, LOST_WATERMARK, REBUILD}), projectors=2)
+NEW_BUILD = Scenario("a new build", ("+",), frozenset({LOST_WATERMARK, REBUILD}), projectors=2)
+NEW_BUILD_AND_CRASH = replace(NEW_BUILD, name="a new build and a crash", faults=frozenset({CRASH, REBUILD}))
 BACKUP = Scenario("a backup", ("++",), frozenset({CRASH, EVICTION, RESTORE}))
 LIST_AND_ENTITY = Scenario(
     "a list and an entity", ("+.+", "++."), frozenset({CRASH, EVICTION}), lists=frozenset({1})
@@ -54,6 +55,7 @@ SCENARIOS = (
     LOSSES,
     OLD_LEADER,
     NEW_BUILD,
+    NEW_BUILD_AND_CRASH,
     BACKUP,
     LIST_AND_ENTITY,
     TWO_ENTITIES,
@@ -82,8 +84,13 @@ LONG_SCENARIOS = (
         faults=OLD_LEADER.faults | PROJECTOR_FAULTS,
     ),
     replace(OLD_LEADER, name="an old leader and a failover", faults=OLD_LEADER.faults | {FAILOVER}),
-    replace(NEW_BUILD, name="a new build, two transactions", keys=("++",)),
-    replace(NEW_BUILD, name="a new build and a failover", faults=NEW_BUILD.faults | {FAILOVER}),
+    replace(
+        NEW_BUILD,
+        name="a new build, two transactions",
+        keys=("++",),
+        faults=NEW_BUILD.faults | {CRASH},
+    ),
+    replace(NEW_BUILD, name="a new build and every fault", faults=NEW_BUILD.faults | {CRASH, FAILOVER}),
     replace(BACKUP, name="a backup and four transactions", keys=("+.-+",)),
     replace(
         LIST_AND_ENTITY, name="a list, an entity and a failover", faults=LIST_AND_ENTITY.faults | {FAILOVER}
