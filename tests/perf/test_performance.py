@@ -133,6 +133,7 @@ def test_the_page_has_a_place_for_each_table(command: str) -> None:
     assert "Measured on" in read_place(PAGE, command)
 
 
+@pytest.mark.long
 @pytest.mark.server
 def test_one_binlog_is_streamed_for_each_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
