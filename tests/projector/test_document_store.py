@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from pymongo.database import Database
 
 from binlog_projector.backoff import Backoff
 from binlog_projector.domain.batch import Batch
-from binlog_projector.domain.mutations import Put
+from binlog_projector.domain.mutations import Increment, Put
 from binlog_projector.domain.projections import project
 from binlog_projector.errors import StandDown
 from binlog_projector.leading.batcher import Batcher
@@ -33,6 +34,7 @@ from ops.stack import Stack
 from reader.read_model.cached_values import cache_key, encode_absent
 from reader.read_model.control import Anchor, JournalEntry, journal_id
 from tests.support.harness import wait_until
+from tests.support.proxy import Proxy
 from tidemark.gtid import EMPTY, Gtid
 
 NOW = "2026-11-23T00:00:00.000000Z"
@@ -186,3 +188,45 @@ def test_a_fill_during_a_commit_is_not_lost(stack: Stack) -> None:
         assert stage.watermark is not None and stage.watermark.seq == documents.position.checkpoint.seq
         value = reading.get(key)
     assert isinstance(value, bytes) and b'"body":"b"' in value
+
+
+def test_a_transaction_waits_twice_for_mongodb(stack: Stack) -> None:
+    """Once for all its write commands, once for the commit."""
+    url = stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]
+    with (
+        control_of(stack) as control,
+        Proxy(stack.mongodb.port, lambda: delay) as proxy,
+        mongodb.connect(
+            url.replace(f":{stack.mongodb.port}", f":{proxy.port}").replace(
+                "replicaSet=tidemark", "directConnection=true"
+            )
+        ) as delayed,
+    ):
+        delay = 0.0
+        documents = control.create_build(1)
+        store = DocumentStore(delayed, delayed.start_session(), documents.position, 1)
+        batch = batch_of(store, 1, 2)
+        batch.fold(Put(name, 1, FIELDS, new=True) for name in ("users", "comments"))
+        batch.fold([Increment("posts", 1, "like_count", 1), Increment("users", 2, "post_count", 0)])
+        commit_posts(store, 3)  # connects
+        delay = 0.2
+        began = time.monotonic()
+        store.commit(batch, "2026")
+        waited = time.monotonic() - began
+    assert 2 * delay <= waited < 3 * delay
+
+
+def test_a_refused_batch_leaves_a_connection_that_works(stack: Stack) -> None:
+    """MongoDB answers each command behind the refused one, and each answer is read."""
+    with control_of(stack) as control:
+        documents = control.create_build(1)
+        commit_posts(documents, 1)
+        connection = documents.database.command("hello")["connectionId"]
+        batch = batch_of(documents, 1, 2)
+        batch.fold([Put("users", 1, {"handle": "h"}, new=True), Increment("users", 2, "post_count", 1)])
+        documents.commit(batch, "2026")
+        commit_posts(documents, 3)
+        assert documents.database.command("hello")["connectionId"] == connection
+        found = documents.documents("posts", [1, 2, 3])
+        assert documents.documents("users", [2])[2]["post_count"] == 1
+    assert sorted(found) == [1, 2, 3]
