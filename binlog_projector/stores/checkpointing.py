@@ -12,12 +12,11 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
 from binlog_projector.fault_points import reached
 from binlog_projector.stores.mongodb import BsonDocument, store_errors
-from binlog_projector.stores.together import replies_to
+from binlog_projector.stores.together import Transaction, transaction
 from binlog_projector.stores.writes import FIELD_OF, Write
 from reader.read_model.control import CONTROL, Position, checkpoint_id
 
@@ -92,8 +91,9 @@ class CheckpointedTransactions:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, moves: Sequence[Write], commands: Sequence[Command]) -> None:
-        with self.session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority")):
-            for command, found in self._run([Command("update", CONTROL, moves, len(moves)), *commands]):
+        asked = [Command("update", CONTROL, moves, len(moves)), *commands]
+        with transaction(self.database, self.session) as begun:
+            for command, found in zip(asked, _found(begun, asked), strict=True):
                 if found < command.must_find and command.collection == CONTROL:
                     self._refuse(self._linearizable_position())
                 if found < command.must_find:
@@ -133,31 +133,29 @@ class CheckpointedTransactions:
             raise StandDown(f"the checkpoint of build {build} is gone")
         return Position.decode(document)
 
-    def _run(self, commands: Sequence[Command]) -> Iterator[tuple[Command, int]]:
-        """Send raw write commands. Each with how many documents it found or made.
 
-        PyMongo's own methods cost more, and its bulk writes check and copy each document again.
-        Raises StubMet and OperationFailure. After both the transaction is over.
-        """
-        requests = [
-            (
-                {each.name: each.collection, FIELD_OF[each.name]: each.writes, "ordered": False},
-                each.must_find,
+def _found(begun: Transaction, commands: Sequence[Command]) -> Iterator[int]:
+    """Run raw write commands, and yield how many documents each found or made.
+
+    PyMongo's own methods cost more, and its bulk writes check and copy each document again.
+    Raises StubMet and OperationFailure. After both the transaction is over.
+    """
+    requests = [
+        ({each.name: each.collection, FIELD_OF[each.name]: each.writes, "ordered": False}, each.must_find)
+        for each in commands
+    ]
+    try:
+        replies = begun.run(requests)
+    except DuplicateKeyError as error:
+        raise StubMet(str(error)) from error
+    for reply in replies:
+        for failed in reply.get("writeErrors", ()):
+            raise (
+                StubMet(failed["errmsg"])
+                if failed["code"] == DUPLICATE_KEY
+                else OperationFailure(failed["errmsg"])
             )
-            for each in commands
-        ]
-        try:
-            replies = replies_to(self.database, self.session, requests)
-        except DuplicateKeyError as error:
-            raise StubMet(str(error)) from error
-        for command, reply in zip(commands, replies, strict=True):
-            for failed in reply.get("writeErrors", ()):
-                raise (
-                    StubMet(failed["errmsg"])
-                    if failed["code"] == DUPLICATE_KEY
-                    else OperationFailure(failed["errmsg"])
-                )
-            yield command, int(reply["n"])
+        yield int(reply["n"])
 
 
 def exactly(position: Position) -> BsonDocument:
