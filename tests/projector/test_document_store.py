@@ -25,6 +25,7 @@ from binlog_projector.leading.health import Health
 from binlog_projector.leading.steps import Steps
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.mysql.freshness import Freshness
+from binlog_projector.mysql.source import Clock
 from binlog_projector.stores import cache, mongodb
 from binlog_projector.stores.audit_store import AuditStore
 from binlog_projector.stores.cache import CacheStage
@@ -230,3 +231,26 @@ def test_a_refused_batch_leaves_a_connection_that_works(stack: Stack) -> None:
         found = documents.documents("posts", [1, 2, 3])
         assert documents.documents("users", [2])[2]["post_count"] == 1
     assert sorted(found) == [1, 2, 3]
+
+
+def test_a_batch_that_is_as_fresh_as_mysql_needs_no_tick(stack: Stack) -> None:
+    with (
+        control_of(stack) as control,
+        contextlib.closing(cache.connect(stack.environment()["TIDEMARK_PROJECTOR_REDIS_URL"])) as client,
+        redis.Redis.from_url(stack.redis.admin_url) as reading,
+    ):
+        documents = control.create_build(1)
+        documents.serve(None, NOW)
+        health, freshness = Health(ProjectorMetrics()), Freshness(NOW)
+        stage = CacheStage(client, documents, health.metrics, random.Random())
+        stage.catch_up()
+        batcher = Batcher(documents.position.gtid_set, project)
+        applied = []
+        for id in (1, 2):
+            freshness.observe(Clock(datetime(2026, 11, 23, 1, id, tzinfo=UTC), EMPTY))
+            batcher.waiting.append(batch_of(documents, id))
+            with CacheThread(stage, health, Backoff(random.Random())) as thread:
+                Steps(batcher, documents, thread, freshness, health).step()
+            applied.append(reading.info("commandstats")["cmdstat_evalsha"]["calls"])
+        assert stage.watermark is not None and stage.watermark.as_of == "2026-11-23T01:02:00.000000Z"
+    assert applied[1] - applied[0] == 1
