@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,13 @@ import redis
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from binlog_projector import fault_points
 from binlog_projector.backoff import Backoff
 from binlog_projector.domain.batch import Batch
 from binlog_projector.domain.mutations import Increment, Put
 from binlog_projector.domain.projections import project
 from binlog_projector.errors import StandDown
+from binlog_projector.fault_points import FaultPoint
 from binlog_projector.leading.batcher import Batcher
 from binlog_projector.leading.cache_thread import CacheThread
 from binlog_projector.leading.health import Health
@@ -254,3 +257,31 @@ def test_a_batch_that_is_as_fresh_as_mysql_needs_no_tick(stack: Stack) -> None:
             applied.append(reading.info("commandstats")["cmdstat_evalsha"]["calls"])
         assert stage.watermark is not None and stage.watermark.as_of == "2026-11-23T01:02:00.000000Z"
     assert applied[1] - applied[0] == 1
+
+
+def test_a_commit_whose_answer_is_lost_counts_once(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks behind the commit: the next attempt finds it done."""
+    armed = threading.Event()
+    inside: FaultPoint = "inside_transaction"
+    monkeypatch.setattr(fault_points, "listener", lambda at: armed.set() if at == inside else None)
+
+    def cut() -> float:
+        if armed.is_set():
+            armed.clear()
+            cuts.append(proxy.port)
+            proxy.switch(stack.mongodb.port)
+        return 0.0
+
+    cuts: list[int] = []
+    url = stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]
+    with control_of(stack) as control, Proxy(stack.mongodb.port) as proxy:
+        documents = control.create_build(1)
+        direct = url.replace("replicaSet=tidemark", "directConnection=true")
+        with mongodb.connect(direct.replace(f":{stack.mongodb.port}", f":{proxy.port}")) as client:
+            store = DocumentStore(client, client.start_session(), documents.position, 1)
+            proxy.answer_delay = cut
+            batch = batch_of(store, 1)
+            batch.fold([Increment("posts", 1, "like_count", 1)])
+            store.commit(batch, "2026")
+        assert documents.documents("posts", [1])[1]["like_count"] == 1
+    assert cuts
