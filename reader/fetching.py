@@ -69,6 +69,8 @@ class Fetching:
                 _entries(values),
                 Origin.NOT_CACHED if any(isinstance(one, WantedPage) for one in left) else Origin.MISS,
             )
+            if view.position != self._following.position:
+                view.replica = None  # it went on meanwhile
 
     async def aclose(self) -> None:
         """Cancel the flights under way; nobody waits for them any more."""
@@ -97,11 +99,16 @@ class Fetching:
                 view.came_from(Origin.MOVED_ON)
 
     def _moved_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
-        """To the tide, unless a message named a part meanwhile: of the view since it began, or of `found`."""
+        """To the tide, unless a message named a part meanwhile: of the view since it began, or of `found`.
+
+        No message names a page that is not cached, so its moment stays.
+        """
         following = self._following
         now, tide = following.position, following.tide
-        stays = following.named_between(view.parts, began, now) or any(
-            following.named_between((key,), one.position, now) for key, one in found.items()
+        stays = (
+            (began != now and WantedPage.key in view.parts)
+            or following.named_between(view.parts, began, now)
+            or any(following.named_between((key,), one.position, now) for key, one in found.items())
         )
         if stays or tide is None:
             view.replica = view.replica if began == now else None
