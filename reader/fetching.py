@@ -67,7 +67,6 @@ class Fetching:
             values = await self._read(left, self._documents.values(view.stored, left))
             self._count_values(left, values)
             paged = any(isinstance(one, WantedPage) for one in left)
-            view.pinned = view.pinned or paged
             view.add(_entries(values), Origin.NOT_CACHED if paged else Origin.MISS)
         if view.position is not None:
             self._move_on(view, view.position, {})
@@ -101,7 +100,7 @@ class Fetching:
     def _move_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
         """To the tide, unless a message since has named a part of the view, or one that was found.
 
-        Returns the view's position. Its replica is set only if the replica is at that very position.
+        No message names a page that is not cached. Returns the view's position. Its replica is set only if the replica is at that very position.
         """
         following = self._following
         now, tide = following.position, following.tide
@@ -109,7 +108,7 @@ class Fetching:
             return began
         if (
             tide is None
-            or view.pinned
+            or WantedPage.key in view.parts
             or following.named.between(view.parts, began, now)
             or any(following.named.between((key,), one.position, now) for key, one in found.items())
         ):

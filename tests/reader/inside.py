@@ -76,7 +76,10 @@ class Gate:
         try:
             yield task
         finally:
-            self._opened.set()
+            self.open()
+
+    def open(self) -> None:
+        self._opened.set()
 
     async def pass_through(self) -> None:
         """The first that comes to a closed gate is held; others, which it may wait for, pass."""
