@@ -131,10 +131,11 @@ class World:
     def put_cached(self, key: str, value: bytes, ttl_ms: int = 60_000) -> None:
         self.cache.set(cache_key(self.epoch, key), value, px=ttl_ms)
 
-    def all_cached(self) -> dict[bytes, bytes | None]:
+    def all_cached(self) -> dict[bytes, Any]:
         """All of Redis."""
         names = self.cache.keys("*")
-        return dict(zip(names, self.cache.mget(names), strict=True))
+        assert isinstance(names, list)
+        return {bytes(name): self.cache.get(name) for name in names if isinstance(name, bytes)}
 
     def ttl_ms(self, key: str) -> int:
         left = self.cache.pttl(cache_key(self.epoch, key))
