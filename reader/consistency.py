@@ -11,11 +11,11 @@ import structlog
 from reader.asked import Query
 from reader.composing import Answer, View, compose
 from reader.demands import Demands, Need
-from reader.document_store import DocumentStore
 from reader.errors import DocumentsUnavailable, MomentGone
 from reader.fetching import Fetching
 from reader.following import Following
 from reader.metrics import ReaderMetrics
+from reader.moments import Moments
 from reader.parts import Origin
 from reader.read_model.cached_values import Watermark
 from tidemark.consistency_token import HEADER
@@ -39,13 +39,13 @@ class Consistency:
         self,
         following: Following,
         fetching: Fetching,
-        documents: DocumentStore,
+        moments: Moments,
         metrics: ReaderMetrics,
         max_waiters: int,
     ) -> None:
         self._following = following
         self._fetching = fetching
-        self._documents = documents
+        self._moments = moments
         self._metrics = metrics
         self._max_waiters = max_waiters
         self._waiters = 0
@@ -156,9 +156,9 @@ class Consistency:
         """Tries twice: MongoDB may lose the moment, for example when its catalog changes."""
         for attempt in range(2):
             try:
-                stored = await self._documents.present()
-                view = View(stored.proof, None, None)
-                view.stored = stored
+                shared = await self._moments.present()
+                view = View(shared.moment.proof, None, None)
+                view.stored = shared
                 view.came_from(origin)
                 return await self._complete(query, view)
             except MomentGone as gone:
@@ -196,6 +196,6 @@ class Consistency:
     async def _await_checkpoint(self, need: Need, until: float) -> None:
         with contextlib.suppress(DocumentsUnavailable, MomentGone):
             while time.monotonic() < until:
-                if need.is_met_by((await self._documents.present()).proof):
+                if need.is_met_by((await self._moments.present()).moment.proof):
                     return
                 await asyncio.sleep(LOOK_SECONDS)
