@@ -26,6 +26,7 @@ LOOK_SECONDS = 0.02  # without a tide
 NOT_YET = "Your write is committed but has not reached the read side yet. Try again."
 TOO_OLD = "The read side is further behind than max-age allows. Try again."
 RETRY_AFTER = {"retry-after": "1"}
+NOTHING = GtidSet.parse("")
 log = structlog.get_logger()
 
 
@@ -103,7 +104,7 @@ class Consistency:
             try:
                 answer = await self._complete(query, view)
             except MomentGone:
-                return await self._at_present(query, Origin.MOVED_ON, view.moment)
+                return await self._at_present(query, Origin.MOVED_ON)
         if path:
             self._keep(path, view, answer)
         for one in view.local:
@@ -125,20 +126,31 @@ class Consistency:
         self._metrics.rounds.observe(rounds)
         return answer
 
-    async def _at_present(self, query: Query, origin: Origin, at_least: Watermark | None = None) -> Answer:
-        """All parts from one snapshot of MongoDB. Later answers of this process are no older."""
-        life = self._following.position.life
+    async def _at_present(self, query: Query, origin: Origin) -> Answer:
+        """All parts from one snapshot of MongoDB, no older than any answer before it was asked for.
+
+        Later answers of this process are no older either.
+        """
+        life, known = self._following.position.life, self._known()
         answer = await self._from_one_snapshot(query, origin)
         self._metrics.sessions.add(origin.name.lower())
-        gtids = GtidSet.parse(answer.moment.gtid_set)
-        known = [GtidSet.parse(at_least.gtid_set)] if at_least else []
-        if self._floor is not None and self._floor[0] == life == self._following.position.life:
-            known.append(self._floor[1])
-        if self._following.tide is not None and not all(gtids >= one for one in known):
-            raise DocumentsUnavailable("MongoDB is older than an answer before")
-        if origin not in (Origin.TOKEN, Origin.MAX_AGE):
-            self._floor = life, gtids
+        if life == self._following.position.life:
+            gtids = GtidSet.parse(answer.moment.gtid_set)
+            if not gtids >= known:
+                raise DocumentsUnavailable("MongoDB is older than an answer before")
+            if origin not in (Origin.TOKEN, Origin.MAX_AGE):
+                self._floor = life, gtids | self._floor_of(life)
         return answer
+
+    def _known(self) -> GtidSet:
+        """All that answers since the last reset contained; nothing while there is no tide."""
+        tide = self._following.tide
+        if tide is None:
+            return NOTHING
+        return GtidSet.parse(tide.gtid_set) | self._floor_of(self._following.position.life)
+
+    def _floor_of(self, life: int) -> GtidSet:
+        return self._floor[1] if self._floor is not None and self._floor[0] == life else NOTHING
 
     async def _from_one_snapshot(self, query: Query, origin: Origin) -> Answer:
         """Tries twice: MongoDB may lose the moment, for example when its catalog changes."""
