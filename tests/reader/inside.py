@@ -18,7 +18,7 @@ from reader.asked import EntityQuery, ListQuery, Query
 from reader.cache import Cache, FillLease
 from reader.composing import Answer, View
 from reader.consistency import Consistency
-from reader.demands import NO_DEMANDS
+from reader.demands import NO_DEMANDS, Demands, Need
 from reader.document_store import DocumentStore, Moment
 from reader.fetching import Fetching
 from reader.following import Following
@@ -167,6 +167,9 @@ class Inside:
 
     async def ask(self, query: Query) -> Answer:
         return await self.consistency.answer(query, NO_DEMANDS)
+
+    async def answer(self, entity: Entity, id: int, need: Need) -> Answer:
+        return await self.consistency.answer(EntityQuery(entity, id), Demands(need))
 
     async def read(self, kind: Entity | Listing, id: int, page: Page = FIRST_PAGE) -> Answer:
         if isinstance(kind, Entity):

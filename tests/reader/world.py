@@ -131,7 +131,7 @@ class World:
     def put_cached(self, key: str, value: bytes, ttl_ms: int = 60_000) -> None:
         self.cache.set(cache_key(self.epoch, key), value, px=ttl_ms)
 
-    def all_cached(self) -> dict[bytes, bytes | None]:
+    def all_cached(self) -> dict[Any, Any]:
         """All of Redis."""
         names = self.cache.keys("*")
         return dict(zip(names, self.cache.mget(names), strict=True))
