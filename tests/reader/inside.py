@@ -171,10 +171,9 @@ class Inside:
     async def answer(self, entity: Entity, id: int, need: Need) -> Answer:
         return await self.consistency.answer(EntityQuery(entity, id), Demands(need))
 
-    async def read(self, kind: Entity | Listing, id: int, page: Page = FIRST_PAGE) -> Answer:
-        if isinstance(kind, Entity):
-            return await self.ask(EntityQuery(kind, id))
-        return await self.ask(ListQuery(kind, id, page))
+    async def read(self, kind: Entity | Listing, id: int, page: Page = FIRST_PAGE, path: str = "") -> Answer:
+        query = EntityQuery(kind, id) if isinstance(kind, Entity) else ListQuery(kind, id, page)
+        return await self.consistency.answer(query, NO_DEMANDS, path)
 
     async def follows(self, world: World) -> None:
         """Until the tide is the world's watermark, and is used."""
