@@ -11,22 +11,21 @@ import structlog
 from reader.asked import Query
 from reader.composing import Answer, View, compose
 from reader.demands import Demands, Need
-from reader.document_store import DocumentStore
 from reader.errors import DocumentsUnavailable, MomentGone
 from reader.fetching import Fetching
 from reader.following import Following
 from reader.metrics import ReaderMetrics
+from reader.moments import Moments
 from reader.parts import Origin
 from reader.read_model.cached_values import Watermark
 from tidemark.consistency_token import HEADER
-from tidemark.gtid import GtidSet
+from tidemark.gtid import EMPTY, GtidSet
 from tidemark.problem import Problem
 
 LOOK_SECONDS = 0.02  # without a tide
 NOT_YET = "Your write is committed but has not reached the read side yet. Try again."
 TOO_OLD = "The read side is further behind than max-age allows. Try again."
 RETRY_AFTER = {"retry-after": "1"}
-NOTHING = GtidSet.parse("")
 log = structlog.get_logger()
 
 
@@ -40,13 +39,13 @@ class Consistency:
         self,
         following: Following,
         fetching: Fetching,
-        documents: DocumentStore,
+        moments: Moments,
         metrics: ReaderMetrics,
         max_waiters: int,
     ) -> None:
         self._following = following
         self._fetching = fetching
-        self._documents = documents
+        self._moments = moments
         self._metrics = metrics
         self._max_waiters = max_waiters
         self._waiters = 0
@@ -68,7 +67,8 @@ class Consistency:
     async def answer(self, query: Query, demands: Demands, path: str = "") -> Answer:
         """`path`: under which the answer may be kept ready; empty if it depends on more than that.
 
-        Raises Problem 503 if MongoDB does not meet the demands either; DocumentsUnavailable."""
+        Raises Problem 503 if MongoDB does not meet the demands either; DocumentsUnavailable.
+        """
         need = demands.need
         answer = await (self._plain(query, path) if need is None else self._containing(query, need))
         if answer.moment.as_of >= demands.not_before:
@@ -146,19 +146,19 @@ class Consistency:
         """All that answers since the last reset contained; nothing while there is no tide."""
         tide = self._following.tide
         if tide is None:
-            return NOTHING
+            return EMPTY
         return GtidSet.parse(tide.gtid_set) | self._floor_of(self._following.position.life)
 
     def _floor_of(self, life: int) -> GtidSet:
-        return self._floor[1] if self._floor is not None and self._floor[0] == life else NOTHING
+        return self._floor[1] if self._floor is not None and self._floor[0] == life else EMPTY
 
     async def _from_one_snapshot(self, query: Query, origin: Origin) -> Answer:
         """Tries twice: MongoDB may lose the moment, for example when its catalog changes."""
         for attempt in range(2):
             try:
-                stored = await self._documents.present()
-                view = View(stored.proof, None, None)
-                view.stored = stored
+                shared = await self._moments.present()
+                view = View(shared.moment.proof, None, None)
+                view.stored = shared
                 view.came_from(origin)
                 return await self._complete(query, view)
             except MomentGone as gone:
@@ -167,10 +167,7 @@ class Consistency:
         raise AssertionError("the last attempt returns or raises")
 
     def _reaches_floor(self, tide: Watermark) -> bool:
-        """A reset ends the floor: there may be another history."""
-        assert self._floor is not None
-        life, gtids = self._floor
-        if life == self._following.position.life and not GtidSet.parse(tide.gtid_set) >= gtids:
+        if not GtidSet.parse(tide.gtid_set) >= self._floor_of(self._following.position.life):
             return False
         self._floor = None
         return True
@@ -199,6 +196,6 @@ class Consistency:
     async def _await_checkpoint(self, need: Need, until: float) -> None:
         with contextlib.suppress(DocumentsUnavailable, MomentGone):
             while time.monotonic() < until:
-                if need.is_met_by((await self._documents.present()).proof):
+                if need.is_met_by((await self._moments.present()).moment.proof):
                     return
                 await asyncio.sleep(LOOK_SECONDS)

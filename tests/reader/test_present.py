@@ -160,6 +160,20 @@ async def test_a_restored_mongodb_gives_nothing_older_than_an_answer_at_present(
         assert await bio(reader) == ("8", 8)
 
 
+async def test_a_watermark_after_none_may_be_of_another_history(shared_stack: Stack, world: World) -> None:
+    """All stores were restored while Redis had no watermark. Else the reader would refuse for ever."""
+    async with reading(shared_stack, world) as reader:
+        restored(world, 7)
+        world.cache.delete("tidemark:watermark")
+        await until(lambda: reader.following.bypass is Origin.NO_WATERMARK, "the loss to be noticed")
+        assert await bio(reader) == ("7", 7)
+        restored(world, 4)
+        world.epoch = "8"
+        world.set_watermark(world.commit(4))
+        await reader.follows(world)
+        assert await bio(reader) == ("4", 4)
+
+
 async def test_sessions_at_once_do_not_refuse_each_other(shared_stack: Stack, world: World) -> None:
     """One that began earlier is older than one that ended earlier; it takes nothing back, either."""
     async with reading(shared_stack, world) as reader:

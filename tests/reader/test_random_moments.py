@@ -64,6 +64,8 @@ class State:
                 of, ids = self.posts, [id for id, (author, _) in self.posts.items() if author < 3]
             case HashtagQuery(_, page):
                 of, ids = self.posts, [id for id, (_, text) in self.posts.items() if "#sea" in text]
+            case _:
+                raise AssertionError(query)
         return [self.item(of, id) for id in sorted(ids, reverse=True)[: page.limit]]
 
 

@@ -137,7 +137,8 @@ class World:
     def all_cached(self) -> dict[Any, Any]:
         """All of Redis."""
         names = self.cache.keys("*")
-        return dict(zip(names, self.cache.mget(names), strict=True))
+        assert isinstance(names, list)
+        return {bytes(name): self.cache.get(name) for name in names if isinstance(name, bytes)}
 
     def ttl_ms(self, key: str) -> int:
         left = self.cache.pttl(cache_key(self.epoch, key))
