@@ -36,6 +36,7 @@ from binlog_projector.mysql.connections import query_row
 from binlog_projector.mysql.failover import Servers
 from binlog_projector.settings import AuditSettings, ProjectorSettings
 from binlog_projector.stores import cache, mongodb
+from binlog_projector.stores.cache_checks import check_cache, may_publish
 from binlog_projector.stores.control_store import ControlStore
 from binlog_projector.stores.document_store import DocumentStore
 from reader.read_model.control import BUILDING_ID
@@ -63,6 +64,9 @@ def run(settings: ProjectorSettings, options: argparse.Namespace) -> int:
 def rebuild(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     """Make a new read model from MySQL and switch to it; readers use the old one meanwhile."""
     with _opened(settings) as opened:
+        for finding in mongodb.check_history(opened.control.client):
+            if not finding.ok:
+                log.warning("check failed", check=str(finding))
         build = opened.rebuild(settings).run(
             Standby(opened.control.lease, asks=True).leadership(opened.stopping)
         )
@@ -163,6 +167,8 @@ def _status(settings: ProjectorSettings, control: ControlStore, cache_client: ca
         "cache_epoch": watermark.epoch if watermark else None,
         "cache_seq": watermark.seq if watermark else None,
         "cache_as_of": watermark.as_of if watermark else None,
+        "cache_cluster_time": watermark.cluster_time if watermark else None,
+        "announces": may_publish(cache_client),
     }
 
 
@@ -171,7 +177,8 @@ def check(settings: ProjectorSettings, options: argparse.Namespace) -> int:
     sources = _servers(settings).sources
     checks = [each for source in sources for each in check_source(source, settings.retention_hours)]
     with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
-        checks += [mongodb.check_replica_set(client), cache.check_eviction(cache_client)]
+        checks += [mongodb.check_replica_set(client), *mongodb.check_history(client)]
+        checks += check_cache(cache_client)
     ok = all(one.ok for one in checks)
     _print(
         {"ok": ok, "checks": [one.as_json() for one in checks]}, options.json, [_line(one) for one in checks]

@@ -68,6 +68,12 @@ class ProjectorMetrics:
         self.applies = Counter(
             "tidemark_cache_applies_total", "Cache keys by what APPLY did", ["action"], registry=registry
         )
+        self.announcements = Counter(
+            "tidemark_cache_announcements_total",
+            "Announcements to readers, one for each APPLY",
+            ["outcome"],
+            registry=registry,
+        )
         self.epochs = Counter(
             "tidemark_cache_epochs_total",
             "New cache epochs (the cache starts empty)",

@@ -95,6 +95,10 @@ class VitalSigns:
             "rows_per_s": self._rows_per_s,
             "checkpoint": _position(self.health.checkpoint),
             "watermark": _position(self.health.watermark),
+            "announcements": {
+                outcome: total(own, "tidemark_cache_announcements_total", outcome=outcome)
+                for outcome in ("sent", "refused")
+            },
             "audit": _audit(seen),
             "errors": [*self.errors][::-1],
         }

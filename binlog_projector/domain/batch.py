@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from binlog_projector.domain.changes import Transaction
@@ -74,14 +74,13 @@ class Batch:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The cache keys that the batch makes out of date. Read it only when the batch is complete."""
-        entities = (
-            entity.key(id)
-            for name, entity in ENTITY_OF.items()
-            for id in self.documents.get(name, ())
-            if isinstance(id, int)
-        )
-        return tuple(dict.fromkeys((*entities, *self.invalidated)))
+        """The cache keys that the batch makes out of date, but for `counted`. Read it only at the end."""
+        return tuple(dict.fromkeys((*self._entity_keys(of_rows=True), *self.invalidated)))
+
+    @cached_property
+    def counted(self) -> tuple[str, ...]:
+        """Keys of entities of which only counters change."""
+        return tuple(key for key in self._entity_keys(of_rows=False) if key not in self.invalidated)
 
     def add(self, transaction: Transaction, mutations: Iterable[Mutation]) -> None:
         self.rows += len(transaction.changes)
@@ -107,6 +106,12 @@ class Batch:
                 change.row(mutation.fields, None, new=mutation.new)
             else:
                 change.row(None, mutation.fields, new=False)
+
+    def _entity_keys(self, *, of_rows: bool) -> Iterator[str]:
+        for name, entity in ENTITY_OF.items():
+            for id, change in self.documents.get(name, {}).items():
+                if isinstance(id, int) and change.is_of_row == of_rows:
+                    yield entity.key(id)
 
     def _change(self, collection: str, id: DocumentId) -> DocumentChange:
         changes = self.documents[collection]

@@ -31,7 +31,7 @@ class Committed:
 
     @property
     def size(self) -> int:
-        return sum(map(len, self.entry.keys))
+        return sum(map(len, self.entry.touched))
 
 
 class CacheThread:

@@ -60,7 +60,7 @@ class Repairs:
                 batch.fold(mutations)
                 if mutations:
                     batch.fold(map(Invalidate, sorted(request.touched_by)))
-        return batch if batch.keys else None
+        return batch if batch.key_count else None
 
     def _is_foreign(self, request: RepairRequest) -> bool:
         return request.build != self.documents.build

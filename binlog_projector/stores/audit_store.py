@@ -22,6 +22,7 @@ from binlog_projector.stores.mongodb import BsonDocument, store_errors
 from reader.read_model.control import (
     CONTROL,
     SERVING_ID,
+    TOUCHED,
     Checkpoint,
     checkpoint_id,
     decode_partials,
@@ -93,7 +94,7 @@ class StoredView:
 
     def touched_since(self, gtid_set: GtidSet, max_entries: int = MAX_ENTRIES) -> Touched:
         """Touched by batches that hold anything beyond `gtid_set`."""
-        entries = self._journal(0, {**REACHED, "keys": True})
+        entries = self._journal(0, {**REACHED, **TOUCHED})
         keys: set[str] = set()
         for entry in entries.sort("_id", DESCENDING).limit(max_entries):
             if gtid_set >= _reached(entry):
@@ -113,7 +114,7 @@ class StoredView:
             for former, entry in itertools.pairwise(entries)
             if {**former, "_id": entry["_id"]} == entry
         ]
-        found = self.database[CONTROL].find({"_id": {"$in": repairs}}, {"keys": True}, session=self.session)
+        found = self.database[CONTROL].find({"_id": {"$in": repairs}}, TOUCHED, session=self.session)
         return Touched(frozenset(key for entry in found for key in keys_of(entry)))
 
     def _journal(self, first: int, fields: Mapping[str, bool]) -> Cursor[BsonDocument]:

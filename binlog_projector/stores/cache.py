@@ -17,12 +17,13 @@ import structlog
 
 from binlog_projector.errors import CacheUnavailable
 from binlog_projector.fault_points import reached
-from binlog_projector.findings import Finding
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.stores.cache_scripts import APPLY, PRESENT, SET_WATERMARK
 from binlog_projector.stores.document_store import DocumentStore
+from reader.read_model.announcements import encode
 from reader.read_model.cached_values import (
     MAX_VALUE_BYTES,
+    TIDE_CHANNEL,
     WATERMARK_KEY,
     Watermark,
     absent_ttl_ms,
@@ -71,16 +72,6 @@ def cache_errors() -> Iterator[None]:
         raise CacheUnavailable(f"Redis does not answer: {error}") from error
 
 
-def check_eviction(client: Client) -> Finding:
-    """The watermark has no TTL: under volatile-* it is never evicted, and memory pressure only costs hits."""
-    with cache_errors():
-        policy = str(client.info("memory")["maxmemory_policy"])
-    ok = policy.startswith("volatile-") or policy == "noeviction"
-    return Finding(
-        "redis maxmemory-policy", ok, policy, "volatile-*", "CONFIG SET maxmemory-policy volatile-lfu"
-    )
-
-
 class CacheStage:
     """Follows the journal of the serving build. `watermark`: None while Redis is away or not understood."""
 
@@ -92,6 +83,7 @@ class CacheStage:
         self.metrics = metrics
         self.chance = chance
         self.watermark: Watermark | None = None
+        self.unpublished = ""  # why the last announcement was refused
         self.apply_script = client.register_script(APPLY)
         self.set_script = client.register_script(SET_WATERMARK)
 
@@ -116,7 +108,7 @@ class CacheStage:
                 self._replay()
             else:
                 reached("before_tick")
-                self._send(self.watermark, checkpoint, {}, ())
+                self._send(self.watermark, JournalEntry(checkpoint, ()), {})
         except redis.RedisError as error:
             self._lost(error)
 
@@ -177,9 +169,9 @@ class CacheStage:
                     self._apply(self.watermark, entry)
 
     def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
-        values = self._values(self._present(watermark.epoch, entry.keys), entry.checkpoint)
+        values = self._values(self._present(watermark.epoch, entry.touched), entry.checkpoint)
         reached("before_apply")
-        self._send(watermark, entry.checkpoint, values, [key for key in entry.keys if key not in values])
+        self._send(watermark, entry, values)
 
     def _present(self, epoch: str, keys: Sequence[str]) -> list[str]:
         found: list[str] = []
@@ -206,23 +198,32 @@ class CacheStage:
         }
         return {key: value for key, value in values.items() if len(value) <= MAX_VALUE_BYTES}
 
-    def _send(
-        self, watermark: Watermark, following: Checkpoint, values: Mapping[str, bytes], others: Sequence[str]
-    ) -> None:
+    def _send(self, watermark: Watermark, entry: JournalEntry, values: Mapping[str, bytes]) -> None:
         """APPLY. A refusal means that another process moved the watermark: `catch_up` has to look."""
-        new = following.watermark(watermark.epoch)
+        new = entry.checkpoint.watermark(watermark.epoch)
+        others = (key for key in entry.touched if key not in values)
         keys = [WATERMARK_KEY, *(cache_key(watermark.epoch, key) for key in (*values, *others))]
         arguments: list[bytes | str | int] = [watermark.lineage, new.encode(), len(values)]
         for value in values.values():
             arguments += [value, self._ttl_ms(value)]
-        refused, *counts = self.apply_script(keys=keys, args=arguments)
-        if refused or not counts:
+        arguments += [TIDE_CHANNEL, *encode(watermark.lineage, new, entry.keys, entry.counted)]
+        refused, *done = self.apply_script(keys=keys, args=arguments)
+        if refused or not done:
             log.warning("APPLY refused", expected=watermark.lineage, found=bytes(refused).decode())
             self.watermark = None
             return
         self.watermark = new
+        *counts, failure = done
         for action, count in zip(("updated", "deleted", "absent"), counts, strict=True):
             self.metrics.applies.labels(action).inc(count)
+        self._published(bytes(failure).decode())
+
+    def _published(self, failure: str) -> None:
+        """Count the announcement, and log when refusals begin: readers then fetch what they hold again."""
+        self.metrics.announcements.labels("refused" if failure else "sent").inc()
+        if failure and not self.unpublished:
+            log.warning("announcement refused", error=failure, channel=TIDE_CHANNEL)
+        self.unpublished = failure
 
     def _ttl_ms(self, value: bytes) -> int:
         return (

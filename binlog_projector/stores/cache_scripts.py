@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 # KEYS: watermark, keys with a value at hand, then all others of the batch. ARGV: lineage that the watermark
-# must have, new watermark, number of keys with a value, then each value and its TTL. allow-oom: the
-# watermark must move even when memory is full.
+# must have, new watermark, number of keys with a value, then each value and its TTL, a channel, and the
+# messages to publish there. allow-oom: the watermark must move even when memory is full.
 # A present entry is replaced, or deleted if it looks newer than the value. None is left alone: an entry
 # filled ahead of the watermark may come from a history that MongoDB has lost (restored from a backup).
 # Most keys are neither present nor have a value. A DEL of many such keys costs Redis next to nothing.
 # DEL and SET: two writes make every APPLY a transaction in Redis' append-only file. Redis 8.0 drops
 # transactions when it loads that file and the default user may do nothing (redis/redis#14541). The watermark
 # must go with the entries.
+# Publishing may be refused to the account: pcall, because an error would leave an APPLY that is half done.
 APPLY = """#!lua flags=allow-oom
 local current = redis.call('GET', KEYS[1]) or ''
 if string.sub(current, 1, #ARGV[1]) ~= ARGV[1] then return {current} end
@@ -33,7 +34,12 @@ for i = valued + 2, #KEYS, 1000 do
 end
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[2])
-return {'', updated, deleted, #KEYS - 1 - updated - deleted}
+local failure = ''
+for i = 2 * valued + 5, #ARGV do
+  local published = redis.pcall('SPUBLISH', ARGV[2 * valued + 4], ARGV[i])
+  if type(published) == 'table' and published.err then failure = published.err end
+end
+return {'', updated, deleted, #KEYS - 1 - updated - deleted, failure}
 """
 
 
@@ -53,3 +59,7 @@ if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
+
+
+# Whether the account that runs this may publish on the channel. Nothing is published.
+MAY_PUBLISH = "#!lua flags=no-writes\nreturn redis.acl_check_cmd('SPUBLISH', ARGV[1], '')"

@@ -67,7 +67,7 @@ class DocumentStore:
             anchor=batch.anchor or self.position.anchor,
             partials=partials,
         )
-        entry = JournalEntry(following, batch.keys, partials)
+        entry = JournalEntry(following, batch.keys, partials, batch.counted)
         journaled = [self._journaled(entry)]
         try:
             self.transactions.move(to, self._commands(batch, following.seq, upsert=False), journaled)

@@ -15,6 +15,7 @@ from binlog_projector.errors import StoreUnavailable
 from binlog_projector.findings import Finding
 
 BsonDocument = dict[str, Any]
+HISTORY, HISTORY_SECONDS = "minSnapshotHistoryWindowInSeconds", 60
 
 
 class PlainInt(TypeDecoder):
@@ -49,6 +50,24 @@ def check_replica_set(client: MongoClient[BsonDocument]) -> Finding:
         name = client.admin.command("hello").get("setName", "")
     remedy = "start mongod with --replSet and run rs.initiate()"
     return Finding("mongodb replica set", bool(name), name or "none", "a replica set", remedy)
+
+
+def check_history(client: MongoClient[BsonDocument]) -> list[Finding]:
+    """For how long batches and fills can be read as of their own time. None without the right to look."""
+    try:
+        found = client.admin.command({"getParameter": 1, HISTORY: 1})[HISTORY]
+    except OperationFailure:  # the projector's own account needs no right to read parameters
+        return []
+    return [
+        Finding(
+            f"mongodb {HISTORY}",
+            found >= HISTORY_SECONDS,
+            str(found),
+            f"at least {HISTORY_SECONDS} (MongoDB's default is 300)",
+            f"setParameter {HISTORY}: 300, on every node",
+            stops=False,
+        )
+    ]
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ LEADING_ID, BUILDING_ID = "lease", "rebuild"  # of the leases: for leading, and 
 SNAPSHOT, STREAMING, DROPPED = "snapshot", "streaming", "dropped"  # states of a build; a streaming one serves
 NOBODY = 2**62  # a lease epoch that no leader reaches
 UNNAMED_MODEL = 2  # the read-model version of builds that do not name theirs
+TOUCHED = {"keys": True, "counted": True}  # the fields of a journal entry that hold keys
 LONG_AGO = "1970-01-01T00:00:00.000000Z"
 
 
@@ -173,11 +174,16 @@ class Position:
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """The cache keys that a committed batch made out of date."""
+    """The cache keys that a committed batch made out of date, `counted` ones by counters alone."""
 
     checkpoint: Checkpoint
     keys: tuple[str, ...]
     partials: tuple[Partial, ...] = ()
+    counted: tuple[str, ...] = ()
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        return self.keys + self.counted
 
     def encode(self, expires_at: datetime) -> dict[str, Any]:
         """All fields but the id, which names the batch."""
@@ -188,13 +194,15 @@ class JournalEntry:
             "gtid_set": checkpoint.gtid_set,
             "partials": encode_partials(self.partials),
             "keys": " ".join(self.keys),  # an array takes half as much again, for the numbers of its items
+            "counted": " ".join(self.counted),
             "expires_at": expires_at,
         }
 
     @classmethod
     def decode(cls, document: Document) -> JournalEntry:
         checkpoint = Checkpoint.decode({**document, **document["_id"], "model_version": MODEL_VERSION})
-        return cls(checkpoint, keys_of(document), decode_partials(document["partials"]))
+        keys, counted = (tuple(document[name].split()) for name in TOUCHED)
+        return cls(checkpoint, keys, decode_partials(document["partials"]), counted)
 
 
 @dataclass(frozen=True)
@@ -213,29 +221,17 @@ class LeaseRecord:
 
     def encode(self) -> dict[str, Any]:
         """All fields but the id, which names the lease."""
-        return {
-            "epoch": self.epoch,
-            "holder": dict(self.holder),
-            "session": self.session,
-            "renewals": self.renewals,
-            "released": self.released,
-            "wanted_by": self.wanted_by,
-        }
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def decode(cls, document: Document) -> LeaseRecord:
-        return cls(
-            document["epoch"],
-            document["holder"],
-            document["session"],
-            document["renewals"],
-            document["released"],
-            document.get("wanted_by"),
-        )
+        document = {"wanted_by": None, **document}
+        return cls(*(document[field.name] for field in fields(cls)))
 
 
 def keys_of(entry: Document) -> tuple[str, ...]:
-    return tuple(entry["keys"].split(" ")) if entry["keys"] else ()
+    """All keys that the batch touched. The document has at least the fields TOUCHED."""
+    return tuple(key for name in TOUCHED for key in entry[name].split())
 
 
 def encode_partials(partials: Iterable[Partial]) -> list[dict[str, Any]]:

@@ -21,7 +21,10 @@ from binlog_projector.findings import Finding
 from binlog_projector.mysql.checks import VARIABLES, check_source, demand
 from binlog_projector.mysql.connections import Connection, connection_settings
 from binlog_projector.mysql.source import MySqlSource
+from binlog_projector.stores import mongodb
+from binlog_projector.stores.cache_checks import BUFFERS, check_cache
 from ops.stack import Stack
+from reader.read_model.cached_values import TIDE_CHANNEL
 from tests.support.harness import ROOT, admin_connection, create_tables, projector_environment, run_sql
 
 WRONG = {
@@ -166,6 +169,44 @@ def test_an_evicting_redis_is_refused(stack: Stack, connection: Connection) -> N
         finally:
             cache.config_set("maxmemory-policy", "volatile-lfu")
     assert (status, list(failed(document))) == (1, ["redis maxmemory-policy"])
+
+
+def test_a_projector_that_may_not_announce_is_told(stack: Stack, connection: Connection) -> None:
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        cache.execute_command("ACL", "SETUSER", "projector", "resetchannels")
+        try:
+            status, document = run_check(stack)
+        finally:
+            cache.execute_command("ACL", "SETUSER", "projector", f"&{TIDE_CHANNEL}")
+    assert (status, list(failed(document))) == (1, ["redis announcements"])
+
+
+@pytest.mark.parametrize("limit", ["32mb 8mb 60", "0 0 0"])
+def test_a_redis_that_keeps_slow_subscribers_is_named_to_who_may_look(
+    stack: Stack, connection: Connection, limit: str
+) -> None:
+    with redis.Redis.from_url(stack.redis.admin_url) as cache:
+        assert check_cache(cache) == [one for one in check_cache(cache) if one.ok]
+        cache.config_set(BUFFERS, f"pubsub {limit}")
+        try:
+            found = [one.name for one in check_cache(cache) if not one.ok]
+        finally:
+            cache.config_set(BUFFERS, "pubsub 4mb 1mb 5")
+    assert found == [f"redis {BUFFERS} pubsub"]
+
+
+def test_a_mongodb_that_soon_forgets_is_named_to_who_may_look(stack: Stack) -> None:
+    with mongodb.connect(stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]) as client:
+        assert mongodb.check_history(client) == [], "its own account has no right to look"
+    with mongodb.connect(stack.mongodb.admin_url) as client:
+        (finding,) = mongodb.check_history(client)
+        assert finding.ok and finding.found == "300"
+        client.admin.command({"setParameter": 1, mongodb.HISTORY: 59})
+        try:
+            (finding,) = mongodb.check_history(client)
+        finally:
+            client.admin.command({"setParameter": 1, mongodb.HISTORY: 300})
+        assert not finding.ok and finding.found == "59"
 
 
 def test_an_unreachable_source_is_an_error_of_its_own(stack: Stack, connection: Connection) -> None:

@@ -118,6 +118,16 @@ def test_an_edge_that_gets_another_time_is_another_document() -> None:
     assert batch.keys == ("post:1:likes",)
 
 
+def test_keys_of_which_only_counters_change_are_named_apart() -> None:
+    """A row's own change or a repair of its key names it among the others, once."""
+    liked, edited = RowChange("likes", None, like(1, 9)), RowChange("posts", post(), post(body="#new"))
+    assert (folded(liked).keys, folded(liked).counted) == (("post:1:likes",), ("post:1",))
+    assert (folded(liked, edited).keys, folded(liked, edited).counted) == (("post:1", "post:1:likes"), ())
+    repaired = Batch(EMPTY)
+    repaired.fold([Increment("posts", 1, "like_count", 1), Invalidate("post:1")])
+    assert (repaired.keys, repaired.counted) == (("post:1",), ())
+
+
 def test_a_new_post_counts_for_its_author_and_enters_the_list() -> None:
     found = mutations("posts", None, post())
     assert Increment("users", 7, "post_count", 1) in found
@@ -214,7 +224,7 @@ def test_waiting_transactions_become_one_batch() -> None:
     (batch,) = batches(*likes, transaction(101))
     assert batch.documents["posts"][1].increments == {"like_count": 100}
     assert (batch.transactions, batch.rows, str(batch.gtid_set)) == (101, 100, f"{SOURCE}:1-101")
-    assert batch.keys == ("post:1", "post:1:likes")
+    assert (batch.keys, batch.counted) == (("post:1:likes",), ("post:1",))
     assert batch.anchor is not None and batch.anchor.gtid.number == 101
 
 

@@ -217,6 +217,11 @@ def test_the_reader_fills_entries_and_only_reads_the_watermark(stack: Stack) -> 
         ("reader", "SET other 1"),
         ("reader", "DEL tidemark:e1:post:1"),
         ("reader", "INFO"),
+        ("reader", "SPUBLISH tidemark:tide forged"),
+        ("reader", "SSUBSCRIBE other"),
+        ("reader", "SUBSCRIBE tidemark:tide"),
+        ("projector", "SPUBLISH other 1"),
+        ("projector", "SSUBSCRIBE tidemark:tide"),
         ("projector", "GET other"),
         ("projector", "SET other 1"),
         *(

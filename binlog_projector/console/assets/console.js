@@ -83,7 +83,7 @@ function showErrors(errors) {
 }
 
 function show(sample) {
-  const { point, boxes, checkpoint, watermark, audit } = sample;
+  const { point, boxes, checkpoint, watermark, announcements, audit } = sample;
   for (const [id, box] of Object.entries(boxes)) {
     showBox(id, box, sample.leader || id === "projector" || id === "reader");
   }
@@ -102,6 +102,7 @@ function show(sample) {
   put("lease", sample.leader ? `held here, epoch ${sample.epoch}` : "held by another projector, or by none");
   put("rows", number(sample.rows_per_s, 1));
   put("batch", number(point.batch_transactions, 1));
+  put("announcements", `${number(announcements.sent)} sent, ${number(announcements.refused)} refused`);
   put("audit", audit === null ? "none is watched" : `${number(audit.differences)} differences, `
     + `verified through ${new Date(audit.verified_through * 1000).toISOString()}`);
   showErrors(sample.errors);

@@ -31,27 +31,23 @@ MONGODB_PROJECTOR_ACTIONS = (
 MONGODB_ROLES: Mapping[str, str] = {"projector": ROLE_OF_PROJECTOR, "reader": "read"}
 REDIS_CONNECTION = ("ping", "hello", "client|setinfo", "client|setname", "client|id")
 REDIS_SCRIPTS = ("eval", "eval_ro", "evalsha", "script|load", "script|exists")
+TIDE = "&tidemark:tide"  # the channel on which the projector announces what it did
 REDIS_RULES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "projector": (
-        ("~tidemark:*", "&tidemark:tide"),
+        ("~tidemark:*", TIDE),
         (
-            "get",
-            "mget",
-            "getrange",
-            "scan",
-            "set",
-            "del",
-            "exists",
-            "pttl",
-            "spublish",
-            "info",
+            *("get", "mget", "getrange", "scan", "set", "del", "exists", "pttl", "info", "spublish"),
             *REDIS_SCRIPTS,
             *REDIS_CONNECTION,
         ),
     ),
     "reader": (
-        ("%RW~tidemark:e*", "%R~tidemark:watermark", "&tidemark:tide"),
-        ("get", "mget", "getrange", "set", "ssubscribe", "sunsubscribe", *REDIS_SCRIPTS, *REDIS_CONNECTION),
+        ("%RW~tidemark:e*", "%R~tidemark:watermark", TIDE),
+        (
+            *("get", "mget", "getrange", "set", "ssubscribe", "sunsubscribe"),
+            *REDIS_SCRIPTS,
+            *REDIS_CONNECTION,
+        ),
     ),
 }
 
@@ -96,12 +92,12 @@ def create_mongodb_accounts(admin_url: str, passwords: Mapping[str, str]) -> dic
 def create_redis_accounts(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
     """Ensure the accounts, and save them if the server has an ACL file; return account -> URL."""
     with Redis.from_url(admin_url, decode_responses=True) as client:
-        for account, (keys, commands) in REDIS_RULES.items():
+        for account, (patterns, commands) in REDIS_RULES.items():
             rules = [
-                "reset",
+                *("reset", "resetchannels"),
                 "on",
                 f">{passwords[account]}",
-                *keys,
+                *patterns,
                 "-@all",
                 *(f"+{command}" for command in commands),
             ]

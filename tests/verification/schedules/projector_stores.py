@@ -70,7 +70,7 @@ class ProjectorStore(DocumentStore):
         self._committed = committed
 
     def commit(self, batch: Batch, as_of: str) -> JournalEntry:
-        pause("commit " + " ".join(batch.keys))
+        pause("commit " + " ".join((*batch.keys, *batch.counted)))
         entry = super().commit(batch, as_of)
         self._committed.append(entry)
         return entry
