@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -10,12 +9,9 @@ from binlog_projector.domain.batch import Batch
 from binlog_projector.stores.cache import CacheStage
 from binlog_projector.stores.cache_scripts import APPLY
 from binlog_projector.stores.document_store import DocumentStore as ProjectorDocuments
-from reader.cache import FILL, Cache, FillLease
-from reader.document_store import DocumentStore, View
-from reader.parts import Wanted
+from reader.cache import FILL
 from reader.read_model.cached_values import Watermark
 from reader.read_model.control import JournalEntry
-from reader.read_through import ReadThrough
 from tests.verification.schedules.actors import Product
 from tests.verification.schedules.faults import (
     CRASHED,
@@ -36,31 +32,6 @@ def with_other(script: str, code: str, instead: str) -> str:
 
 def apply_with(code: str, instead: str) -> dict[str, object]:
     return {"binlog_projector.stores.cache.APPLY": with_other(APPLY, code, instead)}
-
-
-class WatermarkBeforeLease(Cache):
-    """A batch applied between the two finds no lease to end, and the watermark lacks it."""
-
-    async def lease(self, keys: Iterable[str], epoch: str) -> FillLease:
-        before = await super().lease([], epoch)
-        return replace(await super().lease(keys, epoch), watermark=before.watermark)
-
-
-class FillsBehindWatermark(DocumentStore):
-    """Accepts documents that are older than the watermark, or of another history."""
-
-    async def view(self, watermark: Watermark | None = None) -> View:
-        return replace(await super().view(watermark), continues=True)
-
-
-class CheckpointAfterDocument(ReadThrough):
-    """Proves a document with a checkpoint that may be newer."""
-
-    async def _read(
-        self, wanted: Sequence[Wanted], watermark: Watermark | None = None
-    ) -> tuple[View, dict[str, bytes]]:
-        _, values = await super()._read(wanted, watermark)
-        return await self._documents.view(watermark), values
 
 
 class SkipsAbsentKeys(CacheStage):
@@ -106,22 +77,11 @@ MUTATIONS = {
                 )
             }
         ),
-        seed=56,
     ),
     "a lease has no token of its own": Mutation(
         Product(patches={"reader.cache.secrets": SimpleNamespace(token_hex=lambda count: "0" * 2 * count)}),
         (LEASES_EXPIRED,),
         within=400,
-        seed=70,
-    ),
-    "the watermark is read before the lease is taken": Mutation(
-        Product(cache=WatermarkBeforeLease), (DEPOSED,), seed=120
-    ),
-    "a fill may be behind the watermark": Mutation(
-        Product(documents=FillsBehindWatermark), (DEPOSED,), seed=65
-    ),
-    "the checkpoint is read after the document": Mutation(
-        Product(read_through=CheckpointAfterDocument), seed=81
     ),
     "APPLY leaves leases alone": Mutation(
         Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then")),
