@@ -94,7 +94,7 @@ class Observer:
         for expected in others:
             self._until_met(done, expected)
         cache_status, freshness = (read.answer.headers[name] for name in ("cache-status", "freshness"))
-        served_from = "redis" if cache_status == "redis; hit" else "mongo"
+        served_from = cache_status.removesuffix("; hit") if cache_status.endswith("; hit") else "mongo"
         counts = next((counts for expected in (first, *others) if (counts := expected.counts())), {})
         visible_ms = round(read.seconds * 1000, 1)
         return Step(

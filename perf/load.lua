@@ -1,5 +1,5 @@
 -- Requests for the ids of a file, one after the other; the summary as one line of JSON.
--- Environment: PERF_IDS (file, an id per line), PERF_TOKEN, PERF_DELAY_MS,
+-- Environment: PERF_IDS (file, an id per line), PERF_PATH ("/post/%s"), PERF_TOKEN, PERF_DELAY_MS,
 -- PERF_HEADER ("Name: value", may be empty).
 local requests, at, delay_ms = {}, 0, tonumber(os.getenv("PERF_DELAY_MS") or "0")
 local threads = 0
@@ -13,8 +13,9 @@ function init(arguments)
   local headers = { ["Authorization"] = "Bearer " .. os.getenv("PERF_TOKEN") }
   local name, value = string.match(os.getenv("PERF_HEADER") or "", "^([^:]+): (.*)$")
   if name then headers[name] = value end
+  local path = os.getenv("PERF_PATH")
   for line in io.lines(os.getenv("PERF_IDS")) do
-    requests[#requests + 1] = wrk.format("GET", "/post/" .. line, headers)
+    requests[#requests + 1] = wrk.format("GET", string.format(path, line), headers)
   end
   at = id * 37
 end

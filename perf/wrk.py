@@ -33,12 +33,21 @@ class Load:
 
 
 def run(
-    url: str, pid: int, ids: Path, token: str, seconds: float, *, header: str = "", delay_ms: int = 0
+    url: str,
+    pid: int,
+    ids: Path,
+    token: str,
+    seconds: float,
+    *,
+    path: str = "/post/%s",
+    header: str = "",
+    delay_ms: int = 0,
 ) -> Load:
     """Ask for `ids` in order, again and again. Each connection pauses for `delay_ms` on average."""
     environment = {
         **os.environ,
         "PERF_IDS": str(ids),
+        "PERF_PATH": path,
         "PERF_TOKEN": token,
         "PERF_HEADER": header,
         "PERF_DELAY_MS": str(delay_ms),

@@ -84,6 +84,7 @@ class Reader:
         size, replica = self.metrics.replica_size, following.replica
         size.labels("bytes").set_function(lambda: replica.bytes)
         size.labels("entries").set_function(lambda: len(replica))
+        self.metrics.blind_seconds.set_function(lambda: following.blind_seconds)
         self.metrics.tide_age.set_function(lambda: _age(following, self._clock()))
         places = self.metrics.mongodb_places
         places.labels("in_use").set_function(lambda: documents.in_use)
@@ -93,7 +94,9 @@ class Reader:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[dict[str, Services]]:
         settings = self._settings
-        documents = DocumentStore.connect(settings.mongodb_url, settings.mongodb_reads)
+        documents = DocumentStore.connect(
+            settings.mongodb_url, settings.mongodb_reads, self.metrics.mongodb_reads.add
+        )
         replica = Replica(settings.local_mib * 2**20, self.metrics)
         following = Following(settings.redis_url, replica, self.metrics)
         self._show(documents, following)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reader.errors import CacheBypassed
-from reader.following import ASK, Following, Position, packed
+from reader.following import ASK, Following, packed
+from reader.named import Position
 from reader.parts import Origin
 from reader.read_model.cached_values import (
     ABSENT,

@@ -9,7 +9,7 @@ import msgspec
 
 from reader.asked import EntityQuery, ListQuery, PageQuery, Query
 from reader.document_store import Moment
-from reader.following import Position
+from reader.named import Position
 from reader.paging import FIRST_PAGE
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, Watermark, page_body, with_author
@@ -34,16 +34,18 @@ class View:
     """The parts of one composition, all valid at `moment`, and those that it lacks.
 
     `position`: that moment on this process's tide; None: it is not on it. `replica` is set while it is valid
-    at `moment`, too. `stored`: the moment in MongoDB, once known.
+    at `moment`, too. `stored`: the moment in MongoDB, once known. `pinned`: a part is a page, whose changes no
+    message names, so the moment stays.
     """
 
-    __slots__ = ("local", "missing", "moment", "origin", "parts", "position", "replica", "stored")
+    __slots__ = ("local", "missing", "moment", "origin", "parts", "pinned", "position", "replica", "stored")
 
     def __init__(self, moment: Watermark, position: Position | None, replica: Replica | None) -> None:
         self.moment = moment
         self.position = position
         self.replica = replica
         self.stored: Moment | None = None
+        self.pinned = False
         self.parts: dict[str, Entry] = {}
         self.missing: dict[str, Wanted | WantedPage] = {}
         self.local: list[Wanted | WantedPage] = []  # parts that the replica gave

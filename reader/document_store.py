@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -67,17 +67,23 @@ CODEC = CodecOptions[BsonDocument](type_registry=TypeRegistry([PlainInt()]))
 class DocumentStore:
     """Reads snapshots of the primary, at most `reads` at a time. Raises DocumentsUnavailable."""
 
-    def __init__(self, client: AsyncMongoClient[BsonDocument], reads: int) -> None:
+    def __init__(
+        self,
+        client: AsyncMongoClient[BsonDocument],
+        reads: int,
+        on_read: Callable[[str], None] = lambda collection: None,
+    ) -> None:
         self._client = client
         self._database = client.get_default_database("tidemark")
         self._reads = reads
+        self._on_read = on_read
         self._slots = asyncio.Semaphore(reads)
         self.in_use = 0  # places that reads have
         self.waiting = 0  # reads without one
         self._build = 0  # the one that served last: its checkpoint is likely the one to read
 
     @classmethod
-    def connect(cls, url: str, reads: int) -> Self:
+    def connect(cls, url: str, reads: int, on_read: Callable[[str], None]) -> Self:
         """A store that connects at its first read, and again after a lost connection."""
         client = AsyncMongoClient[BsonDocument](
             url,
@@ -86,7 +92,7 @@ class DocumentStore:
             maxPoolSize=reads,
             appname="tidemark-reader",
         )
-        return cls(client, reads)
+        return cls(client, reads, on_read)
 
     async def present(self) -> Moment:
         """The last moment that a majority has. Raises also ReadModelMissing."""
@@ -193,6 +199,7 @@ class DocumentStore:
 
     @contextlib.asynccontextmanager
     async def _reading(self, collection: str) -> AsyncIterator[None]:
+        self._on_read(collection)
         async with self._slot():
             try:
                 yield

@@ -16,13 +16,16 @@ from starlette.types import Receive, Scope, Send
 from authorizer_lambda.middleware import CLAIMS
 from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
 from reader.composing import Answer
-from reader.consistency import Consistency, Need, need_of
+from reader.consistency import NO_DEMANDS, Consistency, Demands, Need, demands_of
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
 from reader.paging import Page, requested_page
 from reader.read_model.declarations import NEWEST_FIRST, Entity, Listing
 from reader.read_model.scans import Order
 from reader.settings import ReaderSettings
+from tidemark import consistency_token
+from tidemark.consistency_token import ConsistencyKeys, cookie, sign
+from tidemark.gtid import GtidSet
 from tidemark.hashtags import canonical
 from tidemark.ids import ID, MAX_ID
 from tidemark.problem import Problem
@@ -34,7 +37,8 @@ COMMON = (
 )
 JSON = (b"content-type", b"application/json")
 IF_NONE_MATCH = b"if-none-match"
-CONDITIONS = frozenset({IF_NONE_MATCH, b"consistency-token", b"cookie", b"prefer"})
+HEADER = consistency_token.HEADER.lower().encode()
+CONDITIONS = frozenset({IF_NONE_MATCH, b"cache-control", b"consistency-token", b"cookie", b"prefer"})
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -51,14 +55,16 @@ class Services:
 class Read:
     """One kind of read, as raw ASGI: Starlette's requests and responses would take longer than our own code.
 
-    `asked` makes the query of a request.
+    `asked` makes the query of a request. `by_path`: the path alone, without a query string, tells the answer.
     """
 
-    def __init__(self, asked: Callable[[Scope], Query]) -> None:
+    def __init__(self, asked: Callable[[Scope], Query], *, by_path: bool = True) -> None:
         self._asked = asked
+        self._by_path = by_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, headers, body = await respond(scope, self._asked(scope))
+        path = scope["path"] if self._by_path and not scope["query_string"] else ""
+        status, headers, body = await respond(scope, self._asked, path)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -76,7 +82,7 @@ def listing(kind: Listing) -> Read:
 
 
 def feed() -> Read:
-    return Read(lambda scope: FeedQuery(scope[CLAIMS].subject, _page(scope)))
+    return Read(lambda scope: FeedQuery(scope[CLAIMS].subject, _page(scope)), by_path=False)
 
 
 def hashtag() -> Read:
@@ -95,7 +101,7 @@ def path_id(scope: Scope) -> int:
     return int(text)
 
 
-async def respond(scope: Scope, query: Query) -> tuple[int, Headers, bytes]:
+async def respond(scope: Scope, asked: Callable[[Scope], Query], path: str) -> tuple[int, Headers, bytes]:
     """Status 200 or 304, headers and body. Raises Problem 404 if there is no such document.
 
     All three state their freshness and their origin.
@@ -103,11 +109,13 @@ async def respond(scope: Scope, query: Query) -> tuple[int, Headers, bytes]:
     its: Services = scope["state"]["services"]
     conditions = _conditions(scope["headers"])
     known = conditions.pop(IF_NONE_MATCH, ())
-    need = _need(its, conditions) if conditions else None
-    answer = await its.consistency.answer(query, need)
+    demands = _demands(its, conditions) if conditions else NO_DEMANDS
+    answer = its.consistency.ready(path) if path and demands is NO_DEMANDS else None
+    if answer is None:
+        answer = await its.consistency.answer(asked(scope), demands, path)
     headers = [*COMMON, *_provenance(its, answer)]
-    if need is not None and need.preferred:
-        headers.append((b"preference-applied", b"wait=%s" % f"{need.wait_seconds:g}".encode()))
+    if demands.need is not None:
+        headers += _session(its, demands.need, answer)
     if answer.body is None:
         raise _not_found(headers)
     tag = b'"%s"' % answer.version.encode()
@@ -120,8 +128,23 @@ async def respond(scope: Scope, query: Query) -> tuple[int, Headers, bytes]:
     return 200, headers, answer.body
 
 
-def _need(its: Services, conditions: Mapping[bytes, Sequence[bytes]]) -> Need | None:
-    return need_of(conditions, its.settings.consistency_keys, its.clock(), its.settings.max_wait_seconds)
+def _demands(its: Services, conditions: Mapping[bytes, Sequence[bytes]]) -> Demands:
+    return demands_of(conditions, its.settings.consistency_keys, its.clock(), its.settings.max_wait_seconds)
+
+
+def _session(its: Services, need: Need, answer: Answer) -> Headers:
+    """The token of the answer's own moment: whoever sends it back never reads anything older."""
+    token = _token(answer.moment.gtid_set, its.settings.consistency_keys, int(its.clock()))
+    headers = [(b"set-cookie", cookie(token).encode()) if need.in_cookie else (HEADER, token.encode())]
+    if need.preferred:
+        headers.append((b"preference-applied", b"wait=%s" % f"{need.wait_seconds:g}".encode()))
+    return headers
+
+
+@lru_cache(maxsize=16)
+def _token(gtids: str, keys: ConsistencyKeys, now: int) -> str:
+    """Cached: many answers are of one moment."""
+    return sign(GtidSet.parse(gtids), keys, now)
 
 
 def _not_found(headers: Headers) -> Problem:

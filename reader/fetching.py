@@ -17,8 +17,9 @@ from reader.cache import MGET_KEYS, Cache, FillLease
 from reader.composing import View
 from reader.document_store import DocumentStore
 from reader.errors import CacheBypassed, DocumentsUnavailable, MomentGone
-from reader.following import Following, Position
+from reader.following import Following
 from reader.metrics import ReaderMetrics
+from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import ABSENT, Entry, decode
 from reader.read_model.declarations import Listing
@@ -89,7 +90,7 @@ class Fetching:
             view.came_from(bypassed.origin)
         at = self._moved_on(view, began, found)
         for key, (entry, position, origin) in found.items():
-            if not self._following.named_between((key,), position, at):
+            if not self._following.named.between((key,), position, at):
                 view.add({key: entry}, origin)
             else:
                 view.came_from(Origin.MOVED_ON)
@@ -98,8 +99,10 @@ class Fetching:
         """To the tide, unless a message named a part meanwhile: of the view since it began, or of `found`."""
         following = self._following
         now, tide = following.position, following.tide
-        stays = following.named_between(view.parts, began, now) or any(
-            following.named_between((key,), one.position, now) for key, one in found.items()
+        stays = (
+            (view.pinned and began != now)
+            or following.named.between(view.parts, began, now)
+            or any(following.named.between((key,), one.position, now) for key, one in found.items())
         )
         if stays or tide is None:
             view.replica = view.replica if began == now else None
@@ -194,7 +197,7 @@ class Fetching:
         entries = _entries(values)
         following = self._following
         for key, entry in entries.items():
-            if not following.named_between((key,), lease.position, following.position):
+            if not following.named.between((key,), lease.position, following.position):
                 following.replica.put(key, entry)
         origins = {"stored": Origin.STORED}
         return {

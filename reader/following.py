@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from hiredis import PushNotification, pack_command
@@ -25,6 +25,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from reader.errors import CacheBypassed
 from reader.metrics import ReaderMetrics
+from reader.named import Named, Position
 from reader.parts import Origin
 from reader.read_model import announcements
 from reader.read_model.announcements import Announcement
@@ -38,7 +39,6 @@ ASK_SECONDS = 0.1  # an idle connection asks for the watermark this often
 STALLED, BLIND, DEAD = 2, 5, 20
 PAUSES_SECONDS = (0.0, 0.1, 0.2, 0.4)  # before the next connection
 CONNECT_SECONDS = 1.0
-NAMES_KEPT = 50_000  # keys of the latest messages
 log = structlog.get_logger()
 
 
@@ -54,13 +54,6 @@ SUBSCRIBE = packed("SSUBSCRIBE", TIDE_CHANNEL)
 
 class TideBroken(Exception):
     """What came does not continue the tide; the message says why."""
-
-
-class Position(NamedTuple):
-    """A point of the tide as this process followed it: messages since a reset."""
-
-    life: int
-    messages: int
 
 
 @dataclass(slots=True)
@@ -83,7 +76,7 @@ class Following:
         self.replica = replica
         self.tide: Watermark | None = None
         self.bypass: Origin | None = Origin.UNAVAILABLE
-        self.position = Position(0, 0)
+        self.named = Named()
         self._metrics = metrics
         self._pool = ConnectionPool.from_url(
             url,
@@ -96,8 +89,7 @@ class Following:
         self._connection: AbstractConnection | None = None
         self._pending: deque[Request] = deque()
         self._silent = 0  # asks since the last reply
-        self._names: deque[frozenset[str]] = deque()  # of the latest messages
-        self._names_kept = 0
+        self._blind, self._blind_since = 0.0, time.monotonic()
         self._waiters: dict[asyncio.Future[None], GtidSet] = {}
 
     async def run(self) -> None:
@@ -125,21 +117,19 @@ class Following:
         """
         if self.bypass is not None or self._silent >= STALLED:
             raise CacheBypassed(self.bypass or Origin.UNAVAILABLE)
+        self._metrics.redis_commands.add(amount=replies)
         future = asyncio.get_running_loop().create_future()
         await self._send(b"".join(commands), Request(replies, read, future))
         return await future
 
-    def named_between(self, keys: Collection[str], one: Position, other: Position) -> bool:
-        """False if certainly no message between the two positions named any of `keys`."""
-        if one == other:
-            return False
-        if one.life != self.position.life or other.life != self.position.life:
-            return True
-        first, last = sorted((one.messages, other.messages))
-        begin = len(self._names) - (self.position.messages - first)
-        if begin < 0:
-            return True
-        return any(not names.isdisjoint(keys) for names in islice(self._names, begin, begin + last - first))
+    @property
+    def position(self) -> Position:
+        return self.named.position
+
+    @property
+    def blind_seconds(self) -> float:
+        """The time without a usable tide so far."""
+        return self._blind + (time.monotonic() - self._blind_since if self.bypass is not None else 0)
 
     async def reaches(self, gtids: GtidSet, seconds: float) -> bool:
         """Wait until the tide contains `gtids`, at most `seconds`."""
@@ -180,7 +170,7 @@ class Following:
             if self._silent > STALLED:
                 self._fail_requests()
             if self._silent > BLIND:
-                self.bypass = self.bypass or Origin.UNAVAILABLE
+                self._use(self.bypass or Origin.UNAVAILABLE)
             if not self._pending:
                 with contextlib.suppress(CacheBypassed):  # the connection has ended, and `run` sees it
                     await self._send(ASK, Request(1))
@@ -211,11 +201,7 @@ class Following:
             raise TideBroken(f"a message continues {message.found}, the tide is {self.tide.lineage}")
         names = frozenset((*message.keys, *message.counted))
         self.replica.drop(names)
-        self._names.append(names)
-        self._names_kept += len(names)
-        while self._names_kept > NAMES_KEPT:
-            self._names_kept -= len(self._names.popleft())
-        self.position = Position(self.position.life, self.position.messages + 1)
+        self.named.add(names)
         if message.to is not None:
             self._advance(message.to)
 
@@ -237,14 +223,21 @@ class Following:
         if isinstance(text, Exception):
             raise TideBroken(f"Redis refuses: {text}")
         if self.tide is None:
-            self.bypass, watermark = _usable(text)
+            bypass, watermark = _usable(text)
+            self._use(bypass)
             if watermark is not None:
                 log.info("follows the tide", lineage=watermark.lineage)
                 self._advance(watermark)
             return
         if text is None or not text.startswith(_lineage(self.tide)):
             raise TideBroken(f"a reply of {text!r}, the tide is {self.tide.lineage}")
-        self.bypass = None
+        self._use(None)
+
+    def _use(self, bypass: Origin | None) -> None:
+        now = time.monotonic()
+        if self.bypass is not None:
+            self._blind += now - self._blind_since
+        self.bypass, self._blind_since = bypass, now
 
     def _advance(self, to: Watermark) -> None:
         before, self.tide = self.tide, to
@@ -255,10 +248,9 @@ class Following:
                     future.set_result(None)
 
     def _reset(self) -> None:
-        self.position = Position(self.position.life + 1, 0)
-        self.tide, self.bypass, self._silent, self._connection = None, Origin.UNAVAILABLE, 0, None
-        self._names.clear()
-        self._names_kept = 0
+        self.named.reset()
+        self.tide, self._silent, self._connection = None, 0, None
+        self._use(Origin.UNAVAILABLE)
         self.replica.clear()
         self._fail_requests()
         self._pending.clear()

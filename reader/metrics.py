@@ -48,8 +48,8 @@ class ReaderMetrics:
             registry,
         )
         self.tide_age = Gauge("tidemark_tide_age_seconds", "Now minus the tide's as-of", registry=registry)
-        self.blind_seconds = Counter(
-            "tidemark_tide_blind_seconds_total", "Time without a usable tide", registry=registry
+        self.blind_seconds = Gauge(
+            "tidemark_tide_blind_seconds", "Time without a usable tide since the start", registry=registry
         )
         self.rounds = HistogramTally(
             "tidemark_answer_rounds",
@@ -57,6 +57,12 @@ class ReaderMetrics:
             [],
             ROUNDS,
             registry,
+        )
+        self.redis_commands = Tally(
+            "tidemark_redis_commands_total", "Commands sent to Redis by requests", [], registry
+        )
+        self.mongodb_reads = Tally(
+            "tidemark_mongodb_reads_total", "Reads of MongoDB, by collection", ["collection"], registry
         )
         self.sessions = Tally(
             "tidemark_session_answers_total",

@@ -24,8 +24,10 @@ PAGES = {
 
 HEADERS: dict[str, str] = {
     "Freshness": 'as-of="...": this answer contains everything that MySQL had committed by that time '
-    "(MySQL's clock); `stale`: that time is long ago",
+    "(MySQL's clock); `stale`: that time is long ago; `in-parts`: a part of a large transaction is in it, too",
     "Cache-Status": "Where the answer came from (RFC 9211)",
+    "Consistency-Token": "If the request had a token: that of this answer's moment. Send it with the next read",
+    "Set-Cookie": "The same, if the token came in the cookie",
     "ETag": "Names exactly this answer: repeat it in If-None-Match",
     "Link": 'rel="next": the following page, if there is one',
     "Preference-Applied": "`wait` as it was applied, if the request preferred one",
@@ -33,14 +35,15 @@ HEADERS: dict[str, str] = {
     "WWW-Authenticate": "The reason of the refusal (RFC 6750)",
 }
 PROVENANCE = ("Freshness", "Cache-Status")
+SESSION = ("Consistency-Token", "Set-Cookie", "Preference-Applied")
 PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
     400: ("A query parameter or the consistency token is wrong; `field` names it", ()),
     401: ("There is no valid bearer token", ("WWW-Authenticate",)),
     403: ("The token lacks the scope `read`", ("WWW-Authenticate",)),
-    404: ("There is no such document", PROVENANCE),
+    404: ("There is no such document", (*PROVENANCE, *SESSION)),
     431: (f"The head has more than {MAX_HEAD_BYTES} bytes", ()),
     500: ("The service failed; the request id finds the reason in its log", ()),
-    503: ("The stores cannot answer now, or lack the write of the consistency token", ("Retry-After",)),
+    503: ("The stores cannot answer now, or not as recently as the request demands", ("Retry-After",)),
 }
 
 
@@ -100,7 +103,7 @@ def _list(summary: str, item: Entity, name: str = "id", problems: Iterable[int] 
 def _operation(
     summary: str, schema: str, parameters: list[Json], problems: Iterable[int], headers: tuple[str, ...] = ()
 ) -> Json:
-    known = (*PROVENANCE, "ETag", "Preference-Applied")
+    known = (*PROVENANCE, *SESSION, "ETag")
     return {
         "summary": summary,
         "parameters": [*parameters, IF_NONE_MATCH, *CONSISTENCY],
@@ -132,6 +135,12 @@ CONSISTENCY: list[Json] = [
         "name": "Consistency-Token",
         "in": "header",
         "description": "From the writer's answer: this read then contains that write. The cookie works too",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "Cache-Control",
+        "in": "header",
+        "description": "`max-age=SECONDS`, 1 or more: the answer is not older, by its Freshness (RFC 9111)",
         "schema": {"type": "string"},
     },
     {

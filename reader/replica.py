@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from reader.metrics import ReaderMetrics
 from reader.read_model.cached_values import Entry
 
 OVERHEAD_BYTES = 400  # of an entry beside its bytes: key, objects, places in tables
+PART_BYTES = 120
+
+
+class Kept(NamedTuple):
+    """A composed answer, with the entries it was made of. It is valid as long as the replica has all these."""
+
+    answer: Any
+    parts: tuple[tuple[str, Entry], ...]
+    labels: tuple[tuple[str, int], ...]  # of the parts, for metrics
+    bytes: int
 
 
 class Replica:
-    """At most `limit_bytes` of entries by key; the least recently used one goes first. 0: it keeps none."""
+    """At most `limit_bytes` of entries and answers; the least recently used goes first. 0: it keeps none."""
 
     def __init__(self, limit_bytes: int, metrics: ReaderMetrics) -> None:
         self._limit = limit_bytes
         self._drops = metrics.replica_drops
         self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._answers: OrderedDict[str, Kept] = OrderedDict()
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -31,14 +43,35 @@ class Replica:
 
     def put(self, key: str, entry: Entry) -> None:
         size = _size(entry)
-        if key in self._entries or size > self._limit:
-            return
-        self._entries[key] = entry
-        self.bytes += size
-        while self.bytes > self._limit:
-            _, last = self._entries.popitem(last=False)
-            self.bytes -= _size(last)
-            self._drops.add("memory")
+        if key not in self._entries and size <= self._limit:
+            self._entries[key] = entry
+            self.bytes += size
+            self._make_room()
+
+    def answer(self, path: str) -> Kept | None:
+        """The answer kept for `path`, if all its entries are there still."""
+        kept = self._answers.get(path)
+        if kept is None:
+            return None
+        for key, entry in kept.parts:
+            if self.get(key) is not entry:
+                self._forget(path)
+                return None
+        self._answers.move_to_end(path)
+        return kept
+
+    def keep(
+        self, path: str, answer: Any, size: int, parts: Mapping[str, Entry], labels: Iterable[str]
+    ) -> None:
+        """Keep an answer that was made of `parts`, all of which come from here."""
+        if path in self._answers:
+            self._forget(path)
+        size += OVERHEAD_BYTES + PART_BYTES * len(parts)
+        if size <= self._limit:
+            counts = tuple((label, list(labels).count(label)) for label in dict.fromkeys(labels))
+            self._answers[path] = Kept(answer, tuple(parts.items()), counts, size)
+            self.bytes += size
+            self._make_room()
 
     def drop(self, keys: Iterable[str]) -> None:
         """A message named them."""
@@ -51,7 +84,20 @@ class Replica:
     def clear(self) -> None:
         self._drops.add("reset", amount=len(self._entries))
         self._entries.clear()
+        self._answers.clear()
         self.bytes = 0
+
+    def _make_room(self) -> None:
+        """Answers go first: they can be made again from entries."""
+        while self.bytes > self._limit:
+            if self._answers:
+                self._forget(next(iter(self._answers)))
+            else:
+                self.bytes -= _size(self._entries.popitem(last=False)[1])
+            self._drops.add("memory")
+
+    def _forget(self, path: str) -> None:
+        self.bytes -= self._answers.pop(path).bytes
 
 
 def _size(entry: Entry) -> int:

@@ -179,7 +179,7 @@ def test_the_pages_name_no_metric_that_does_not_exist() -> None:
 
 def test_every_cache_status_and_every_fatal_error_is_documented() -> None:
     design = (ROOT / "docs/design.md").read_text()
-    assert re.findall(r"^\| `(redis; [^`]*)` \|", design, re.MULTILINE) == [
+    assert re.findall(r"^\| `((?:local|redis); [^`]*)` \|", design, re.MULTILINE) == [
         origin.cache_status for origin in Origin
     ]
     section = design.partition("## When the projector stops")[2].partition("## ")[0]

@@ -20,6 +20,7 @@ MAX_TOKEN_BYTES = 4096
 MAC_BYTES = 16
 HEADER = "Consistency-Token"
 COOKIE = "__Host-consistency-token"
+COOKIE_ATTRIBUTES = f"HttpOnly; Max-Age={LIFETIME_SECONDS}; Path=/; SameSite=lax; Secure"
 
 
 class InvalidConsistencyToken(Exception):
@@ -47,6 +48,11 @@ def sign(gtids: GtidSet, keys: ConsistencyKeys, now: float) -> str:
     """An opaque token for `gtids`, valid for LIFETIME_SECONDS from `now` (seconds since 1970)."""
     payload = f"{int(now) + LIFETIME_SECONDS}|{gtids}".encode()
     return _text(_mac(payload, keys.keys[0]) + payload)
+
+
+def cookie(token: str) -> str:
+    """The value of `Set-Cookie` for browsers."""
+    return f"{COOKIE}={token}; {COOKIE_ATTRIBUTES}"
 
 
 def verify(token: str, keys: ConsistencyKeys, now: float) -> GtidSet:

@@ -16,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
+from tidemark.logs import REQUEST_ID
 from tidemark.problem import Problem, problem_response
 
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 MAX_BODY_BYTES = 32 * 1024  # the longest text takes 24 KiB if every character is escaped
 MAX_BODY_SECONDS = 10.0
 CLOSE = {"connection": "close"}
@@ -51,7 +52,7 @@ class RequestContext:
             await send(message)
 
         # Each request has a task of its own, and so a context of its own.
-        structlog.contextvars.bind_contextvars(request_id=request_id.decode())
+        REQUEST_ID.set(request_id)
         try:
             await self.app(scope, receive, send_with_id)
         except Exception:
@@ -128,7 +129,7 @@ EXCEPTION_HANDLERS: Mapping[Any, ExceptionHandler] = {Problem: on_problem, HTTPE
 def _given_id(scope: Scope) -> bytes | None:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            return value if REQUEST_ID.fullmatch(value) else None
+            return value if GIVEN_ID.fullmatch(value) else None
     return None
 
 

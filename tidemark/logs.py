@@ -6,6 +6,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 # structlog imports rich, and rich pygments, for tracebacks that nobody asks for: 0.1 s of each start.
@@ -19,12 +20,13 @@ if WITHOUT_RICH:
     del sys.modules["rich"]
 
 Event = dict[str, str]
+REQUEST_ID: ContextVar[bytes] = ContextVar("request_id", default=b"")
 
 
 def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] | None = None) -> None:
     """Send events of structlog and of the standard library to `stream`; keep warnings in `troubles` too."""
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _with_request_id,
         _named(service),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -49,6 +51,14 @@ def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] 
     handler.setFormatter(formatter)
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
+
+
+def _with_request_id(
+    logger: object, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    if request_id := REQUEST_ID.get():
+        event["request_id"] = request_id.decode()
+    return event
 
 
 def _named(service: str) -> Processor:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from authorizer_lambda.middleware import CLAIMS
-from tidemark.consistency_token import COOKIE, HEADER, LIFETIME_SECONDS, ConsistencyKeys, sign
+from tidemark.consistency_token import HEADER, ConsistencyKeys, cookie, sign
 from tidemark.gtid import GtidSet
 from tidemark.ids import ID
 from tidemark.problem import Problem
@@ -28,7 +28,6 @@ from writer.idempotency import IdempotencyKey, once
 
 log = structlog.get_logger()
 C = TypeVar("C", bound=Command)
-COOKIE_ATTRIBUTES = f"HttpOnly; Max-Age={LIFETIME_SECONDS}; Path=/; SameSite=lax; Secure"
 FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")
 
 
@@ -111,7 +110,7 @@ def _let_read_own_write(response: Response, gtids: str, keys: ConsistencyKeys) -
     if gtids:
         token = sign(GtidSet.parse(gtids), keys, time.time())
         response.headers[HEADER] = token
-        response.headers.append("set-cookie", f"{COOKIE}={token}; {COOKIE_ATTRIBUTES}")
+        response.headers.append("set-cookie", cookie(token))
 
 
 def _note(endpoint: Endpoint[C], result: str, gtids: str = "") -> None:

@@ -26,6 +26,9 @@ Families = Sequence[Metric]
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # admin ports are not behind a proxy
 
 
+CACHES = ("local", "redis")
+
+
 @dataclass(frozen=True)
 class Counts:
     """Counters at one moment; rates are made of their growth."""
@@ -131,8 +134,12 @@ class VitalSigns:
             rows=total(own, "tidemark_projector_rows_total"),
             batches=total(own, "tidemark_projector_batch_transactions_count"),
             reads=total(others, "tidemark_http_request_duration_seconds_count", service="reader"),
-            lookups=total(others, lookups, layer="redis"),
-            hits=sum(total(others, lookups, layer="redis", result=result) for result in ("hit", "absent")),
+            lookups=sum(total(others, lookups, layer=layer) for layer in CACHES),
+            hits=sum(
+                total(others, lookups, layer=layer, result=result)
+                for layer in CACHES
+                for result in ("hit", "absent")
+            ),
         )
 
     def _boxes(self) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ from perf.procfs import cpu_seconds
 Reading = dict[str, float]
 MYSQL = {"Com_select": "selects", "Innodb_rows_read": "rows"}
 MONGODB = ("query", "getmore", "insert", "update", "delete")  # `command` would count our own asking
-HITS = 'tidemark_cache_requests_total{entity="post",layer="redis",result='
+LOOKUPS = 'tidemark_cache_requests_total{entity="post",layer="'
 LAG_BUCKET = "tidemark_projector_visibility_seconds_bucket{le="
 SAMPLE_SECONDS = 1.0
 
@@ -60,11 +60,11 @@ class Meters:
         }
 
     def reader(self) -> Reading:
-        """Hits and misses of Redis for posts, from Tidemark's reader, which must not be paused."""
+        """Hits and misses of replica and Redis for posts, from Tidemark's reader, which must not be paused."""
         found = metrics(self._http, f"{self._system.admin_url('reader')}/metrics")
-        posts = {name.removeprefix(HITS): value for name, value in found.items() if name.startswith(HITS)}
-        hits = posts.get('"hit"}', 0.0)
-        return {"hits": hits, "misses": sum(posts.values()) - hits}
+        posts = {name.removeprefix(LOOKUPS): n for name, n in found.items() if name.startswith(LOOKUPS)}
+        hits = sum(posts.get(f'{layer}",result="hit"}}', 0.0) for layer in ("local", "redis"))
+        return {"hits": hits, "misses": posts.get('mongo",result="hit"}', 0.0)}
 
     def projector_lag(self) -> Reading:
         """Upper bound of a bucket in seconds -> transactions that were visible within that."""

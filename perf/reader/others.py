@@ -6,9 +6,10 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import httpx2
 import redis
@@ -21,7 +22,12 @@ from perf.reader.lanes import PREFIX
 from perf.wrk import Load
 
 READY_WITHIN_SECONDS = 20.0
-Lane = Callable[[float], Load]  # seconds
+
+
+class Lane(Protocol):
+    """Load of one lane for some seconds; each connection pauses for `delay_ms` on average."""
+
+    def __call__(self, seconds: float, delay_ms: int = 0) -> Load: ...
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,10 @@ class Others:
             "PERF_REDIS_URL": self.system.stack.redis.admin_url,
         }
 
-        def load(seconds: float) -> Load:
+        def load(seconds: float, delay_ms: int = 0) -> Load:
             say(f"{name}, {seconds:.0f} s")
-            return checked(wrk.run(f"http://{address}", process.pid, self.ids, self.token, seconds))
+            url = f"http://{address}"
+            return checked(wrk.run(url, process.pid, self.ids, self.token, seconds, delay_ms=delay_ms))
 
         command = [sys.executable, "-m", "perf.reader.lanes", name, address]
         with subprocess.Popen(command, cwd=ROOT, env=environment) as process:

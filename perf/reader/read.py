@@ -8,7 +8,9 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,26 @@ import pymysql
 import redis
 
 from ops.stack.progress import say
+from ops.stack.servers.ports import free_port
+from ops.stack.servers.process import stop_processes
 from ops.stack.urls import mysql_arguments
-from ops.system import System
+from ops.system import Child, System
 from perf import wrk
 from perf.dataset import USERS, load_posts
-from perf.reader.others import Lane, Others, checked
+from perf.reader.measured import Reader
+from perf.reader.others import Lane, Others
 from perf.reader.stampede import allow_files, ask_at_once
 from perf.wrk import Load
 
 HOT, COLD = 10_000, 20_000
 COLD_PER_S = 3_000  # several times what was seen anywhere
 ROUNDS = 3
-FILL_SECONDS, FILL_WITHIN_SECONDS = 2.0, 240.0
+FILL_SECONDS = 6.0
 WRITES_PER_S = 500
 STAMPEDE = 1_000
+LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES (%s, %s)"
+UNLIKE = "DELETE FROM likes WHERE post_id = %s AND user_id = %s"
+Measuring = Callable[[float], tuple[Load, dict[str, Any]]]
 
 
 def read(seconds: float, seed: int) -> dict[str, Any]:
@@ -49,84 +57,94 @@ class Bench:
 
     def __init__(self, system: System, folder: Path) -> None:
         self.system = system
-        self.url = system.url("reader")
         self.token = system.token("perf-1")
         self.http = httpx2.Client(
             headers={"authorization": f"Bearer {self.token}"}, timeout=30, trust_env=False
         )
-        self.hot = _ids(folder / "hot", 1, HOT)
-        self.cold = _ids(folder / "cold", HOT + 1, COLD)
-        self.reader_pid = system.children["reader"].identity.pid
+        self.ids = {
+            "all": _ids(folder / "hot", 1, HOT),
+            "one": _ids(folder / "one", 1, 1),
+            "users": _ids(folder / "users", 1, USERS),
+            "cold": _ids(folder / "cold", HOT + 1, COLD),
+        }
+        pid = system.children["reader"].identity.pid
+        self.reader = Reader(system.url("reader"), system.admin_url("reader"), pid, self.token)
 
     def wait_until_caught_up(self) -> None:
         """Until the last post is there to read."""
         say("waiting for the projector")
         deadline = time.monotonic() + 300
-        while self.http.get(f"{self.url}/post/{HOT + COLD}").status_code != 200:
+        while self.http.get(f"{self.reader.url}/post/{HOT + COLD}").status_code != 200:
             if time.monotonic() > deadline:
                 raise RuntimeError("the projector did not catch up within 300 s")
             time.sleep(0.2)
 
     def lanes(self, seconds: float) -> dict[str, Any]:
         """Lane -> figures."""
-        found = self._hot_lanes(seconds)
-        found["mongo"] = self._load("mongo", self.cold, min(seconds, COLD / COLD_PER_S))
-        before = self._requests()
-        with self._writes():
-            found["under_writes"] = self._load(
-                "under_writes", self.hot, seconds, delay_ms=_pace_ms(found["redis"])
-            )
-        hits, misses = self._requests_since(before)
-        return {
-            **{name: load.as_json() for name, load in found.items()},
-            "under_writes": {
-                **found["under_writes"].as_json(),
-                "hit_ratio": round(hits / (hits + misses), 5),
-            },
-            "stampede": {"requests": STAMPEDE, "mongo_reads": self._stampede()},
-        }
-
-    def _hot_lanes(self, seconds: float) -> dict[str, Load]:
-        """The lanes that are compared with each other."""
-        body = self.http.get(f"{self.url}/post/1").content
-        others = Others(self.system, self.hot, self.token, body)
-        with others.entries(HOT), others.lane("constant") as constant, others.lane("naive") as naive:
-            self._fill()
-            lanes: dict[str, Lane] = {
-                "constant": constant,
-                "redis": lambda seconds: self._load("redis", self.hot, seconds),
-                "not_modified": lambda seconds: self._load(
-                    "not_modified", self.hot, seconds, header="If-None-Match: *"
+        body = self.http.get(f"{self.reader.url}/post/1").content
+        others = Others(self.system, self.ids["all"], self.token, body)
+        with (
+            others.entries(HOT),
+            others.lane("constant") as constant,
+            others.lane("naive") as naive,
+            another_reader(self.system, {"TIDEMARK_READER_LOCAL_MIB": "0"}) as without_local,
+        ):
+            lanes: dict[str, Measuring] = {
+                "constant": _plain(constant),
+                "local": partial(self.reader.load, "local", self.ids["all"]),
+                "local_hot": partial(self.reader.load, "local_hot", self.ids["one"]),
+                "list": partial(self.reader.load, "list", self.ids["users"], path="/user/%s/posts"),
+                "redis": partial(without_local.load, "redis", self.ids["all"]),
+                "not_modified": partial(
+                    self.reader.load, "not_modified", self.ids["all"], header="If-None-Match: *"
                 ),
-                "naive": naive,
+                "naive": _plain(naive),
             }
-            return in_rounds(lanes, seconds)
+            for name in ("local", "list", "redis"):
+                lanes[name](FILL_SECONDS)
+            found = in_rounds(lanes, seconds)
+            found |= self._under_writes(found, constant, seconds)
+        cold_seconds = min(seconds, COLD / COLD_PER_S)
+        found["mongo"] = self.reader.load("mongo", self.ids["cold"], cold_seconds)[1]
+        found["token"] = {"visible_p50_ms": self._visible_p50_ms(seconds)}
+        found["stampede"] = {"requests": STAMPEDE, "mongo_reads": self._stampede()}
+        return found
 
-    def _fill(self) -> None:
-        """Ask for the hot posts until all of them come from Redis."""
-        deadline = time.monotonic() + FILL_WITHIN_SECONDS
-        while time.monotonic() < deadline:
-            before = self._requests()
-            self._load("fill", self.hot, FILL_SECONDS)
-            hits, misses = self._requests_since(before)
-            if hits > HOT and not misses:
-                return
-        raise RuntimeError(
-            f"after {FILL_WITHIN_SECONDS:g} s some of {HOT} posts still did not come from Redis"
-        )
+    def _under_writes(self, found: Mapping[str, Any], constant: Lane, seconds: float) -> dict[str, Any]:
+        """Reads at half of the pace of `local`, while the same posts or one post get likes."""
+        pace = _pace_ms(found["local"])
+        lanes: dict[str, Any] = {"constant_paced": constant(seconds, delay_ms=pace).as_json()}
+        with self._writes(HOT):
+            lanes["under_writes"] = self.reader.load("under_writes", self.ids["all"], seconds, delay_ms=pace)[
+                1
+            ]
+        with self._writes(1, first=2):
+            lanes["hot_beside_writes"] = self.reader.load("hot_beside_writes", self.ids["one"], seconds)[1]
+        with self._writes(1):
+            lanes["hot_under_writes"] = self.reader.load("hot_under_writes", self.ids["one"], seconds)[1]
+        return lanes
 
-    def _load(self, lane: str, ids: Path, seconds: float, *, header: str = "", delay_ms: int = 0) -> Load:
-        """Load on the reader."""
-        say(f"{lane}, {seconds:.0f} s")
-        return checked(
-            wrk.run(self.url, self.reader_pid, ids, self.token, seconds, header=header, delay_ms=delay_ms)
-        )
+    def _visible_p50_ms(self, seconds: float) -> float:
+        """A closed loop of a like, and a read with its token: the read's time."""
+        times: list[float] = []
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            post = len(times) % HOT + 1
+            token = self.http.put(f"{self.system.url('writer')}/post/{post}/like").headers[
+                "consistency-token"
+            ]
+            started = time.monotonic()
+            answer = self.http.get(f"{self.reader.url}/post/{post}", headers={"consistency-token": token})
+            times.append((time.monotonic() - started) * 1000)
+            if answer.status_code != 200:
+                raise RuntimeError(f"a read with a token got {answer.status_code}")
+        return round(statistics.median(times), 2)
 
     @contextlib.contextmanager
-    def _writes(self) -> Iterator[None]:
-        """WRITES_PER_S likes per second of the hot posts, one transaction each."""
+    def _writes(self, posts: int, first: int = 1) -> Iterator[None]:
+        """WRITES_PER_S likes or unlikes per second of `posts` posts, one transaction each."""
         done = threading.Event()
-        thread = threading.Thread(target=self._write, args=(done,))
+        thread = threading.Thread(target=self._write, args=(done, posts, first))
         thread.start()
         try:
             yield
@@ -134,7 +152,7 @@ class Bench:
             done.set()
             thread.join()
 
-    def _write(self, done: threading.Event) -> None:
+    def _write(self, done: threading.Event, posts: int, first: int) -> None:
         url = self.system.stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
         with (
             pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
@@ -142,8 +160,9 @@ class Bench:
         ):
             started, count = time.monotonic(), 0
             while not done.is_set():
-                post, user = count * 7919 % HOT + 1, count // HOT % USERS + 1
-                cursor.execute("INSERT IGNORE INTO likes (post_id, user_id) VALUES (%s, %s)", (post, user))
+                post, turn = count * 7919 % posts + first, count // posts
+                likes = turn // USERS % 2 == 0
+                cursor.execute(LIKE if likes else UNLIKE, (post, turn % USERS + 1))
                 count += 1
                 done.wait(max(0.0, started + count / WRITES_PER_S - time.monotonic()))
 
@@ -151,50 +170,53 @@ class Bench:
         """Reads of MongoDB for one post that left the cache and that many clients ask for at once."""
         with redis.Redis.from_url(self.system.stack.redis.admin_url) as client:
             client.delete(*client.scan_iter(match="tidemark:e*:post:1", count=10_000))
-        before = self._metrics()
+        before = self.reader.counts()
         say(f"stampede, {STAMPEDE} requests at once")
-        ask_at_once(self.url, "/post/1", self.token, STAMPEDE)
-        name = 'tidemark_cache_requests_total{entity="post",layer="mongo",result="hit"}'
-        return int(self._metrics().get(name, 0) - before.get(name, 0))
-
-    def _requests(self) -> Mapping[str, float]:
-        return {
-            name: value
-            for name, value in self._metrics().items()
-            if name.startswith("tidemark_cache_requests")
-        }
-
-    def _requests_since(self, before: Mapping[str, float]) -> tuple[float, float]:
-        """(hits, others) of Redis for posts."""
-        now = {name: value - before.get(name, 0) for name, value in self._requests().items()}
-        posts = {
-            name: value for name, value in now.items() if 'entity="post"' in name and 'layer="redis"' in name
-        }
-        hits = sum(value for name, value in posts.items() if 'result="hit"' in name)
-        return hits, sum(posts.values()) - hits
-
-    def _metrics(self) -> dict[str, float]:
-        lines = self.http.get(f"{self.system.admin_url('reader')}/metrics").text.splitlines()
-        samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
-        return {name: float(value) for name, _, value in samples}
+        ask_at_once(self.reader.url, "/post/1", self.token, STAMPEDE)
+        return int(self.reader.counts()["misses"] - before.get("misses", 0))
 
 
-def in_rounds(lanes: Mapping[str, Lane], seconds: float) -> dict[str, Load]:
+@contextlib.contextmanager
+def another_reader(system: System, settings: Mapping[str, str]) -> Iterator[Reader]:
+    """A second reader process of the same system, with other settings."""
+    bind, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    binds = {"TIDEMARK_READER_BIND": bind, "TIDEMARK_READER_ADMIN_BIND": admin}
+    environment = {**system.environment(), **settings, **binds}
+    child = Child("another reader", ("reader",), environment, system.stack.directory / "another.log")
+    try:
+        token = system.token("perf-1")
+        headers = {"authorization": f"Bearer {token}"}
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(httpx2.TransportError):
+                httpx2.get(f"http://{bind}/post/1", headers=headers, trust_env=False)
+                break
+            if time.monotonic() > deadline:
+                raise child.failure("does not answer")
+            time.sleep(0.1)
+        yield Reader(f"http://{bind}", f"http://{admin}", child.identity.pid, token)
+    finally:
+        stop_processes([child.identity], 25)
+
+
+def _plain(lane: Lane) -> Measuring:
+    def measured(seconds: float) -> tuple[Load, dict[str, Any]]:
+        load = lane(seconds)
+        return load, load.as_json()
+
+    return measured
+
+
+def in_rounds(lanes: Mapping[str, Measuring], seconds: float) -> dict[str, Any]:
     """Each lane's round of median throughput. Other work of the machine meets all lanes alike."""
-    rounds = [{name: lane(seconds / ROUNDS) for name, lane in lanes.items()} for _ in range(ROUNDS)]
-    middle = statistics.median_low
-    return {
-        name: next(
-            one[name] for one in rounds if one[name].rps == middle([each[name].rps for each in rounds])
-        )
-        for name in lanes
-    }
+    rounds = [{name: lane(seconds / ROUNDS)[1] for name, lane in lanes.items()} for _ in range(ROUNDS)]
+    return {name: sorted((one[name] for one in rounds), key=itemgetter("rps"))[ROUNDS // 2] for name in lanes}
 
 
-def _pace_ms(fastest: Load) -> int:
+def _pace_ms(fastest: Mapping[str, float]) -> int:
     """The pause of each connection for half as many requests; answers then take about half as long."""
-    cycle_ms = 2 * 1000 * wrk.CONNECTIONS / fastest.rps
-    return max(1, round(cycle_ms - fastest.p50_ms / 2))
+    cycle_ms = 2 * 1000 * wrk.CONNECTIONS / fastest["rps"]
+    return max(1, round(cycle_ms - fastest["p50_ms"] / 2))
 
 
 def _ids(path: Path, first: int, count: int) -> Path:

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from reader.queries import Queries
+from reader.read_through import ReadThrough
 
 from ops.stack import Stack
 from reader.cache import Cache, FillLease
 from reader.document_store import DocumentStore, View
 from reader.metrics import ReaderMetrics
 from reader.parts import Wanted
-from reader.queries import Queries
 from reader.read_model.cached_values import Watermark
-from reader.read_through import ReadThrough
 
 DEADLINE_SECONDS = 30
 T = TypeVar("T")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+from reader.read_through import ReadThrough
 
 from ops.stack import Stack
 from reader.cache import Cache
@@ -17,7 +18,6 @@ from reader.errors import CacheBypassed, DocumentsUnavailable
 from reader.metrics import ReaderMetrics
 from reader.parts import Origin, Wanted
 from reader.read_model.declarations import LISTINGS, POST, USER
-from reader.read_through import ReadThrough
 from tests.reader.inside import Commands, inside, watched_store
 from tests.reader.world import World
 from tests.support.proxy import Proxy

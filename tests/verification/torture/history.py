@@ -36,6 +36,11 @@ class Versions:
             self.since.append(index)
             self.values.append(value)
 
+    def next_after(self, point: int, otherwise: int) -> int:
+        """The first transaction behind `point` that changed the value."""
+        at = bisect_right(self.since, point)
+        return self.since[at] if at < len(self.since) else otherwise
+
     def between(self, first: int, last: int) -> list[Any]:
         """Every value after any of the transactions from `first` to `last`."""
         return self.values[max(0, bisect_right(self.since, first) - 1) : bisect_right(self.since, last)]

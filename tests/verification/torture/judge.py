@@ -8,7 +8,7 @@ from typing import Any
 from unicodedata import normalize
 
 from reader.read_model.declarations import AUTHORED, ENTITIES, LISTINGS, POST, USER, Entity
-from tests.verification.torture.history import TAGGED, Clock, History, path
+from tests.verification.torture.history import TAGGED, Clock, History, Key, path
 from tidemark.gtid import EMPTY, GtidSet
 
 VISIBLE_WITHIN_SECONDS = 0.5  # MySQL shows a row a moment before its GTID counts as executed
@@ -50,52 +50,62 @@ class Judge:
         return Window(first, max(first, self.clock.at_most(answer.received)))
 
     def allows(self, answer: Answer) -> bool:
-        _, kind, *rest = answer.path.split("/")
+        """At one point of the window, all parts of the answer were so."""
         window = self.window(answer)
-        if kind == TAGGED:
-            return self._is_page((TAGGED, normalize("NFC", rest[0].lower())), POST, answer.body, window)
-        entity, id = ENTITIES[kind], int(rest[0])
-        if len(rest) == 1:
-            return self._is_entity(entity, id, answer.body, window)
-        listing = next(one for one in LISTINGS if one.path.format(id=id) == answer.path)
-        if answer.body is None:
-            return None in self._documents(listing.parent, id, window)
-        exists = any(self._documents(listing.parent, id, window))
-        return exists and self._is_page((path(listing), id), listing.item, answer.body, window)
+        point = window.first
+        while point <= window.last:
+            state = State(self.history, point)
+            if _shown(state, answer.path) == _without_cursor(answer.body):
+                return True
+            point = state.next_change
+        return False
 
-    def _documents(self, entity: Entity, id: int, window: Window) -> list[Any]:
-        return self.history.versions[entity.collection, id].between(window.first, window.last)
 
-    def _is_entity(self, entity: Entity, id: int, body: Any, window: Window) -> bool:
-        return any(
-            self._is_document(entity, document, body, window)
-            for document in self._documents(entity, id, window)
-        )
+class State:
+    """MySQL after transaction number `point`. `next_change`: the next one that touched what was read here."""
 
-    def _is_document(self, entity: Entity, document: Any, body: Any, window: Window) -> bool:
-        """An author is a separate document, and may be of another point of the window."""
-        if document is None or body is None:
-            return document is None and body is None
-        shown = entity.to_json(document)
-        if entity.name not in AUTHORED:
-            return bool(shown == body)
-        authors = self._documents(USER, document["author_id"], window)
-        return any(body == {**shown, "author": _author(author)} for author in authors)
+    def __init__(self, history: History, point: int) -> None:
+        self._versions = history.versions
+        self._point = point
+        self.next_change = history.transactions + 1
 
-    def _is_page(self, key: tuple[str, Any], item: Entity, body: Any, window: Window) -> bool:
-        """Items in the list's order at some point of the window. An item once absent in it may be missing."""
-        lists = self.history.versions[key].between(window.first, window.last)
-        return any(self._is_list(ids or (), item, body["items"], window) for ids in lists)
+    def get(self, key: Key) -> Any:
+        versions = self._versions[key]
+        self.next_change = min(self.next_change, versions.next_after(self._point, self.next_change))
+        return versions.between(self._point, self._point)[0]
 
-    def _is_list(self, ids: Sequence[int], item: Entity, shown: Sequence[Any], window: Window) -> bool:
-        left = list(shown)
-        for id in ids:
-            if left and left[0]["id"] == str(id):
-                if not self._is_entity(item, id, left.pop(0), window):
-                    return False
-            elif None not in self._documents(item, id, window):
-                return False
-        return not left
+
+def _shown(state: State, address: str) -> Any:
+    """The body of the right answer; None for a 404."""
+    _, kind, *rest = address.split("/")
+    if kind == TAGGED:
+        return _page(state, (TAGGED, normalize("NFC", rest[0].lower())), POST)
+    entity, id = ENTITIES[kind], int(rest[0])
+    if len(rest) == 1:
+        return _entity(state, entity, id)
+    if state.get((entity.collection, id)) is None:
+        return None
+    listing = next(one for one in LISTINGS if one.path.format(id=id) == address)
+    return _page(state, (path(listing), id), listing.item)
+
+
+def _page(state: State, key: Key, item: Entity) -> Any:
+    shown = (_entity(state, item, id) for id in state.get(key) or ())
+    return {"items": [one for one in shown if one is not None]}
+
+
+def _entity(state: State, entity: Entity, id: int) -> Any:
+    document = state.get((entity.collection, id))
+    if document is None:
+        return None
+    shown = entity.to_json(document)
+    if entity.name not in AUTHORED:
+        return shown
+    return {**shown, "author": _author(state.get((USER.collection, document["author_id"])))}
+
+
+def _without_cursor(body: Any) -> Any:
+    return {"items": body["items"]} if body is not None and "items" in body else body
 
 
 def _author(document: Any) -> dict[str, Any] | None:

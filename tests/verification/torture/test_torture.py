@@ -49,6 +49,8 @@ CHANGES = [
     RowChange("likes", LIKE, None),
     RowChange("posts", None, post("another", 2)),
     RowChange("posts", post("another", 2), None),
+    RowChange("posts", post("third #tag"), post("fourth #tag")),
+    RowChange("users", row(**USER), row(**{**USER, "display_name": "M"})),
 ]
 
 
@@ -64,7 +66,10 @@ def judge() -> Judge:
         for number, change in enumerate(CHANGES, start=1)
     ]
     history = History(transactions)
-    return Judge(history, Clock(history, [Observed(second(number), gtids(number)) for number in range(9)]))
+    return Judge(
+        history,
+        Clock(history, [Observed(second(number), gtids(number)) for number in range(len(CHANGES) + 1)]),
+    )
 
 
 def second(number: float) -> str:
@@ -104,6 +109,9 @@ FORBIDDEN = {
     "there although it was deleted": Answer("/post/2", shown("another", 0, id="2"), second(8)),
     "a list without an item": Answer("/user/1/posts", {"items": []}, second(5)),
     "a list with an item too many": Answer("/post/1/likes", {"items": [shown("x", 0)]}, second(6)),
+    "parts of two moments": Answer(
+        "/post/1", shown("third #tag", 0, author={"id": "1", "handle": "h", "display_name": "M"}), second(8)
+    ),
     "a list that is older than its bound": Answer("/hashtag/tag", {"items": []}, second(5)),
 }
 
