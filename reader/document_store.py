@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import structlog
-from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.int64 import Int64
 from bson.timestamp import Timestamp
 from pymongo import AsyncMongoClient
@@ -50,18 +49,6 @@ class Moment:
 
     proof: Watermark
     time: Timestamp
-
-
-class PlainInt(TypeDecoder):
-    """Turns PyMongo's own 64-bit type, a subclass of int, into int."""
-
-    bson_type = Int64
-
-    def transform_bson(self, value: Int64) -> int:
-        return int(value)
-
-
-CODEC = CodecOptions[BsonDocument](type_registry=TypeRegistry([PlainInt()]))
 
 
 class DocumentStore:
@@ -172,7 +159,7 @@ class DocumentStore:
     ) -> tuple[list[BsonDocument], Timestamp]:
         command = {"find": CONTROL, "filter": filter, "readConcern": _snapshot(time)}
         async with self._reading(CONTROL):
-            reply = await self._database.command(command, codec_options=CODEC)
+            reply = await self._database.command(command)
             return reply["cursor"]["firstBatch"], reply["cursor"]["atClusterTime"]
 
     async def _entities(self, moment: Moment, entity: Entity, ids: list[int]) -> dict[str, bytes]:
@@ -192,10 +179,8 @@ class DocumentStore:
     async def _read(self, moment: Moment, name: str, **options: Any) -> list[BsonDocument]:
         command = {"find": COLLECTIONS[name].in_build(moment.proof.build), **options}
         async with self._reading(name):
-            cursor = await self._database.cursor_command(
-                {**command, "readConcern": _snapshot(moment.time)}, codec_options=CODEC
-            )
-            return await cursor.to_list()
+            cursor = await self._database.cursor_command({**command, "readConcern": _snapshot(moment.time)})
+            return [_plain(document) for document in await cursor.to_list()]
 
     @contextlib.asynccontextmanager
     async def _reading(self, collection: str) -> AsyncIterator[None]:
@@ -227,6 +212,13 @@ class DocumentStore:
         finally:
             self.in_use -= 1
             self._slots.release()
+
+
+def _plain(value: Any) -> Any:
+    """With plain integers: commands decode 64-bit ones as PyMongo's own type, which JSON has not."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return int(value) if isinstance(value, Int64) else value
 
 
 def _timestamp(text: str) -> Timestamp | None:
