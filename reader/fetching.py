@@ -66,10 +66,11 @@ class Fetching:
                 view.stored = await self._read(left, self._documents.at(view.moment))
             values = await self._read(left, self._documents.values(view.stored, left))
             self._count_values(left, values)
-            view.add(
-                _entries(values),
-                Origin.NOT_CACHED if any(isinstance(one, WantedPage) for one in left) else Origin.MISS,
-            )
+            has_page = any(isinstance(one, WantedPage) for one in left)
+            view.pinned = view.pinned or has_page
+            view.add(_entries(values), Origin.NOT_CACHED if has_page else Origin.MISS)
+            if view.position != self._following.position:
+                view.replica = None  # it moved on during the read
 
     async def aclose(self) -> None:
         """Cancel the flights under way; nobody waits for them any more."""
