@@ -164,17 +164,19 @@ class Consistency:
 
     async def _at_present(self, query: Query, origin: Origin, at_least: Watermark | None = None) -> Answer:
         """All parts from one snapshot of MongoDB. Later answers of this process are no older."""
-        life = self._following.position.life
+        life, floor = self._following.position.life, self._floor
         answer = await self._from_one_snapshot(query, origin)
         self._metrics.sessions.add(origin.name.lower())
         gtids = GtidSet.parse(answer.moment.gtid_set)
         known = [GtidSet.parse(at_least.gtid_set)] if at_least else []
-        if self._floor is not None and self._floor[0] == life == self._following.position.life:
-            known.append(self._floor[1])
+        lives_on = life == self._following.position.life
+        if floor is not None and floor[0] == life and lives_on:
+            known.append(floor[1])
         if self._following.tide is not None and not all(gtids >= one for one in known):
             raise DocumentsUnavailable("MongoDB is older than an answer before")
-        if origin not in (Origin.TOKEN, Origin.MAX_AGE):
-            self._floor = life, gtids
+        if lives_on and origin not in (Origin.TOKEN, Origin.MAX_AGE):
+            others = self._floor[1] if self._floor is not None and self._floor[0] == life else gtids
+            self._floor = life, gtids if gtids >= others else others
         return answer
 
     async def _from_one_snapshot(self, query: Query, origin: Origin) -> Answer:
