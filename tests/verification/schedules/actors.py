@@ -19,12 +19,11 @@ from binlog_projector.errors import CacheUnavailable, StandDown
 from binlog_projector.stores.cache import CacheStage
 from reader.asked import Query
 from reader.cache import Cache
-from reader.consistency import Consistency, Need
+from reader.consistency import NO_DEMANDS, Consistency, Demands, Need
 from reader.document_store import DocumentStore
 from reader.errors import DocumentsUnavailable
 from reader.fetching import Fetching
 from reader.following import Following
-from reader.parts import Origin
 from reader.read_model.control import JournalEntry
 from reader.replica import Replica
 from tests.verification.schedules.bench import Bench
@@ -106,12 +105,15 @@ class Reader:
 
     async def _answer(self, asked: str, query: Query, token: JournalEntry | None) -> None:
         """Only MongoDB's fault excuses that there is no answer."""
-        need, told, life = None, self._told, self.following.position.life
-        if token is not None:
-            gtids = GtidSet.parse(token.checkpoint.gtid_set)
-            need = Need(gtids, self._chance.choice(WAITS_SECONDS), preferred=False)
+        told, life = self._told, self.following.position.life
         try:
-            answer = await self._consistency.answer(query, need)
+            if token is None:
+                answer = self._consistency.ready(asked)
+                answer = answer or await self._consistency.answer(query, NO_DEMANDS, asked)
+            else:
+                gtids = GtidSet.parse(token.checkpoint.gtid_set)
+                need = Need(gtids, self._chance.choice(WAITS_SECONDS), preferred=False)
+                answer = await self._consistency.answer(query, Demands(need))
         except (DocumentsUnavailable, Problem) as error:
             if not self.mongodb.was_deposed:
                 raise BrokenPromise(f"{asked} is not answered: {error!r}") from error
@@ -119,9 +121,9 @@ class Reader:
         goes_on = life == self.following.position.life and self.following.tide is not None
         floor = told.state if goes_on and told.life == life else 0
         state = self._promises.answered(asked, answer, floor)
-        if token is not None and state < self._promises.state_after(token):
+        if token is not None and state < self._promises.state_with(token.checkpoint.gtid_set):
             raise BrokenPromise(f"{asked} is of state {state}, older than its token")
-        if goes_on and answer.origin is not Origin.TOKEN:  # which MongoDB gave to this request alone
+        if goes_on and token is None:  # MongoDB may have answered to the token, for this request alone
             self._told = max(self._told, Told(life, state))
 
 

@@ -142,7 +142,10 @@ class Promises:
 
     def state_after(self, entry: JournalEntry) -> int:
         """The entry's index in the history's states. A part of a transaction has an odd one."""
-        return 2 * (last_number(entry.checkpoint.gtid_set) - self._first) + len(entry.partials)
+        return self.state_with(entry.checkpoint.gtid_set) + len(entry.partials)
+
+    def state_with(self, gtid_set: str) -> int:
+        return 2 * (last_number(gtid_set) - self._first)
 
     def _compare(self, kind: str, what: str, key: str, entry: Entry, state: int) -> None:
         self.checks[kind] += 1

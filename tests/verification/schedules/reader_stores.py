@@ -53,7 +53,7 @@ def call(wire: Wire, words: Sequence[Any]) -> list[Any]:
     """The pushes that came before the answer, and the answer. An error is an answer, too."""
     wire.send_command(*words)  # type: ignore[no-untyped-call]
     items = [_next(wire)]
-    while isinstance(items[-1], hiredis.PushNotification) and items[-1][0] == b"smessage":
+    while _is_message(items[-1]):
         items.append(_next(wire))
     return items
 
@@ -72,6 +72,7 @@ class ReaderConnection:
         self.is_connected = False
         self.continues = False  # since it read the watermark, each change of it was announced here
         self.loses_message = False  # the next one that comes
+        self._has_asked = False
         self._redis, self._reader = f"{actor}>", f"{actor}<"
         self._wires = wires
         self._scheduler = scheduler
@@ -153,24 +154,29 @@ class ReaderConnection:
             else:
                 self._wires.give_back(wire)
 
-        self._offer(self._redis, f"{described(words)}, though closed", words[0], execute)
+        self._offer_command(f"{described(words)}, though closed", words, execute)
+
+    def _offer_command(self, action: str, words: Sequence[bytes], proceed: Callable[[], None]) -> None:
+        """A step of Redis, which no coroutine waits for."""
+        self._scheduler.offer(self._redis, action, words[0].decode() in CHANGING, proceed, in_loop=False)
 
     def _offer_execution(self) -> None:
         if self._sent and self._wire is not None:
             words = self._sent[0]
-            self._offer(self._redis, described(words), words[0], self._execute)
+            self._offer_command(described(words), words, self._execute)
 
     def _execute(self) -> None:
         assert self._wire is not None
         words = self._sent.popleft()
         self._arrive(call(self._wire, words))
-        self.continues = self.continues or words[0] == b"GET"
+        if words[0] == b"GET" and not self._has_asked:
+            self._has_asked = self.continues = True
         self._offer_execution()
 
     def _arrive(self, items: Sequence[Any]) -> None:
         nothing = not self._come
         for item in items:
-            if self.loses_message and isinstance(item, hiredis.PushNotification):
+            if self.loses_message and _is_message(item):
                 self.loses_message = self.continues = False
             else:
                 self._come.append(item)
@@ -179,19 +185,20 @@ class ReaderConnection:
 
     def _offer_handling(self) -> None:
         if self._come and self._reading is not None and not self._reading.done():
-            self._offer(self._reader, _what(self._come[0]), b"", self._handle)
+            self._scheduler.offer(self._reader, _what(self._come[0]), False, self._handle)
 
     def _handle(self) -> None:
         assert self._reading is not None
         self._reading.set_result(self._come.popleft())
 
-    def _offer(self, actor: str, action: str, name: bytes, proceed: Callable[[], None]) -> None:
-        self._scheduler.offer(actor, action, name.decode() in CHANGING, proceed)
+
+def _is_message(item: Any) -> bool:
+    return isinstance(item, hiredis.PushNotification) and item[0] == b"smessage"
 
 
 def _what(item: Any) -> str:
     if isinstance(item, hiredis.PushNotification):
-        keys = item[2].decode().split("\n")[2:] if item[0] == b"smessage" else []
+        keys = item[2].decode().split("\n")[2:] if _is_message(item) else []
         return " ".join([item[0].decode(), *keys])
     return f"error {item}" if isinstance(item, Exception) else "reply"
 
@@ -283,13 +290,13 @@ class ReaderMongoDB:
     def forget(self) -> None:
         self._forgot_before = self._now()
 
-    async def command(self, asked: BsonDocument, codec_options: Any) -> BsonDocument:
+    async def command(self, asked: BsonDocument) -> BsonDocument:
         await turn(f"find {asked['find']}")
-        return self._database.command(self._possible(asked), codec_options=codec_options)
+        return self._database.command(self._possible(asked))
 
-    async def cursor_command(self, asked: BsonDocument, codec_options: Any) -> Found:
+    async def cursor_command(self, asked: BsonDocument) -> Found:
         await turn(f"find {asked['find']}")
-        return Found(self._database.cursor_command(self._possible(asked), codec_options=codec_options))
+        return Found(self._database.cursor_command(self._possible(asked)))
 
     def _possible(self, asked: BsonDocument) -> BsonDocument:
         """The command as this MongoDB can answer it."""

@@ -14,13 +14,14 @@ from tests.verification.schedules.bench import Bench
 from tests.verification.schedules.faults import ALL, TTL_MS, Faults
 from tests.verification.schedules.history import History, last_number
 from tests.verification.schedules.promises import BrokenPromise, Promises
+from tests.verification.schedules.redis_commands import ANNOUNCING
 from tests.verification.schedules.scheduler import SCHEDULER, Scheduler
 
 READERS = ("A", "B")
 FAULTS = (0, 1, 1, 1, 2, 2, 3)
 WITHIN = 60  # steps from the start, for requests, ticks and faults
 LATER = 3  # steps until a fault without effect tries again
-ASKED = ("post", "post", "comments", "comments", "a comment", "user")
+ASKED = ("post", "post", "comments", "comments", "a comment", "a comment", "user")
 MOSTLY = 0.8  # the share of requests that ask for the same
 WITH_TOKEN = 0.15  # the share of requests
 PREPARED = 0.7  # the probability that readers follow before the first step
@@ -59,6 +60,7 @@ class Schedule:
         self._promises = Promises(bench.admin_redis, history, bench.position.checkpoint, bench.cache_epoch)
         self._requests: list[asyncio.Task[None]] = []
         self._events: list[Event] = []
+        self._is_faulty = False
         self._asked = self._chance.choice(ASKED)
         self._readers = [Reader(name, bench, product, self._promises, self._scheduler) for name in READERS]
         self._keys = [one.key for one in history.wanted]
@@ -99,11 +101,12 @@ class Schedule:
 
     async def _step(self) -> None:
         step = await self._scheduler.step()
-        if not step.in_loop and step.changes_redis:
+        if step.action.startswith(ANNOUNCING):
             await self._hear()
         if step.changes_redis:
             self._promises.look()
-        self._check()
+        if step.in_loop:
+            self._check()
 
     async def _go_on(self) -> None:
         while self._scheduler.waiting:
@@ -122,19 +125,24 @@ class Schedule:
         await self._go_on()
         self._promises.at_the_end(leader.store.position.checkpoint)
         for reader in self._readers:
-            if reader.redis.continues and self._lags(reader):
-                raise BrokenPromise(f"{reader.name} follows no more: {reader.following.tide}")
+            self._check_connection(reader)
         for _ in range(TICKS_AT_THE_END):
+            if all(map(self._follows, self._readers)):
+                break
             for reader in self._readers:
                 reader.clock.tick()
             await self._scheduler.selector.quiet()
             await self._go_on()
-        for reader in self._readers:
-            if not self._follows(reader):
-                raise BrokenPromise(f"{reader.name} does not follow again: {reader.following.tide}")
-        for request in self._requests:
-            if not request.done():
-                raise BrokenPromise("a request is not answered")
+        if not all(map(self._follows, self._readers)):
+            raise BrokenPromise("a reader does not follow again")
+        if not all(request.done() for request in self._requests):
+            raise BrokenPromise("a request is not answered")
+
+    def _check_connection(self, reader: Reader) -> None:
+        if not self._is_faulty and reader.following.position.life:
+            raise BrokenPromise(f"{reader.name} is reset without a fault")
+        if reader.redis.continues and self._lags(reader):
+            raise BrokenPromise(f"{reader.name} follows no more: {reader.following.tide}")
 
     def _lags(self, reader: Reader) -> bool:
         """Only that an epoch has begun is not announced."""
@@ -152,6 +160,7 @@ class Schedule:
             self._events.append(event._replace(due=event.due + LATER))
         await self._scheduler.selector.quiet()
         if event.is_fault:
+            self._is_faulty = True
             self._scheduler.disturb()
             self._promises.look()
         self._check()
@@ -185,8 +194,10 @@ class Schedule:
                 self._bench.admin_redis.set(cache_key(self._bench.cache_epoch, one.key), value, px=TTL_MS)
 
     def _requests_to_come(self) -> list[Event]:
-        readers = self._chance.sample(self._readers, 2)
-        return [self._request_to_come(readers[at % 2]) for at in range(self._chance.choice((3, 4, 5)))]
+        readers = self._chance.choice((self._readers, self._readers, self._readers[:1]))
+        return [
+            self._request_to_come(readers[at % len(readers)]) for at in range(self._chance.choice((3, 4, 6)))
+        ]
 
     def _request_to_come(self, reader: Reader) -> Event:
         asked = self._asked if self._chance.random() < MOSTLY else self._chance.choice(ASKED)
