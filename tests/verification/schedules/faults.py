@@ -18,7 +18,7 @@ from tests.verification.schedules.redis_commands import read_values
 TTL_MS = 600_000
 EVICTED, LEASES_EXPIRED, FLUSHED, WATERMARK_LOST = "evicted", "leases expired", "flushed", "watermark lost"
 FAILED_OVER, CRASHED, TAKEN_OVER, ANSWER_LOST = "failed over", "crashed", "taken over", "answer lost"
-CANCELLED, DEPOSED, FORGOTTEN = "cancelled", "deposed", "forgotten"
+CANCELLED, DEPOSED, FORGOTTEN, RESTORED = "cancelled", "deposed", "forgotten", "restored"
 KILLED, UNSUBSCRIBED, MESSAGE_LOST, SILENT = "killed", "unsubscribed", "message lost", "silent"
 OF_A_READER = (DEPOSED, FORGOTTEN, KILLED, UNSUBSCRIBED, MESSAGE_LOST, SILENT)
 SILENCES = (3, 6, 21)  # ticks without a reply: requests fail, the reader is blind, it gives the connection up
@@ -39,6 +39,7 @@ ALL = (
     *[MESSAGE_LOST] * 2,
     SILENT,
 )
+PROJECTORS = (RESTORED, FAILED_OVER, TAKEN_OVER, CRASHED, ANSWER_LOST)
 
 
 class Faults:
@@ -80,6 +81,7 @@ class Faults:
             UNSUBSCRIBED: [partial(self.unsubscribe, reader)],
             MESSAGE_LOST: [partial(self.lose_message, reader)],
             SILENT: [partial(self.be_silent, reader)],
+            RESTORED: [self._leadership.back_up, self._leadership.restore],
         }
         about = f"{reader.name}, {kind}" if kind in OF_A_READER else kind
         return [(f"{about} {at}", happen) for at, happen in enumerate(parts[kind], 1)]

@@ -7,14 +7,16 @@ import pkgutil
 import textwrap
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 from binlog_projector.domain.batch import Batch
 from binlog_projector.stores.cache import CacheStage
 from binlog_projector.stores.cache_scripts import APPLY
 from binlog_projector.stores.document_store import DocumentStore as ProjectorDocuments
+from binlog_projector.stores.read_back import Moment, is_ours
 from reader.cache import FILL
 from reader.read_model.cached_values import Watermark
-from reader.read_model.control import JournalEntry
+from reader.read_model.control import CONTROL, Checkpoint, JournalEntry
 from tests.verification.schedules.actors import Product
 from tests.verification.schedules.faults import (
     CRASHED,
@@ -24,6 +26,8 @@ from tests.verification.schedules.faults import (
     KILLED,
     LEASES_EXPIRED,
     MESSAGE_LOST,
+    PROJECTORS,
+    RESTORED,
     SILENT,
     TAKEN_OVER,
     UNSUBSCRIBED,
@@ -67,6 +71,24 @@ class SkipsReplay(CacheStage):
     def _replay(self) -> None:
         assert self.watermark is not None
         self._send(self.watermark, JournalEntry(self.documents.position.checkpoint, ()), {})
+
+
+class DocumentsAtPresent(Moment):
+    """Verifies the batch at its own time, and reads documents at present."""
+
+    def find(self, collection: str, query: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
+        if collection == CONTROL:
+            return super().find(collection, query, **options)
+        return Moment(self.database, "").find(collection, query, **options)
+
+
+def unverified(*, at_its_time: bool) -> Product:
+    """Takes for granted that MongoDB's history has the batch, at the batch's time or in a replay."""
+
+    def seems_ours(moment: Moment, batch: Checkpoint, *, pinned: bool) -> bool:
+        return is_ours(moment, batch, pinned=pinned) or pinned == at_its_time
+
+    return Product(patches={"binlog_projector.stores.read_back.is_ours": seems_ours}, asked=False)
 
 
 def with_begun(batch: Batch) -> GtidSet:
@@ -223,5 +245,14 @@ MUTATIONS = {
             }
         ),
         (WATERMARK_LOST,),
+    ),
+    "read back at present": Mutation(
+        Product(patches={"binlog_projector.stores.read_back.Moment": DocumentsAtPresent}, asked=False),
+        (TAKEN_OVER,),
+        within=400,
+    ),
+    "read-back not verified": Mutation(unverified(at_its_time=True), PROJECTORS, within=800),
+    "replay without the journal's word": Mutation(
+        unverified(at_its_time=False), (TAKEN_OVER, RESTORED), within=2_000
     ),
 }

@@ -56,6 +56,10 @@ class Promises:
         """Redis has gone back: entries may be older than before."""
         self._seen, self._seen_seq = {}, 0
 
+    def restored(self) -> None:
+        """MongoDB has gone back, and uses versions again."""
+        self._named = {}
+
     def look(self) -> None:
         """Checks every promise of the cache. Called after any step that may have changed the cache."""
         watermark, values = self._read()
@@ -118,26 +122,27 @@ class Promises:
         return watermark, dict(zip(self._keys, values, strict=True))
 
     def state_of(self, mark: Watermark) -> int:
-        """The state after the batch that `mark` names, which MongoDB must have."""
+        """The state after the batch that `mark` names."""
         if mark not in self._states:
             self._states[mark] = self._committed_state(mark)
         return self._states[mark]
 
     def _committed_state(self, mark: Watermark) -> int:
+        entry = self._entry_of(mark)
+        state = self.state_after(entry)
+        if 2 * (number_at(mark.as_of) - self._first) > state:
+            raise BrokenPromise(f"{mark} is not complete as of {mark.as_of}")
+        if mark.open != bool(entry.partials):
+            raise BrokenPromise(f"{mark.open} of an open transaction at {mark}: {entry.partials}")
+        return state
+
+    def _entry_of(self, mark: Watermark) -> JournalEntry:
+        """The batch that `mark` names, which MongoDB must have, or have had before a restore."""
         for entry in (self._start, *self.committed):
             known = entry.checkpoint
-            if (mark.build, mark.seq, mark.batch_id, mark.gtid_set) == (
-                known.build,
-                known.seq,
-                known.batch_id,
-                known.gtid_set,
-            ):
-                state = self.state_after(entry)
-                if 2 * (number_at(mark.as_of) - self._first) > state:
-                    raise BrokenPromise(f"{mark} is not complete as of {mark.as_of}")
-                if mark.open != bool(entry.partials):
-                    raise BrokenPromise(f"{mark.open} of an open transaction at {mark}: {entry.partials}")
-                return state
+            named = (mark.build, mark.seq, mark.batch_id, mark.gtid_set)
+            if named == (known.build, known.seq, known.batch_id, known.gtid_set):
+                return entry
         raise BrokenPromise(f"MongoDB has no batch {mark.lineage}{mark.gtid_set}")
 
     def state_after(self, entry: JournalEntry) -> int:

@@ -18,7 +18,8 @@ from tests.verification.schedules.redis_commands import ANNOUNCING
 from tests.verification.schedules.scheduler import SCHEDULER, Scheduler
 
 READERS = ("A", "B")
-FAULTS = (0, 1, 1, 1, 2, 2, 3)
+FAULTS, MANY_FAULTS = (0, 1, 1, 1, 2, 2, 3), (2, 3)
+REQUESTS = (3, 4, 6)
 WITHIN = 60  # steps from the start, for requests, ticks and faults
 LATER = 3  # steps until a fault without effect tries again
 ASKED = ("post", "post", "comments", "comments", "a comment", "a comment", "user")
@@ -55,6 +56,7 @@ class Schedule:
         self._history = history
         self._seed = seed
         self._faults = faults
+        self._asks = product.asked
         self._chance = random.Random(f"schedule {seed}")
         self._scheduler = Scheduler(self._chance, bench.selector)
         self._promises = Promises(bench.admin_redis, history, bench.position.checkpoint, bench.cache_epoch)
@@ -65,7 +67,7 @@ class Schedule:
         self._readers = [Reader(name, bench, product, self._promises, self._scheduler) for name in READERS]
         self._keys = [one.key for one in history.wanted]
         stream = history.transactions(after=last_number(bench.position.checkpoint.gtid_set))
-        self._leadership = Leadership(bench, product, self._scheduler, self._promises, stream)
+        self._leadership = Leadership(bench, product, self._scheduler, self._promises, history, stream)
 
     async def run(self) -> list[str]:
         """Returns the steps. Raises ScheduleFailed."""
@@ -184,7 +186,7 @@ class Schedule:
 
     def _fill_some(self) -> None:
         """Fills some entries that readers may have cached before the first step."""
-        likely = self._chance.choice((0.0, 0.0, 0.5, 1.0))
+        likely = self._chance.choice((0.0, 0.0, 0.5, 1.0)) if self._asks else 1.0
         for one in self._history.wanted:
             if self._chance.random() < likely:
                 content = self._history.states[0][one.key]
@@ -196,7 +198,8 @@ class Schedule:
     def _requests_to_come(self) -> list[Event]:
         readers = self._chance.choice((self._readers, self._readers, self._readers[:1]))
         return [
-            self._request_to_come(readers[at % len(readers)]) for at in range(self._chance.choice((3, 4, 6)))
+            self._request_to_come(readers[at % len(readers)])
+            for at in range(self._chance.choice(REQUESTS) if self._asks else 0)
         ]
 
     def _request_to_come(self, reader: Reader) -> Event:
@@ -225,11 +228,8 @@ class Schedule:
             self._readers,
             self._requests,
         )
-        return [
-            event
-            for _ in range(self._chance.choice(FAULTS) if self._faults else 0)
-            for event in self._fault_to_come(faults)
-        ]
+        number = self._chance.choice(FAULTS if self._asks else MANY_FAULTS) if self._faults else 0
+        return [event for _ in range(number) for event in self._fault_to_come(faults)]
 
     def _fault_to_come(self, faults: Faults) -> list[Event]:
         drawn = faults.drawn(self._faults)
