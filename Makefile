@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 900
 SEED ?= 7
-SLOW_TO_COLLECT := tests/security/test_openapi.py # schemathesis thinks for seconds; all of it needs servers
+# schemathesis thinks for seconds; all of its tests need servers
+WITHOUT_SCHEMATHESIS := -p no:schemathesis --ignore tests/security/test_openapi.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev run demo quick test test-long torture
@@ -26,10 +27,11 @@ demo: install ## a scripted round trip on real servers; exit status 0 if all of 
 quick test test-long: export PYTHONDONTWRITEBYTECODE = # compiled once: a third of the start of pytest
 
 quick: dev ## the tests that need no server, in about a minute
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not server and not long" --ignore $(SLOW_TO_COLLECT)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not server and not long" $(WITHOUT_SCHEMATHESIS)
 
 test: dev ## all tests, on real servers
-	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	@# three processes on two cores: for a quarter of the time, a test waits for something
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 test-long: dev ## what takes longer: twenty crashes at each point, more schedules
 	@$(BIN)/python -m pytest -m long

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reader.errors import CacheBypassed
-from reader.following import ASK, Following, packed
+from reader.following import Following
 from reader.named import Position
 from reader.parts import Origin
 from reader.read_model.cached_values import (
@@ -24,6 +24,7 @@ from reader.read_model.cached_values import (
     decode,
     value_ttl_ms,
 )
+from reader.wire import ASK, packed
 
 MGET_KEYS = 255
 # The shebang makes Redis refuse the script when memory is full, instead of failing in its middle.

@@ -4,66 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
-from starlette.requests import cookie_parser
 
 from reader.asked import Query
 from reader.composing import Answer, View, compose
-from reader.document_store import DocumentStore
+from reader.demands import Demands, Need
 from reader.errors import DocumentsUnavailable, MomentGone
 from reader.fetching import Fetching
 from reader.following import Following
 from reader.metrics import ReaderMetrics
+from reader.moments import Moments
 from reader.parts import Origin
 from reader.read_model.cached_values import Watermark
-from tidemark.consistency_token import COOKIE, HEADER, ConsistencyKeys, InvalidConsistencyToken, verify
-from tidemark.gtid import GtidSet
+from tidemark.consistency_token import HEADER
+from tidemark.gtid import EMPTY, GtidSet
 from tidemark.problem import Problem
 
-WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:;[^,]*)?(?=,|$)", re.IGNORECASE)
-MAX_AGE = re.compile(r"(?:^|,)\s*max-age\s*=\s*\"?(\d{1,9})\"?\s*(?=,|$)", re.IGNORECASE)
-DEFAULT_WAIT_SECONDS = 0.15  # many times the usual lag of the projector
 LOOK_SECONDS = 0.02  # without a tide
 NOT_YET = "Your write is committed but has not reached the read side yet. Try again."
 TOO_OLD = "The read side is further behind than max-age allows. Try again."
 RETRY_AFTER = {"retry-after": "1"}
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Need:
-    """The GTIDs that an answer must contain, and how long to wait for them.
-
-    `preferred`: the client named the time itself, with `Prefer: wait`. `in_cookie`: the token came in one.
-    """
-
-    gtids: GtidSet
-    wait_seconds: float
-    preferred: bool
-    in_cookie: bool = False
-
-    def is_met_by(self, proof: Watermark) -> bool:
-        return GtidSet.parse(proof.gtid_set) >= self.gtids
-
-
-@dataclass(frozen=True)
-class Demands:
-    """The demands of a request: what the answer must contain, and the time before which it may not be.
-
-    `not_before`: in the form of `as_of`; empty if the request names no `max-age`.
-    """
-
-    need: Need | None = None
-    not_before: str = ""
-
-
-NO_DEMANDS = Demands()
 
 
 class Consistency:
@@ -76,13 +39,13 @@ class Consistency:
         self,
         following: Following,
         fetching: Fetching,
-        documents: DocumentStore,
+        moments: Moments,
         metrics: ReaderMetrics,
         max_waiters: int,
     ) -> None:
         self._following = following
         self._fetching = fetching
-        self._documents = documents
+        self._moments = moments
         self._metrics = metrics
         self._max_waiters = max_waiters
         self._waiters = 0
@@ -104,7 +67,8 @@ class Consistency:
     async def answer(self, query: Query, demands: Demands, path: str = "") -> Answer:
         """`path`: under which the answer may be kept ready; empty if it depends on more than that.
 
-        Raises Problem 503 if MongoDB does not meet the demands either; DocumentsUnavailable."""
+        Raises Problem 503 if MongoDB does not meet the demands either; DocumentsUnavailable.
+        """
         need = demands.need
         answer = await (self._plain(query, path) if need is None else self._containing(query, need))
         if answer.moment.as_of >= demands.not_before:
@@ -163,29 +127,38 @@ class Consistency:
         return answer
 
     async def _at_present(self, query: Query, origin: Origin, at_least: Watermark | None = None) -> Answer:
-        """All parts from one snapshot of MongoDB. Later answers of this process are no older."""
-        life, floor = self._following.position.life, self._floor
+        """All parts from one snapshot of MongoDB, not older than `at_least` and than answers given before.
+
+        Later answers of this process are no older, until the tide is reset: then there may be another history.
+        """
+        life, known = self._following.position.life, self._given()
         answer = await self._from_one_snapshot(query, origin)
         self._metrics.sessions.add(origin.name.lower())
-        gtids = GtidSet.parse(answer.moment.gtid_set)
-        known = [GtidSet.parse(at_least.gtid_set)] if at_least else []
-        lives_on = life == self._following.position.life
-        if floor is not None and floor[0] == life and lives_on:
-            known.append(floor[1])
-        if self._following.tide is not None and not all(gtids >= one for one in known):
+        contained = GtidSet.parse(answer.moment.gtid_set)
+        if at_least is not None:
+            known |= GtidSet.parse(at_least.gtid_set)
+        if (
+            self._following.tide is not None
+            and life == self._following.position.life
+            and not contained >= known
+        ):
             raise DocumentsUnavailable("MongoDB is older than an answer before")
-        if lives_on and origin not in (Origin.TOKEN, Origin.MAX_AGE):
-            others = self._floor[1] if self._floor is not None and self._floor[0] == life else gtids
-            self._floor = life, gtids if gtids >= others else others
+        if origin not in (Origin.TOKEN, Origin.MAX_AGE) and contained >= self._given():
+            self._floor = life, contained
         return answer
+
+    def _given(self) -> GtidSet:
+        """The floor of this life of the tide."""
+        life, gtids = self._floor or (0, EMPTY)
+        return gtids if life == self._following.position.life else EMPTY
 
     async def _from_one_snapshot(self, query: Query, origin: Origin) -> Answer:
         """Tries twice: MongoDB may lose the moment, for example when its catalog changes."""
         for attempt in range(2):
             try:
-                stored = await self._documents.present()
-                view = View(stored.proof, None, None)
-                view.stored = stored
+                shared = await self._moments.present()
+                view = View(shared.moment.proof, None, None)
+                view.stored = shared
                 view.came_from(origin)
                 return await self._complete(query, view)
             except MomentGone as gone:
@@ -194,10 +167,7 @@ class Consistency:
         raise AssertionError("the last attempt returns or raises")
 
     def _reaches_floor(self, tide: Watermark) -> bool:
-        """A reset ends the floor: there may be another history."""
-        assert self._floor is not None
-        life, gtids = self._floor
-        if life == self._following.position.life and not GtidSet.parse(tide.gtid_set) >= gtids:
+        if not GtidSet.parse(tide.gtid_set) >= self._given():
             return False
         self._floor = None
         return True
@@ -226,51 +196,6 @@ class Consistency:
     async def _await_checkpoint(self, need: Need, until: float) -> None:
         with contextlib.suppress(DocumentsUnavailable, MomentGone):
             while time.monotonic() < until:
-                if need.is_met_by((await self._documents.present()).proof):
+                if need.is_met_by((await self._moments.present()).moment.proof):
                     return
                 await asyncio.sleep(LOOK_SECONDS)
-
-
-def demands_of(
-    headers: Mapping[bytes, Sequence[bytes]], keys: ConsistencyKeys, now: float, max_wait_seconds: float
-) -> Demands:
-    """The demands that a request states: by a token (the header's, else the cookie's) and by `max-age`.
-
-    `headers`: values by lower-case name. `max-age=0` and `no-cache` demand nothing: browsers send them on
-    reload, and no answer is of this very moment. Raises Problem 400 for a bad token.
-    """
-    token, in_cookie = _token(headers)
-    need = None if token is None else _need(token, in_cookie, headers, keys, now, max_wait_seconds)
-    ages = MAX_AGE.findall(b",".join(headers.get(b"cache-control", ())).decode("latin-1"))
-    seconds = min((int(age) for age in ages), default=0)
-    oldest = datetime.fromtimestamp(max(0.0, now - seconds), UTC)
-    return Demands(need, oldest.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if seconds else "")
-
-
-def _need(
-    token: str,
-    in_cookie: bool,
-    headers: Mapping[bytes, Sequence[bytes]],
-    keys: ConsistencyKeys,
-    now: float,
-    max_wait_seconds: float,
-) -> Need:
-    try:
-        gtids = verify(token, keys, now)
-    except InvalidConsistencyToken as error:
-        raise Problem(400, "invalid-consistency-token", f"{str(error).capitalize()}.", HEADER) from error
-    preferred = WAIT.search(b",".join(headers.get(b"prefer", ())).decode("latin-1"))
-    wished = float(preferred[1]) if preferred else DEFAULT_WAIT_SECONDS
-    return Need(gtids, min(wished, max_wait_seconds), preferred is not None, in_cookie)
-
-
-def _token(headers: Mapping[bytes, Sequence[bytes]]) -> tuple[str | None, bool]:
-    """The token, and whether it came in the cookie."""
-    tokens = headers.get(HEADER.lower().encode(), ())
-    if len(tokens) > 1:
-        raise Problem(400, "invalid-consistency-token", "There may be one token only.", HEADER)
-    if tokens:
-        return tokens[0].decode("latin-1"), False
-    if b"cookie" not in headers:
-        return None, False
-    return cookie_parser(b"; ".join(headers[b"cookie"]).decode("latin-1")).get(COOKIE), True

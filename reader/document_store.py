@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import structlog
-from bson.int64 import Int64
 from bson.timestamp import Timestamp
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from reader.asked import FeedQuery, HashtagQuery, ListQuery, PageQuery
+from reader.bson_values import RAW, plain, snapshot, timestamp
 from reader.errors import DocumentsUnavailable, MomentGone, ReadModelMissing
 from reader.paging import FIRST_PAGE, Page, encode_cursor
 from reader.parts import Wanted, WantedPage
@@ -88,7 +88,7 @@ class DocumentStore:
     async def at(self, watermark: Watermark) -> Moment:
         """The moment of `watermark`. Raises MomentGone if MongoDB does not have exactly that one."""
         try:
-            moment = await self._moment(_timestamp(watermark.cluster_time))
+            moment = await self._moment(timestamp(watermark.cluster_time))
         except MomentGone:
             moment = await self._moment(None)
         if moment.proof.lineage != watermark.lineage:
@@ -157,10 +157,11 @@ class DocumentStore:
     async def _control(
         self, filter: BsonDocument, time: Timestamp | None
     ) -> tuple[list[BsonDocument], Timestamp]:
-        command = {"find": CONTROL, "filter": filter, "readConcern": _snapshot(time)}
+        command = {"find": CONTROL, "filter": filter, "readConcern": snapshot(time)}
         async with self._reading(CONTROL):
-            reply = await self._database.command(command)
-            return reply["cursor"]["firstBatch"], reply["cursor"]["atClusterTime"]
+            reply = await self._database.command(command, codec_options=RAW)
+            cursor = reply["cursor"]
+            return [plain(document) for document in cursor["firstBatch"]], cursor["atClusterTime"]
 
     async def _entities(self, moment: Moment, entity: Entity, ids: list[int]) -> dict[str, bytes]:
         found = {"filter": {"_id": {"$in": ids}}, "batchSize": len(ids) + 1}
@@ -179,8 +180,10 @@ class DocumentStore:
     async def _read(self, moment: Moment, name: str, **options: Any) -> list[BsonDocument]:
         command = {"find": COLLECTIONS[name].in_build(moment.proof.build), **options}
         async with self._reading(name):
-            cursor = await self._database.cursor_command({**command, "readConcern": _snapshot(moment.time)})
-            return [_plain(document) for document in await cursor.to_list()]
+            cursor = await self._database.cursor_command(
+                {**command, "readConcern": snapshot(moment.time)}, codec_options=RAW
+            )
+            return [plain(document) for document in await cursor.to_list()]
 
     @contextlib.asynccontextmanager
     async def _reading(self, collection: str) -> AsyncIterator[None]:
@@ -212,22 +215,6 @@ class DocumentStore:
         finally:
             self.in_use -= 1
             self._slots.release()
-
-
-def _plain(value: Any) -> Any:
-    """With plain integers: commands decode 64-bit ones as PyMongo's own type, which JSON has not."""
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return int(value) if isinstance(value, Int64) else value
-
-
-def _timestamp(text: str) -> Timestamp | None:
-    seconds, _, increment = text.partition(".")
-    return Timestamp(int(seconds), int(increment)) if text else None
-
-
-def _snapshot(time: Timestamp | None) -> BsonDocument:
-    return {"level": "snapshot", "atClusterTime": time} if time else {"level": "snapshot"}
 
 
 def _stored(moment: Moment, scan: Scan) -> StoredScan:

@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 from authorizer_lambda.middleware import CLAIMS
 from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
 from reader.composing import Answer
-from reader.consistency import NO_DEMANDS, Consistency, Demands, Need, demands_of
+from reader.consistency import Consistency
+from reader.demands import NO_DEMANDS, Demands, Need, demands_of
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
 from reader.paging import Page, requested_page

@@ -7,7 +7,7 @@ cluster time of the lease's watermark, so that nothing is ever ahead of the tide
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -19,9 +19,10 @@ from reader.document_store import DocumentStore
 from reader.errors import CacheBypassed, DocumentsUnavailable, MomentGone
 from reader.following import Following
 from reader.metrics import ReaderMetrics
+from reader.moments import Moments
 from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
-from reader.read_model.cached_values import ABSENT, Entry, decode
+from reader.read_model.cached_values import Entry, decode
 from reader.read_model.declarations import Listing
 
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
@@ -45,17 +46,19 @@ class Fetching:
         following: Following,
         cache: Cache,
         documents: DocumentStore,
+        moments: Moments,
         metrics: ReaderMetrics,
     ) -> None:
         self._following = following
         self._cache = cache
         self._documents = documents
+        self._moments = moments
         self._metrics = metrics
         self._flights: dict[str, asyncio.Task[dict[str, Found]]] = {}
         self._collecting: tuple[list[Wanted], asyncio.Task[dict[str, Found]]] | None = None
 
     async def fetch(self, view: View) -> None:
-        """Add what is missing, valid at the view's moment."""
+        """Add what is missing, valid at the view's moment. The moment may move on, up to the tide."""
         wanted = list(view.missing.values())
         if view.position is not None:
             cached = [one for one in wanted if isinstance(one, Wanted)]
@@ -63,14 +66,14 @@ class Fetching:
         left = [one for one in wanted if one.key not in view.parts]
         if left:
             if view.stored is None:
-                view.stored = await self._read(left, self._documents.at(view.moment))
-            values = await self._read(left, self._documents.values(view.stored, left))
-            self._count_values(left, values)
-            has_page = any(isinstance(one, WantedPage) for one in left)
-            view.pinned = view.pinned or has_page
-            view.add(_entries(values), Origin.NOT_CACHED if has_page else Origin.MISS)
-            if view.position != self._following.position:
-                view.replica = None  # it moved on during the read
+                view.stored = await self._read(left, self._moments.at(view.moment))
+            entries = await self._read(left, self._moments.entries(view.stored, left))
+            self._count_entries(left, entries)
+            paged = any(isinstance(one, WantedPage) for one in left)
+            view.pinned = view.pinned or paged
+            view.add(entries, Origin.NOT_CACHED if paged else Origin.MISS)
+        if view.position is not None:
+            self._move_on(view, view.position, {})
 
     async def aclose(self) -> None:
         """Cancel the flights under way; nobody waits for them any more."""
@@ -87,29 +90,36 @@ class Fetching:
             missing = [one for one in wanted if one.key not in found]
             if missing:
                 found |= await self._join(missing)
+                if len(found) < len(wanted):
+                    view.came_from(Origin.LEASE_HELD)
         except CacheBypassed as bypassed:
             view.came_from(bypassed.origin)
-        at = self._moved_on(view, began, found)
+        at = self._move_on(view, began, found)
         for key, (entry, position, origin) in found.items():
             if not self._following.named.between((key,), position, at):
                 view.add({key: entry}, origin)
             else:
                 view.came_from(Origin.MOVED_ON)
 
-    def _moved_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
-        """To the tide, unless a message named a part meanwhile: of the view since it began, or of `found`."""
+    def _move_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
+        """To the tide, unless a message since has named a part of the view, or one that was found.
+
+        No message names a page that is not cached. Returns the view's position. The view has a replica only if
+        this is at the same position.
+        """
         following = self._following
         now, tide = following.position, following.tide
-        stays = (
-            (view.pinned and began != now)
+        if began == now:
+            return began
+        if (
+            tide is None
+            or view.pinned
             or following.named.between(view.parts, began, now)
             or any(following.named.between((key,), one.position, now) for key, one in found.items())
-        )
-        if stays or tide is None:
-            view.replica = view.replica if began == now else None
+        ):
+            view.replica = None
             return began
-        view.moment, view.position, view.replica = tide, now, following.replica
-        view.stored = view.stored if began == now else None
+        view.moment, view.position, view.replica, view.stored = tide, now, following.replica, None
         return now
 
     async def _lookup(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
@@ -185,17 +195,17 @@ class Fetching:
     async def _read_and_store(self, lease: FillLease, wanted: Sequence[Wanted]) -> dict[str, Found]:
         """Nothing is found, nor stored, if MongoDB does not have the lease's moment."""
         try:
-            moment = await self._read(wanted, self._documents.at(lease.watermark))
-            values = await self._read(wanted, self._documents.values(moment, wanted))
+            shared = await self._read(wanted, self._moments.at(lease.watermark))
+            values = await self._read(wanted, self._documents.values(shared.moment, wanted))
         except MomentGone as gone:
             log.info("a fill is given up", reason=str(gone))
             values, results = {}, dict.fromkeys([one.key for one in wanted], "behind_watermark")
         else:
-            self._count_values(wanted, values)
             results = await self._cache.fill(lease, values)
         for one in wanted:
             self._metrics.cache_fills.add(one.label, results[one.key])
-        entries = _entries(values)
+        entries = {key: entry for key, value in values.items() if (entry := decode(value)) is not None}
+        self._count_entries(wanted, entries)
         following = self._following
         for key, entry in entries.items():
             if not following.named.between((key,), lease.position, following.position):
@@ -214,11 +224,7 @@ class Fetching:
                 self._metrics.cache_requests.add("mongo", one.label, "error")
             raise
 
-    def _count_values(self, wanted: Iterable[Wanted | WantedPage], values: dict[str, bytes]) -> None:
+    def _count_entries(self, wanted: Iterable[Wanted | WantedPage], entries: Mapping[str, Entry]) -> None:
         for one in wanted:
-            result = "absent" if values[one.key].startswith(ABSENT) else "hit"
-            self._metrics.cache_requests.add("mongo", one.label, result)
-
-
-def _entries(values: dict[str, bytes]) -> dict[str, Entry]:
-    return {key: entry for key, value in values.items() if (entry := decode(value)) is not None}
+            if (entry := entries.get(one.key)) is not None:
+                self._metrics.cache_requests.add("mongo", one.label, "hit" if entry.present else "absent")

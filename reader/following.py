@@ -11,12 +11,11 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import structlog
-from hiredis import PushNotification, pack_command
+from hiredis import PushNotification
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -29,9 +28,9 @@ from reader.named import Named, Position
 from reader.parts import Origin
 from reader.read_model import announcements
 from reader.read_model.announcements import Announcement
-from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY, Watermark
-from reader.read_model.declarations import MODEL_VERSION
+from reader.read_model.cached_values import Watermark
 from reader.replica import Replica
+from reader.wire import ASK, SUBSCRIBE, Request, usable
 from tidemark.gtid import GtidSet
 
 ASK_SECONDS = 0.1  # an idle connection asks for the watermark this often
@@ -42,28 +41,8 @@ CONNECT_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-def packed(*words: str | bytes | int) -> bytes:
-    """A command as it is sent."""
-    command: bytes = pack_command(words)  # type: ignore[arg-type]  # hiredis declares one word
-    return command
-
-
-ASK = packed("GET", WATERMARK_KEY)
-SUBSCRIBE = packed("SSUBSCRIBE", TIDE_CHANNEL)
-
-
 class TideBroken(Exception):
     """What came does not continue the tide; the message says why."""
-
-
-@dataclass(slots=True)
-class Request:
-    """A request under way. `read` makes the future's result of the replies, at their place in the order."""
-
-    replies: int
-    read: Callable[[list[Any]], Any] | None = None
-    future: asyncio.Future[Any] | None = None
-    answers: list[Any] = field(default_factory=list)
 
 
 class Following:
@@ -81,6 +60,7 @@ class Following:
         self._pool = ConnectionPool.from_url(
             url,
             protocol=3,
+            socket_timeout=None,  # with one, redis-py writes in another task: after later requests, or never
             socket_connect_timeout=CONNECT_SECONDS,
             retry=Retry(NoBackoff(), 0),
             client_name="tidemark-reader",
@@ -98,12 +78,15 @@ class Following:
         while True:
             connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             try:
-                await connection.connect()  # type: ignore[no-untyped-call]
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await connection.connect()  # type: ignore[no-untyped-call]
                 await self._follow(connection)
             except (RedisError, OSError, CacheBypassed, TideBroken, ValueError) as error:
                 failures = 0 if self.tide is not None else failures + 1
                 cause = "broken" if isinstance(error, TideBroken | ValueError) else "connection"
-                log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=str(error))
+                log.warning(
+                    "the tide is lost; reads go to MongoDB", cause=cause, error=str(error) or repr(error)
+                )
                 self._metrics.tide_resets.add(cause)
             finally:
                 self._reset()
@@ -214,16 +197,16 @@ class Following:
             return
         self._silent = 0
         self._check(answer[-1] if isinstance(answer, list) else answer)
-        self._pending.popleft()
         if request.future is not None and request.read is not None and not request.future.done():
             request.future.set_result(request.read(request.answers))
+        self._pending.popleft()  # only now: a reset fails it if its replies cannot be read
 
     def _check(self, text: Any) -> None:
         """A reply's watermark has the lineage of the tide, or is the first one."""
         if isinstance(text, Exception):
             raise TideBroken(f"Redis refuses: {text}")
         if self.tide is None:
-            bypass, watermark = _usable(text)
+            bypass, watermark = usable(text)
             self._use(bypass)
             if watermark is not None:
                 log.info("follows the tide", lineage=watermark.lineage)
@@ -264,13 +247,3 @@ class Following:
 @lru_cache(maxsize=8)
 def _lineage(watermark: Watermark) -> bytes:
     return watermark.lineage.encode()
-
-
-def _usable(text: bytes | None) -> tuple[Origin | None, Watermark | None]:
-    if text is None:
-        return Origin.NO_WATERMARK, None
-    try:
-        watermark = Watermark.decode(text)
-    except ValueError:
-        return Origin.OTHER_MODEL, None
-    return (None, watermark) if watermark.model_version == MODEL_VERSION else (Origin.OTHER_MODEL, None)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from itertools import islice
 from typing import NamedTuple
 
-KEYS_KEPT = 50_000
+KEPT = 50_000  # keys, and messages
 
 
 class Position(NamedTuple):
@@ -29,9 +29,9 @@ class Named:
         """One more message."""
         self.position = Position(self.position.life, self.position.messages + 1)
         self._names.append(names)
-        self._kept += len(names)
-        while self._kept > KEYS_KEPT:
-            self._kept -= len(self._names.popleft())
+        self._kept += 1 + len(names)
+        while self._kept > KEPT:
+            self._kept -= 1 + len(self._names.popleft())
 
     def reset(self) -> None:
         self.position = Position(self.position.life + 1, 0)

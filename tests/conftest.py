@@ -25,14 +25,19 @@ settings.load_profile("tidemark")
 
 LONGEST = (  # modules that begin first, so that no worker ends alone with one of them
     "schedules/test_schedules.py",
-    "protocol/test_protocol.py",
+    "faults/test_rebuild.py",
     "perf/test_compare.py",
-    "faults/",
-    "ops/",
-    "projector/test_crashes.py",
-    "projector/test_audit.py",
-    "tidemark/test_workers.py",
     "torture/",
+    "protocol/test_protocol.py",
+    "faults/",
+    "perf/",
+    "ops/",
+    "projector/test_projecting.py",
+    "projector/test_crashes.py",
+    "tidemark/test_workers.py",
+    "projector/",
+    "docker/",
+    "reader/",
 )
 STARTS_SERVERS = {"shared_stack", "zips"}  # fixtures; `zips` downloads
 AUTH = {

@@ -100,16 +100,23 @@ class GrowingGtidSet:
         self.settled = start
         self.source = ""
         self.first = self.last = 0
+        self.known: GtidSet | None = start  # the set so far, if it was asked for
 
     def add(self, gtid: Gtid) -> None:
+        self.known = None
         if gtid.number == self.last + 1 and gtid.source == self.source:
             self.last = gtid.number
             return
-        self.settled = self.current()
+        self.settled = self._current()
         self.source, self.first, self.last = gtid.source, gtid.number, gtid.number
 
     def current(self) -> GtidSet:
         """The set so far."""
+        if self.known is None:
+            self.known = self._current()
+        return self.known
+
+    def _current(self) -> GtidSet:
         return (
             self.settled | GtidSet({self.source: ((self.first, self.last),)}) if self.source else self.settled
         )

@@ -63,7 +63,7 @@ def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
                 BearerAuthMiddleware,
                 settings=auth,
                 public_paths=frozenset({OPENAPI_PATH}),
-                on_decision=metrics.count_decision,
+                on_decision=metrics.DECISIONS.add,
             ),
         ],
         exception_handlers=EXCEPTION_HANDLERS,

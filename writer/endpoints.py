@@ -115,7 +115,7 @@ def _let_read_own_write(response: Response, gtids: str, keys: ConsistencyKeys) -
 
 def _note(endpoint: Endpoint[C], result: str, gtids: str = "") -> None:
     """Count and log the command. The GTID leads from the request's id to the projector's log."""
-    metrics.COMMANDS.labels(endpoint.handler.__name__, result).inc()
+    metrics.COMMANDS.add(endpoint.handler.__name__, result)
     log.info("command", command=endpoint.handler.__name__, result=result, gtids=gtids)
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+
+from tidemark.tally import HistogramTally, Tally
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
-REQUESTS = Histogram(
+REQUESTS = HistogramTally(
     "tidemark_http_request_duration_seconds",
     "Time from a request's head to the end of its answer",
     ("service", "route", "method", "code"),
-    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
-    registry=REGISTRY,
+    (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
+    REGISTRY,
 )
-COMMANDS = Counter(
+COMMANDS = Tally(
     "tidemark_writer_commands_total",
     "Commands by result: done, replayed (answered from an Idempotency-Key), or the name of the problem",
     ("command", "result"),
-    registry=REGISTRY,
+    REGISTRY,
 )
 RETRIES = Counter(
     "tidemark_writer_retries_total",
@@ -32,18 +34,14 @@ POOL = Gauge(
     ("state",),
     registry=REGISTRY,
 )
-DECISIONS = Counter(
+DECISIONS = Tally(
     "tidemark_authorizer_decisions_total",
     "Bearer tokens judged, by source (cache, verify) and"
     " result (allow, unauthorized, forbidden, unavailable)",
     ("source", "result"),
-    registry=REGISTRY,
+    REGISTRY,
 )
 
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
-    REQUESTS.labels("writer", route, method, str(status)).observe(seconds)
-
-
-def count_decision(source: str, result: str) -> None:
-    DECISIONS.labels(source, result).inc()
+    REQUESTS.observe(seconds, "writer", route, method, status)

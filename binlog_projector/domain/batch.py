@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
+import msgspec
+
 from binlog_projector.domain.changes import Transaction
 from binlog_projector.domain.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put
 from reader.read_model.control import Anchor, Partial
@@ -15,19 +17,16 @@ from tidemark.gtid import GrowingGtidSet, GtidSet
 ENTITY_OF = {entity.collection: entity for entity in ENTITIES.values()}
 
 
-class DocumentChange:
+class DocumentChange(msgspec.Struct, gc=False):
     """A batch's change of one document: `put` all fields, `remove` them, and add to counters.
 
     `new`: the row did not exist before the batch.
     """
 
-    __slots__ = ("increments", "new", "put", "remove")
-
-    def __init__(self) -> None:
-        self.put: Fields | None = None
-        self.remove: Fields | None = None
-        self.new = False
-        self.increments: dict[str, int] = {}
+    put: Fields | None = None
+    remove: Fields | None = None
+    new: bool = False
+    increments: dict[str, int] = msgspec.field(default_factory=dict)
 
     def row(self, put: Fields | None, remove: Fields | None, *, new: bool) -> None:
         """The last change of a row wins. The first one knows whether the row is new."""

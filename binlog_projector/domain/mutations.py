@@ -1,4 +1,7 @@
-"""Mutations: the effects of a row change on the read model, before they are merged."""
+"""Mutations: the effects of a row change on the read model, before they are merged.
+
+They form no reference cycles, so Python's garbage collector need not look at them (`gc=False`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ DocumentId = int | str | EdgeId
 Fields = Mapping[str, Any]
 
 
-class Put(msgspec.Struct, frozen=True):
+class Put(msgspec.Struct, frozen=True, gc=False):
     """The row exists with these `fields`: all its projected ones. `new`: it did not exist before."""
 
     collection: str
@@ -22,7 +25,7 @@ class Put(msgspec.Struct, frozen=True):
     new: bool = False
 
 
-class Remove(msgspec.Struct, frozen=True):
+class Remove(msgspec.Struct, frozen=True, gc=False):
     """The row is gone. `fields`: those it had. Its counters stay, because they belong to the id."""
 
     collection: str
@@ -30,7 +33,7 @@ class Remove(msgspec.Struct, frozen=True):
     fields: Fields
 
 
-class Increment(msgspec.Struct, frozen=True):
+class Increment(msgspec.Struct, frozen=True, gc=False):
     """A counter of a document changes, whether or not its row exists."""
 
     collection: str
@@ -39,7 +42,7 @@ class Increment(msgspec.Struct, frozen=True):
     by: int
 
 
-class Invalidate(msgspec.Struct, frozen=True):
+class Invalidate(msgspec.Struct, frozen=True, gc=False):
     """A cached list may have changed."""
 
     key: str

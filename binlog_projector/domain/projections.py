@@ -50,12 +50,15 @@ def identity(table: Table) -> tuple[str, ...]:
 def copied(table: Table) -> Projection:
     """The projection that copies a table's columns, except those in `_id`. Times become text."""
     columns = [column for column in table.columns if column not in identity(table)]
-    names = [column for column in columns if not column.endswith("_at")]
     times = [column for column in columns if column.endswith("_at")]
-    return lambda row: {
-        **{name: row[name] for name in names},
-        **{name: _timestamp(name, row[name]) for name in times},
-    }
+
+    def fields_of(row: Row) -> Fields:
+        fields = {column: row[column] for column in columns}
+        for column in times:
+            fields[column] = _timestamp(column, fields[column])
+        return fields
+
+    return fields_of
 
 
 COPIED = {name: copied(table) for name, table in TABLES.items()}

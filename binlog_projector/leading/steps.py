@@ -49,6 +49,7 @@ class Steps:
         if batch is not None:
             with self.health.stage("mongodb"):
                 entry = self.documents.commit(batch, self.freshness.as_of(batch.gtid_set))
+            self.ticked = entry.checkpoint.as_of  # APPLY tells it to readers, too
             self.cache.apply(Committed(entry, batch.last.immediate_commit_us if batch.last else None))
             rows_of = self.documents.position.rows_of
             progress = {"rows_of": rows_of} if rows_of else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,11 +12,11 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from binlog_projector.errors import CheckpointMoved, StandDown, StoreUnavailable
 from binlog_projector.fault_points import reached
 from binlog_projector.stores.mongodb import BsonDocument, store_errors
+from binlog_projector.stores.together import Transaction, transaction
 from binlog_projector.stores.writes import FIELD_OF, Write
 from reader.read_model.control import CONTROL, Position, checkpoint_id
 
@@ -94,11 +94,12 @@ class CheckpointedTransactions:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, moves: Sequence[Write], commands: Sequence[Command]) -> str:
-        with self.session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority")):
-            if self._run("update", CONTROL, moves) < len(moves):
-                self._refuse(self._linearizable_position())
-            for command in commands:
-                if self._run(command.name, command.collection, command.writes) < command.must_find:
+        asked = [Command("update", CONTROL, moves, len(moves)), *commands]
+        with transaction(self.database, self.session) as begun:
+            for command, found in zip(asked, _found(begun, asked), strict=True):
+                if found < command.must_find and command.collection == CONTROL:
+                    self._refuse(self._linearizable_position())
+                if found < command.must_find:
                     raise StubMet(f"some of the documents to be updated are not in {command.collection}")
             reached("inside_transaction")
         reached("after_commit")
@@ -144,24 +145,29 @@ class CheckpointedTransactions:
             raise StandDown(f"the checkpoint of build {build} is gone")
         return Position.decode(document)
 
-    def _run(self, command: str, collection: str, writes: Sequence[Write]) -> int:
-        """Send one raw write command, and return how many documents it found or made.
 
-        PyMongo's own methods cost more, and its bulk writes check and copy each document again.
-        Raises StubMet and OperationFailure. After both the transaction is over.
-        """
-        request = {command: collection, FIELD_OF[command]: writes, "ordered": False}
-        try:
-            reply = self.database.command(request, session=self.session)
-        except DuplicateKeyError as error:
-            raise StubMet(str(error)) from error
+def _found(begun: Transaction, commands: Sequence[Command]) -> Iterator[int]:
+    """Run raw write commands, and yield how many documents each found or made.
+
+    PyMongo's own methods cost more, and its bulk writes check and copy each document again.
+    Raises StubMet and OperationFailure. After both the transaction is over.
+    """
+    requests = [
+        ({each.name: each.collection, FIELD_OF[each.name]: each.writes, "ordered": False}, each.must_find)
+        for each in commands
+    ]
+    try:
+        replies = begun.run(requests)
+    except DuplicateKeyError as error:
+        raise StubMet(str(error)) from error
+    for reply in replies:
         for failed in reply.get("writeErrors", ()):
             raise (
                 StubMet(failed["errmsg"])
                 if failed["code"] == DUPLICATE_KEY
                 else OperationFailure(failed["errmsg"])
             )
-        return int(reply["n"])
+        yield int(reply["n"])
 
 
 def _at(position: Position, cluster_time: str) -> Position:

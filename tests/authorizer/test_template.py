@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 import reader.openapi
@@ -35,6 +34,8 @@ class NoManagedPolicies:
 @pytest.fixture(scope="module")
 def resources() -> dict[str, Any]:
     """Name -> resource, after the transform, with some parameters given."""
+    from samtranslator.translator.transform import transform  # takes a second, in every worker
+
     patch = pytest.MonkeyPatch()
     patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     expanded: dict[str, Any] = transform(yaml_parse(TEMPLATE.read_text()), GIVEN, NoManagedPolicies())

@@ -17,7 +17,7 @@ from perf.projector.backlog import Backlog, executed
 from perf.projector.everything import fill
 from perf.projector.peers.run import table
 from perf.projector.performance import PAGE, read_place
-from perf.projector.projecting import backlog_stack, counters_are_exact, projecting
+from perf.projector.projecting import counters_are_exact, projecting
 from perf.projector.workload import add_single_rows, add_updates, posts_of_lanes
 from reader.read_model.control import CONTROL, SERVING_ID
 from reader.read_model.declarations import COLLECTIONS
@@ -38,9 +38,9 @@ def test_every_update_finds_its_post_however_chance_has_shared_them_out(stack: S
     assert Backlog(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], start, 200).count() == 200
 
 
-@pytest.mark.server
-def test_counters_are_exact_only_if_every_one_of_them_is() -> None:
-    with backlog_stack() as stack, MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
+def test_counters_are_exact_only_if_every_one_of_them_is(stack: Stack) -> None:
+    migrate(stack.environment()["TIDEMARK_MIGRATOR_MYSQL_URL"])
+    with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
         url = stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
         load_posts(url, 0, 7)
         with projecting(stack) as running:
@@ -84,9 +84,9 @@ def test_ours_stands_next_to_the_simplest_code(
         assert found[f"ours_to_{peer}"] == round(found[ours] / found[f"{peer}_rows_per_s"], 3) > 0
 
 
-@pytest.mark.server
-def test_the_same_layout_is_that_of_the_build() -> None:
-    with Stack() as stack, MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
+def test_the_same_layout_is_that_of_the_build(stack: Stack) -> None:
+    with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
+        client.drop_database("plain")
         built, plain = client["tidemark"]["edges"], client["plain"]
         client["tidemark"].create_collection("edges", clusteredIndex={"key": {"_id": 1}, "unique": True})
         built.create_index([("_id.u", 1), ("_id.t", -1)])
@@ -133,6 +133,7 @@ def test_the_page_has_a_place_for_each_table(command: str) -> None:
     assert "Measured on" in read_place(PAGE, command)
 
 
+@pytest.mark.long
 @pytest.mark.server
 def test_one_binlog_is_streamed_for_each_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -18,6 +18,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
+@pytest.mark.long
 @pytest.mark.server
 def test_each_process_has_its_share_of_a_transaction(capsys: pytest.CaptureFixture[str]) -> None:
     found = run(capsys, "cpu", "--seconds", "2", "--rate", "150")

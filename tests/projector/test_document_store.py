@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,17 +15,20 @@ import redis
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from binlog_projector import fault_points
 from binlog_projector.backoff import Backoff
 from binlog_projector.domain.batch import Batch
-from binlog_projector.domain.mutations import Put
+from binlog_projector.domain.mutations import Increment, Put
 from binlog_projector.domain.projections import project
 from binlog_projector.errors import StandDown
+from binlog_projector.fault_points import FaultPoint
 from binlog_projector.leading.batcher import Batcher
 from binlog_projector.leading.cache_thread import CacheThread
 from binlog_projector.leading.health import Health
 from binlog_projector.leading.steps import Steps
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.mysql.freshness import Freshness
+from binlog_projector.mysql.source import Clock
 from binlog_projector.stores import cache, mongodb
 from binlog_projector.stores.audit_store import AuditStore
 from binlog_projector.stores.cache import CacheStage
@@ -33,6 +38,7 @@ from ops.stack import Stack
 from reader.read_model.cached_values import cache_key, encode_absent
 from reader.read_model.control import Anchor, JournalEntry, journal_id
 from tests.support.harness import wait_until
+from tests.support.proxy import Proxy
 from tidemark.gtid import EMPTY, Gtid
 
 NOW = "2026-11-23T00:00:00.000000Z"
@@ -67,6 +73,12 @@ def batch_of(documents: DocumentStore, *ids: int) -> Batch:
 
 def commit_posts(documents: DocumentStore, *ids: int) -> None:
     documents.commit(batch_of(documents, *ids), "2026")
+
+
+def written(documents: DocumentStore, name: str) -> dict[int, Any]:
+    """Documents by id."""
+    found = documents.database[f"{name}_b{documents.build}"].find({})
+    return {document["_id"]: document for document in found}
 
 
 def test_a_former_leader_stands_down_although_its_seq_is_taken(
@@ -187,3 +199,96 @@ def test_a_fill_during_a_commit_is_not_lost(stack: Stack) -> None:
         assert stage.watermark is not None and stage.watermark.seq == documents.position.checkpoint.seq
         value = reading.get(key)
     assert isinstance(value, bytes) and b'"body":"b"' in value
+
+
+def test_commands_of_a_transaction_do_not_wait_for_each_other(stack: Stack) -> None:
+    """The proxy delays a piece: the first answer, the others, and the commit's."""
+    delay = 0.0
+    url = stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]
+    with (
+        control_of(stack) as control,
+        Proxy(stack.mongodb.port, lambda: delay) as proxy,
+        mongodb.connect(
+            url.replace(f":{stack.mongodb.port}", f":{proxy.port}").replace(
+                "replicaSet=tidemark", "directConnection=true"
+            )
+        ) as delayed,
+    ):
+        documents = control.create_build(1)
+        store = DocumentStore(delayed, delayed.start_session(), documents.position, 1)
+        batch = batch_of(store, 1, 2)
+        batch.fold(Put(name, 1, FIELDS, new=True) for name in ("users", "comments"))
+        batch.fold([Increment("posts", 1, "like_count", 1), Increment("users", 2, "post_count", 0)])
+        commit_posts(store, 3)  # connects
+        delay = 0.2
+        began = time.monotonic()
+        store.commit(batch, "2026")
+        waited = time.monotonic() - began
+    assert 2 * delay <= waited < 4 * delay
+
+
+def test_a_refused_batch_leaves_a_connection_that_works(stack: Stack) -> None:
+    """MongoDB answers each command behind the refused one, and each answer is read."""
+    with control_of(stack) as control:
+        documents = control.create_build(1)
+        commit_posts(documents, 1)
+        connection = documents.database.command("hello")["connectionId"]
+        batch = batch_of(documents, 1, 2)
+        batch.fold([Put("users", 1, {"handle": "h"}, new=True), Increment("users", 2, "post_count", 1)])
+        documents.commit(batch, "2026")
+        commit_posts(documents, 3)
+        assert documents.database.command("hello")["connectionId"] == connection
+        found = written(documents, "posts")
+        assert written(documents, "users")[2]["post_count"] == 1
+    assert sorted(found) == [1, 2, 3]
+
+
+def test_a_batch_that_is_as_fresh_as_mysql_needs_no_tick(stack: Stack) -> None:
+    with (
+        control_of(stack) as control,
+        contextlib.closing(cache.connect(stack.environment()["TIDEMARK_PROJECTOR_REDIS_URL"])) as client,
+        redis.Redis.from_url(stack.redis.admin_url) as reading,
+    ):
+        documents = control.create_build(1)
+        documents.serve(None, NOW)
+        health, freshness = Health(ProjectorMetrics()), Freshness(NOW)
+        stage = CacheStage(client, documents, health.metrics, random.Random())
+        stage.catch_up()
+        batcher = Batcher(documents.position.gtid_set, project)
+        applied = []
+        for id in (1, 2):
+            freshness.observe(Clock(datetime(2026, 11, 23, 1, id, tzinfo=UTC), EMPTY))
+            batcher.waiting.append(batch_of(documents, id))
+            with CacheThread(stage, health, Backoff(random.Random())) as thread:
+                Steps(batcher, documents, thread, freshness, health).step()
+            applied.append(reading.info("commandstats")["cmdstat_evalsha"]["calls"])
+        assert stage.watermark is not None and stage.watermark.as_of == "2026-11-23T01:02:00.000000Z"
+    assert applied[1] - applied[0] == 1
+
+
+def test_a_commit_whose_answer_is_lost_counts_once(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks behind the commit: the next attempt finds it done."""
+    armed = threading.Event()
+    inside: FaultPoint = "inside_transaction"
+    monkeypatch.setattr(fault_points, "listener", lambda at: armed.set() if at == inside else None)
+
+    def cut() -> float:
+        if armed.is_set():
+            armed.clear()
+            cuts.append(proxy.port)
+            proxy.switch(stack.mongodb.port)
+        return 0.0
+
+    cuts: list[int] = []
+    url = stack.environment()["TIDEMARK_PROJECTOR_MONGODB_URL"]
+    with control_of(stack) as control, Proxy(stack.mongodb.port) as proxy:
+        documents = control.create_build(1)
+        direct = url.replace("replicaSet=tidemark", "directConnection=true")
+        with mongodb.connect(direct.replace(f":{stack.mongodb.port}", f":{proxy.port}")) as client:
+            store = DocumentStore(client, client.start_session(), documents.position, 1)
+            proxy.answer_delay = cut
+            batch = batch_of(store, 1)
+            batch.fold([Increment("posts", 1, "like_count", 1)])
+            store.commit(batch, "2026")
+        assert written(documents, "posts")[1]["like_count"] == 1
+    assert cuts

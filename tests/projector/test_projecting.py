@@ -217,6 +217,7 @@ def test_sigterm_drains_and_the_next_one_goes_on_at_once(stack: Stack, connectio
         assert first.stop() == 0
         assert first.events()[-1]["event"] == "drained"
     with projector(environment):
+        write_traffic(connection, random.Random(11), 5)
         wait_until_caught_up(stack, connection, seconds=10)
         assert_everything_is_equal(stack, connection)
 

@@ -92,7 +92,7 @@ def api(running_reader: RunningReader, world: World) -> Iterator[httpx2.Client]:
     """A client whose token is that of user 1, reading `world`."""
     with running_reader.client() as client:
         world.cache.flushall()
-        world.set_watermark(world.commit(1))
+        world.begin()
         wait_until(lambda: follows(client), "the reader to follow this world's tide")
         yield client
 

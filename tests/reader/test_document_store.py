@@ -1,4 +1,4 @@
-"""Reads of MongoDB: majority, from the primary, by an index, and within the limit of simultaneous reads."""
+"""Reads of MongoDB: snapshots, from the primary, by an index, and within the limit of simultaneous reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reader.paging import Page, decode_cursor
 from reader.parts import Origin, Wanted
 from reader.read_model.cached_values import decode
 from reader.read_model.declarations import ENTITIES, LISTINGS, USER
-from tests.reader.inside import inside, watched_store
+from tests.reader.inside import inside
 from tests.reader.world import World, moment
 
 pytestmark = pytest.mark.anyio
@@ -34,34 +34,34 @@ def populate(world: World) -> None:
 
 async def all_reads(store: DocumentStore) -> None:
     """Make every read that the store offers, of first pages and later ones."""
-    view = await store.view()
+    present = await store.present()
     for entity in ENTITIES.values():
-        await store.values(view, [Wanted(entity, id) for id in (1, 2, 3)])
+        await store.values(present, [Wanted(entity, id) for id in (1, 2, 3)])
     for listing in LISTINGS:
-        first = decode(await store.page(view, ListQuery(listing, 1, Page())))
+        first = decode(await store.page(present, ListQuery(listing, 1, Page())))
         assert first is not None
         assert first.ids(), listing.path
         await store.page(
-            view, ListQuery(listing, 1, Page(5, decode_cursor(first.head.decode(), listing.order)))
+            present, ListQuery(listing, 1, Page(5, decode_cursor(first.head.decode(), listing.order)))
         )
     for page in (Page(), Page(5, (200,))):
-        await store.page(view, HashtagQuery("sea", page))
-        await store.page(view, FeedQuery("subject-1", page))
+        await store.page(present, HashtagQuery("sea", page))
+        await store.page(present, FeedQuery("subject-1", page))
 
 
 async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: Stack, world: World) -> None:
     populate(world)
     older = world.batch(5).watermark(world.epoch)
     world.commit(6)
-    store, commands = watched_store(shared_stack, 8)
-    await store.view(older)
-    await all_reads(store)
-    await store.aclose()
-    assert {command["find"] for command in commands.sent} == {
+    async with inside(shared_stack, reads=8) as reader:
+        await reader.documents.at(older)
+        await all_reads(reader.documents)
+        sent = reader.commands.sent
+    assert {command["find"] for command in sent} == {
         *("control", "users_b3", "posts_b3", "comments_b3", "likes_b3", "follows_b3")
     }
-    for command in commands.sent:
-        assert command["readConcern"] == {"level": "majority"}
+    for command in sent:
+        assert command["readConcern"]["level"] == "snapshot"
         assert command.get("$readPreference", {"mode": "primary"})["mode"] == "primary"
         query = {name: value for name, value in command.items() if name not in OF_A_DRIVER}
         explained = world.database.command("explain", query, verbosity="executionStats")
@@ -76,56 +76,74 @@ async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: St
             assert ran["nReturned"] <= examined <= ran["nReturned"] + 1, query
 
 
+async def test_all_reads_of_an_answer_name_one_cluster_time(shared_stack: Stack, world: World) -> None:
+    populate(world)
+    checkpoint = world.batch(5)
+    async with inside(shared_stack) as reader:
+        await reader.read(LISTINGS[0], 1, Page(100))
+        held = {str(command["readConcern"].get("atClusterTime")) for command in reader.commands.sent}
+        assert len(reader.commands.sent) > 4
+        reader.commands.sent.clear()
+        await reader.documents.at(checkpoint.watermark("7"))
+        await all_reads(reader.documents)
+        times = [command["readConcern"].get("atClusterTime") for command in reader.commands.sent]
+    seconds, increment = checkpoint.cluster_time.split(".")
+    assert held == {f"Timestamp({seconds}, {increment})"}
+    assert times[1] is None
+    assert len(set(times[2:])) == 1
+
+
 async def test_without_a_serving_build_the_read_model_is_missing(shared_stack: Stack, world: World) -> None:
     world.database["control"].delete_many({})
     async with inside(shared_stack) as reader:
         with pytest.raises(ReadModelMissing, match="projector"):
-            await reader.documents.view()
-        world.batch(1)
-        assert (await reader.documents.view()).proof.seq == 1
+            await reader.documents.present()
+        world.commit(1)
+        assert (await reader.documents.present()).proof.seq == 1
 
 
 async def test_a_new_build_is_read_from_its_first_checkpoint_on(shared_stack: Stack, world: World) -> None:
     world.user(1, v=1)
     async with inside(shared_stack) as reader:
-        assert (await reader.documents.view()).proof.build == 3
-        world.build, world.epoch = 4, "9"
+        assert (await reader.documents.present()).proof.build == 3
+        world.begin_build(4, "9")
         world.user(1, v=50)
-        world.batch(50)
-        found = await reader.read_through.get([Wanted(USER, 1)])
-        assert (found["user:1"].entry.version, found["user:1"].proof.build) == (50, 4)
-        assert found["user:1"].origin is Origin.STORED
+        world.set_watermark(world.commit(50))
+        await reader.follows(world)
+        answer = await reader.read(USER, 1)
+        assert (answer.version, answer.moment.build, answer.origin) == ("3.9.50", 4, Origin.STORED)
     world.clear_build(4)
 
 
-async def test_a_change_between_checkpoint_and_document_is_not_claimed(
+async def test_a_change_between_checkpoint_and_document_is_not_seen(
     shared_stack: Stack, world: World
 ) -> None:
     world.user(1, v=1)
     world.batch(1, as_of=moment(1))
-    async with inside(shared_stack) as reader:
-        asking = reader.read_through.get([Wanted(USER, 1)])
-        async with reader.documents.before_values.holding(asking) as reading:
+    world.cache.delete("tidemark:watermark")
+    async with inside(shared_stack, follow=False) as reader:
+        async with reader.documents.before_values.holding(reader.read(USER, 1)) as reading:
             world.user(1, v=2)
             world.commit(2, as_of=moment(2))
-        part = (await reading)["user:1"]
-    assert (part.entry.version, part.proof.as_of, part.proof.gtid_set[-4:]) == (2, moment(1), ":1-1")
+        answer = await reading
+        assert (answer.version, answer.moment.as_of) == ("3.7.1", moment(1))
+        assert (await reader.read(USER, 1)).version == "3.7.2"
 
 
 async def test_no_more_reads_than_allowed_are_under_way(shared_stack: Stack, world: World) -> None:
     for id in range(1, 5):
         world.user(id)
     async with inside(shared_stack, reads=2) as reader:
-        await reader.documents.view()
+        await reader.documents.present()
         shared_stack.mongodb.pause()
         try:
-            views = [asyncio.create_task(reader.documents.view()) for _ in range(3)]
-            done, waiting = await asyncio.wait(views, timeout=1.5)
+            moments = [asyncio.create_task(reader.documents.present()) for _ in range(3)]
+            done, waiting = await asyncio.wait(moments, timeout=1.5)
             assert (len(done), len(waiting)) == (1, 2)
             with pytest.raises(DocumentsUnavailable, match="all 2 reads"):
                 await done.pop()
         finally:
             shared_stack.mongodb.resume()
-        for view in await asyncio.gather(*waiting):
-            assert view.proof.seq == 1
-        assert len(await asyncio.gather(*(reader.documents.view() for _ in range(50)))) == 50
+        for moment in await asyncio.gather(*waiting):
+            assert moment.proof.seq == 1
+        assert len(await asyncio.gather(*(reader.documents.present() for _ in range(50)))) == 50

@@ -1,4 +1,4 @@
-"""Fills of the cache: a stale value is never stored."""
+"""Fills of the cache: a value of another moment than its lease's watermark is never stored, nor kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from ops.stack import Stack
-from reader.parts import Origin, Part, Wanted
+from reader.composing import View
+from reader.parts import Origin, Wanted
 from reader.read_model.cached_values import (
     ABSENT_TTL_MS,
     LEASE_TTL_MS,
@@ -18,37 +19,35 @@ from reader.read_model.cached_values import (
     encode_entity,
     encode_page,
 )
-from reader.read_model.control import CONTROL, journal_id
+from reader.read_model.control import CONTROL
 from reader.read_model.declarations import COMMENT, LISTINGS, POST, USER
-from tests.reader.inside import Inside, inside
+from tests.reader.inside import inside, shown, until
 from tests.reader.world import World
 
 pytestmark = pytest.mark.anyio
 COMMENTS = next(listing for listing in LISTINGS if listing.path == "/post/{id}/comments")
-
-
-async def read(reader: Inside, wanted: Wanted) -> Part:
-    return (await reader.read_through.get([wanted]))[wanted.key]
+LEASE = b"L" + b"0" * 32  # of another reader
+LONG_AGO = "1.1"  # a cluster time that MongoDB no longer has
 
 
 async def test_a_miss_stores_the_document_with_its_own_version(shared_stack: Stack, world: World) -> None:
-    post = world.post(5, v=4)
+    user = world.user(1, v=4)
     world.batch(9)
-    async with inside(shared_stack) as reader:
-        part = await read(reader, Wanted(POST, 5))
-        assert (part.origin, part.entry.version, part.proof.seq) == (Origin.STORED, 4, 9)
-        assert world.cached("post:5") == encode_entity(POST, post)
-        assert 0.85 * VALUE_TTL_MS < world.ttl_ms("post:5") <= 1.1 * VALUE_TTL_MS
-        assert (await read(reader, Wanted(POST, 5))).origin is Origin.HIT
+    async with inside(shared_stack, local_bytes=0) as reader:
+        answer = await reader.read(USER, 1)
+        assert (answer.origin, answer.version, answer.moment.seq) == (Origin.STORED, "3.7.4", 9)
+        assert world.cached("user:1") == encode_entity(USER, user)
+        assert 0.85 * VALUE_TTL_MS < world.ttl_ms("user:1") <= 1.1 * VALUE_TTL_MS
+        assert (await reader.read(USER, 1)).origin is Origin.HIT
 
 
 async def test_a_known_absence_carries_the_checkpoint_read_before(shared_stack: Stack, world: World) -> None:
     world.batch(9)
     async with inside(shared_stack) as reader:
-        async with reader.documents.before_values.holding(read(reader, Wanted(POST, 5))) as reading:
+        async with reader.documents.before_values.holding(reader.read(POST, 5)) as reading:
             world.commit(10)
-        part = await reading
-    assert (part.entry.present, part.proof.seq) == (False, 9)
+        answer = await reading
+    assert (answer.body, answer.moment.seq) == (None, 9)
     assert world.cached("post:5") == encode_absent(9)
     assert ABSENT_TTL_MS[0] - 2_000 < world.ttl_ms("post:5") <= ABSENT_TTL_MS[1]
 
@@ -56,11 +55,12 @@ async def test_a_known_absence_carries_the_checkpoint_read_before(shared_stack: 
 async def test_a_first_page_is_stored_with_the_checkpoint_as_its_version(
     shared_stack: Stack, world: World
 ) -> None:
+    world.post(5)
     for id in (3, 4):
         world.comment(id, post_id=5)
     world.batch(9)
     async with inside(shared_stack) as reader:
-        await read(reader, Wanted(COMMENTS, 5))
+        await reader.read(COMMENTS, 5)
     assert world.cached("post:5:comments") == encode_page(9, [4, 3], None)
 
 
@@ -68,9 +68,9 @@ async def test_the_lease_is_random_and_short(shared_stack: Stack, world: World) 
     leases = set()
     async with inside(shared_stack) as reader:
         for id in (1, 2):
-            async with reader.documents.before_view.holding(read(reader, Wanted(POST, id))) as reading:
-                lease = world.cached(f"post:{id}") or b""
-                assert 0 < world.ttl_ms(f"post:{id}") <= LEASE_TTL_MS
+            async with reader.documents.before_moment.holding(reader.read(USER, id)) as reading:
+                lease = world.cached(f"user:{id}") or b""
+                assert 0 < world.ttl_ms(f"user:{id}") <= LEASE_TTL_MS
                 assert lease[:1] == b"L"
                 assert len(bytes.fromhex(lease[1:].decode())) == 16
                 leases.add(lease)
@@ -82,54 +82,83 @@ async def test_the_lease_is_random_and_short(shared_stack: Stack, world: World) 
 async def test_a_batch_applied_during_a_fill_ends_it(
     shared_stack: Stack, world: World, deleted: bool
 ) -> None:
-    old = world.post(5, body="old", v=1)
+    """The value was true at the lease. The replica would serve it beyond the batch that names its key."""
+    world.user(1, bio="old")
+    world.batch(2)
     async with inside(shared_stack) as reader:
-        async with reader.documents.before_values.holding(read(reader, Wanted(POST, 5))) as reading:
-            value = encode_entity(POST, {**old, "body": "new", "v": 2})
-            world.put_cached("post:5", value)
-            if deleted:
-                world.cache.delete("tidemark:e7:post:5")
-        part = await reading
-        assert (part.origin, b"old" in part.entry.body) == (Origin.MISS, True)
-        assert reader.fills("post", "lease_lost") == 1
-    assert world.cached("post:5") == (None if deleted else value)
+        async with reader.cache.before_fill.holding(reader.read(USER, 1)) as reading:
+            value = encode_entity(USER, world.user(1, bio="new", v=3))
+            world.batch(3, ["user:1"])
+            if not deleted:
+                world.put_cached("user:1", value)
+            await reader.follows(world)
+        assert shown(await reading)["bio"] == "old"
+        assert reader.fills("user", "lease_lost") == 1
+        assert reader.replica.get("user:1") is None
+        assert world.cached("user:1") == (None if deleted else value)
+        assert shown(await reader.read(USER, 1))["bio"] == "new"
+
+
+async def test_a_fill_reads_what_its_watermark_had_while_mongodb_goes_on(
+    shared_stack: Stack, world: World
+) -> None:
+    old = world.user(1, bio="old")
+    world.batch(4)
+    world.user(1, bio="new", v=5)
+    world.commit(5)
+    async with inside(shared_stack) as reader:
+        answer = await reader.read(USER, 1)
+        assert (answer.origin, answer.moment.seq, shown(answer)["bio"]) == (Origin.STORED, 4, "old")
+    assert world.cached("user:1") == encode_entity(USER, old)
+
+
+@pytest.mark.parametrize("cluster_time", ["", LONG_AGO])
+async def test_a_fill_without_its_cluster_time_reads_the_present_of_its_watermark(
+    shared_stack: Stack, world: World, cluster_time: str
+) -> None:
+    world.user(1)
+    world.apply(replace(world.commit(4), cluster_time=cluster_time))
+    async with inside(shared_stack) as reader:
+        answer = await reader.read(USER, 1)
+        assert (answer.origin, answer.moment.seq) == (Origin.STORED, 4)
 
 
 def ahead(world: World) -> None:
-    world.set_watermark(replace(world.commit(4), seq=5))
+    world.apply(replace(world.commit(4), seq=5))
 
 
 def other_batch(world: World) -> None:
-    world.set_watermark(replace(world.commit(4), batch_id="another"))
+    world.apply(replace(world.commit(4), batch_id="another"))
 
 
 def forked_before(world: World) -> None:
-    world.set_watermark(replace(world.commit(4), batch_id="another"))
+    world.apply(replace(world.commit(4), batch_id="another"))
     world.commit(5)
 
 
-def journal_expired(world: World) -> None:
-    world.batch(4)
+def gone_on(world: World, cluster_time: str = "") -> None:
+    world.apply(replace(world.commit(4), cluster_time=cluster_time))
     world.commit(5)
-    world.database[CONTROL].delete_one({"_id": journal_id(world.build, 4)})
+
+
+def gone_on_for_long(world: World) -> None:
+    gone_on(world, LONG_AGO)
 
 
 def other_epoch(world: World) -> None:
-    world.batch(4)
+    world.apply(replace(world.commit(4), cluster_time=""))
     world.database[CONTROL].update_one({"_id": "serving"}, {"$set": {"epoch": "8"}})
 
 
 def watermark_of_another_build(world: World) -> None:
-    checkpoint = world.commit(4)
-    world.set_watermark(replace(checkpoint, build=4))
+    world.set_watermark(replace(world.commit(4), build=4))
 
 
 def other_build(world: World) -> None:
-    world.batch(4)
-    world.build = 4
+    world.apply(replace(world.commit(4), cluster_time=""))
+    world.begin_build(4, "8")
     world.user(1, handle="user_1")
     world.commit(5)
-    world.build = 3
 
 
 @pytest.mark.parametrize(
@@ -138,7 +167,8 @@ def other_build(world: World) -> None:
         ahead,
         other_batch,
         forked_before,
-        journal_expired,
+        gone_on,
+        gone_on_for_long,
         other_epoch,
         other_build,
         watermark_of_another_build,
@@ -151,57 +181,68 @@ async def test_a_value_not_continuing_the_watermark_is_answered_but_not_stored(
     world.user(1)
     diverge(world)
     async with inside(shared_stack) as reader:
-        part = await read(reader, Wanted(USER, 1))
-        assert (part.entry.present, part.origin) == (True, Origin.MISS)
+        answer = await reader.read(USER, 1)
+        assert (shown(answer)["handle"], answer.origin) == ("user_1", Origin.MOVED_ON)
         assert reader.fills("user", "behind_watermark") == 1
-    assert (world.cached("user:1") or b"L")[:1] == b"L"
+        assert reader.replica.get("user:1") is None
+    world.epoch = "7"
+    assert (world.cached("user:1") or b"")[:1] == b"L"
     world.clear_build(4)
-
-
-async def test_a_checkpoint_further_on_in_the_same_history_may_fill(
-    shared_stack: Stack, world: World
-) -> None:
-    world.user(1)
-    world.batch(4)
-    world.commit(5)
-    world.commit(6)
-    async with inside(shared_stack) as reader:
-        part = await read(reader, Wanted(USER, 1))
-    assert (part.origin, part.proof.seq) == (Origin.STORED, 6)
 
 
 @pytest.mark.parametrize("served", [True, False])
 async def test_a_flush_between_the_miss_and_the_lease_stores_nothing(
     shared_stack: Stack, world: World, served: bool
 ) -> None:
-    world.user(1)
+    """Of the old epoch. The fill goes on under the new one if MongoDB serves that."""
+    world.user(1, bio="old")
+    world.batch(2)
     async with inside(shared_stack) as reader:
-        async with reader.cache.before_lease.holding(read(reader, Wanted(USER, 1))) as reading:
-            checkpoint = world.commit(2)
+        async with reader.cache.before_lease.holding(reader.read(USER, 1)) as reading:
+            user = world.user(1, bio="new", v=3)
+            checkpoint = world.commit(3)
+            world.cache.flushall()
             world.epoch = "8"
             world.set_watermark(world.commit(3) if served else checkpoint)
-        assert (await reading).origin is Origin.MISS
-        assert reader.fills("user", "behind_watermark") == 1
+            await reader.follows(world)
+        answer = await reading
+        assert (shown(answer)["bio"], answer.moment.epoch) == ("old", "7")
+        assert reader.fills("user", "stored" if served else "behind_watermark") == 1
+    assert world.cache.exists("tidemark:e7:user:1") == 0
+    assert world.cached("user:1") == encode_entity(USER, user) if served else True
+
+
+async def test_a_fill_does_not_outlive_a_reset(shared_stack: Stack, world: World) -> None:
+    world.user(1, bio="old")
+    world.batch(2)
+    async with inside(shared_stack) as reader:
+        async with reader.cache.before_fill.holding(reader.read(USER, 1)) as reading:
+            world.epoch = "8"
+            world.set_watermark(world.commit(3))
+            await reader.follows(world)
+        assert shown(await reading)["bio"] == "old"
+        assert reader.replica.get("user:1") is None
     assert world.cached("user:1") is None
-    world.epoch = "7"
-    assert (world.cached("user:1") or b"")[:1] == b"L"
 
 
 async def test_a_watermark_that_vanishes_before_the_lease_stores_nothing(
     shared_stack: Stack, world: World
 ) -> None:
     world.user(1)
+    world.batch(2)
     async with inside(shared_stack) as reader:
-        async with reader.cache.before_lease.holding(read(reader, Wanted(USER, 1))) as reading:
+        async with reader.cache.before_lease.holding(reader.read(USER, 1)) as reading:
             world.cache.delete("tidemark:watermark")
-        assert (await reading).entry.present
-    assert (world.cached("user:1") or b"")[:1] == b"L"
+            await until(lambda: reader.following.bypass is Origin.NO_WATERMARK, "the loss to be noticed")
+        answer = await reading
+        assert (shown(answer)["handle"], answer.origin) == ("user_1", Origin.NO_WATERMARK)
+    assert world.cached("user:1") is None
 
 
 async def test_a_value_too_late_for_its_lease_is_not_stored(shared_stack: Stack, world: World) -> None:
     world.user(1)
     async with inside(shared_stack) as reader:
-        async with reader.documents.before_values.holding(read(reader, Wanted(USER, 1))) as reading:
+        async with reader.documents.before_values.holding(reader.read(USER, 1)) as reading:
             world.cache.pexpire("tidemark:e7:user:1", 0)
         assert (await reading).origin is Origin.MISS
     assert world.cached("user:1") is None
@@ -210,15 +251,15 @@ async def test_a_value_too_late_for_its_lease_is_not_stored(shared_stack: Stack,
 async def test_a_full_redis_stores_nothing_and_the_answer_goes_out(shared_stack: Stack, world: World) -> None:
     world.user(1)
     async with inside(shared_stack) as reader:
-        async with reader.documents.before_values.holding(read(reader, Wanted(USER, 1))) as reading:
+        async with reader.documents.before_values.holding(reader.read(USER, 1)) as reading:
             world.cache.config_set("maxmemory-policy", "noeviction")
             world.cache.config_set("maxmemory", 1)
         try:
-            part = await reading
+            answer = await reading
         finally:
             world.cache.config_set("maxmemory", "256mb")
             world.cache.config_set("maxmemory-policy", "volatile-lfu")
-        assert (part.entry.present, part.origin) == (True, Origin.MISS)
+        assert (shown(answer)["handle"], answer.origin) == ("user_1", Origin.MISS)
         assert reader.fills("user", "error") == 1
 
 
@@ -226,12 +267,11 @@ async def test_a_lease_held_by_another_is_awaited_and_its_value_taken(
     shared_stack: Stack, world: World
 ) -> None:
     user = world.user(1)
-    world.put_cached("user:1", b"L" + b"0" * 32)
+    world.put_cached("user:1", LEASE)
     async with inside(shared_stack) as reader:
-        async with reader.cache.before_lease.holding(read(reader, Wanted(USER, 1))) as reading:
+        async with reader.cache.before_lease.holding(reader.read(USER, 1)) as reading:
             world.put_cached("user:1", encode_entity(USER, user))
-        part = await reading
-        assert part.origin is Origin.HIT
+        assert (await reading).origin is Origin.HIT
         assert reader.documents.values_read == 0
         assert reader.requests("redis", "user", "lease_wait") == 1
 
@@ -240,28 +280,36 @@ async def test_a_lease_that_stays_held_is_gone_round_without_storing(
     shared_stack: Stack, world: World
 ) -> None:
     world.user(1)
-    lease = b"L" + b"0" * 32
-    world.put_cached("user:1", lease)
+    world.put_cached("user:1", LEASE)
     async with inside(shared_stack) as reader:
-        part = await read(reader, Wanted(USER, 1))
-    assert (part.entry.present, part.origin) == (True, Origin.LEASE_HELD)
-    assert world.cached("user:1") == lease
+        answer = await reader.read(USER, 1)
+        assert (shown(answer)["handle"], answer.origin) == ("user_1", Origin.LEASE_HELD)
+        assert reader.replica.get("user:1") is None
+    assert world.cached("user:1") == LEASE
 
 
 async def test_of_several_keys_each_goes_its_own_way(shared_stack: Stack, world: World) -> None:
     users = [world.user(id) for id in (1, 2, 3)]
     world.put_cached("user:1", encode_entity(USER, users[0]))
-    world.put_cached("user:2", b"L" + b"0" * 32)
+    world.put_cached("user:2", LEASE)
     wanted = [Wanted(USER, 1), Wanted(USER, 2), Wanted(USER, 3), Wanted(COMMENT, 4), Wanted(COMMENTS, 4)]
     async with inside(shared_stack) as reader:
-        found = await reader.read_through.get(wanted)
-    assert {key: (part.origin, part.entry.present) for key, part in found.items()} == {
-        "user:1": (Origin.HIT, True),
-        "user:2": (Origin.LEASE_HELD, True),
-        "user:3": (Origin.STORED, True),
-        "comment:4": (Origin.STORED, False),
-        "post:4:comments": (Origin.STORED, True),
-    }
+        view = View(world.watermark(), reader.following.position, reader.replica)
+        assert [view.get(one) for one in wanted] == [None] * 5
+        await reader.fetching.fetch(view)
+        assert {key: entry.present for key, entry in view.parts.items()} == {
+            "user:1": True,
+            "user:2": True,
+            "user:3": True,
+            "comment:4": False,
+            "post:4:comments": True,
+        }
+        assert reader.requests("redis", "user", "hit") == reader.requests("redis", "user", "lease_wait") == 1
+        kinds = ("user", "comment", "post_comments")
+        assert [reader.fills(kind, "stored") for kind in kinds] == [1, 1, 1]
+        kept = [one.key for one in wanted if reader.replica.get(one.key)]
+        assert kept == ["user:1", "user:3", "comment:4", "post:4:comments"]
+    assert world.cached("user:2") == LEASE
 
 
 async def test_a_miss_takes_the_lease_before_it_reads_the_watermark(
@@ -269,22 +317,17 @@ async def test_a_miss_takes_the_lease_before_it_reads_the_watermark(
 ) -> None:
     """In the opposite order, a batch applied between the two would find no lease to end."""
     world.user(1)
-    async with inside(shared_stack) as reader:
-        await read(reader, Wanted(USER, 2))  # opens all connections
-        with world.cache.monitor() as monitor:  # type: ignore[no-untyped-call]
-            await read(reader, Wanted(USER, 1))
-            commands = [monitor.next_command() for _ in range(6)]
     key = "tidemark:e7:user:1"
-    expected = [
-        f"MGET {key} tidemark:watermark",
-        f"SET {key} L",
-        "GET tidemark:watermark",
-        "EVAL #!lua",
-        f"GET {key}",
-        f"SET {key} V",
-    ]
-    assert [
-        command["command"][: len(text)] for command, text in zip(commands, expected, strict=True)
-    ] == expected
-    assert re.search(" (NX PX 2000|PX 2000 NX)$", commands[1]["command"])
-    assert re.search(" PX [0-9]{7}$", commands[5]["command"])
+    async with inside(shared_stack) as reader:
+        with world.cache.monitor() as monitor:  # type: ignore[no-untyped-call]
+            await reader.read(USER, 1)
+            sent: list[str] = []
+            while not sent or not sent[-1].startswith(f"SET {key} V"):
+                sent.append(monitor.next_command()["command"])
+    sent = sent[sent.index(f"MGET {key} tidemark:watermark") + 1 :]
+    at = next(place for place, command in enumerate(sent) if key in command)
+    assert re.fullmatch(f"SET {key} L[0-9a-f]{{32}} NX PX {LEASE_TTL_MS}", sent[at])
+    assert sent[at + 1] == "GET tidemark:watermark"
+    assert sent[-3].startswith("EVAL #!lua")
+    assert sent[-2] == f"GET {key}"
+    assert re.search(" PX [0-9]{7}$", sent[-1])

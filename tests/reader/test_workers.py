@@ -20,7 +20,7 @@ REQUESTS = 60
 
 @pytest.fixture
 def workers(shared_stack: Stack, world: World) -> Iterator[RunningReader]:
-    world.set_watermark(world.commit(1))
+    world.begin()
     with starting_reader(service_environment(shared_stack), "--workers", "2") as reader:
         wait_until(lambda: reader.answers() and reader.ready().status_code == 200, "both workers")
         yield reader

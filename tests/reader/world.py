@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
-from pymongo import IndexModel
+from pymongo import IndexModel, ReplaceOne
 
 from reader.read_model.announcements import encode
 from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY, Watermark, cache_key
-from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, checkpoint_id, journal_id
+from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, checkpoint_id
 from reader.read_model.declarations import COLLECTIONS, MODEL_VERSION
 from reader.read_model.scans import microseconds
 
@@ -35,7 +35,7 @@ def now() -> str:
 
 
 class World:
-    """One serving build with its checkpoint, journal, documents, and the watermark and keys of the cache."""
+    """One serving build with its checkpoint, documents, and the watermark and keys of the cache."""
 
     def __init__(self, database: Any, cache: redis.Redis, build: int = 3, epoch: str = "7") -> None:
         self.database = database
@@ -44,7 +44,7 @@ class World:
         self.epoch = epoch
         self._gathered: dict[str, list[Document]] | None = None
         self.clear()
-        self.batch(seq=1)
+        self.begin()
 
     def clear_build(self, build: int) -> None:
         for collection in COLLECTIONS.values():
@@ -71,10 +71,16 @@ class World:
             if collection.indexes:
                 self.database[name].create_indexes([IndexModel(list(keys)) for keys in collection.indexes])
 
-    def batch(self, seq: int, batch_id: str = "", as_of: str = "") -> Checkpoint:
+    def begin(self) -> None:
+        """A first watermark that names no cluster time: documents put before the next batch are seen."""
+        self.set_watermark(replace(self.commit(1), cluster_time=""))
+
+    def batch(
+        self, seq: int, keys: Sequence[str] = (), *, batch_id: str = "", as_of: str = "", open: bool = False
+    ) -> Checkpoint:
         """Leave the state after a batch that went through both stages."""
-        checkpoint = self.commit(seq, batch_id, as_of)
-        self.set_watermark(checkpoint)
+        checkpoint = replace(self.commit(seq, batch_id, as_of), open=open)
+        self.apply(checkpoint, keys)
         return checkpoint
 
     def commit(self, seq: int, batch_id: str = "", as_of: str = "") -> Checkpoint:
@@ -83,24 +89,34 @@ class World:
             self.build, seq, batch_id or secrets.token_hex(8), as_of or now(), f"{SOURCE}:1-{seq}"
         )
         fields = {name: getattr(checkpoint, name) for name in ("seq", "batch_id", "as_of", "gtid_set")}
-        self._replace(CONTROL, {"_id": SERVING_ID, "build": self.build, "epoch": self.epoch})
         of_build = {"build": self.build, "model_version": MODEL_VERSION}
-        self._replace(CONTROL, {"_id": checkpoint_id(self.build), **of_build, **fields})
-        entry = {"batch_id": checkpoint.batch_id, "keys": ""}
-        self._replace(CONTROL, {"_id": journal_id(self.build, seq), **entry})
-        return checkpoint
+        control = (
+            {"_id": SERVING_ID, "build": self.build, "epoch": self.epoch},
+            {"_id": checkpoint_id(self.build), **of_build, **fields},
+        )
+        replacements = [{"q": {"_id": one["_id"]}, "u": one, "upsert": True} for one in control]
+        answer = self.database.command(
+            "update", CONTROL, updates=replacements, writeConcern={"w": "majority"}
+        )
+        time = answer["operationTime"]
+        return replace(checkpoint, cluster_time=f"{time.time}.{time.inc}")
 
-    def set_watermark(
-        self, checkpoint: Checkpoint, model_version: int = MODEL_VERSION, keys: Sequence[str] = ()
-    ) -> None:
-        """Announced as by APPLY, so that readers follow. One after none, or of another epoch, is a reset."""
-        before = self.cache.get(WATERMARK_KEY)
-        assert before is None or isinstance(before, bytes)
-        found = Watermark.decode(before).lineage if before else ""
+    def apply(self, checkpoint: Checkpoint, keys: Sequence[str] = (), counted: Sequence[str] = ()) -> None:
+        """As APPLY: the keys leave the cache, the watermark is set, and readers are told, in one step."""
+        found, watermark = self.watermark(), checkpoint.watermark(self.epoch)
+        assert found.epoch == watermark.epoch, "a new epoch begins with SET_WATERMARK"
+        with self.cache.pipeline(transaction=True) as step:
+            for key in (*keys, *counted):
+                step.delete(cache_key(self.epoch, key))
+            step.set(WATERMARK_KEY, watermark.encode())
+            for message in encode(found.lineage, watermark, keys, counted):
+                step.spublish(TIDE_CHANNEL, message)
+            step.execute()
+
+    def set_watermark(self, checkpoint: Checkpoint, model_version: int = MODEL_VERSION) -> None:
+        """As SET_WATERMARK, which begins an epoch and announces nothing."""
         watermark = replace(checkpoint.watermark(self.epoch), model_version=model_version)
         self.cache.set(WATERMARK_KEY, watermark.encode())
-        for message in encode(found, watermark, keys):
-            self.cache.execute_command("SPUBLISH", TIDE_CHANNEL, message)
 
     def watermark(self) -> Watermark:
         text = self.cache.get(WATERMARK_KEY)
@@ -114,6 +130,12 @@ class World:
 
     def put_cached(self, key: str, value: bytes, ttl_ms: int = 60_000) -> None:
         self.cache.set(cache_key(self.epoch, key), value, px=ttl_ms)
+
+    def all_cached(self) -> dict[bytes, Any]:
+        """All of Redis."""
+        names = self.cache.keys("*")
+        assert isinstance(names, list)
+        return {bytes(name): self.cache.get(name) for name in names if isinstance(name, bytes)}
 
     def ttl_ms(self, key: str) -> int:
         left = self.cache.pttl(cache_key(self.epoch, key))
@@ -173,13 +195,15 @@ class World:
 
     @contextmanager
     def many(self) -> Iterator[None]:
-        """Gather the new documents of the block; insert them together at the end."""
+        """Gather the documents of the block; put them together at the end."""
         gathered: dict[str, list[Document]] = {}
         self._gathered = gathered
         yield
         self._gathered = None
         for collection, documents in gathered.items():
-            self.database[collection].insert_many(documents)
+            self.database[collection].bulk_write(
+                [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in documents]
+            )
 
     def remove(self, collection: str, id: int | str) -> None:
         self.database[COLLECTIONS[collection].in_build(self.build)].delete_one({"_id": id})

@@ -10,8 +10,8 @@ AUTH_SETTINGS = AuthSettings.from_environ(AUTH)
 
 
 def token(subject: str, *scopes: str) -> str:
-    """A token for ten minutes; without `scopes` it may read and write."""
-    return mint(AUTH_SETTINGS, subject, scopes or ("read", "write"), 600)
+    """A token for two hours, longer than any run of the tests; without `scopes` it may read and write."""
+    return mint(AUTH_SETTINGS, subject, scopes or ("read", "write"), 7200)
 
 
 def bearer(subject: str, *scopes: str) -> dict[str, str]:

@@ -34,15 +34,15 @@ from tests.verification.protocol.rules import (
 
 PROJECTOR_FAULTS = {CRASH, ROLLBACK, REDIS_ERROR}
 ONE_KEY = Scenario(
-    "one key", ("+.-",), frozenset({*PROJECTOR_FAULTS, EVICTION, DEPOSED, FAILOVER, FULL_MEMORY})
+    "one key", ("+.",), frozenset({*PROJECTOR_FAULTS, EVICTION, DEPOSED, FAILOVER, FULL_MEMORY})
 )
+DELETED = replace(ONE_KEY, name="a key deleted", keys=("+-",))
 TWO_READERS = Scenario("two readers", ("++",), frozenset({*PROJECTOR_FAULTS, EVICTION, DEPOSED}), readers=2)
-LOSSES = Scenario(
-    "losses", ("++",), frozenset({EVICTION, FAILOVER, JOURNAL_GAP, LOST_WATERMARK, REDIS_ERROR})
-)
-OLD_LEADER = Scenario("an old leader", ("++",), frozenset({EVICTION, TAKEOVER, LOST_WATERMARK}), projectors=2)
-NEW_BUILD = Scenario("a new build", ("+",), frozenset({CRASH, LOST_WATERMARK, REBUILD}), projectors=2)
-BACKUP = Scenario("a backup", ("+++",), frozenset({CRASH, EVICTION, RESTORE}))
+LOSSES = Scenario("losses", ("+",), frozenset({EVICTION, FAILOVER, JOURNAL_GAP, LOST_WATERMARK, REDIS_ERROR}))
+OLD_LEADER = Scenario("an old leader", ("+",), frozenset({EVICTION, TAKEOVER, LOST_WATERMARK}), projectors=2)
+NEW_BUILD = Scenario("a new build", ("+",), frozenset({LOST_WATERMARK, REBUILD}), projectors=2)
+NEW_BUILD_AND_CRASH = replace(NEW_BUILD, name="a new build and a crash", faults=frozenset({CRASH, REBUILD}))
+BACKUP = Scenario("a backup", ("++",), frozenset({CRASH, EVICTION, RESTORE}))
 LIST_AND_ENTITY = Scenario(
     "a list and an entity", ("+.+", "++."), frozenset({CRASH, EVICTION}), lists=frozenset({1})
 )
@@ -50,10 +50,12 @@ TWO_ENTITIES = Scenario("two entities", ("+.-", ".++"), frozenset({CRASH, EVICTI
 TAGS = Scenario("a tag kept", ("++",), frozenset({CRASH, EVICTION, RESTORE}), watches_tags=True)
 SCENARIOS = (
     ONE_KEY,
+    DELETED,
     TWO_READERS,
     LOSSES,
     OLD_LEADER,
     NEW_BUILD,
+    NEW_BUILD_AND_CRASH,
     BACKUP,
     LIST_AND_ENTITY,
     TWO_ENTITIES,
@@ -61,11 +63,9 @@ SCENARIOS = (
 )
 
 ALL_FAULTS = ONE_KEY.faults | LOSSES.faults
-BACKUP_AND_FAILOVER = replace(
-    BACKUP, name="a backup and a failover", keys=("++",), faults=BACKUP.faults | {FAILOVER}
-)
+BACKUP_AND_FAILOVER = replace(BACKUP, name="a backup and a failover", faults=BACKUP.faults | {FAILOVER})
 BACKUP_AND_LOSS = replace(
-    BACKUP, name="a backup and a lost watermark", faults=BACKUP.faults | {LOST_WATERMARK}
+    BACKUP, name="a backup and a lost watermark", keys=("+++",), faults=BACKUP.faults | {LOST_WATERMARK}
 )
 ROLLED_BACK = Scenario(
     "an old leader and a rollback", ("+++",), frozenset({TAKEOVER, ROLLBACK}), projectors=2
@@ -76,14 +76,21 @@ LONG_SCENARIOS = (
     ROLLED_BACK,
     Scenario("every fault of the stores", ("+.-",), ALL_FAULTS),
     replace(TWO_READERS, name="two readers and a failover", faults=TWO_READERS.faults | {FAILOVER}),
+    replace(LOSSES, name="losses, two transactions", keys=("++",)),
     replace(
-        OLD_LEADER, name="an old leader and every fault of it", faults=OLD_LEADER.faults | PROJECTOR_FAULTS
+        OLD_LEADER,
+        name="an old leader and every fault of it",
+        keys=("++",),
+        faults=OLD_LEADER.faults | PROJECTOR_FAULTS,
     ),
+    replace(OLD_LEADER, name="an old leader and a failover", faults=OLD_LEADER.faults | {FAILOVER}),
     replace(
-        OLD_LEADER, name="an old leader and a failover", keys=("+",), faults=OLD_LEADER.faults | {FAILOVER}
+        NEW_BUILD,
+        name="a new build, two transactions",
+        keys=("++",),
+        faults=NEW_BUILD.faults | {CRASH},
     ),
-    replace(NEW_BUILD, name="a new build, two transactions", keys=("++",)),
-    replace(NEW_BUILD, name="a new build and a failover", faults=NEW_BUILD.faults | {FAILOVER}),
+    replace(NEW_BUILD, name="a new build and every fault", faults=NEW_BUILD.faults | {CRASH, FAILOVER}),
     replace(BACKUP, name="a backup and four transactions", keys=("+.-+",)),
     replace(
         LIST_AND_ENTITY, name="a list, an entity and a failover", faults=LIST_AND_ENTITY.faults | {FAILOVER}
@@ -160,7 +167,7 @@ MUTATIONS = (
     Mutation("what was not probed left alone", ("delete_what_was_not_probed",), ONE_KEY, COVERS),
     Mutation("lists left alone", ("delete_lists",), LIST_AND_ENTITY, COVERS),
     Mutation("an entry kept when memory is full", ("delete_on_memory_error",), ONE_KEY, COVERS),
-    Mutation("an entry kept that looks newer", ("keep_nothing",), BACKUP, COVERS, (CRASH, RESTORE)),
+    Mutation("an entry kept that looks newer", ("keep_nothing",), BACKUP_AND_LOSS, COVERS, (CRASH, RESTORE)),
     Mutation("an entry kept that looks as new", KEEPING, BACKUP, COVERS, (RESTORE,)),
     # where the cache stage goes on
     Mutation(

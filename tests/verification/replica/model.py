@@ -62,12 +62,14 @@ def broken_by(scenario: Scenario, left: Left, world: World, step: Step[World, To
     if told is not None and (broken := broken_answer(scenario, world, told)):
         return broken
     after = step.state
-    tide, local = after.reader.tide, after.reader.local
-    if tide is not None and not shows(scenario, Node(tide, local)):
-        return LOCAL_AT_TIDE
-    if tide is not None and tide.open != is_open(scenario, tide.upto):
-        return FLAGGED
-    return None if shows(scenario, after.primary) else CACHE_AT_WATERMARK
+    if after.reader is not world.reader and (tide := after.reader.tide) is not None:
+        if not shows(scenario, Node(tide, after.reader.local)):
+            return LOCAL_AT_TIDE
+        if tide.open != is_open(scenario, tide.upto):
+            return FLAGGED
+    if after.primary is world.primary or shows(scenario, after.primary):
+        return None
+    return CACHE_AT_WATERMARK
 
 
 def broken_answer(scenario: Scenario, world: World, told: Told) -> str | None:
@@ -87,7 +89,7 @@ def broken_at(scenario: Scenario, world: World) -> str | None:
 
 
 def shows(scenario: Scenario, node: Node) -> bool:
-    return all(
-        not isinstance(entry, Value) or entry.content == content(scenario, key, node.mark.upto)
-        for key, entry in enumerate(node.entries)
-    )
+    for key, entry in enumerate(node.entries):
+        if isinstance(entry, Value) and entry.content != content(scenario, key, node.mark.upto):
+            return False
+    return True

@@ -19,11 +19,13 @@ from binlog_projector.errors import CacheUnavailable, StandDown
 from binlog_projector.stores.cache import CacheStage
 from reader.asked import Query
 from reader.cache import Cache
-from reader.consistency import NO_DEMANDS, Consistency, Demands, Need
+from reader.consistency import Consistency
+from reader.demands import NO_DEMANDS, Demands, Need
 from reader.document_store import DocumentStore
 from reader.errors import DocumentsUnavailable
 from reader.fetching import Fetching
 from reader.following import Following
+from reader.moments import Moments
 from reader.read_model.control import JournalEntry
 from reader.replica import Replica
 from tests.verification.schedules.bench import Bench
@@ -72,8 +74,9 @@ class Reader:
         self._replica = Replica(self._chance.choice(REPLICA_BYTES), metrics)
         self.following = Following("", self._replica, metrics)
         documents = product.documents(cast(AsyncMongoClient[dict[str, Any]], self.mongodb), READS)
-        fetching = Fetching(self.following, Cache(self.following, lambda: 0.5), documents, metrics)
-        self._consistency = Consistency(self.following, fetching, documents, metrics, READS)
+        moments, cache = Moments(documents), Cache(self.following, lambda: 0.5)
+        fetching = Fetching(self.following, cache, documents, moments, metrics)
+        self._consistency = Consistency(self.following, fetching, moments, metrics, READS)
         self._fetching = fetching
         self._told = Told(0, 0)
         self._requests = 0

@@ -97,7 +97,7 @@ def with_begun(batch: Batch) -> GtidSet:
 
 
 READ_AND_STORE = "reader.fetching.Fetching._read_and_store"
-MOVED_ON = "reader.fetching.Fetching._moved_on"
+MOVE_ON = "reader.fetching.Fetching._move_on"
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ MUTATIONS = {
         )
     ),
     "a fill reads at present": Mutation(
-        changed(READ_AND_STORE, ("self._documents.at(lease.watermark)", "self._documents.present()"))
+        changed(READ_AND_STORE, ("self._moments.at(lease.watermark)", "self._moments.present()"))
     ),
     "the checkpoint of a fill is not compared": Mutation(
         changed(
@@ -195,9 +195,18 @@ MUTATIONS = {
     "a kept answer outlives its parts": Mutation(
         changed("reader.replica.Replica.answer", ("if self.get(key) is not entry:", "if False:"))
     ),
-    "a composition does not hold its moment": Mutation(changed(MOVED_ON, ("stays or ", ""))),
+    "a composition does not hold its moment": Mutation(
+        changed(
+            MOVE_ON,
+            ("or following.named.between(view.parts, began, now)", ""),
+            (
+                "or any(following.named.between((key,), one.position, now) for key, one in found.items())",
+                "",
+            ),
+        )
+    ),
     "a part that a message has named counts at the new moment": Mutation(
-        changed(MOVED_ON, ("following.named.between(view.parts, began, now)", "False"))
+        changed(MOVE_ON, ("following.named.between(view.parts, began, now)", "False"))
     ),
     "a found part counts at any moment": Mutation(
         changed(
@@ -205,14 +214,12 @@ MUTATIONS = {
             ("not self._following.named.between((key,), position, at)", "True"),
         )
     ),
-    "a page moves on with its composition": Mutation(changed(MOVED_ON, ("view.pinned and ", "False and "))),
-    "a replica that moved on during a read is used": Mutation(
-        changed("reader.fetching.Fetching.fetch", ("view.position != self._following.position", "False"))
-    ),
+    "a page moves on with its composition": Mutation(changed(MOVE_ON, ("view.pinned", "False"))),
+    "a replica that moved on is used": Mutation(changed(MOVE_ON, ("view.replica = None", "pass"))),
     "an answer is older than one at present before it": Mutation(
         changed(
             "reader.consistency.Consistency._reaches_floor",
-            ("life == self._following.position.life and", "False and"),
+            ("not GtidSet.parse(tide.gtid_set) >= self._given()", "False"),
         ),
         (FORGOTTEN, SILENT),
     ),

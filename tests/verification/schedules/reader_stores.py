@@ -290,13 +290,13 @@ class ReaderMongoDB:
     def forget(self) -> None:
         self._forgot_before = self._now()
 
-    async def command(self, asked: BsonDocument) -> BsonDocument:
+    async def command(self, asked: BsonDocument, codec_options: Any) -> BsonDocument:
         await turn(f"find {asked['find']}")
-        return self._database.command(self._possible(asked))
+        return self._database.command(self._possible(asked), codec_options=codec_options)
 
-    async def cursor_command(self, asked: BsonDocument) -> Found:
+    async def cursor_command(self, asked: BsonDocument, codec_options: Any) -> Found:
         await turn(f"find {asked['find']}")
-        return Found(self._database.cursor_command(self._possible(asked)))
+        return Found(self._database.cursor_command(self._possible(asked), codec_options=codec_options))
 
     def _possible(self, asked: BsonDocument) -> BsonDocument:
         """The command as this MongoDB can answer it."""

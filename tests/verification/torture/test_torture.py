@@ -153,7 +153,7 @@ def test_a_hindered_fault_is_noted_and_the_outcome_is_printed(
 @pytest.mark.server
 @CUT
 def test_a_short_torture_leaves_everything_equal_and_every_answer_was_allowed() -> None:
-    outcome = torture(25, seed=7)
+    outcome = torture(16, seed=7)
     assert outcome.as_expected, outcome
     assert outcome.transactions > 100 and outcome.answers > 100 and outcome.faults.total() > 3, outcome
     assert outcome.audits > 0, outcome
