@@ -56,15 +56,15 @@ def restored(world: World, seq: int) -> None:
 
 
 def expired(world: World) -> None:
-    """MongoDB keeps no history."""
+    """SnapshotTooOld (239): MongoDB keeps no history."""
     keep_history(world, 0)
 
 
 def without_catalog(world: World) -> None:
-    """The collection is another one since."""
-    name = COLLECTIONS["posts"].in_build(world.build)
+    """SnapshotUnavailable (246): the collection is another one since."""
+    name = COLLECTIONS["users"].in_build(world.build)
     world.database.drop_collection(name)
-    world.database.create_collection(name, **COLLECTIONS["posts"].options)
+    world.database.create_collection(name, **COLLECTIONS["users"].options)
 
 
 def keep_history(world: World, seconds: int) -> None:
@@ -76,6 +76,9 @@ async def test_a_moment_that_mongodb_has_lost_is_answered_at_present(
     shared_stack: Stack, world: World, gone: Callable[[World], None]
 ) -> None:
     async with reading(shared_stack, world) as reader:
+        await reader.read(POST, 9)
+        reader.replica.drop(["user:1"])
+        world.cache.delete("tidemark:e7:user:1")
         try:
             async with reader.fetching.before_level.holding(reader.read(POST, 9)) as asked:
                 gone(world)
