@@ -55,34 +55,43 @@ def restored(world: World, seq: int) -> None:
     world.commit(seq)
 
 
-def expired(world: World) -> str:
-    return LONG_AGO
+def expired(world: World) -> None:
+    """SnapshotTooOld (239): MongoDB keeps no history."""
+    keep_history(world, 0)
 
 
-def without_catalog(world: World) -> str:
-    """The collection is another one since, so its snapshots of before cannot be read."""
-    time = world.watermark().cluster_time
-    name = COLLECTIONS["posts"].in_build(world.build)
+def without_catalog(world: World) -> None:
+    """SnapshotUnavailable (246): the collection is another one since."""
+    name = COLLECTIONS["users"].in_build(world.build)
     world.database.drop_collection(name)
-    world.database.create_collection(name, **COLLECTIONS["posts"].options)
-    return time
+    world.database.create_collection(name, **COLLECTIONS["users"].options)
+
+
+def keep_history(world: World, seconds: int) -> None:
+    world.database.client.admin.command("setParameter", 1, minSnapshotHistoryWindowInSeconds=seconds)
 
 
 @pytest.mark.parametrize("gone", [expired, without_catalog], ids=lambda one: one.__name__)
 async def test_a_moment_that_mongodb_has_lost_is_answered_at_present(
-    shared_stack: Stack, world: World, gone: Callable[[World], str]
+    shared_stack: Stack, world: World, gone: Callable[[World], None]
 ) -> None:
     async with reading(shared_stack, world) as reader:
-        async with reader.fetching.before_level.holding(reader.read(POST, 9)) as asked:
-            time = gone(world)
-            write(world, 6)
-            world.post(9, body="6")
-            world.apply(replace(world.commit(6), cluster_time=time), ["post:9", "user:1"])
-            write(world, 7)
-            world.post(9, body="7")
-            world.commit(7)
-            await reader.follows(world)
-        answer = await asked
+        await reader.read(POST, 9)
+        reader.replica.drop(["user:1"])
+        world.cache.delete("tidemark:e7:user:1")
+        try:
+            async with reader.fetching.before_level.holding(reader.read(POST, 9)) as asked:
+                gone(world)
+                for seq in (6, 7):
+                    write(world, seq)
+                    world.post(9, body=str(seq))
+                    checkpoint = world.commit(seq)
+                    if seq == 6:
+                        world.apply(replace(checkpoint, cluster_time=LONG_AGO), ["post:9", "user:1"])
+                await reader.follows(world)
+            answer = await asked
+        finally:
+            keep_history(world, 300)
         assert (shown(answer)["body"], answer.moment.seq, answer.origin) == ("7", 7, Origin.MOVED_ON)
 
 
