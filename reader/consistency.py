@@ -137,13 +137,10 @@ class Consistency:
         contained = GtidSet.parse(answer.moment.gtid_set)
         if at_least is not None:
             known |= GtidSet.parse(at_least.gtid_set)
-        if (
-            self._following.tide is not None
-            and life == self._following.position.life
-            and not contained >= known
-        ):
+        lives_on = life == self._following.position.life
+        if lives_on and self._following.tide is not None and not contained >= known:
             raise DocumentsUnavailable("MongoDB is older than an answer before")
-        if origin not in (Origin.TOKEN, Origin.MAX_AGE) and contained >= self._given():
+        if lives_on and origin not in (Origin.TOKEN, Origin.MAX_AGE) and contained >= self._given():
             self._floor = life, contained
         return answer
 
