@@ -13,7 +13,7 @@ from binlog_projector.domain.batch import Batch
 from binlog_projector.domain.changes import BinlogPosition, Row, RowChange, Transaction
 from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id, project
-from reader.asked import EntityQuery, ListQuery, Query
+from reader.asked import EntityQuery, HashtagQuery, ListQuery, Query
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted
 from reader.read_model.cached_values import Entry, encode_entity, encode_page
@@ -64,6 +64,7 @@ class History:
             "user": EntityQuery(USER, id),
             "comments": ListQuery(POST_COMMENTS, id, FIRST_PAGE),
             "a comment": ListQuery(POST_COMMENTS, id, Page(1)),
+            "hashtag": HashtagQuery(f"t{id}", FIRST_PAGE),
         }
         self._chance = chance
         self._writes = 0
@@ -83,6 +84,8 @@ class History:
         if asked == "user":
             return self._json(USER.key(self.id), state)
         post = self._json(POST.key(self.id), state)
+        if asked == "hashtag":
+            return {"items": [post] if post and post["hashtags"] else [], "next": False}
         if asked == "post" or post is None:
             return post
         ids = [id for id in self._part(POST_COMMENTS.key(self.id), state)[1].decode().split(",") if id]
@@ -127,9 +130,8 @@ class History:
 
     def _edit_post(self) -> RowChange:
         times = self._times() if self.id not in self._tables["posts"] else {"updated_at": self._now()}
-        return self._put(
-            "posts", {"id": self.id, "author_id": self.id, "body": f"text {self._writes}", **times}
-        )
+        body = f"text {self._writes} {self._chance.choice(('', f'#t{self.id}'))}"
+        return self._put("posts", {"id": self.id, "author_id": self.id, "body": body, **times})
 
     def _toggle_post(self) -> RowChange:
         return self._remove("posts", self.id) or self._edit_post()

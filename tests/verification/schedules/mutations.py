@@ -127,6 +127,7 @@ MUTATIONS = {
         Product(patches={"reader.cache.secrets": SimpleNamespace(token_hex=lambda count: "0" * 2 * count)}),
         (LEASES_EXPIRED,),
         within=400,
+        seed=91,
     ),
     "a lease has the watermark from before it": Mutation(
         changed(
@@ -136,10 +137,11 @@ MUTATIONS = {
                 "list(keys)\n    before, position = following.tide, following.position\n",
             ),
             ("held, following.tide, following.position", "held, before, position"),
-        )
+        ),
+        seed=36,
     ),
     "a fill reads at present": Mutation(
-        changed(READ_AND_STORE, ("self._moments.at(lease.watermark)", "self._moments.present()"))
+        changed(READ_AND_STORE, ("self._moments.at(lease.watermark)", "self._moments.present()")), seed=3
     ),
     "the checkpoint of a fill is not compared": Mutation(
         changed(
@@ -147,16 +149,19 @@ MUTATIONS = {
             ("if moment.proof.lineage != watermark.lineage:", "if False:"),
         ),
         (FORGOTTEN,),
+        seed=26,
     ),
     "the reader keeps its fill after a message has named it": Mutation(
         changed(
             READ_AND_STORE,
             ("not following.named.between((key,), lease.position, following.position)", "True"),
-        )
+        ),
+        seed=8,
     ),
     "a fill outlives a reset": Mutation(
         changed("reader.named.Named.reset", ("self.position.life + 1", "self.position.life")),
         (MESSAGE_LOST, KILLED),
+        seed=42,
     ),
     "a reply of another lineage is taken": Mutation(
         changed(
@@ -164,6 +169,7 @@ MUTATIONS = {
             ("text is None or not text.startswith(_lineage(self.tide))", "text is None"),
         ),
         (MESSAGE_LOST,),
+        seed=3,
     ),
     "a message that does not continue the tide is taken": Mutation(
         changed(
@@ -171,9 +177,12 @@ MUTATIONS = {
             ("message.found != self.tide.lineage", "False"),
         ),
         (MESSAGE_LOST,),
+        seed=5,
     ),
     "the subscription's end is ignored": Mutation(
-        changed("reader.following.Following._pushed", ('b"sunsubscribe"', 'b"never"')), (UNSUBSCRIBED,)
+        changed("reader.following.Following._pushed", ('b"sunsubscribe"', 'b"never"')),
+        (UNSUBSCRIBED,),
+        seed=19,
     ),
     "the watermark is read before subscribing": Mutation(
         changed(
@@ -183,17 +192,19 @@ MUTATIONS = {
                 "    await self._send(ASK, Request(1))\n    asking",
                 "    await connection.send_packed_command(SUBSCRIBE)\n    asking",
             ),
-        )
+        ),
+        seed=29,
     ),
     "an idle connection does not ask": Mutation(
         changed("reader.following.Following._ask_when_idle", ("if not self._pending:", "if False:")),
         (WATERMARK_LOST,),
+        seed=1,
     ),
     "a message drops nothing": Mutation(
-        changed("reader.following.Following._continue", ("self.replica.drop(names)", "pass"))
+        changed("reader.following.Following._continue", ("self.replica.drop(names)", "pass")), seed=1
     ),
     "a kept answer outlives its parts": Mutation(
-        changed("reader.replica.Replica.answer", ("if self.get(key) is not entry:", "if False:"))
+        changed("reader.replica.Replica.answer", ("if self.get(key) is not entry:", "if False:")), seed=312
     ),
     "a composition does not hold its moment": Mutation(
         changed(
@@ -214,14 +225,15 @@ MUTATIONS = {
             ("not self._following.named.between((key,), position, at)", "True"),
         )
     ),
-    "a page moves on with its composition": Mutation(changed(MOVE_ON, ("view.pinned", "False"))),
-    "a replica that moved on is used": Mutation(changed(MOVE_ON, ("view.replica = None", "pass"))),
+    "a page moves on with its composition": Mutation(changed(MOVE_ON, ("view.pinned", "False")), seed=39),
+    "a replica that moved on is used": Mutation(changed(MOVE_ON, ("view.replica = None", "pass")), seed=39),
     "an answer is older than one at present before it": Mutation(
         changed(
             "reader.consistency.Consistency._reaches_floor",
             ("not GtidSet.parse(tide.gtid_set) >= self._given()", "False"),
         ),
         (FORGOTTEN, SILENT),
+        seed=206,
     ),
     "APPLY leaves leases alone": Mutation(
         Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then")),
@@ -231,12 +243,13 @@ MUTATIONS = {
     ),
     "APPLY keeps what it has no bytes for": Mutation(
         Product(patches=apply_with("redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))", "0")),
+        seed=1,
     ),
     "APPLY does not compare the lineage": Mutation(
-        Product(patches=apply_with("~= ARGV[1] then", "== false then")), (TAKEN_OVER, FAILED_OVER)
+        Product(patches=apply_with("~= ARGV[1] then", "== false then")), (TAKEN_OVER, FAILED_OVER), seed=1
     ),
-    "absent keys are not applied": Mutation(Product(stage=SkipsAbsentKeys), (DEPOSED,), within=1_000),
-    "the journal is not replayed": Mutation(Product(stage=SkipsReplay), (FAILED_OVER, CRASHED)),
+    "absent keys are not applied": Mutation(Product(stage=SkipsAbsentKeys), (DEPOSED,), within=1_000, seed=3),
+    "the journal is not replayed": Mutation(Product(stage=SkipsReplay), (FAILED_OVER, CRASHED), seed=1),
     "the checkpoint of a part contains its transaction": Mutation(
         Product(patches={"binlog_projector.domain.batch.Batch.gtid_set": property(with_begun)}), within=400
     ),
@@ -244,6 +257,7 @@ MUTATIONS = {
         Product(patches={"reader.read_model.control.decode_partials": lambda documents: ()}),
         (TAKEN_OVER, CRASHED),
         within=800,
+        seed=1,
     ),
     "an epoch is used again": Mutation(
         Product(
@@ -252,14 +266,16 @@ MUTATIONS = {
             }
         ),
         (WATERMARK_LOST,),
+        seed=1,
     ),
     "read back at present": Mutation(
         Product(patches={"binlog_projector.stores.read_back.Moment": DocumentsAtPresent}, asked=False),
         (TAKEN_OVER,),
         within=400,
+        seed=21,
     ),
-    "read-back not verified": Mutation(unverified(at_its_time=True), PROJECTORS, within=800),
+    "read-back not verified": Mutation(unverified(at_its_time=True), PROJECTORS, within=800, seed=14),
     "replay without the journal's word": Mutation(
-        unverified(at_its_time=False), (TAKEN_OVER, RESTORED), within=2_000
+        unverified(at_its_time=False), (TAKEN_OVER, RESTORED), within=2_000, seed=245
     ),
 }

@@ -19,10 +19,10 @@ from tests.verification.schedules.scheduler import SCHEDULER, Scheduler
 
 READERS = ("A", "B")
 FAULTS, MANY_FAULTS = (0, 1, 1, 1, 2, 2, 3), (2, 3)
-REQUESTS = (3, 4, 6)
+REQUESTS = (2, 3, 4, 5)
 WITHIN = 60  # steps from the start, for requests, ticks and faults
 LATER = 3  # steps until a fault without effect tries again
-ASKED = ("post", "post", "comments", "comments", "a comment", "a comment", "user")
+ASKED = ("post", "post", "comments", "comments", "a comment", "hashtag", "user")
 MOSTLY = 0.8  # the share of requests that ask for the same
 WITH_TOKEN = 0.15  # the share of requests
 PREPARED = 0.7  # the probability that readers follow before the first step
