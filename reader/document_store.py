@@ -146,7 +146,7 @@ class DocumentStore:
             ids = [SERVING_ID, checkpoint_id(self._build)]
             documents, time = await self._control({"_id": {"$in": ids}}, time)
             found = {document["_id"]: document for document in documents}
-            if SERVING_ID not in found:
+            if SERVING_ID not in found or time is None:
                 break
             serving = Serving.decode(found[SERVING_ID])
             if serving.build == self._build and ids[1] in found:
@@ -156,12 +156,13 @@ class DocumentStore:
 
     async def _control(
         self, filter: BsonDocument, time: Timestamp | None
-    ) -> tuple[list[BsonDocument], Timestamp]:
+    ) -> tuple[list[BsonDocument], Timestamp | None]:
+        """The time is None if the collection does not exist."""
         command = {"find": CONTROL, "filter": filter, "readConcern": snapshot(time)}
         async with self._reading(CONTROL):
             reply = await self._database.command(command, codec_options=RAW)
             cursor = reply["cursor"]
-            return [plain(document) for document in cursor["firstBatch"]], cursor["atClusterTime"]
+            return [plain(document) for document in cursor["firstBatch"]], cursor.get("atClusterTime")
 
     async def _entities(self, moment: Moment, entity: Entity, ids: list[int]) -> dict[str, bytes]:
         found = {"filter": {"_id": {"$in": ids}}, "batchSize": len(ids) + 1}
