@@ -131,11 +131,11 @@ class Reader:
         if token is not None and state < self._promises.state_with(token.checkpoint.gtid_set):
             raise BrokenPromise(f"{asked} is of state {state}, older than its token")
         if goes_on and token is None:  # MongoDB may have answered to the token, for this request alone
-            self._told = max(self._told, Told(life, state))
+            self._told = max(self._told, Told(life, state - state % 2))
 
 
 class Told(NamedTuple):
-    """The newest state that a process has told in a life of its tide."""
+    """The newest whole transaction that a process has told in a life of its tide."""
 
     life: int
     state: int

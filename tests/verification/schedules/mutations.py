@@ -230,7 +230,7 @@ MUTATIONS = {
     "an answer is older than one at present before it": Mutation(
         changed(
             "reader.consistency.Consistency._reaches_floor",
-            ("not GtidSet.parse(tide.gtid_set) >= self._given()", "False"),
+            ("self._floor_of(self._following.position.life)", "EMPTY"),
         ),
         (FORGOTTEN, SILENT),
         seed=206,
