@@ -39,7 +39,9 @@ TIMEOUT_MS = 2_000  # of one read, finding the primary included
 SLOT_SECONDS = 1.0
 MAX_FOLLOWEES = 1_000  # of whom the feed shows posts: the most recently followed
 MERGED_SCANS = 200  # values of $in: MongoDB merges scans for up to so many, beyond it sorts in memory
-TOO_OLD = (239, 246)  # SnapshotTooOld, SnapshotUnavailable
+# MongoDB's errors for a time that is ahead of its clock (after a restore), too old, or before the collection
+# got its present indexes.
+NO_SUCH_MOMENT = (72, 239, 246)
 log = structlog.get_logger()
 
 
@@ -193,7 +195,7 @@ class DocumentStore:
             try:
                 yield
             except PyMongoError as error:
-                if isinstance(error, OperationFailure) and error.code in TOO_OLD:
+                if isinstance(error, OperationFailure) and error.code in NO_SUCH_MOMENT:
                     raise MomentGone(str(error)) from error
                 log.warning("MongoDB gives no answer", collection=collection, error=str(error))
                 raise DocumentsUnavailable(f"MongoDB does not give {collection}: {error}") from error

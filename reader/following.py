@@ -85,7 +85,8 @@ class Following:
                 failures = 0 if self.tide is not None else failures + 1
                 cause = "broken" if isinstance(error, TideBroken | ValueError) else "connection"
                 why = str(error) or repr(error)
-                log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=why)
+                if failures < 2:  # else it was said
+                    log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=why)
                 self._metrics.tide_resets.add(cause)
             finally:
                 self._reset()

@@ -1,4 +1,4 @@
-"""The replica: bounded memory, the least recently used entry out first, and answers kept with their entries."""
+"""The replica: bounded memory, the least recently used out first, and answers kept with their entries."""
 
 from __future__ import annotations
 

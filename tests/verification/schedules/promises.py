@@ -89,7 +89,7 @@ class Promises:
             self._compare("entries of replicas", f"in a replica at tide {tide.seq}", key, entry, state)
 
     def answered(self, asked: str, answer: Answer, at_least: int) -> int:
-        """Checks every promise of an answer. `at_least`: the oldest state that it may show. Returns its own."""
+        """Checks every promise of an answer. `at_least`: the oldest state to show. Returns its own."""
         self.checks["answers"] += 1
         state, told = self.state_of(answer.moment), _told(answer)
         if told != self._history.answer(asked, state):
