@@ -84,9 +84,8 @@ class Following:
             except (RedisError, OSError, CacheBypassed, TideBroken, ValueError) as error:
                 failures = 0 if self.tide is not None else failures + 1
                 cause = "broken" if isinstance(error, TideBroken | ValueError) else "connection"
-                why = str(error) or repr(error)
                 if failures < 2:  # else it was said
-                    log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=why)
+                    log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=repr(error))
                 self._metrics.tide_resets.add(cause)
             finally:
                 self._reset()
