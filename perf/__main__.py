@@ -17,7 +17,7 @@ from perf.authorizer import authorizer
 from perf.compare import readme, report
 from perf.compare.options import more_options
 from perf.compare.run import compare
-from perf.projector import growth, lag, stages
+from perf.projector import applying, growth, lag, stages
 from perf.projector.cpu import LOADS, cpu
 from perf.projector.decode import decode
 from perf.projector.everything import everything
@@ -89,6 +89,11 @@ COMMANDS = {
         "what each stage of the projector costs per row, and its table in docs/performance.md",
         {"transactions": (100_000, "in the binlog, one row each"), "seed": SEED},
         show=stages.table,
+    ),
+    "apply": Command(
+        applying.apply,
+        "what APPLY pays for reading a batch back at its time, and for announcing it",
+        {"repeats": (300, "of each way")},
     ),
     "peers": Command(
         peers,

@@ -24,6 +24,7 @@ from reader.errors import DocumentsUnavailable, MomentGone
 from reader.fetching import Fetching
 from reader.following import Following
 from reader.metrics import ReaderMetrics
+from reader.moments import Moments
 from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.replica import Replica
 from reader.settings import ReaderSettings
@@ -100,8 +101,9 @@ class Reader:
         replica = Replica(settings.local_mib * 2**20, self.metrics)
         following = Following(settings.redis_url, replica, self.metrics)
         self._show(documents, following)
-        fetching = Fetching(following, Cache(following), documents, self.metrics)
-        consistency = Consistency(following, fetching, documents, self.metrics, settings.max_waiters)
+        moments = Moments(documents)
+        fetching = Fetching(following, Cache(following), documents, moments, self.metrics)
+        consistency = Consistency(following, fetching, moments, self.metrics, settings.max_waiters)
         self._stores = following, documents
         task = asyncio.create_task(following.run())
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from reader.asked import EntityQuery, ListQuery, PageQuery, Query
-from reader.document_store import Moment
+from reader.moments import Shared
 from reader.named import Position
 from reader.paging import FIRST_PAGE
 from reader.parts import Origin, Wanted, WantedPage
@@ -44,7 +44,7 @@ class View:
         self.moment = moment
         self.position = position
         self.replica = replica
-        self.stored: Moment | None = None
+        self.stored: Shared | None = None
         self.pinned = False
         self.parts: dict[str, Entry] = {}
         self.missing: dict[str, Wanted | WantedPage] = {}

@@ -11,15 +11,15 @@ import structlog
 from reader.asked import Query
 from reader.composing import Answer, View, compose
 from reader.demands import Demands, Need
-from reader.document_store import DocumentStore
 from reader.errors import DocumentsUnavailable, MomentGone
 from reader.fetching import Fetching
 from reader.following import Following
 from reader.metrics import ReaderMetrics
+from reader.moments import Moments
 from reader.parts import Origin
 from reader.read_model.cached_values import Watermark
 from tidemark.consistency_token import HEADER
-from tidemark.gtid import GtidSet
+from tidemark.gtid import EMPTY, GtidSet
 from tidemark.problem import Problem
 
 LOOK_SECONDS = 0.02  # without a tide
@@ -39,13 +39,13 @@ class Consistency:
         self,
         following: Following,
         fetching: Fetching,
-        documents: DocumentStore,
+        moments: Moments,
         metrics: ReaderMetrics,
         max_waiters: int,
     ) -> None:
         self._following = following
         self._fetching = fetching
-        self._documents = documents
+        self._moments = moments
         self._metrics = metrics
         self._max_waiters = max_waiters
         self._waiters = 0
@@ -67,7 +67,8 @@ class Consistency:
     async def answer(self, query: Query, demands: Demands, path: str = "") -> Answer:
         """`path`: under which the answer may be kept ready; empty if it depends on more than that.
 
-        Raises Problem 503 if MongoDB does not meet the demands either; DocumentsUnavailable."""
+        Raises Problem 503 if MongoDB does not meet the demands either; DocumentsUnavailable.
+        """
         need = demands.need
         answer = await (self._plain(query, path) if need is None else self._containing(query, need))
         if answer.moment.as_of >= demands.not_before:
@@ -126,27 +127,38 @@ class Consistency:
         return answer
 
     async def _at_present(self, query: Query, origin: Origin, at_least: Watermark | None = None) -> Answer:
-        """All parts from one snapshot of MongoDB. Later answers of this process are no older."""
-        life = self._following.position.life
+        """All parts from one snapshot of MongoDB, not older than `at_least` and than answers given before.
+
+        Later answers of this process are no older, until the tide is reset: then there may be another history.
+        """
+        life, known = self._following.position.life, self._given()
         answer = await self._from_one_snapshot(query, origin)
         self._metrics.sessions.add(origin.name.lower())
-        gtids = GtidSet.parse(answer.moment.gtid_set)
-        known = [GtidSet.parse(at_least.gtid_set)] if at_least else []
-        if self._floor is not None and self._floor[0] == life == self._following.position.life:
-            known.append(self._floor[1])
-        if self._following.tide is not None and not all(gtids >= one for one in known):
+        contained = GtidSet.parse(answer.moment.gtid_set)
+        if at_least is not None:
+            known |= GtidSet.parse(at_least.gtid_set)
+        if (
+            self._following.tide is not None
+            and life == self._following.position.life
+            and not contained >= known
+        ):
             raise DocumentsUnavailable("MongoDB is older than an answer before")
-        if origin not in (Origin.TOKEN, Origin.MAX_AGE):
-            self._floor = life, gtids
+        if origin not in (Origin.TOKEN, Origin.MAX_AGE) and contained >= self._given():
+            self._floor = life, contained
         return answer
+
+    def _given(self) -> GtidSet:
+        """The floor of this life of the tide."""
+        life, gtids = self._floor or (0, EMPTY)
+        return gtids if life == self._following.position.life else EMPTY
 
     async def _from_one_snapshot(self, query: Query, origin: Origin) -> Answer:
         """Tries twice: MongoDB may lose the moment, for example when its catalog changes."""
         for attempt in range(2):
             try:
-                stored = await self._documents.present()
-                view = View(stored.proof, None, None)
-                view.stored = stored
+                shared = await self._moments.present()
+                view = View(shared.moment.proof, None, None)
+                view.stored = shared
                 view.came_from(origin)
                 return await self._complete(query, view)
             except MomentGone as gone:
@@ -155,10 +167,7 @@ class Consistency:
         raise AssertionError("the last attempt returns or raises")
 
     def _reaches_floor(self, tide: Watermark) -> bool:
-        """A reset ends the floor: there may be another history."""
-        assert self._floor is not None
-        life, gtids = self._floor
-        if life == self._following.position.life and not GtidSet.parse(tide.gtid_set) >= gtids:
+        if not GtidSet.parse(tide.gtid_set) >= self._given():
             return False
         self._floor = None
         return True
@@ -187,6 +196,6 @@ class Consistency:
     async def _await_checkpoint(self, need: Need, until: float) -> None:
         with contextlib.suppress(DocumentsUnavailable, MomentGone):
             while time.monotonic() < until:
-                if need.is_met_by((await self._documents.present()).proof):
+                if need.is_met_by((await self._moments.present()).moment.proof):
                     return
                 await asyncio.sleep(LOOK_SECONDS)

@@ -7,7 +7,7 @@ cluster time of the lease's watermark, so that nothing is ever ahead of the tide
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -19,9 +19,10 @@ from reader.document_store import DocumentStore
 from reader.errors import CacheBypassed, DocumentsUnavailable, MomentGone
 from reader.following import Following
 from reader.metrics import ReaderMetrics
+from reader.moments import Moments
 from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
-from reader.read_model.cached_values import ABSENT, Entry, decode
+from reader.read_model.cached_values import Entry, decode
 from reader.read_model.declarations import Listing
 
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
@@ -45,11 +46,13 @@ class Fetching:
         following: Following,
         cache: Cache,
         documents: DocumentStore,
+        moments: Moments,
         metrics: ReaderMetrics,
     ) -> None:
         self._following = following
         self._cache = cache
         self._documents = documents
+        self._moments = moments
         self._metrics = metrics
         self._flights: dict[str, asyncio.Task[dict[str, Found]]] = {}
         self._collecting: tuple[list[Wanted], asyncio.Task[dict[str, Found]]] | None = None
@@ -63,12 +66,12 @@ class Fetching:
         left = [one for one in wanted if one.key not in view.parts]
         if left:
             if view.stored is None:
-                view.stored = await self._read(left, self._documents.at(view.moment))
-            values = await self._read(left, self._documents.values(view.stored, left))
-            self._count_values(left, values)
+                view.stored = await self._read(left, self._moments.at(view.moment))
+            entries = await self._read(left, self._moments.entries(view.stored, left))
+            self._count_entries(left, entries)
             paged = any(isinstance(one, WantedPage) for one in left)
             view.pinned = view.pinned or paged
-            view.add(_entries(values), Origin.NOT_CACHED if paged else Origin.MISS)
+            view.add(entries, Origin.NOT_CACHED if paged else Origin.MISS)
         if view.position is not None:
             self._move_on(view, view.position, {})
 
@@ -101,7 +104,8 @@ class Fetching:
     def _move_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
         """To the tide, unless a message since has named a part of the view, or one that was found.
 
-        Returns the view's position. Its replica is set only if the replica is at that very position.
+        No message names a page that is not cached. Returns the view's position. The view has a replica only if
+        this is at the same position.
         """
         following = self._following
         now, tide = following.position, following.tide
@@ -191,17 +195,17 @@ class Fetching:
     async def _read_and_store(self, lease: FillLease, wanted: Sequence[Wanted]) -> dict[str, Found]:
         """Nothing is found, nor stored, if MongoDB does not have the lease's moment."""
         try:
-            moment = await self._read(wanted, self._documents.at(lease.watermark))
-            values = await self._read(wanted, self._documents.values(moment, wanted))
+            shared = await self._read(wanted, self._moments.at(lease.watermark))
+            values = await self._read(wanted, self._documents.values(shared.moment, wanted))
         except MomentGone as gone:
             log.info("a fill is given up", reason=str(gone))
             values, results = {}, dict.fromkeys([one.key for one in wanted], "behind_watermark")
         else:
-            self._count_values(wanted, values)
             results = await self._cache.fill(lease, values)
         for one in wanted:
             self._metrics.cache_fills.add(one.label, results[one.key])
-        entries = _entries(values)
+        entries = {key: entry for key, value in values.items() if (entry := decode(value)) is not None}
+        self._count_entries(wanted, entries)
         following = self._following
         for key, entry in entries.items():
             if not following.named.between((key,), lease.position, following.position):
@@ -220,11 +224,7 @@ class Fetching:
                 self._metrics.cache_requests.add("mongo", one.label, "error")
             raise
 
-    def _count_values(self, wanted: Iterable[Wanted | WantedPage], values: dict[str, bytes]) -> None:
+    def _count_entries(self, wanted: Iterable[Wanted | WantedPage], entries: Mapping[str, Entry]) -> None:
         for one in wanted:
-            result = "absent" if values[one.key].startswith(ABSENT) else "hit"
-            self._metrics.cache_requests.add("mongo", one.label, result)
-
-
-def _entries(values: dict[str, bytes]) -> dict[str, Entry]:
-    return {key: entry for key, value in values.items() if (entry := decode(value)) is not None}
+            if (entry := entries.get(one.key)) is not None:
+                self._metrics.cache_requests.add("mongo", one.label, "hit" if entry.present else "absent")

@@ -48,16 +48,22 @@ class Wanted:
 
 
 class WantedPage:
-    """A page of ids that is not cached, as its key could not be invalidated. An answer has one at most."""
+    """A page of ids that is not cached: its key could not be invalidated. Only MongoDB gives it."""
 
-    __slots__ = ("query",)
-    key = "page"
+    __slots__ = ("key", "query")
 
     def __init__(self, query: PageQuery) -> None:
         self.query = query
+        self.key = f"page {self.label} {_of(query)} {query.page.limit} {query.page.after}"
 
     @property
     def label(self) -> str:
         if isinstance(self.query, ListQuery):
             return f"{self.query.listing.parent.name}_{self.query.listing.name}"
         return "feed" if isinstance(self.query, FeedQuery) else "hashtag"
+
+
+def _of(query: PageQuery) -> int | str:
+    if isinstance(query, ListQuery):
+        return query.parent_id
+    return query.subject if isinstance(query, FeedQuery) else query.tag

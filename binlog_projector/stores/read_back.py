@@ -36,7 +36,7 @@ def read_back(
     moment = Moment(database, batch.cluster_time)
     pinned = moment.at is not None
     try:
-        if not _is_ours(moment, batch, pinned=pinned):
+        if not is_ours(moment, batch, pinned=pinned):
             return {}
         found = {
             name: moment.find(COLLECTIONS[name].in_build(batch.build), {"_id": {"$in": [*ids]}})
@@ -73,7 +73,7 @@ class Moment:
         return [_plain(document) for document in self.database.cursor_command(command)]
 
 
-def _is_ours(moment: Moment, batch: Checkpoint, *, pinned: bool) -> bool:
+def is_ours(moment: Moment, batch: Checkpoint, *, pinned: bool) -> bool:
     """Whether MongoDB's history has the batch; if `pinned`, whether it is the last one at that moment."""
     ids = [checkpoint_id(batch.build), *([] if pinned else [journal_id(batch.build, batch.seq)])]
     projection = {"batch_id": True, "seq": {"$ifNull": ["$seq", "$_id.seq"]}}

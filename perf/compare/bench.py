@@ -17,7 +17,7 @@ from perf import wrk
 from perf.baseline.counters import recount
 from perf.baseline.lanes import LANES, PREFIX
 from perf.compare import jmeter
-from perf.compare.contenders import TIDEMARK, Contender, machine_for
+from perf.compare.contenders import Contender, machine_for
 from perf.compare.crowd import Crowd
 from perf.compare.jmeter import LoadFailed, Plan, Samples
 from perf.compare.meters import Meters, Reading, Timeline, since
@@ -161,13 +161,13 @@ class Bench:
 
     def _hits(self, lane: Contender) -> Reading:
         """Counts of the reader, which tells posts from authors. Counts of Redis, if it holds posts only."""
-        if lane.name == TIDEMARK:
-            return self._meters.reader()
+        if lane.metrics_url:
+            return self._meters.reader(lane.metrics_url)
         stores = self._meters.stores()
         return {"hits": stores["redis_hits"], "misses": stores["redis_misses"]}
 
     def _lag(self, lane: Contender) -> Reading:
-        return self._meters.projector_lag() if lane.name == TIDEMARK else {}
+        return self._meters.projector_lag() if lane.metrics_url else {}
 
 
 @contextlib.contextmanager

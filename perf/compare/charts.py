@@ -12,6 +12,7 @@ COLOURS = {  # Okabe and Ito's: told apart by everybody
     "sql_counters": "#E69F00",
     "cache_aside": "#0072B2",
     "tidemark": "#009E73",
+    "tidemark_redis": "#CC79A7",
 }
 GREY, INK = "#777", "#222"
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 760, 76, 16, 18, 44

@@ -15,9 +15,12 @@ from ops.system import Child, System
 from perf.baseline.counters import recount
 from perf.baseline.lanes import LANES
 from perf.pausing import services_paused
+from perf.second_reader import WITHOUT_LOCAL, second_reader
 
 TIDEMARK = "tidemark"
-NAMES = (*LANES, TIDEMARK)
+TIDEMARK_REDIS = "tidemark_redis"  # the same, without a replica in the reader
+TIDEMARKS = (TIDEMARK, TIDEMARK_REDIS)
+NAMES = (*LANES, *TIDEMARKS)
 READY_WITHIN_SECONDS = 30.0
 CAUGHT_UP_WITHIN_SECONDS = 600.0
 CAUGHT_UP_SECONDS = 0.5
@@ -27,12 +30,16 @@ LAG = "tidemark_projector_lag_seconds"
 
 @dataclass(frozen=True)
 class Contender:
-    """URLs and processes of one lane. `processes`: role -> process; `reader` is always among them."""
+    """URLs and processes of one lane. `processes`: role -> process; `reader` is always among them.
+
+    `metrics_url`: of Tidemark's reader; else empty.
+    """
 
     name: str
     read_url: str
     write_url: str
     processes: Mapping[str, ProcessIdentity]
+    metrics_url: str = ""
 
     @property
     def reader(self) -> ProcessIdentity:
@@ -50,7 +57,13 @@ def contenders(system: System) -> Iterator[dict[str, Contender]]:
             for url, child in started.items():
                 _wait_until_it_answers(http, url, child)
         services = {name: child.identity for name, child in system.children.items()}
-        yield {**found, TIDEMARK: Contender(TIDEMARK, system.url("reader"), system.url("writer"), services)}
+        second, writer = second_reader(system, WITHOUT_LOCAL), system.url("writer")
+        without = {**services, "reader": second.child.identity}
+        yield {
+            **found,
+            TIDEMARK: Contender(TIDEMARK, system.url("reader"), writer, services, system.admin_url("reader")),
+            TIDEMARK_REDIS: Contender(TIDEMARK_REDIS, second.url, writer, without, second.admin_url),
+        }
     finally:
         stop_processes([child.identity for child in started.values()], STOPPED_WITHIN_SECONDS)
         for child in started.values():
@@ -98,7 +111,7 @@ def _status(http: httpx2.Client, url: str) -> int:
 @contextlib.contextmanager
 def machine_for(lane: Contender, system: System) -> Iterator[None]:
     """Pause Tidemark's services while another lane has its turn; afterwards they catch up."""
-    if lane.name == TIDEMARK:
+    if lane.name in TIDEMARKS:
         yield
         return
     with services_paused(system):

@@ -59,9 +59,9 @@ class Meters:
             "redis_misses": float(stats["keyspace_misses"]),
         }
 
-    def reader(self) -> Reading:
+    def reader(self, admin_url: str) -> Reading:
         """Hits and misses of replica and Redis for posts, from Tidemark's reader, which must not be paused."""
-        found = metrics(self._http, f"{self._system.admin_url('reader')}/metrics")
+        found = metrics(self._http, f"{admin_url}/metrics")
         posts = {name.removeprefix(LOOKUPS): n for name, n in found.items() if name.startswith(LOOKUPS)}
         hits = sum(posts.get(f'{layer}",result="hit"}}', 0.0) for layer in ("local", "redis"))
         return {"hits": hits, "misses": posts.get('mongo",result="hit"}', 0.0)}

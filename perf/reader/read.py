@@ -19,15 +19,14 @@ import pymysql
 import redis
 
 from ops.stack.progress import say
-from ops.stack.servers.ports import free_port
-from ops.stack.servers.process import stop_processes
 from ops.stack.urls import mysql_arguments
-from ops.system import Child, System
+from ops.system import System
 from perf import wrk
 from perf.dataset import USERS, load_posts
 from perf.reader.measured import Reader
 from perf.reader.others import Lane, Others
 from perf.reader.stampede import allow_files, ask_at_once
+from perf.second_reader import WITHOUT_LOCAL, second_reader
 from perf.wrk import Load
 
 HOT, COLD = 10_000, 20_000
@@ -83,11 +82,12 @@ class Bench:
         """Lane -> figures."""
         body = self.http.get(f"{self.reader.url}/post/1").content
         others = Others(self.system, self.ids["all"], self.token, body)
+        second = second_reader(self.system, WITHOUT_LOCAL)
+        without_local = Reader(second.url, second.admin_url, second.child.identity.pid, self.token)
         with (
             others.entries(HOT),
             others.lane("constant") as constant,
             others.lane("naive") as naive,
-            another_reader(self.system, {"TIDEMARK_READER_LOCAL_MIB": "0"}) as without_local,
         ):
             lanes: dict[str, Measuring] = {
                 "constant": _plain(constant),
@@ -174,29 +174,6 @@ class Bench:
         say(f"stampede, {STAMPEDE} requests at once")
         ask_at_once(self.reader.url, "/post/1", self.token, STAMPEDE)
         return int(self.reader.counts()["misses"] - before.get("misses", 0))
-
-
-@contextlib.contextmanager
-def another_reader(system: System, settings: Mapping[str, str]) -> Iterator[Reader]:
-    """A second reader process of the same system, with other settings."""
-    bind, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    binds = {"TIDEMARK_READER_BIND": bind, "TIDEMARK_READER_ADMIN_BIND": admin}
-    environment = {**system.environment(), **settings, **binds}
-    child = Child("another reader", ("reader",), environment, system.stack.directory / "another.log")
-    try:
-        token = system.token("perf-1")
-        headers = {"authorization": f"Bearer {token}"}
-        deadline = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(httpx2.TransportError):
-                httpx2.get(f"http://{bind}/post/1", headers=headers, trust_env=False)
-                break
-            if time.monotonic() > deadline:
-                raise child.failure("does not answer")
-            time.sleep(0.1)
-        yield Reader(f"http://{bind}", f"http://{admin}", child.identity.pid, token)
-    finally:
-        stop_processes([child.identity], 25)
 
 
 def _plain(lane: Lane) -> Measuring:

@@ -23,6 +23,7 @@ from reader.document_store import DocumentStore, Moment
 from reader.fetching import Fetching
 from reader.following import Following
 from reader.metrics import ReaderMetrics
+from reader.moments import Moments
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted, WantedPage
 from reader.read_model.cached_values import Watermark
@@ -76,7 +77,10 @@ class Gate:
         try:
             yield task
         finally:
-            self._opened.set()
+            self.open()
+
+    def open(self) -> None:
+        self._opened.set()
 
     async def pass_through(self) -> None:
         """The first that comes to a closed gate is held; others, which it may wait for, pass."""
@@ -217,11 +221,12 @@ async def inside(
     replica = Replica(local_bytes, metrics)
     following = GatedFollowing(redis_url or environment["TIDEMARK_READER_REDIS_URL"], replica, metrics)
     cache = GatedCache(following)
-    fetching = GatedFetching(following, cache, documents, metrics)
+    moments = Moments(documents)
+    fetching = GatedFetching(following, cache, documents, moments, metrics)
     cache.before_lease, cache.before_fill, fetching.before_level = Gate(), Gate(), Gate()
     following.before_send = Gate()
     documents.before_moment, documents.before_values = Gate(), Gate()
-    consistency = Consistency(following, fetching, documents, metrics, max_waiters=10)
+    consistency = Consistency(following, fetching, moments, metrics, max_waiters=10)
     task = asyncio.create_task(following.run())
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):

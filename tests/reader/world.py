@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
-from pymongo import IndexModel
+from pymongo import IndexModel, ReplaceOne
 
 from reader.read_model.announcements import encode
 from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY, Watermark, cache_key
@@ -131,6 +131,12 @@ class World:
     def put_cached(self, key: str, value: bytes, ttl_ms: int = 60_000) -> None:
         self.cache.set(cache_key(self.epoch, key), value, px=ttl_ms)
 
+    def all_cached(self) -> dict[bytes, Any]:
+        """All of Redis."""
+        names = self.cache.keys("*")
+        assert isinstance(names, list)
+        return {bytes(name): self.cache.get(name) for name in names if isinstance(name, bytes)}
+
     def ttl_ms(self, key: str) -> int:
         left = self.cache.pttl(cache_key(self.epoch, key))
         assert isinstance(left, int)
@@ -189,13 +195,15 @@ class World:
 
     @contextmanager
     def many(self) -> Iterator[None]:
-        """Gather the new documents of the block; insert them together at the end."""
+        """Gather the documents of the block; put them together at the end."""
         gathered: dict[str, list[Document]] = {}
         self._gathered = gathered
         yield
         self._gathered = None
         for collection, documents in gathered.items():
-            self.database[collection].insert_many(documents)
+            self.database[collection].bulk_write(
+                [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in documents]
+            )
 
     def remove(self, collection: str, id: int | str) -> None:
         self.database[COLLECTIONS[collection].in_build(self.build)].delete_one({"_id": id})

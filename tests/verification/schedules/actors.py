@@ -22,7 +22,7 @@ from reader.cache import Cache
 from reader.document_store import DocumentStore
 from reader.parts import Wanted
 from tests.verification.schedules.bench import Bench
-from tests.verification.schedules.history import batch_of, last_number
+from tests.verification.schedules.history import History, batch_of, last_number
 from tests.verification.schedules.projector_stores import ProjectorStore
 from tests.verification.schedules.promises import Promises, as_of
 from tests.verification.schedules.reader_stores import ReaderClient
@@ -36,13 +36,17 @@ CATCH_UP_TURNS = 8
 
 @dataclass(frozen=True)
 class Product:
-    """The classes under test, and module attributes to replace. The defaults are the shipping product."""
+    """The classes under test, and module attributes to replace. The defaults are the shipping product.
+
+    `asked`: readers get requests. If not, only projectors change the cache.
+    """
 
     cache: type[Cache] = Cache
     documents: type[DocumentStore] = DocumentStore
     read_through: type[ReadThrough] = ReadThrough
     stage: type[CacheStage] = CacheStage
     patches: dict[str, object] = field(default_factory=dict)
+    asked: bool = True
 
 
 class Reader:
@@ -170,9 +174,12 @@ class Leadership:
         product: Product,
         scheduler: Scheduler,
         promises: Promises,
+        history: History,
         stream: Sequence[Transaction],
     ) -> None:
         self._bench = bench
+        self._history = history
+        self._backup = ""
         self._product = product
         self._scheduler = scheduler
         self._promises = promises
@@ -197,6 +204,16 @@ class Leadership:
         store = self._bench.take_over(self._promises.committed)
         self.leader = Projector(self._bench, self._product, store, self._scheduler)
         self.start()
+
+    def back_up(self) -> None:
+        """Notes a moment to which MongoDB may be restored."""
+        self._backup = self._bench.now()
+
+    def restore(self) -> None:
+        """MongoDB goes back to the backup, and another process takes over."""
+        self._bench.restore(self._history, self._backup)
+        self._promises.restored()
+        self.take_over()
 
     def lose_answer(self) -> None:
         """Redis executes the leader's next command, but the answer is lost."""

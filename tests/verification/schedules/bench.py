@@ -15,13 +15,19 @@ from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.stores import cache as projector_cache
 from binlog_projector.stores import mongodb
 from binlog_projector.stores.control_store import ControlStore
+from binlog_projector.stores.read_back import Moment
 from ops.stack import Stack
 from reader.metrics import ReaderMetrics
 from reader.read_model.cached_values import WATERMARK_KEY
-from reader.read_model.control import JournalEntry
+from reader.read_model.control import CONTROL, SERVING_ID, JournalEntry, checkpoint_id, journal_id
 from reader.read_model.declarations import COLLECTIONS, Entity
 from tests.verification.schedules.history import History, batch_of, entity_content, last_number, opening_of
-from tests.verification.schedules.projector_stores import JOURNAL_HOURS, ProjectorConnection, ProjectorStore
+from tests.verification.schedules.projector_stores import (
+    JOURNAL_HOURS,
+    ProjectorConnection,
+    ProjectorStore,
+    Restored,
+)
 from tests.verification.schedules.promises import as_of
 from tests.verification.schedules.reader_stores import ReaderPools
 from tests.verification.schedules.scheduler import QuietSelector
@@ -47,6 +53,7 @@ class Bench:
         self.projector_redis.connection_pool.connection_class = ProjectorConnection
         self._mongodb = mongodb.connect(environment["TIDEMARK_PROJECTOR_MONGODB_URL"])
         self._control = ControlStore(self._mongodb, JOURNAL_HOURS)
+        self._restored = Restored()
         self._next_id = FIRST_ID
         self.checks: Counter[str] = Counter()
         self.lease_epoch = 1
@@ -72,7 +79,8 @@ class Bench:
 
     def store(self, committed: list[JournalEntry]) -> ProjectorStore:
         """The build as its last leader left it. Commits are added to `committed`."""
-        return ProjectorStore(self._mongodb, self._control.lease.session, self.position, committed)
+        session = self._control.lease.session
+        return ProjectorStore(self._mongodb, session, self.position, committed, self._restored)
 
     def take_over(self, committed: list[JournalEntry]) -> ProjectorStore:
         """The build as it is now, fenced for a new leader. Leaders share a session, so no commit waits."""
@@ -81,7 +89,32 @@ class Bench:
         assert opened is not None
         began_with = JournalEntry(opened.position.checkpoint, (), opened.position.partials)  # an empty batch
         committed.append(began_with)
-        return ProjectorStore(self._mongodb, opened.session, opened.position, committed)
+        return ProjectorStore(self._mongodb, opened.session, opened.position, committed, self._restored)
+
+    def now(self) -> str:
+        """MongoDB's cluster time."""
+        time = self._mongodb["tidemark"].command("ping")["operationTime"]
+        return f"{time.time}.{time.inc}"
+
+    def restore(self, history: History, at: str) -> None:
+        """Brings MongoDB back to what it was at a cluster time, but for the leases."""
+        build = self.position.checkpoint.build
+        rows: dict[str, dict[str, Any]] = {
+            "users": {"_id": history.id},
+            "posts": {"_id": history.id},
+            "comments": {"post_id": history.id},
+            "likes": {"_id": {"$gte": {"p": history.id}, "$lt": {"p": history.id + 1}}},
+        }
+        queries = {COLLECTIONS[name].in_build(build): query for name, query in rows.items()}
+        first = self.position.checkpoint.seq
+        journal = {"_id": {"$gt": journal_id(build, first), "$lt": journal_id(build + 1, 0)}}
+        queries[CONTROL] = {"$or": [{"_id": {"$in": [SERVING_ID, checkpoint_id(build)]}}, journal]}
+        for name, query in queries.items():
+            former = Moment(self._mongodb["tidemark"], at).find(name, query)
+            self._mongodb["tidemark"][name].delete_many(query)
+            if former:
+                self._mongodb["tidemark"][name].insert_many(former)
+        self._restored.at = self.now()
 
     def empty_cache(self, scripts: Sequence[Any]) -> None:
         """Leaves a cache with the last batch's watermark, `scripts`, and no entries."""

@@ -16,7 +16,7 @@ from tests.verification.schedules.redis_commands import read_values
 TTL_MS = 600_000
 EVICTED, LEASES_EXPIRED, FLUSHED, WATERMARK_LOST = "evicted", "leases expired", "flushed", "watermark lost"
 FAILED_OVER, CRASHED, TAKEN_OVER, ANSWER_LOST = "failed over", "crashed", "taken over", "answer lost"
-CANCELLED, DEPOSED = "cancelled", "deposed"
+CANCELLED, DEPOSED, RESTORED = "cancelled", "deposed", "restored"
 ALL = (
     EVICTED,
     LEASES_EXPIRED,
@@ -29,6 +29,7 @@ ALL = (
     CANCELLED,
     *[DEPOSED] * 2,
 )
+PROJECTORS = (RESTORED, FAILED_OVER, TAKEN_OVER, CRASHED, ANSWER_LOST)
 
 
 class Faults:
@@ -64,6 +65,7 @@ class Faults:
             TAKEN_OVER: [self._leadership.take_over],
             ANSWER_LOST: [self._leadership.lose_answer],
             CANCELLED: [self.cancel],
+            RESTORED: [self._leadership.back_up, self._leadership.restore],
             DEPOSED: [reader.depose_primary, reader.find_primary],
         }
         return parts[self._chance.choice(kinds)]

@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-
-from reader.read_through import ReadThrough
+from typing import Any
 
 from binlog_projector.domain.batch import Batch
 from binlog_projector.stores.cache import CacheStage
 from binlog_projector.stores.cache_scripts import APPLY
 from binlog_projector.stores.document_store import DocumentStore as ProjectorDocuments
+from binlog_projector.stores.read_back import Moment, is_ours
 from reader.cache import FILL, Cache, FillLease
 from reader.document_store import DocumentStore, View
 from reader.parts import Wanted
 from reader.read_model.cached_values import Watermark
-from reader.read_model.control import JournalEntry
+from reader.read_model.control import CONTROL, Checkpoint, JournalEntry
+from reader.read_through import ReadThrough
 from tests.verification.schedules.actors import Product
 from tests.verification.schedules.faults import (
     CRASHED,
     DEPOSED,
     FAILED_OVER,
     LEASES_EXPIRED,
+    PROJECTORS,
+    RESTORED,
     TAKEN_OVER,
     WATERMARK_LOST,
 )
@@ -78,6 +81,24 @@ class SkipsReplay(CacheStage):
     def _replay(self) -> None:
         assert self.watermark is not None
         self._send(self.watermark, JournalEntry(self.documents.position.checkpoint, ()), {})
+
+
+class DocumentsAtPresent(Moment):
+    """Verifies the batch at its own time, and reads documents at present."""
+
+    def find(self, collection: str, query: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
+        if collection == CONTROL:
+            return super().find(collection, query, **options)
+        return Moment(self.database, "").find(collection, query, **options)
+
+
+def unverified(*, at_its_time: bool) -> Product:
+    """Takes for granted that MongoDB's history has the batch, at the batch's time or in a replay."""
+
+    def seems_ours(moment: Moment, batch: Checkpoint, *, pinned: bool) -> bool:
+        return is_ours(moment, batch, pinned=pinned) or pinned == at_its_time
+
+    return Product(patches={"binlog_projector.stores.read_back.is_ours": seems_ours}, asked=False)
 
 
 def with_begun(batch: Batch) -> GtidSet:
@@ -152,7 +173,7 @@ MUTATIONS = {
         Product(patches={"reader.read_model.control.decode_partials": lambda documents: ()}),
         (TAKEN_OVER, CRASHED),
         within=800,
-        seed=3,
+        seed=4,
     ),
     "an epoch is used again": Mutation(
         Product(
@@ -162,5 +183,14 @@ MUTATIONS = {
         ),
         (WATERMARK_LOST,),
         seed=1,
+    ),
+    "read back at present": Mutation(
+        Product(patches={"binlog_projector.stores.read_back.Moment": DocumentsAtPresent}, asked=False),
+        (TAKEN_OVER,),
+        within=400,
+    ),
+    "read-back not verified": Mutation(unverified(at_its_time=True), PROJECTORS, within=800, seed=171),
+    "replay without the journal's word": Mutation(
+        unverified(at_its_time=False), (TAKEN_OVER, RESTORED), within=2_000, seed=207
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -56,6 +57,22 @@ class ProjectorConnection(redis.Connection):
             self._loses_answer, worker.loses_answer = worker.loses_answer, False
 
 
+class Restored:
+    """MongoDB's last restore. All that it had at the time of a lost batch is what the restore left."""
+
+    def __init__(self) -> None:
+        self.at = ""
+
+    def seen(self, batch: Checkpoint) -> Checkpoint:
+        """The batch with the time at which the restored MongoDB has to be asked."""
+        time = max(batch.cluster_time, self.at, key=_ticks) if batch.cluster_time else ""
+        return replace(batch, cluster_time=time)
+
+
+def _ticks(time: str) -> list[int]:
+    return [int(part) for part in time.split(".") if part]
+
+
 class ProjectorStore(DocumentStore):
     """The projector's document store, with a turn before each transaction and each read."""
 
@@ -65,9 +82,11 @@ class ProjectorStore(DocumentStore):
         session: ClientSession,
         position: Position,
         committed: list[JournalEntry],
+        restored: Restored,
     ) -> None:
         super().__init__(client, session, position, JOURNAL_HOURS)
         self._committed = committed
+        self._restored = restored
 
     def commit(self, batch: Batch, as_of: str) -> JournalEntry:
         pause("commit " + " ".join((*batch.keys, *batch.counted)))
@@ -88,8 +107,8 @@ class ProjectorStore(DocumentStore):
         return super().serving()
 
     def read_back(self, batch: Checkpoint, wanted: Mapping[str, Iterable[int]]) -> Documents:
-        pause(f"read back {batch.seq} {'' if batch.cluster_time else 'at present '}{' '.join(wanted)}")
-        return super().read_back(batch, wanted)
+        pause(f"read back {'' if batch.cluster_time else 'at present '}{' '.join(wanted)}")
+        return super().read_back(self._restored.seen(batch), wanted)
 
     def journal(self, after: int, limit: int) -> list[JournalEntry]:
         pause(f"find journal after {after}")

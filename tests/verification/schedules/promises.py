@@ -54,6 +54,10 @@ class Promises:
         """Redis has gone back: entries may be older than before."""
         self._seen, self._seen_seq = {}, 0
 
+    def restored(self) -> None:
+        """MongoDB has gone back, and uses versions again."""
+        self._named = {}
+
     def look(self) -> None:
         """Checks every promise of the cache. Called after any step that may have changed the cache."""
         watermark, values = self._read()
@@ -69,6 +73,8 @@ class Promises:
                 raise BrokenPromise(
                     f"{key} went back from version {self._seen[key].version} to {entry.version}"
                 )
+        if watermark.seq == self._seen_seq + 1:
+            self._compare_applied(watermark, entries, floor)
         self._seen, self._seen_seq = entries, watermark.seq
         return None
 
@@ -103,17 +109,23 @@ class Promises:
             return self._read()
         return watermark, dict(zip(self._keys, values, strict=True))
 
+    def _compare_applied(self, watermark: Watermark, entries: Mapping[str, Entry], state: int) -> None:
+        """What an APPLY has left of the keys that it names is exactly what its batch made them."""
+        for key in self._entry_of(watermark).touched:
+            if key in entries and content_of(entries[key]) != self._history.states[state][key]:
+                raise BrokenPromise(f"{key} is not what batch {watermark.seq} left: {entries[key]!r}")
+
     def _committed_state(self, mark: Watermark) -> int:
-        """The state after the batch that `mark` names, which MongoDB must have."""
+        """The state after the batch that `mark` names."""
+        return self._state_after(self._entry_of(mark))
+
+    def _entry_of(self, mark: Watermark) -> JournalEntry:
+        """The batch that `mark` names, which MongoDB must have, or have had before a restore."""
         for entry in (self._start, *self.committed):
             known = entry.checkpoint
-            if (mark.build, mark.seq, mark.batch_id, mark.gtid_set) == (
-                known.build,
-                known.seq,
-                known.batch_id,
-                known.gtid_set,
-            ):
-                return self._state_after(entry)
+            named = (mark.build, mark.seq, mark.batch_id, mark.gtid_set)
+            if named == (known.build, known.seq, known.batch_id, known.gtid_set):
+                return entry
         raise BrokenPromise(f"MongoDB has no batch {mark.lineage}{mark.gtid_set}")
 
     def _state_after(self, entry: JournalEntry) -> int:

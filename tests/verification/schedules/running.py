@@ -39,10 +39,10 @@ class Runner:
                 for trace in self._loop.run(self._run(block, product, faults))
             ]
 
-    def count(self, seeds: Sequence[int]) -> str:
-        """Runs the shipping product and tells how much was compared. Raises ScheduleFailed."""
+    def count(self, seeds: Sequence[int], product: Product = SHIPPING, faults: Sequence[str] = ALL) -> str:
+        """Tells how much of the shipping product was compared. Raises ScheduleFailed."""
         self._bench.checks.clear()
-        self.run(seeds)
+        self.run(seeds, product, faults)
         compared = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self._bench.checks.items()))
         return f"{len(seeds):,} schedules: {compared} compared, none stale"
 

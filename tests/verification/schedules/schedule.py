@@ -17,7 +17,8 @@ from tests.verification.schedules.promises import Promises
 from tests.verification.schedules.scheduler import SCHEDULER, Scheduler
 
 READERS = ("A", "B")
-FAULTS = (0, 1, 1, 1, 2, 2, 3)
+FAULTS, MANY_FAULTS = (0, 1, 1, 1, 2, 2, 3), (2, 3)
+REQUESTS = (2, 3, 3)
 FAULTS_WITHIN, REQUESTS_WITHIN = 30, 20  # steps from the start
 LATER = 3  # steps until a fault without effect tries again
 ASKED = ((0,), (0,), (2,), (0, 2), (0, 1, 2))  # post, author, comments
@@ -51,6 +52,7 @@ class Schedule:
         self._history = history
         self._seed = seed
         self._faults = faults
+        self._asks = product.asked
         self._chance = random.Random(f"schedule {seed}")
         self._scheduler = Scheduler(self._chance, bench.selector)
         self._promises = Promises(bench.admin_redis, history, bench.position.checkpoint, bench.cache_epoch)
@@ -59,7 +61,7 @@ class Schedule:
         self._asked = self._chance.choice(ASKED)
         self._readers = [Reader(name, bench, product, self._promises) for name in READERS]
         stream = history.transactions(after=last_number(bench.position.checkpoint.gtid_set))
-        self._leadership = Leadership(bench, product, self._scheduler, self._promises, stream)
+        self._leadership = Leadership(bench, product, self._scheduler, self._promises, history, stream)
 
     async def run(self) -> list[str]:
         """Returns the steps. Raises ScheduleFailed."""
@@ -116,7 +118,7 @@ class Schedule:
 
     def _fill_some(self) -> None:
         """Fills some entries that readers may have cached before the first step."""
-        likely = self._chance.choice((0.0, 0.0, 0.5, 1.0))
+        likely = self._chance.choice((0.0, 0.0, 0.5, 1.0)) if self._asks else 1.0
         for one in self._history.wanted:
             if self._chance.random() < likely:
                 content = self._history.states[0][one.key]
@@ -127,7 +129,10 @@ class Schedule:
 
     def _requests_to_come(self) -> list[Event]:
         readers = self._chance.sample(self._readers, 2)
-        return [self._request_to_come(readers[at % 2]) for at in range(self._chance.choice((2, 3, 3)))]
+        return [
+            self._request_to_come(readers[at % 2])
+            for at in range(self._chance.choice(REQUESTS) if self._asks else 0)
+        ]
 
     def _request_to_come(self, reader: Reader) -> Event:
         asked = self._asked if self._chance.random() < MOSTLY else self._chance.choice(ASKED)
@@ -149,11 +154,8 @@ class Schedule:
             self._readers,
             self._requests,
         )
-        return [
-            event
-            for _ in range(self._chance.choice(FAULTS) if self._faults else 0)
-            for event in self._fault_to_come(faults)
-        ]
+        number = self._chance.choice(FAULTS if self._asks else MANY_FAULTS) if self._faults else 0
+        return [event for _ in range(number) for event in self._fault_to_come(faults)]
 
     def _fault_to_come(self, faults: Faults) -> list[Event]:
         drawn = faults.drawn(self._faults)

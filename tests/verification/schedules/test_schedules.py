@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 
 import pytest
 
+from tests.verification.schedules.faults import PROJECTORS
 from tests.verification.schedules.mutations import MUTATIONS
-from tests.verification.schedules.running import Runner
+from tests.verification.schedules.running import SHIPPING, Runner
 
-SHORT, LONG = range(2_000), range(2_000, 22_000)
+SHORT, LONG, RESTORES = range(2_000), range(2_000, 22_000), range(300)
 SEED = os.environ.get("SCHEDULE_SEED")
 NUMBER = re.compile(r"\d{2,}|e\d+:|\d+$")  # of ids, epochs and batches, which grow from run to run
 
 
 def test_promises_hold_in_thousands_of_schedules(runner: Runner) -> None:
     print(runner.count(SHORT if SEED is None else [int(SEED)]))
+
+
+def test_projectors_alone_keep_the_cache_true_to_a_restored_mongodb(runner: Runner) -> None:
+    """Readers' fills are left out: they are judged above, without restores."""
+    print(runner.count(RESTORES, replace(SHIPPING, asked=False), PROJECTORS))
 
 
 @pytest.mark.long
