@@ -12,6 +12,7 @@ from operator import itemgetter
 from zlib import crc32
 
 from binlog_projector.domain.changes import RowChange
+from binlog_projector.domain.projections import most_hashtags
 from binlog_projector.errors import PositionLost
 from reader.read_model.control import Partial
 from tidemark.gtid import Gtid
@@ -19,11 +20,7 @@ from writer.schema import Table
 
 MAX_ROWS = 4_000  # in one MongoDB transaction
 MAX_BYTES = 4 * 1024 * 1024  # of binlog in one batch
-
-
-def are_too_many(rows: int, size: int) -> bool:
-    """Whether `rows` rows with `size` bytes must be handed on as a part."""
-    return rows > MAX_ROWS or size > MAX_BYTES
+MAX_HASHTAGS = 10_000  # each may be a key of 520 bytes in the journal entry, and MongoDB takes at most 16 MB
 
 
 class Parts:
@@ -33,6 +30,12 @@ class Parts:
         self.keys = {name: itemgetter(*table.primary_key) for name, table in tables.items()}
         self.applied = {partial.gtid: partial for partial in applied}
         self.come: Partial | None = None
+        self.hashtags = 0  # at most so many are in the received part
+
+    def are_too_many(self, more: Iterable[RowChange], rows: int, size: int) -> bool:
+        """Whether the received part, which has grown by `more`, must be handed on."""
+        self.hashtags += sum(map(most_hashtags, more))
+        return rows > MAX_ROWS or size > MAX_BYTES or self.hashtags > MAX_HASHTAGS
 
     def rows_of(self, gtid: Gtid | None) -> int:
         """The number of rows of the current transaction that were applied or handed on."""
@@ -47,6 +50,7 @@ class Parts:
         The partial is None if the transaction is `whole` now. Raises PositionLost if the source delivers
         other rows than the applied ones.
         """
+        self.hashtags = 0
         if whole and self.come is None and not self.applied:
             return rows, 0, None
         applied = self.applied.get(gtid)

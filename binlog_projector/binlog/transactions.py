@@ -11,7 +11,7 @@ from functools import partial
 from binlog_projector.binlog import events
 from binlog_projector.binlog.events import BODY, CHECKSUM, DEFINITION, ROWS_BODY
 from binlog_projector.binlog.packets import Event, Packets
-from binlog_projector.binlog.parts import Parts, are_too_many, extent
+from binlog_projector.binlog.parts import Parts, extent
 from binlog_projector.binlog.payload import unpacked
 from binlog_projector.binlog.row_decoder import DELETE, INSERT, UPDATE, Images, RowDecoder
 from binlog_projector.binlog.sql_tokens import NEWEST, version_of
@@ -188,9 +188,10 @@ class TransactionReader:
         decoder = self._mapped(table_id)
         if decoder is not None:
             at = BODY + ROWS_BODY.size - 2 + extra  # `extra` includes its own two bytes
-            self.changes += decoder.changes(images, event, at, len(event) + CHECKSUM)
+            changes = decoder.changes(images, event, at, len(event) + CHECKSUM)
+            self.changes += changes
             self.size += len(event)
-            if are_too_many(len(self.changes), self.size):
+            if self.parts.are_too_many(changes, len(self.changes), self.size):
                 self._hand_on(whole=False)
 
     def _mapped(self, table_id: bytes) -> RowDecoder | None:

@@ -15,7 +15,7 @@ from binlog_projector.domain.mutations import DocumentId, Fields, Increment, Inv
 from binlog_projector.errors import UnprojectableRow
 from reader.read_model.declarations import COLLECTIONS, LISTINGS, Listing
 from reader.read_model.scans import Edge, EdgeId
-from tidemark.hashtags import hashtags
+from tidemark.hashtags import at_most, hashtags
 from tidemark.ids import MAX_ID
 from writer.schema import TABLES, Table
 
@@ -69,6 +69,13 @@ def post(row: Row) -> Fields:
 
 
 PROJECTIONS = {**COPIED, "posts": post}
+
+
+def most_hashtags(change: RowChange) -> int:
+    """A number that the hashtags of both rows do not exceed, found without reading the text."""
+    if change.table != "posts":
+        return 0
+    return sum(at_most(row["body"]) for row in (change.before, change.after) if row is not None)
 
 
 def project(change: RowChange) -> list[Mutation]:

@@ -33,7 +33,7 @@ from reader.read_model.cached_values import (
     value_ttl_ms,
 )
 from reader.read_model.control import Checkpoint, JournalEntry
-from reader.read_model.declarations import ENTITIES, MODEL_VERSION, Entity, is_present
+from reader.read_model.declarations import MODEL_VERSION, Entity, entity_of, is_present
 
 REPLAY_ENTRIES = 50
 PROBED_KEYS = 1_000  # at once: Redis serves others in between
@@ -184,7 +184,7 @@ class CacheStage:
     def _values(self, keys: Sequence[str], batch: Checkpoint) -> dict[str, bytes]:
         """New bytes for entities, read back from MongoDB. Keys without bytes are deleted, as are lists."""
         wanted: dict[Entity, list[int]] = defaultdict(list)
-        for entity, id in islice(filter(None, map(_entity_of, keys)), MAX_VALUES):
+        for entity, id in islice(filter(None, map(entity_of, keys)), MAX_VALUES):
             wanted[entity].append(id)
         if not wanted:
             return {}
@@ -234,12 +234,6 @@ class CacheStage:
         self.watermark = None
         self.metrics.errors.labels("cache").inc()
         log.warning("cache unavailable", error=str(error))
-
-
-def _entity_of(key: str) -> tuple[Entity, int] | None:
-    """The entity that is cached under the key, with its id. None for a list."""
-    name, _, id = key.partition(":")
-    return (ENTITIES[name], int(id)) if name in ENTITIES and id.isdigit() else None
 
 
 OpenCache = Callable[[DocumentStore], CacheStage]

@@ -6,6 +6,7 @@ meets another version in the watermark bypasses Redis.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -155,6 +156,12 @@ def _json_of(shown: type[msgspec.Struct]) -> Callable[[Document], dict[str, Any]
     return to_json
 
 
+def entity_of(key: str) -> tuple[Entity, int] | None:
+    """The entity whose name a cache key begins with, and its id. None for a key of any other kind."""
+    found = ENTITY_KEY.fullmatch(key)
+    return (ENTITIES[found[1]], int(found[2])) if found and found[1] in ENTITIES else None
+
+
 def _author_id(document: Document) -> bytes:
     return b"%d" % document["author_id"]
 
@@ -168,6 +175,7 @@ USER = Entity(name="user", collection="users", shown=User, to_head=_author_bytes
 POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_id)
 COMMENT = Entity(name="comment", collection="comments", shown=Comment, to_head=_author_id)
 ENTITIES = {entity.name: entity for entity in (USER, POST, COMMENT)}
+ENTITY_KEY = re.compile(r"([a-z]+):([0-9]{1,19})")
 AUTHORED = frozenset(entity.name for entity in ENTITIES.values() if AUTHOR in entity.shown.__struct_fields__)
 
 POST_COMMENTS = Listing(

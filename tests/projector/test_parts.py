@@ -28,6 +28,7 @@ from tests.support.harness import admin_connection, create_tables, run_sql
 from tests.support.received import Received
 from tests.support.traffic import seed_rows
 from tidemark.gtid import Gtid, GtidSet
+from tidemark.hashtags import hashtags
 
 ROWS = 30
 LATER = 5  # rows of the next transaction
@@ -106,6 +107,23 @@ def test_a_restart_in_a_transaction_goes_on_with_the_next_row(
     monkeypatch.setattr(parts, "MAX_BYTES", whole.size // 4)
     found = until_whole(delivered(source, before))
     assert len(found) > 2 and rows_of(found) == [*whole.changes]
+
+
+def test_a_bulk_insert_of_hashtags_comes_in_parts_that_the_journal_holds(
+    source: MySqlSource, connection: Connection
+) -> None:
+    """In form C each of these letters takes twice its bytes, and a key is in hex."""
+    start = executed(connection)
+    tag = "\u0958" * 28
+    texts = [f"#{tag}{number:04}" for number in range(12_000)]
+    bodies = [" ".join(texts[at : at + 30]) for at in range(0, len(texts), 30)]
+    values = ", ".join(f"(1, '{body}')" for body in bodies)
+    run_sql(connection, "SET NAMES utf8mb4", f"INSERT INTO posts (author_id, body) VALUES {values}")
+    found = until_whole(delivered(source, start))
+    inserted = [[change.after["body"] for change in part.changes if change.after] for part in found]
+    assert [body for part in inserted for body in part] == bodies
+    counts = [sum(len(hashtags(body)) for body in part) for part in inserted]
+    assert sum(counts) == len(texts) and len(counts) == 2 and counts[0] <= parts.MAX_HASHTAGS + 30
 
 
 def test_a_transaction_after_one_in_parts_is_whole_again(

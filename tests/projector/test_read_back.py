@@ -14,7 +14,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from binlog_projector.domain.batch import Batch
-from binlog_projector.domain.mutations import Mutation, Put, Remove
+from binlog_projector.domain.mutations import Invalidate, Mutation, Put, Remove
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.stores import cache, mongodb
 from binlog_projector.stores.cache import CacheStage
@@ -113,6 +113,25 @@ def test_a_batch_is_read_back_as_it_left_its_documents(side: Side) -> None:
         found = side.applied(entry)
         assert found is not None and found.present == (body is not None), entry
         assert found.version == entry.checkpoint.seq and (body or b"") in found.body
+
+
+def test_only_the_key_of_an_entity_is_read_back(side: Side) -> None:
+    """Others are deleted, whatever stands behind their first colon."""
+    others = (
+        "hashtag:1",
+        "hashtag:tide",
+        "hashtag:74",
+        "subject:1",
+        "user:\u00b2",
+        "post:1:x",
+        "post:x",
+        "1",
+    )
+    for key in others:
+        side.admin.set(cache_key(side.documents.serving().epoch, key), encode_absent(0))
+    found = side.applied(side.commit(post("1", new=True), *map(Invalidate, others)))
+    assert found is not None and found.present
+    assert side.admin.keys(cache_key("*", "*")) == [side.key.encode()]
 
 
 def test_each_watermark_tells_a_time_at_which_the_checkpoint_was_its_own(

@@ -57,7 +57,7 @@ def hashtags_of(body: str) -> list[str]:
     text = normalize("NFC", body)
     kinds = "".join(OF_THEIR_OWN.get(one) or KINDS.get(category(one), " ") for one in text)
     tags = [text[slice(*found.span(1))].lower() for found in TAG.finditer(kinds)]
-    return list(dict.fromkeys(normalize("NFC", tag) for tag in tags))
+    return list(dict.fromkeys(normalize("NFC", tag) for tag in tags))[:30]
 
 
 def read_tables(connection: Connection) -> dict[str, list[Row]]:

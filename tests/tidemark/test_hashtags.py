@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.oracle import hashtags_of
-from tidemark.hashtags import MAX_LENGTH, canonical, hashtags
+from tidemark.hashtags import MAX_COUNT, MAX_LENGTH, at_most, canonical, hashtags
 
 WHOLE = (
     *("one_2", "2026", "über", "ærø", "łódź", "tiếng_việt", "ελλάδα"),
@@ -76,6 +76,7 @@ def test_a_tag_begins_and_ends_where_the_annex_says(body: str) -> None:
 @given(text)
 def test_random_texts_have_the_tags_that_categories_give(body: str) -> None:
     assert hashtags(body) == hashtags_of(body)
+    assert len(hashtags(body)) <= at_most(body) <= MAX_COUNT
 
 
 @given(text)
@@ -91,3 +92,8 @@ def test_a_long_tag_ends_between_two_characters(letter: str) -> None:
     rest = normalize("NFC", letter * 2 * MAX_LENGTH)[len(tag) :]
     assert MAX_LENGTH - 5 < len(tag) <= MAX_LENGTH and not category(rest[0]).startswith("M")
     assert hashtags("#a" + "\u0316" * MAX_LENGTH) == []
+
+
+def test_of_many_hashtags_the_first_thirty_count() -> None:
+    body = "".join(f"#{number % 40} " for number in range(500))
+    assert hashtags(body) == hashtags_of(body) == [str(number) for number in range(MAX_COUNT)]
