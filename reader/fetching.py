@@ -23,8 +23,9 @@ from reader.moments import Moments
 from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, decode
-from reader.read_model.declarations import Listing
+from reader.read_model.declarations import AUTHORED, USER, Listing
 
+MAX_AUTHORS = 100_000
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -54,12 +55,16 @@ class Fetching:
         self._documents = documents
         self._moments = moments
         self._metrics = metrics
+        self._authors: dict[str, Wanted] = {}  # by key of what they wrote
         self._flights: dict[str, asyncio.Task[dict[str, Found]]] = {}
         self._collecting: tuple[list[Wanted], asyncio.Task[dict[str, Found]]] | None = None
 
     async def fetch(self, view: View) -> None:
         """Add what is missing, valid at the view's moment. The moment may move on, up to the tide."""
-        wanted = list(view.missing.values())
+        authors = {
+            author.key: author for key in view.missing if (author := self._authors.get(key)) is not None
+        }
+        wanted = [one for one in {**authors, **view.missing}.values() if one.key not in view.parts]
         if view.position is not None:
             cached = [one for one in wanted if isinstance(one, Wanted)]
             await self._through_cache(view, view.position, cached)
@@ -74,6 +79,15 @@ class Fetching:
             view.add(entries, Origin.NOT_CACHED if paged else Origin.MISS)
         if view.position is not None:
             self._move_on(view, view.position, {})
+        for one in wanted:
+            self._remember_author(one, view.parts[one.key])
+
+    def _remember_author(self, authored: Wanted | WantedPage, entry: Entry) -> None:
+        """The next one who lacks the post or comment asks for its author at once: one round less."""
+        if isinstance(authored, Wanted) and authored.kind.name in AUTHORED and entry.present:
+            if len(self._authors) >= MAX_AUTHORS:
+                self._authors.clear()
+            self._authors[authored.key] = Wanted(USER, int(entry.head))
 
     async def aclose(self) -> None:
         """Cancel the flights under way; nobody waits for them any more."""
