@@ -84,7 +84,12 @@ class Cache:
         return lease
 
     async def fill(self, lease: FillLease, values: Mapping[str, bytes]) -> dict[str, str]:
-        """Store in Redis where the lease is still in place: key -> `stored`, `lease_lost` or `error`."""
+        """Store in Redis where the lease is still in place: key -> `stored`, `lease_lost` or `error`.
+
+        A reset orphans leases: the node that knows this one may have an older watermark.
+        """
+        if lease.position.life != self._following.position.life:
+            return dict.fromkeys(values, "lease_lost")
         epoch = lease.watermark.epoch
         commands = [
             packed("EVAL", FILL, 1, cache_key(epoch, key), lease.token, value, self._ttl_ms(value))

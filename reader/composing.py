@@ -48,8 +48,8 @@ class View:
     """The parts of one composition, all valid at `moment`, and those that it lacks.
 
     `position`: that moment on this process's tide; None: it is not on it. `replica` is set while it is valid
-    at `moment`, too. `stored`: the moment in MongoDB, once known. `pinned`: a part is a page, whose changes no
-    message names, so the moment stays.
+    at `moment`, too. `stored`: the moment in MongoDB, once known. `pinned`: a part is a page, whose
+    changes no message names, so the moment stays.
     """
 
     __slots__ = ("local", "missing", "moment", "origin", "parts", "pinned", "position", "replica", "stored")

@@ -104,7 +104,7 @@ class Consistency:
             try:
                 answer = await self._complete(query, view)
             except MomentGone:
-                return await self._at_present(query, Origin.MOVED_ON, view.moment)
+                return await self._at_present(query, Origin.MOVED_ON)
         if path:
             self._keep(path, view, answer)
         for one in view.local:
@@ -126,31 +126,31 @@ class Consistency:
         self._metrics.rounds.observe(rounds)
         return answer
 
-    async def _at_present(self, query: Query, origin: Origin, at_least: Watermark | None = None) -> Answer:
-        """All parts from one snapshot of MongoDB, not older than `at_least` and than answers given before.
+    async def _at_present(self, query: Query, origin: Origin) -> Answer:
+        """All parts from one snapshot of MongoDB, no older than any answer before it was asked for.
 
-        Later answers of this process are no older, until the tide is reset: then there may be another history.
+        Later answers of this process are no older either.
         """
-        life, known = self._following.position.life, self._given()
+        life, known = self._following.position.life, self._known()
         answer = await self._from_one_snapshot(query, origin)
         self._metrics.sessions.add(origin.name.lower())
-        contained = GtidSet.parse(answer.moment.gtid_set)
-        if at_least is not None:
-            known |= GtidSet.parse(at_least.gtid_set)
-        if (
-            self._following.tide is not None
-            and life == self._following.position.life
-            and not contained >= known
-        ):
-            raise DocumentsUnavailable("MongoDB is older than an answer before")
-        if origin not in (Origin.TOKEN, Origin.MAX_AGE) and contained >= self._given():
-            self._floor = life, contained
+        if life == self._following.position.life:
+            gtids = GtidSet.parse(answer.moment.gtid_set)
+            if not gtids >= known:
+                raise DocumentsUnavailable("MongoDB is older than an answer before")
+            if origin not in (Origin.TOKEN, Origin.MAX_AGE):
+                self._floor = life, gtids | self._floor_of(life)
         return answer
 
-    def _given(self) -> GtidSet:
-        """The floor of this life of the tide."""
-        life, gtids = self._floor or (0, EMPTY)
-        return gtids if life == self._following.position.life else EMPTY
+    def _known(self) -> GtidSet:
+        """All that answers since the last reset contained; nothing while there is no tide."""
+        tide = self._following.tide
+        if tide is None:
+            return EMPTY
+        return GtidSet.parse(tide.gtid_set) | self._floor_of(self._following.position.life)
+
+    def _floor_of(self, life: int) -> GtidSet:
+        return self._floor[1] if self._floor is not None and self._floor[0] == life else EMPTY
 
     async def _from_one_snapshot(self, query: Query, origin: Origin) -> Answer:
         """Tries twice: MongoDB may lose the moment, for example when its catalog changes."""
@@ -167,7 +167,7 @@ class Consistency:
         raise AssertionError("the last attempt returns or raises")
 
     def _reaches_floor(self, tide: Watermark) -> bool:
-        if not GtidSet.parse(tide.gtid_set) >= self._given():
+        if not GtidSet.parse(tide.gtid_set) >= self._floor_of(self._following.position.life):
             return False
         self._floor = None
         return True

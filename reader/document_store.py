@@ -28,7 +28,9 @@ TIMEOUT_MS = 2_000  # of one read, finding the primary included
 SLOT_SECONDS = 1.0
 LOOKED_UP = 255  # lists in one read, which takes MongoDB some 0.5 ms each
 MERGED_SCANS = 200  # values of $in: MongoDB merges scans for up to so many, beyond it sorts in memory
-TOO_OLD = (239, 246)  # SnapshotTooOld, SnapshotUnavailable
+# MongoDB's errors for a time that is ahead of its clock (after a restore), too old, or before the collection
+# got its present indexes.
+NO_SUCH_MOMENT = (72, 239, 246)
 log = structlog.get_logger()
 
 
@@ -143,7 +145,7 @@ class DocumentStore:
             ids = [SERVING_ID, checkpoint_id(self._build)]
             documents, time = await self._control({"_id": {"$in": ids}}, time)
             found = {document["_id"]: document for document in documents}
-            if SERVING_ID not in found:
+            if SERVING_ID not in found or time is None:
                 break
             serving = Serving.decode(found[SERVING_ID])
             if serving.build == self._build and ids[1] in found:
@@ -153,12 +155,13 @@ class DocumentStore:
 
     async def _control(
         self, filter: BsonDocument, time: Timestamp | None
-    ) -> tuple[list[BsonDocument], Timestamp]:
+    ) -> tuple[list[BsonDocument], Timestamp | None]:
+        """The time is None if the collection does not exist."""
         command = {"find": CONTROL, "filter": filter, "readConcern": snapshot(time)}
         async with self._reading(CONTROL):
             reply = await self._database.command(command, codec_options=RAW)
             cursor = reply["cursor"]
-            return [plain(document) for document in cursor["firstBatch"]], cursor["atClusterTime"]
+            return [plain(document) for document in cursor["firstBatch"]], cursor.get("atClusterTime")
 
     async def _entities(self, moment: Moment, entity: Entity, ids: list[int]) -> dict[str, bytes]:
         found = {"filter": {"_id": {"$in": ids}}, "batchSize": len(ids) + 1}
@@ -193,7 +196,7 @@ class DocumentStore:
             try:
                 yield
             except PyMongoError as error:
-                if isinstance(error, OperationFailure) and error.code in TOO_OLD:
+                if isinstance(error, OperationFailure) and error.code in NO_SUCH_MOMENT:
                     raise MomentGone(str(error)) from error
                 log.warning("MongoDB gives no answer", collection=collection, error=str(error))
                 raise DocumentsUnavailable(f"MongoDB does not give {collection}: {error}") from error

@@ -106,8 +106,8 @@ class Fetching:
     def _move_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
         """To the tide, unless a message since has named a part of the view, or one that was found.
 
-        No message names a page that is not cached. Returns the view's position. The view has a replica only if
-        this is at the same position.
+        No message names a page that is not cached. Returns the view's position. The view has a replica only
+        if this is at the same position.
         """
         following = self._following
         now, tide = following.position, following.tide

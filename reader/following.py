@@ -84,9 +84,8 @@ class Following:
             except (RedisError, OSError, CacheBypassed, TideBroken, ValueError) as error:
                 failures = 0 if self.tide is not None else failures + 1
                 cause = "broken" if isinstance(error, TideBroken | ValueError) else "connection"
-                log.warning(
-                    "the tide is lost; reads go to MongoDB", cause=cause, error=str(error) or repr(error)
-                )
+                if failures < 2:  # else it was said
+                    log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=repr(error))
                 self._metrics.tide_resets.add(cause)
             finally:
                 self._reset()
@@ -207,6 +206,8 @@ class Following:
             raise TideBroken(f"Redis refuses: {text}")
         if self.tide is None:
             bypass, watermark = usable(text)
+            if watermark is not None and self.bypass is not Origin.UNAVAILABLE:
+                self.named.reset()  # there was none, so this one may be of another history
             self._use(bypass)
             if watermark is not None:
                 log.info("follows the tide", lineage=watermark.lineage)

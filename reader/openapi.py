@@ -37,9 +37,9 @@ FEED_PAGE = msgspec.defstruct(
 
 HEADERS: dict[str, str] = {
     "Freshness": 'as-of="...": this answer contains everything that MySQL had committed by that time '
-    "(MySQL's clock); `stale`: that time is long ago; `in-parts`: a part of a large transaction is in it, too",
+    "(MySQL's clock); `stale`: that time is long ago; `in-parts`: with a part of a large transaction",
     "Cache-Status": "Where the answer came from (RFC 9211)",
-    "Consistency-Token": "If the request had a token: that of this answer's moment. Send it with the next read",
+    "Consistency-Token": "If the request had a token: that of this answer's moment. Send it with later reads",
     "Set-Cookie": "The same, if the token came in the cookie",
     "ETag": "Names exactly this answer: repeat it in If-None-Match",
     "Link": 'rel="next": the following page, if there is one',

@@ -14,7 +14,7 @@ PART_BYTES = 120
 
 
 class Kept(NamedTuple):
-    """A composed answer, with the entries it was made of. It is valid as long as the replica has all these."""
+    """A composed answer, with the entries it was made of. It is valid while the replica has all these."""
 
     answer: Any
     parts: tuple[tuple[str, Entry], ...]

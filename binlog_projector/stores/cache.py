@@ -183,7 +183,7 @@ class CacheStage:
         return found
 
     def _values(self, keys: Sequence[str], batch: Checkpoint) -> dict[str, bytes]:
-        """New bytes for entities, read back from MongoDB. Keys without bytes are deleted, lists among them."""
+        """New bytes for entities, read back from MongoDB. Keys without bytes are deleted, as are lists."""
         wanted: dict[Entity, list[int]] = defaultdict(list)
         for entity, id in islice(filter(None, map(entity_of, keys)), MAX_VALUES):
             wanted[entity].append(id)

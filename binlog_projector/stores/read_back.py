@@ -56,7 +56,7 @@ def read_back(
 
 
 class Moment:
-    """MongoDB at one cluster time, at first at `text` ("seconds.increment") or, if it is empty, at present."""
+    """MongoDB at one cluster time, at first at `text` ("seconds.increment") or, if empty, at present."""
 
     def __init__(self, database: Database[BsonDocument], text: str) -> None:
         self.database = database

@@ -18,8 +18,8 @@ from perf.pausing import services_paused
 from perf.second_reader import WITHOUT_LOCAL, second_reader
 
 TIDEMARK = "tidemark"
-TIDEMARK_REDIS = "tidemark_redis"  # the same, without a replica in the reader
-TIDEMARKS = (TIDEMARK, TIDEMARK_REDIS)
+WITHOUT_REPLICA = "tidemark_redis"  # the same, without a replica in the reader
+TIDEMARKS = (TIDEMARK, WITHOUT_REPLICA)
 NAMES = (*LANES, *TIDEMARKS)
 READY_WITHIN_SECONDS = 30.0
 CAUGHT_UP_WITHIN_SECONDS = 600.0
@@ -62,7 +62,7 @@ def contenders(system: System) -> Iterator[dict[str, Contender]]:
         yield {
             **found,
             TIDEMARK: Contender(TIDEMARK, system.url("reader"), writer, services, system.admin_url("reader")),
-            TIDEMARK_REDIS: Contender(TIDEMARK_REDIS, second.url, writer, without, second.admin_url),
+            WITHOUT_REPLICA: Contender(WITHOUT_REPLICA, second.url, writer, without, second.admin_url),
         }
     finally:
         stop_processes([child.identity for child in started.values()], STOPPED_WITHIN_SECONDS)

@@ -60,7 +60,7 @@ class Meters:
         }
 
     def reader(self, admin_url: str) -> Reading:
-        """Hits and misses of replica and Redis for posts, from Tidemark's reader, which must not be paused."""
+        """Hits and misses of replica and Redis for posts, from a reader, which must not be paused."""
         found = metrics(self._http, f"{admin_url}/metrics")
         posts = {name.removeprefix(LOOKUPS): n for name, n in found.items() if name.startswith(LOOKUPS)}
         hits = sum(posts.get(f'{layer}",result="hit"}}', 0.0) for layer in ("local", "redis"))

@@ -18,8 +18,8 @@ LANES_TEXT = {
     "sql_counters": "one SELECT with counter columns that every write keeps, straight from MySQL",
     "cache_aside": "sql behind Redis: GET; on a miss SELECT, then SET with a TTL of 300 s; "
     "DEL after each write",
-    "tidemark": "MySQL's binlog projected into MongoDB and Redis; reads from the process's replica, else Redis, "
-    "else MongoDB",
+    "tidemark": "MySQL's binlog projected into MongoDB and Redis; reads from the process's replica, else "
+    "Redis, else MongoDB",
     "tidemark_redis": "the same without a replica: each read asks Redis",
 }
 COLUMNS = {  # of the table of lanes: key -> heading

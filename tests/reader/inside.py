@@ -18,7 +18,7 @@ from reader.asked import EntityQuery, ListQuery, Query
 from reader.cache import Cache, FillLease
 from reader.composing import Answer, View
 from reader.consistency import Consistency
-from reader.demands import NO_DEMANDS
+from reader.demands import NO_DEMANDS, Demands, Need
 from reader.document_store import DocumentStore, Moment
 from reader.fetching import Fetching
 from reader.following import Following
@@ -169,10 +169,12 @@ class Inside:
     async def ask(self, query: Query) -> Answer:
         return await self.consistency.answer(query, NO_DEMANDS)
 
-    async def read(self, kind: Entity | Listing, id: int, page: Page = FIRST_PAGE) -> Answer:
-        if isinstance(kind, Entity):
-            return await self.ask(EntityQuery(kind, id))
-        return await self.ask(ListQuery(kind, id, page))
+    async def answer(self, entity: Entity, id: int, need: Need) -> Answer:
+        return await self.consistency.answer(EntityQuery(entity, id), Demands(need))
+
+    async def read(self, kind: Entity | Listing, id: int, page: Page = FIRST_PAGE, path: str = "") -> Answer:
+        query = EntityQuery(kind, id) if isinstance(kind, Entity) else ListQuery(kind, id, page)
+        return await self.consistency.answer(query, NO_DEMANDS, path)
 
     async def follows(self, world: World) -> None:
         """Until the tide is the world's watermark, and is used."""

@@ -110,3 +110,10 @@ def test_a_read_model_that_is_not_built_yet_is_a_503(
 def refused(api: httpx2.Client) -> httpx2.Response | None:
     answer = api.get("/user/1")
     return answer if answer.status_code != 404 else None
+
+
+def test_before_the_first_build_reads_are_503(api: httpx2.Client, world: World) -> None:
+    """A snapshot of a collection that does not exist has no cluster time."""
+    world.cache.flushall()
+    world.database.drop_collection("control")
+    assert api.get("/user/1").status_code == 503

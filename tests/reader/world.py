@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
-from pymongo import IndexModel, ReplaceOne
+from bson.timestamp import Timestamp
+from pymongo import IndexModel, ReplaceOne, WriteConcern
+from pymongo.client_session import ClientSession
 
 from reader.read_model.announcements import encode
 from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY, Watermark, cache_key
@@ -43,6 +45,7 @@ class World:
         self.build = build
         self.epoch = epoch
         self._gathered: dict[str, list[Document]] | None = None
+        self._session: ClientSession | None = None
         self.clear()
         self.begin()
 
@@ -95,11 +98,11 @@ class World:
             {"_id": checkpoint_id(self.build), **of_build, **fields},
         )
         replacements = [{"q": {"_id": one["_id"]}, "u": one, "upsert": True} for one in control]
+        concern = {} if self._session else {"writeConcern": {"w": "majority"}}
         answer = self.database.command(
-            "update", CONTROL, updates=replacements, writeConcern={"w": "majority"}
+            "update", CONTROL, updates=replacements, session=self._session, **concern
         )
-        time = answer["operationTime"]
-        return replace(checkpoint, cluster_time=f"{time.time}.{time.inc}")
+        return replace(checkpoint, cluster_time=_text(answer["operationTime"]))
 
     def apply(self, checkpoint: Checkpoint, keys: Sequence[str] = (), counted: Sequence[str] = ()) -> None:
         """As APPLY: the keys leave the cache, the watermark is set, and readers are told, in one step."""
@@ -131,7 +134,7 @@ class World:
     def put_cached(self, key: str, value: bytes, ttl_ms: int = 60_000) -> None:
         self.cache.set(cache_key(self.epoch, key), value, px=ttl_ms)
 
-    def all_cached(self) -> dict[bytes, Any]:
+    def all_cached(self) -> dict[Any, Any]:
         """All of Redis."""
         names = self.cache.keys("*")
         assert isinstance(names, list)
@@ -213,7 +216,24 @@ class World:
             )
 
     def remove(self, collection: str, id: int | str) -> None:
-        self.database[COLLECTIONS[collection].in_build(self.build)].delete_one({"_id": id})
+        self.database[COLLECTIONS[collection].in_build(self.build)].delete_one(
+            {"_id": id}, session=self._session
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Callable[[], str]]:
+        """All that the block does with MongoDB is of one moment. Gives what then tells the cluster time."""
+        with self.database.client.start_session() as session:
+            with session.start_transaction(write_concern=WriteConcern("majority")):
+                self._session = session
+                yield lambda: _text(session.operation_time)
+            self._session = None
 
     def _replace(self, collection: str, document: Document) -> None:
-        self.database[collection].replace_one({"_id": document["_id"]}, document, upsert=True)
+        self.database[collection].replace_one(
+            {"_id": document["_id"]}, document, upsert=True, session=self._session
+        )
+
+
+def _text(time: Timestamp) -> str:
+    return f"{time.time}.{time.inc}"

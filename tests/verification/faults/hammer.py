@@ -54,6 +54,10 @@ class Hammer:
         wait_until(lambda: self.rounds >= begun + 2 or self.running.done(), "every page to be read")
         return {path: answers[-1].text for path, answers in self.answers.items()}
 
+    def differs(self, before: Mapping[str, str]) -> bool:
+        """No page is as it was. Readers learn of a new cache epoch within 0.2 s."""
+        return all(self.answers[path][-1].text != text for path, text in before.items())
+
     def answers_between(self, begun: str, ended: str) -> int:
         """The number of answers between two moments (RFC 3339)."""
         first, last = map(datetime.fromisoformat, (begun, ended))

@@ -6,30 +6,41 @@ import asyncio
 import contextlib
 import contextvars
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from msgspec import structs
 from pymongo import AsyncMongoClient
-from reader.read_through import ReadThrough
 
 from binlog_projector.binlog.parts import Parts
 from binlog_projector.domain.changes import Transaction
 from binlog_projector.errors import CacheUnavailable, StandDown
 from binlog_projector.stores.cache import CacheStage
+from reader.asked import Query
 from reader.cache import Cache
+from reader.consistency import Consistency
+from reader.demands import NO_DEMANDS, Demands, Need
 from reader.document_store import DocumentStore
-from reader.parts import Wanted
+from reader.errors import DocumentsUnavailable
+from reader.fetching import Fetching
+from reader.following import Following
+from reader.moments import Moments
+from reader.read_model.control import JournalEntry
+from reader.replica import Replica
 from tests.verification.schedules.bench import Bench
 from tests.verification.schedules.history import History, batch_of, last_number
 from tests.verification.schedules.projector_stores import ProjectorStore
-from tests.verification.schedules.promises import Promises, as_of
-from tests.verification.schedules.reader_stores import ReaderClient
+from tests.verification.schedules.promises import BrokenPromise, Promises, as_of
+from tests.verification.schedules.reader_stores import CLOCK, Clock, ReaderMongoDB, ReaderRedis
 from tests.verification.schedules.scheduler import ACTOR, Scheduler, Worker
+from tidemark.gtid import GtidSet
+from tidemark.problem import Problem
 from writer.schema import TABLES
 
 READS = 64
+REPLICA_BYTES = (2**20, 2**20, 0)
+WAITS_SECONDS = (0.0, 3_600.0)  # the tide comes sooner, without waiting
 IDLE_TURNS = 1
 CATCH_UP_TURNS = 8
 
@@ -41,54 +52,93 @@ class Product:
     `asked`: readers get requests. If not, only projectors change the cache.
     """
 
-    cache: type[Cache] = Cache
     documents: type[DocumentStore] = DocumentStore
-    read_through: type[ReadThrough] = ReadThrough
     stage: type[CacheStage] = CacheStage
     patches: dict[str, object] = field(default_factory=dict)
     asked: bool = True
 
 
 class Reader:
-    """The parts of one reader process that requests share."""
+    """One reader process: it follows the tide and answers."""
 
-    def __init__(self, name: str, bench: Bench, product: Product, promises: Promises) -> None:
+    def __init__(
+        self, name: str, bench: Bench, product: Product, promises: Promises, scheduler: Scheduler
+    ) -> None:
         self.name = name
+        self.clock = Clock()
+        self.redis = bench.pools.next = ReaderRedis(name, bench.wires, scheduler)
+        self.mongodb = ReaderMongoDB(bench.reader_database)
         self._promises = promises
-        bench.pools.reader = name
-        self._selector = bench.selector
-        self._mongodb = ReaderClient(bench.reader_mongodb)
-        self._cache = product.cache(bench.reader_redis_url)
-        documents = product.documents(cast(AsyncMongoClient[dict[str, Any]], self._mongodb), READS)
-        self._read_through = product.read_through(self._cache, documents, bench.reader_metrics, lambda: 0.5)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._chance = scheduler.chance
+        metrics = bench.reader_metrics
+        self._replica = Replica(self._chance.choice(REPLICA_BYTES), metrics)
+        self.following = Following("", self._replica, metrics)
+        documents = product.documents(cast(AsyncMongoClient[dict[str, Any]], self.mongodb), READS)
+        moments, cache = Moments(documents), Cache(self.following, lambda: 0.5)
+        fetching = Fetching(self.following, cache, documents, moments, metrics)
+        self._consistency = Consistency(self.following, fetching, moments, metrics, READS)
+        self._fetching = fetching
+        self._told = Told(0, 0)
+        self._requests = 0
+        self._run: asyncio.Task[None] | None = None
 
-    def ask(self, wanted: Sequence[Wanted]) -> asyncio.Task[None]:
+    def start(self) -> None:
+        self._run = self._task(self.following.run(), self.name)
+
+    def ask(self, asked: str, query: Query, token: JournalEntry | None) -> asyncio.Task[None]:
+        self._requests += 1
+        return self._task(self._answer(asked, query, token), f"{self.name}{self._requests}")
+
+    def look(self, keys: Iterable[str]) -> None:
+        """Checks the promises of the replica, and that the reader still follows."""
+        assert self._run is not None
+        if self._run.done():
+            self._run.result()
+        entries = {key: entry for key in keys if (entry := self._replica.get(key)) is not None}
+        self._promises.replicated(self.following.tide, entries)
+
+    async def end(self, requests: Iterable[asyncio.Task[None]]) -> None:
+        tasks = [*requests, *([self._run] if self._run else [])]
+        for task in tasks:
+            task.cancel()
+        await self._fetching.aclose()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _task(self, coroutine: Coroutine[None, None, None], actor: str) -> asyncio.Task[None]:
         context = contextvars.copy_context()
-        context.run(ACTOR.set, f"{self.name}{len(self._tasks) + 1}")
-        self._tasks.append(asyncio.get_running_loop().create_task(self._answer(wanted), context=context))
-        return self._tasks[-1]
+        context.run(ACTOR.set, actor)
+        context.run(CLOCK.set, self.clock)
+        return asyncio.get_running_loop().create_task(coroutine, context=context)
 
-    def depose_primary(self) -> asyncio.Task[None]:
-        """The primary behind this reader's connection receives no more writes."""
-        return asyncio.get_running_loop().create_task(self._mongodb.depose(self._selector))
+    async def _answer(self, asked: str, query: Query, token: JournalEntry | None) -> None:
+        """Only MongoDB's fault excuses that there is no answer."""
+        told, life = self._told, self.following.position.life
+        try:
+            if token is None:
+                answer = self._consistency.ready(asked)
+                answer = answer or await self._consistency.answer(query, NO_DEMANDS, asked)
+            else:
+                gtids = GtidSet.parse(token.checkpoint.gtid_set)
+                need = Need(gtids, self._chance.choice(WAITS_SECONDS), preferred=False)
+                answer = await self._consistency.answer(query, Demands(need))
+        except (DocumentsUnavailable, Problem) as error:
+            if not self.mongodb.was_deposed:
+                raise BrokenPromise(f"{asked} is not answered: {error!r}") from error
+            return
+        goes_on = life == self.following.position.life and self.following.tide is not None
+        floor = told.state if goes_on and told.life == life else 0
+        state = self._promises.answered(asked, answer, floor)
+        if token is not None and state < self._promises.state_with(token.checkpoint.gtid_set):
+            raise BrokenPromise(f"{asked} is of state {state}, older than its token")
+        if goes_on and token is None:  # MongoDB may have answered to the token, for this request alone
+            self._told = max(self._told, Told(life, state - state % 2))
 
-    def find_primary(self) -> asyncio.Task[None]:
-        """Connects to the present primary again."""
-        return asyncio.get_running_loop().create_task(self._mongodb.rejoin())
 
-    async def end(self) -> None:
-        """Closes the cache only if a command is under way: its connections serve the next schedule, too."""
-        await self._mongodb.rejoin()
-        if not all(task.done() for task in self._tasks):
-            for task in self._tasks:
-                task.cancel()
-            await self._read_through.aclose()
-            await self._cache.aclose()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+class Told(NamedTuple):
+    """The newest whole transaction that a process has told in a life of its tide."""
 
-    async def _answer(self, wanted: Sequence[Wanted]) -> None:
-        self._promises.answered(await self._read_through.get(wanted))
+    life: int
+    state: int
 
 
 class Projector:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import redis
-from pymongo import AsyncMongoClient
+from pymongo import MongoClient
 
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.stores import cache as projector_cache
@@ -20,7 +20,7 @@ from ops.stack import Stack
 from reader.metrics import ReaderMetrics
 from reader.read_model.cached_values import WATERMARK_KEY
 from reader.read_model.control import CONTROL, SERVING_ID, JournalEntry, checkpoint_id, journal_id
-from reader.read_model.declarations import COLLECTIONS, Entity
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, is_present
 from tests.verification.schedules.history import History, batch_of, entity_content, last_number, opening_of
 from tests.verification.schedules.projector_stores import (
     JOURNAL_HOURS,
@@ -29,7 +29,7 @@ from tests.verification.schedules.projector_stores import (
     Restored,
 )
 from tests.verification.schedules.promises import as_of
-from tests.verification.schedules.reader_stores import ReaderPools
+from tests.verification.schedules.reader_stores import Pools, Wires
 from tests.verification.schedules.scheduler import QuietSelector
 from tidemark.gtid import GtidSet
 
@@ -43,10 +43,11 @@ class Bench:
     def __init__(self, stack: Stack, selector: QuietSelector) -> None:
         environment = stack.environment()
         self.selector = selector
-        self.pools = ReaderPools(selector)
+        self.pools = Pools()
         self.threads = ThreadPoolExecutor(THREADS)
-        self.reader_redis_url = environment["TIDEMARK_READER_REDIS_URL"]
-        self.reader_mongodb = AsyncMongoClient[dict[str, Any]](environment["TIDEMARK_READER_MONGODB_URL"])
+        self.wires = Wires(environment["TIDEMARK_READER_REDIS_URL"])
+        self._reader_mongodb = MongoClient[dict[str, Any]](environment["TIDEMARK_READER_MONGODB_URL"])
+        self.reader_database = self._reader_mongodb.get_default_database("tidemark")
         self.reader_metrics, self.projector_metrics = ReaderMetrics(), ProjectorMetrics()
         self.admin_redis = redis.Redis.from_url(stack.redis.admin_url)
         self.projector_redis = projector_cache.connect(environment["TIDEMARK_PROJECTOR_REDIS_URL"])
@@ -128,22 +129,22 @@ class Bench:
 
     def assert_documents_follow(self, histories: Sequence[History]) -> None:
         """After the schedules, the documents are those that the rows imply."""
-        for kind in {one.kind.name: one.kind for one in histories[0].wanted}.values():
-            if isinstance(kind, Entity):
-                build = self._mongodb["tidemark"][
-                    COLLECTIONS[kind.collection].in_build(self.position.checkpoint.build)
-                ]
-                for history in histories:
-                    document = build.find_one({"_id": history.id}) or {}
-                    actual = entity_content(kind, document) if "created_at" in document else None
-                    assert actual == history.states[-1][kind.key(history.id)], (
-                        f"{kind.key(history.id)}: {actual!r}"
-                    )
+        for entity in ENTITIES.values():
+            build = COLLECTIONS[entity.collection].in_build(self.position.checkpoint.build)
+            expected = {
+                one.id: history.states[-1][one.key]
+                for history in histories
+                for one in history.wanted
+                if one.kind is entity
+            }
+            found = self._mongodb["tidemark"][build].find({"_id": {"$in": [*expected]}})
+            shown = {one["_id"]: entity_content(entity, one) for one in found if is_present(one)}
+            assert {**dict.fromkeys(expected), **shown} == expected
 
-    async def close(self) -> None:
+    def close(self) -> None:
         self.threads.shutdown()
-        await self.pools.close()
-        await self.reader_mongodb.close()
+        self.wires.close()
+        self._reader_mongodb.close()
         self.admin_redis.close()
         self.projector_redis.close()
         self._mongodb.close()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from ops.stack import Stack
 from tests.conftest import empty_stores
 from tests.verification.schedules.bench import Bench
+from tests.verification.schedules.reader_stores import sleep
 from tests.verification.schedules.running import Runner
 from tests.verification.schedules.scheduler import QuietSelector
 
@@ -25,15 +27,16 @@ def bench_runner(shared_stack: Stack) -> Iterator[tuple[Bench, asyncio.Runner]]:
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as loop:
         bench = loop.run(opened())
         yield bench, loop
-        loop.run(bench.close())
+        bench.close()
 
 
 @pytest.fixture
 def runner(bench_runner: tuple[Bench, asyncio.Runner], monkeypatch: pytest.MonkeyPatch) -> Runner:
-    """Schedules use no clock: the seed decides when leases expire and reads are repeated."""
+    """Schedules use no clock: the seed decides when leases expire and when time goes on for a reader."""
     bench, loop = bench_runner
-    monkeypatch.setattr("reader.cache.BlockingConnectionPool", bench.pools)
-    monkeypatch.setattr("reader.cache.TIMEOUT_SECONDS", None)
+    monkeypatch.setattr("reader.following.ConnectionPool", bench.pools)
+    monkeypatch.setattr("reader.following.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
     monkeypatch.setattr("reader.cache.LEASE_TTL_MS", 600_000)
-    monkeypatch.setattr("reader.read_through.LEASE_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("reader.fetching.LEASE_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("reader.consistency.LOOK_SECONDS", 0.0)
     return Runner(bench, loop, monkeypatch)

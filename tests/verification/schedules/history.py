@@ -7,19 +7,23 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from binlog_projector.domain.batch import Batch
 from binlog_projector.domain.changes import BinlogPosition, Row, RowChange, Transaction
 from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id, project
+from reader.asked import EntityQuery, HashtagQuery, ListQuery, Query
+from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted
 from reader.read_model.cached_values import Entry, encode_entity, encode_page
-from reader.read_model.declarations import LISTINGS, POST, USER, Document, Entity, Listing
+from reader.read_model.declarations import COMMENT, POST, POST_COMMENTS, USER, Document, Entity, Listing
 from tidemark.gtid import Gtid, GtidSet
 from writer.schema import TABLES
 
 SOURCE = "00000000-0000-0000-0000-000000000001"
 START = datetime(2026, 11, 23)
-COMMENTS = next(listing for listing in LISTINGS if listing.path == "/post/{id}/comments")
+COMMENTS = 3
 HEADER_BYTES = 17  # kind and version
 Content = bytes | None  # of a cached value behind its version; None: known to be absent
 Documents = dict[tuple[str, DocumentId], dict[str, Any]]
@@ -50,7 +54,18 @@ class History:
     def __init__(self, id: int, chance: random.Random) -> None:
         self.id = id
         self.opened_seq = 0  # of the batch that made the rows of `opening`
-        self.wanted = (Wanted(POST, id), Wanted(USER, id), Wanted(COMMENTS, id))
+        self._comments = [id * 10 + at for at in range(1, COMMENTS + 1)]
+        self.wanted = (
+            *(Wanted(POST, id), Wanted(USER, id), Wanted(POST_COMMENTS, id)),
+            *(Wanted(COMMENT, comment) for comment in self._comments),
+        )
+        self.queries: dict[str, Query] = {
+            "post": EntityQuery(POST, id),
+            "user": EntityQuery(USER, id),
+            "comments": ListQuery(POST_COMMENTS, id, FIRST_PAGE),
+            "a comment": ListQuery(POST_COMMENTS, id, Page(1)),
+            "hashtag": HashtagQuery(f"t{id}", FIRST_PAGE),
+        }
         self._chance = chance
         self._writes = 0
         self._tables: dict[str, dict[DocumentId, Row]] = {name: {} for name in TABLES}
@@ -64,6 +79,34 @@ class History:
         """The transactions as a stream behind transaction number `after` delivers them."""
         return [_transaction(after + number, changes) for number, changes in enumerate(self.changes, 1)]
 
+    def answer(self, asked: str, state: int) -> Any:
+        """The JSON of the query's answer in this state (of a cursor, whether there is one); None: nothing."""
+        if asked == "user":
+            return self._json(USER.key(self.id), state)
+        post = self._json(POST.key(self.id), state)
+        if asked == "hashtag":
+            return {"items": [post] if post and post["hashtags"] else [], "next": False}
+        if asked == "post" or post is None:
+            return post
+        ids = [id for id in self._part(POST_COMMENTS.key(self.id), state)[1].decode().split(",") if id]
+        shown = ids[:1] if asked == "a comment" else ids
+        items = [self._json(COMMENT.key(int(id)), state) for id in shown]
+        return {"items": items, "next": len(shown) < len(ids)}
+
+    def _json(self, key: str, state: int) -> Any:
+        """The entity as its answer shows it."""
+        if self.states[state][key] is None:
+            return None
+        head, body = self._part(key, state)
+        shown = msgspec.json.decode(body)
+        if not key.startswith(USER.name):
+            shown["author"] = msgspec.json.decode(self._part(USER.key(int(head)), state)[0])
+        return shown
+
+    def _part(self, key: str, state: int) -> tuple[bytes, bytes]:
+        head, _, body = (self.states[state][key] or b"").partition(b"\n")
+        return head, body
+
     def _opening(self) -> tuple[RowChange, ...]:
         rows = [self._rename()]
         rows += [self._toggle_post()] if self._chance.random() < 0.85 else []
@@ -71,7 +114,11 @@ class History:
         return tuple(rows)
 
     def _transaction(self) -> tuple[RowChange, ...]:
-        kinds = [self._toggle_comment] * 3 + [self._toggle_like, self._toggle_post, self._rename]
+        kinds = (
+            [self._toggle_comment] * 3
+            + [self._edit_comment] * 2
+            + [self._toggle_like, self._toggle_post, self._rename]
+        )
         if self.id in self._tables["posts"]:
             kinds += [self._edit_post] * 3
         first, *others = self._chance.choices(kinds, k=self._chance.choice((1, 1, 1, 2)))
@@ -83,9 +130,8 @@ class History:
 
     def _edit_post(self) -> RowChange:
         times = self._times() if self.id not in self._tables["posts"] else {"updated_at": self._now()}
-        return self._put(
-            "posts", {"id": self.id, "author_id": self.id, "body": f"text {self._writes}", **times}
-        )
+        body = f"text {self._writes} {self._chance.choice(('', f'#t{self.id}'))}"
+        return self._put("posts", {"id": self.id, "author_id": self.id, "body": body, **times})
 
     def _toggle_post(self) -> RowChange:
         return self._remove("posts", self.id) or self._edit_post()
@@ -98,9 +144,16 @@ class History:
         return self._remove("likes", liked) or self._put("likes", row)
 
     def _toggle_comment(self) -> RowChange:
-        id = self.id * 10 + self._chance.randint(1, 3)
+        id = self._chance.choice(self._comments)
         row = {"id": id, "post_id": self.id, "author_id": self.id, "body": "comment", **self._times()}
         return self._remove("comments", id) or self._put("comments", row)
+
+    def _edit_comment(self) -> RowChange:
+        if not (there := self._tables["comments"]):
+            return self._toggle_comment()
+        row = there[self._chance.choice([*there])]
+        text = {"body": f"comment {self._writes}", "updated_at": self._now()}
+        return self._put("comments", {**row, **text})
 
     def _rename(self) -> RowChange:
         names = {

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
+import msgspec
 import redis
 
-from reader.parts import Part
+from reader.composing import Answer
 from reader.read_model.cached_values import WATERMARK_KEY, Entry, Watermark, cache_key, decode
 from reader.read_model.control import Checkpoint, JournalEntry
-from tests.verification.schedules.history import START, Content, History, content_of, last_number
+from tests.verification.schedules.history import START, History, content_of, last_number
 from tests.verification.schedules.redis_commands import read_values
 
 SECONDS_APART = 10  # between two transactions, by MySQL's clock
@@ -42,11 +44,11 @@ class Promises:
         self._first = last_number(start.gtid_set)
         self._start = JournalEntry(start, ())
         self._keys = [one.key for one in history.wanted]
-        self._entities = {one.key for one in history.wanted[:2]}
         self._epoch = epoch
         self._seen: Mapping[str, Entry] = {}
         self._seen_seq = 0
-        self._named: dict[tuple[str, str], Content] = {}
+        self._named: dict[tuple[str, str], Any] = {}
+        self._states: dict[Watermark, int] = {}
         self.committed: list[JournalEntry] = []
         self.checks: Counter[str] = Counter()  # comparisons by kind
 
@@ -63,31 +65,41 @@ class Promises:
         watermark, values = self._read()
         if watermark is None:
             return self.forget()
-        floor = self._committed_state(watermark)
+        state = self.state_of(watermark)
         if watermark.seq < self._seen_seq:
             raise BrokenPromise(f"the watermark went back from {self._seen_seq} to {watermark.seq}")
         entries = {key: entry for key, value in values.items() if (entry := decode(value)) is not None}
         for key, entry in entries.items():
-            self._compare("entries", f"cached under watermark {watermark.seq}", key, entry, floor)
+            self._compare("entries of Redis", f"cached under watermark {watermark.seq}", key, entry, state)
             if key in self._seen and entry.version < self._seen[key].version:
                 raise BrokenPromise(
                     f"{key} went back from version {self._seen[key].version} to {entry.version}"
                 )
-        if watermark.seq == self._seen_seq + 1:
-            self._compare_applied(watermark, entries, floor)
         self._seen, self._seen_seq = entries, watermark.seq
         return None
 
-    def answered(self, parts: Mapping[str, Part]) -> None:
-        """Checks every promise of an answer."""
-        for key, part in parts.items():
-            floor = max(self._committed_state(part.proof), 2 * (number_at(part.proof.as_of) - self._first))
-            proof = f"answered with the proof of {part.proof.seq} ({part.origin.name})"
-            self._compare("parts of answers", proof, key, part.entry, floor)
-            if part.entry.present and key in self._entities:
-                content = content_of(part.entry)
-                if self._named.setdefault((key, part.version), content) != content:
-                    raise BrokenPromise(f"{key} has two contents under one version, {part.version}")
+    def replicated(self, tide: Watermark | None, entries: Mapping[str, Entry]) -> None:
+        """Checks every promise of a replica."""
+        if tide is None:
+            if entries:
+                raise BrokenPromise(f"a replica without a tide has {[*entries]}")
+            return
+        state = self.state_of(tide)
+        for key, entry in entries.items():
+            self._compare("entries of replicas", f"in a replica at tide {tide.seq}", key, entry, state)
+
+    def answered(self, asked: str, answer: Answer, at_least: int) -> int:
+        """Checks every promise of an answer. `at_least`: the oldest state to show. Returns its own."""
+        self.checks["answers"] += 1
+        state, told = self.state_of(answer.moment), _told(answer)
+        if told != self._history.answer(asked, state):
+            known = [at for at in range(len(self._history.states)) if told == self._history.answer(asked, at)]
+            raise BrokenPromise(f"{asked} is of states {known}, and names {state}: {told}")
+        if state < at_least:
+            raise BrokenPromise(f"{asked} is of state {state}, and {at_least} was told before")
+        if told is not None and self._named.setdefault((asked, answer.version), told) != told:
+            raise BrokenPromise(f"{asked} has two contents under one version, {answer.version}")
+        return state
 
     def at_the_end(self, checkpoint: Checkpoint) -> None:
         """MongoDB and the cache have reached the last state; `look` compares the entries with it."""
@@ -109,15 +121,20 @@ class Promises:
             return self._read()
         return watermark, dict(zip(self._keys, values, strict=True))
 
-    def _compare_applied(self, watermark: Watermark, entries: Mapping[str, Entry], state: int) -> None:
-        """What an APPLY has left of the keys that it names is exactly what its batch made them."""
-        for key in self._entry_of(watermark).touched:
-            if key in entries and content_of(entries[key]) != self._history.states[state][key]:
-                raise BrokenPromise(f"{key} is not what batch {watermark.seq} left: {entries[key]!r}")
+    def state_of(self, mark: Watermark) -> int:
+        """The state after the batch that `mark` names."""
+        if mark not in self._states:
+            self._states[mark] = self._committed_state(mark)
+        return self._states[mark]
 
     def _committed_state(self, mark: Watermark) -> int:
-        """The state after the batch that `mark` names."""
-        return self._state_after(self._entry_of(mark))
+        entry = self._entry_of(mark)
+        state = self.state_after(entry)
+        if 2 * (number_at(mark.as_of) - self._first) > state:
+            raise BrokenPromise(f"{mark} is not complete as of {mark.as_of}")
+        if mark.open != bool(entry.partials):
+            raise BrokenPromise(f"{mark.open} of an open transaction at {mark}: {entry.partials}")
+        return state
 
     def _entry_of(self, mark: Watermark) -> JournalEntry:
         """The batch that `mark` names, which MongoDB must have, or have had before a restore."""
@@ -128,18 +145,24 @@ class Promises:
                 return entry
         raise BrokenPromise(f"MongoDB has no batch {mark.lineage}{mark.gtid_set}")
 
-    def _state_after(self, entry: JournalEntry) -> int:
+    def state_after(self, entry: JournalEntry) -> int:
         """The entry's index in the history's states. A part of a transaction has an odd one."""
-        return 2 * (last_number(entry.checkpoint.gtid_set) - self._first) + len(entry.partials)
+        return self.state_with(entry.checkpoint.gtid_set) + len(entry.partials)
 
-    def _compare(self, kind: str, what: str, key: str, entry: Entry, floor: int) -> None:
+    def state_with(self, gtid_set: str) -> int:
+        return 2 * (last_number(gtid_set) - self._first)
+
+    def _compare(self, kind: str, what: str, key: str, entry: Entry, state: int) -> None:
         self.checks[kind] += 1
-        states = [0, *map(self._state_after, self.committed)]
         content = content_of(entry)
-        allowed = [state for state in states if state >= floor]
-        if not any(self._history.states[state][key] == content for state in allowed):
-            known = [number for number, state in enumerate(self._history.states) if state[key] == content]
+        if self._history.states[state][key] != content:
+            known = [number for number, one in enumerate(self._history.states) if one[key] == content]
             raise BrokenPromise(
-                f"{key}, {what}: version {entry.version} is of states {known}, promised was one of {allowed};"
-                f" {content!r}"
+                f"{key}, {what}: version {entry.version} is of states {known}, not of {state}; {content!r}"
             )
+
+
+def _told(answer: Answer) -> Any:
+    """The answer's JSON; of a cursor only whether there is one."""
+    told = None if answer.body is None else msgspec.json.decode(answer.body)
+    return {**told, "next": told["next"] is not None} if told and "next" in told else told

@@ -1,182 +1,327 @@
-"""The reader's own Redis connection and MongoDB client, with a turn before each command."""
+"""The reader's connection to Redis, its clock and its MongoDB, each step of which waits for its turn.
+
+Redis executes what the reader has sent one command at a time: others come between. The reader handles what
+has come one item at a time, in the connection's order: others go on while a reply or a message lies there.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
-import redis.asyncio
-from pymongo import AsyncMongoClient
-from pymongo.asynchronous.client_session import AsyncClientSession
+import redis
+from bson.timestamp import Timestamp
+from pymongo.database import Database
+from pymongo.errors import NetworkTimeout, OperationFailure
 
+from reader.read_model.cached_values import TIDE_CHANNEL
 from reader.read_model.control import CONTROL
 from tests.verification.schedules.redis_commands import CHANGING, described
-from tests.verification.schedules.scheduler import QuietSelector, command
+from tests.verification.schedules.scheduler import DEADLINE_SECONDS, Scheduler, turn
 
 BsonDocument = dict[str, Any]
+SNAPSHOT_TOO_OLD = 239
+LATER_ON = 0.5  # the probability that Redis executes what a closed connection has sent
+Wire = redis.connection.ConnectionInterface
+CLOCK: contextvars.ContextVar[Clock] = contextvars.ContextVar("clock")
 
 
-class ReaderConnection(redis.asyncio.Connection):
-    """Sends the commands of a pipeline in order, each in its own turn: Redis may interleave others."""
+class Wires:
+    """Real connections to Redis. A closed one serves again: opening one takes longer than a command."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._unsent: deque[Sequence[Any]] = deque()
-        self._greeting = False
+    def __init__(self, url: str) -> None:
+        self._pool = redis.ConnectionPool.from_url(url, protocol=3, socket_timeout=DEADLINE_SECONDS)
+        self._spare: list[Wire] = []
 
-    async def on_connect_check_health(self, check_health: bool = True) -> None:
-        self._greeting = True
-        await super().on_connect_check_health(check_health)
-        self._greeting = False
+    def take(self) -> Wire:
+        return self._spare.pop() if self._spare else self._pool.make_connection()
 
-    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
-        self._unsent.extend(tuple(one) for one in commands)
-        return []
+    def give_back(self, wire: Wire) -> None:
+        call(wire, ["SUNSUBSCRIBE", TIDE_CHANNEL])
+        self._spare.append(wire)
 
-    async def send_command(self, *arguments: Any, **options: Any) -> None:
-        if self._greeting:
-            await super().send_command(*arguments, **options)
+    def close(self) -> None:
+        for wire in self._spare:
+            wire.disconnect()  # type: ignore[no-untyped-call]
+
+
+def call(wire: Wire, words: Sequence[Any]) -> list[Any]:
+    """The pushes that came before the answer, and the answer. An error is an answer, too."""
+    wire.send_command(*words)  # type: ignore[no-untyped-call]
+    items = [_next(wire)]
+    while _is_message(items[-1]):
+        items.append(_next(wire))
+    return items
+
+
+def _next(wire: Wire) -> Any:
+    try:
+        return wire.read_response(disable_decoding=True, push_request=True)
+    except redis.ResponseError as error:
+        return error
+
+
+class ReaderConnection:
+    """Takes the place of redis-py's connection: what the reader sends, and what comes, waits for its turn."""
+
+    def __init__(self, actor: str, wires: Wires, scheduler: Scheduler) -> None:
+        self.is_connected = False
+        self.continues = False  # since it read the watermark, each change of it was announced here
+        self.loses_message = False  # the next one that comes
+        self._has_asked = False
+        self._redis, self._reader = f"{actor}>", f"{actor}<"
+        self._wires = wires
+        self._scheduler = scheduler
+        self._wire: Wire | None = None
+        self._sent: deque[Sequence[bytes]] = deque()
+        self._come: deque[Any] = deque()
+        self._reading: asyncio.Future[Any] | None = None
+
+    async def connect(self) -> None:
+        self._wire = self._wires.take()
+        self.is_connected = True
+
+    async def send_packed_command(self, packed: bytes) -> None:
+        reader = hiredis.Reader()  # commands have the form of replies
+        reader.feed(packed)
+        idle = not self._sent
+        while self._wire is not None and (words := reader.gets()):
+            self._sent.append(words)
+        if idle:
+            self._offer_execution()
+
+    async def read_response(self, **options: bool) -> Any:
+        self._reading = asyncio.get_running_loop().create_future()
+        self._offer_handling()
+        answer = await self._reading
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def disconnect(self, nowait: bool) -> None:
+        self.is_connected = False
+        self._scheduler.drop(self._reader)
+        if self._reading is not None and not self._reading.done():
+            self._reading.set_exception(redis.ConnectionError("closed"))
+        if self._wire is not None:
+            self._lose_wire(self._scheduler.chance.random() < LATER_ON)
+
+    def kill(self, executes_rest: bool) -> None:
+        """The reader gets some of what has come, and then an error."""
+        if self._wire is not None:
+            self._lose_wire(executes_rest)
+            left = self._scheduler.chance.randint(0, len(self._come))
+            items = [*list(self._come)[:left], redis.ConnectionError("killed")]
+            self._scheduler.drop(self._reader)
+            self._come.clear()
+            self._arrive(items)
+
+    def hear(self) -> None:
+        """Takes in what Redis has published."""
+        if self._wire is not None:
+            *pushes, _ = call(self._wire, ["PING"])
+            self._arrive(pushes)
+
+    def unsubscribe(self) -> None:
+        """Redis ends the subscription, and the connection stays."""
+        assert self._wire is not None
+        self._arrive(call(self._wire, ["SUNSUBSCRIBE", TIDE_CHANNEL]))
+
+    def _lose_wire(self, executes_rest: bool) -> None:
+        """What was sent before may be executed later; nobody gets the replies."""
+        assert self._wire is not None
+        wire, self._wire, self.continues = self._wire, None, False
+        self._scheduler.drop(self._redis)
+        if not executes_rest:
+            self._sent.clear()
+        if self._sent:
+            self._execute_later(wire)
         else:
-            self._unsent.append(arguments)
+            self._wires.give_back(wire)
 
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """`command`: bytes that the reader has packed itself, or redis-py's list of commands."""
-        if isinstance(command, bytes):
-            reply = hiredis.Reader()  # commands have the form of replies
-            reply.feed(command)
-            self._unsent.append(reply.gets())
+    def _execute_later(self, wire: Wire) -> None:
+        words = self._sent[0]
+
+        def execute() -> None:
+            self._sent.popleft()
+            call(wire, words)
+            if self._sent:
+                self._execute_later(wire)
+            else:
+                self._wires.give_back(wire)
+
+        self._offer_command(f"{described(words)}, though closed", words, execute)
+
+    def _offer_command(self, action: str, words: Sequence[bytes], proceed: Callable[[], None]) -> None:
+        """A step of Redis, which no coroutine waits for."""
+        self._scheduler.offer(self._redis, action, words[0].decode() in CHANGING, proceed, in_loop=False)
+
+    def _offer_execution(self) -> None:
+        if self._sent and self._wire is not None:
+            words = self._sent[0]
+            self._offer_command(described(words), words, self._execute)
+
+    def _execute(self) -> None:
+        assert self._wire is not None
+        words = self._sent.popleft()
+        self._arrive(call(self._wire, words))
+        if words[0] == b"GET" and not self._has_asked:
+            self._has_asked = self.continues = True
+        self._offer_execution()
+
+    def _arrive(self, items: Sequence[Any]) -> None:
+        nothing = not self._come
+        for item in items:
+            if self.loses_message and _is_message(item):
+                self.loses_message = self.continues = False
+            else:
+                self._come.append(item)
+        if nothing:
+            self._offer_handling()
+
+    def _offer_handling(self) -> None:
+        if self._come and self._reading is not None and not self._reading.done():
+            self._scheduler.offer(self._reader, _what(self._come[0]), False, self._handle)
+
+    def _handle(self) -> None:
+        assert self._reading is not None
+        self._reading.set_result(self._come.popleft())
+
+
+def _is_message(item: Any) -> bool:
+    return isinstance(item, hiredis.PushNotification) and item[0] == b"smessage"
+
+
+def _what(item: Any) -> str:
+    if isinstance(item, hiredis.PushNotification):
+        keys = item[2].decode().split("\n")[2:] if _is_message(item) else []
+        return " ".join([item[0].decode(), *keys])
+    return f"error {item}" if isinstance(item, Exception) else "reply"
+
+
+class ReaderRedis:
+    """Takes the place of one reader's pool: its connections, one after the other."""
+
+    def __init__(self, name: str, wires: Wires, scheduler: Scheduler) -> None:
+        self.last: ReaderConnection | None = None
+        self._name = name
+        self._wires = wires
+        self._scheduler = scheduler
+        self._made = 0
+
+    @property
+    def continues(self) -> bool:
+        return self.last is not None and self.last.continues
+
+    def hear(self) -> None:
+        if self.last is not None:
+            self.last.hear()
+
+    def make_connection(self) -> ReaderConnection:
+        self._made += 1
+        self.last = ReaderConnection(f"{self._name}{self._made}", self._wires, self._scheduler)
+        return self.last
+
+
+class Pools:
+    """Takes the place of the reader's pool class. `next`: what the next Following gets."""
+
+    def __init__(self) -> None:
+        self.next: ReaderRedis | None = None
+
+    def from_url(self, url: str, **options: Any) -> ReaderRedis:
+        assert self.next is not None
+        return self.next
+
+
+class Clock:
+    """A reader's time, which goes on by ticks: each lets one sleep end."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._sleeping: list[asyncio.Future[None]] = []
+
+    def tick(self, times: int = 1) -> None:
+        self._left = times - 1
+        for sleeping in self._sleeping:
+            if not sleeping.done():
+                sleeping.set_result(None)
+        self._sleeping.clear()
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds == 0 or self._left:
+            self._left -= self._left > 0
+            await asyncio.sleep(0)
         else:
-            await super().send_packed_command(command, check_health)
-
-    async def read_response(self, *arguments: Any, **options: Any) -> Any:
-        if self._greeting or not self._unsent:
-            return await super().read_response(*arguments, **options)
-        unsent = self._unsent.popleft()
-        try:
-            async with command(described(unsent), unsent[0] in CHANGING):
-                await super().send_command(*unsent)
-                return await super().read_response(*arguments, **options)
-        except BaseException:
-            self._unsent.clear()
-            await self.disconnect(nowait=True)  # like redis-py after an interrupted read
-            raise
+            self._sleeping.append(asyncio.get_running_loop().create_future())
+            await self._sleeping[-1]
 
 
-class ReaderPool(redis.asyncio.BlockingConnectionPool):
-    """One pool for many caches in turn: connecting would take longer than a schedule."""
-
-    def __init__(self, selector: QuietSelector, **options: Any) -> None:
-        super().__init__(**options, connection_class=ReaderConnection)
-        self._selector = selector
-        self._made: list[Any] = []
-        self._shared: list[Any] = []
-        self._spare: list[Any] = []
-
-    def make_connection(self) -> Any:
-        if not self._spare:
-            self._spare = [super().make_connection()]  # type: ignore[no-untyped-call]
-            self._made += self._spare
-        return self._spare.pop()
-
-    async def get_connection(self, *arguments: Any, **options: Any) -> Any:
-        with self._selector.busy():
-            connection = await super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
-        if connection not in self._shared:
-            self._shared.append(connection)
-        return connection
-
-    def take_back(self) -> None:
-        """Makes the last cache's own connection available to the next cache."""
-        self._spare = [connection for connection in self._made if connection not in self._shared]
-
-    async def close(self) -> None:
-        for connection in self._made:
-            await connection.disconnect()
+async def sleep(seconds: float) -> None:
+    await CLOCK.get().sleep(seconds)
 
 
-class ReaderPools:
-    """Takes the place of the reader's pool class. `reader`: the owner of the next pool."""
+class ReaderMongoDB:
+    """Takes the place of the reader's client and of its database. Commands run one at a time.
 
-    def __init__(self, selector: QuietSelector) -> None:
-        self.reader = ""
-        self._selector = selector
-        self._pools: dict[str, ReaderPool] = {}
-
-    def from_url(self, url: str, **options: Any) -> ReaderPool:
-        if self.reader not in self._pools:
-            parsed = redis.asyncio.connection.parse_url(url)
-            self._pools[self.reader] = ReaderPool(self._selector, **options, **parsed)
-        pool = self._pools[self.reader]
-        pool.take_back()
-        return pool
-
-    async def close(self) -> None:
-        for pool in self._pools.values():
-            await pool.close()
-
-
-class ReaderClient:
-    """The client methods that the reader's document store uses, with a turn before each read.
-
-    After `depose` it reads MongoDB's snapshot of that moment, like a primary that lost its majority then.
+    `depose`: reads find what a primary has that lost its majority then. `forget`: no snapshot from before
+    can be read any more.
     """
 
-    def __init__(self, client: AsyncMongoClient[BsonDocument]) -> None:
-        self.session: AsyncClientSession | None = None
-        self._client = client
-
-    def get_default_database(self, *arguments: Any, **options: Any) -> ReaderDatabase:
-        return ReaderDatabase(self, self._client.get_default_database(*arguments, **options))
-
-    async def depose(self, selector: QuietSelector) -> None:
-        """The first read of a snapshot session fixes the moment for all later ones."""
-        with selector.busy():
-            session = self._client.start_session(snapshot=True)
-            await self._client.get_default_database("tidemark")[CONTROL].find_one({}, session=session)
-            self.session = session
-
-    async def rejoin(self) -> None:
-        session, self.session = self.session, None
-        if session is not None:
-            await session.end_session()
-
-
-class ReaderDatabase:
-    """Collections by name."""
-
-    def __init__(self, client: ReaderClient, database: Any) -> None:
-        self._client = client
+    def __init__(self, database: Database[BsonDocument]) -> None:
+        self.was_deposed = False
         self._database = database
+        self._deposed_at: Timestamp | None = None
+        self._forgot_before: Timestamp | None = None
 
-    def __getitem__(self, name: str) -> ReaderCollection:
-        return ReaderCollection(self._client, self._database[name])
+    def get_default_database(self, name: str) -> ReaderMongoDB:
+        return self
 
+    def depose(self) -> None:
+        self.was_deposed, self._deposed_at = True, self._now()
 
-class ReaderCollection:
-    """A collection with `find` methods."""
+    def rejoin(self) -> None:
+        self._deposed_at = None
 
-    def __init__(self, client: ReaderClient, collection: Any) -> None:
-        self._client = client
-        self._collection = collection
+    def forget(self) -> None:
+        self._forgot_before = self._now()
 
-    def find(self, *arguments: Any, **options: Any) -> ReaderCursor:
-        return ReaderCursor(
-            self._client, self._collection, partial(self._collection.find, *arguments, **options)
+    async def command(self, asked: BsonDocument, codec_options: Any) -> BsonDocument:
+        await turn(f"find {asked['find']}")
+        return self._database.command(self._possible(asked), codec_options=codec_options)
+
+    async def cursor_command(self, asked: BsonDocument, codec_options: Any) -> Found:
+        await turn(f"find {asked['find']}")
+        return Found(self._database.cursor_command(self._possible(asked), codec_options=codec_options))
+
+    def _possible(self, asked: BsonDocument) -> BsonDocument:
+        """The command as this MongoDB can answer it."""
+        time, deposed_at = asked["readConcern"].get("atClusterTime"), self._deposed_at
+        if deposed_at is not None:
+            if time is not None and time > deposed_at:
+                raise NetworkTimeout("no majority confirms this moment")
+            return {**asked, "readConcern": {"level": "snapshot", "atClusterTime": time or deposed_at}}
+        if time is not None and self._forgot_before is not None and time < self._forgot_before:
+            raise OperationFailure("the snapshot is gone", SNAPSHOT_TOO_OLD)
+        return asked
+
+    def _now(self) -> Timestamp:
+        reply = self._database.command(
+            {"find": CONTROL, "limit": 1, "singleBatch": True, "readConcern": {"level": "snapshot"}}
         )
+        time: Timestamp = reply["cursor"]["atClusterTime"]
+        return time
 
 
-class ReaderCursor:
-    """Results, read all at once."""
+class Found:
+    """A cursor."""
 
-    def __init__(self, client: ReaderClient, collection: Any, find: Callable[..., Any]) -> None:
-        self._client = client
-        self._collection = collection
-        self._find = find
+    def __init__(self, documents: Any) -> None:
+        self._documents = documents
 
     async def to_list(self) -> list[BsonDocument]:
-        async with command(f"find {self._collection.name}"):
-            found: list[BsonDocument] = await self._find(session=self._client.session).to_list()
-            return found
+        return list(self._documents)

@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 CHANGING = frozenset({"SET", "EVAL", "EVALSHA"})
+ANNOUNCING = "EVALSHA"
 PREFIX = "tidemark:"
 EPOCH = re.compile("-[0-9a-f]{8}:")  # the random part
 

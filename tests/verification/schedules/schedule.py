@@ -13,16 +13,20 @@ from tests.verification.schedules.actors import Leadership, Product, Reader
 from tests.verification.schedules.bench import Bench
 from tests.verification.schedules.faults import ALL, TTL_MS, Faults
 from tests.verification.schedules.history import History, last_number
-from tests.verification.schedules.promises import Promises
+from tests.verification.schedules.promises import BrokenPromise, Promises
+from tests.verification.schedules.redis_commands import ANNOUNCING
 from tests.verification.schedules.scheduler import SCHEDULER, Scheduler
 
 READERS = ("A", "B")
 FAULTS, MANY_FAULTS = (0, 1, 1, 1, 2, 2, 3), (2, 3)
-REQUESTS = (2, 3, 3)
-FAULTS_WITHIN, REQUESTS_WITHIN = 30, 20  # steps from the start
+REQUESTS = (2, 3, 4, 5)
+WITHIN = 60  # steps from the start, for requests, ticks and faults
 LATER = 3  # steps until a fault without effect tries again
-ASKED = ((0,), (0,), (2,), (0, 2), (0, 1, 2))  # post, author, comments
+ASKED = ("post", "post", "comments", "comments", "a comment", "hashtag", "user")
 MOSTLY = 0.8  # the share of requests that ask for the same
+WITH_TOKEN = 0.15  # the share of requests
+PREPARED = 0.7  # the probability that readers follow before the first step
+TICKS_AT_THE_END = 12
 
 
 class ScheduleFailed(AssertionError):
@@ -58,8 +62,10 @@ class Schedule:
         self._promises = Promises(bench.admin_redis, history, bench.position.checkpoint, bench.cache_epoch)
         self._requests: list[asyncio.Task[None]] = []
         self._events: list[Event] = []
+        self._is_faulty = False
         self._asked = self._chance.choice(ASKED)
-        self._readers = [Reader(name, bench, product, self._promises) for name in READERS]
+        self._readers = [Reader(name, bench, product, self._promises, self._scheduler) for name in READERS]
+        self._keys = [one.key for one in history.wanted]
         stream = history.transactions(after=last_number(bench.position.checkpoint.gtid_set))
         self._leadership = Leadership(bench, product, self._scheduler, self._promises, history, stream)
 
@@ -79,18 +85,76 @@ class Schedule:
         stage = self._leadership.leader.stage
         self._bench.empty_cache([stage.apply_script.script, stage.set_script.script])
         self._fill_some()
-        self._events = [*self._requests_to_come(), *self._faults_to_come()]
+        for reader in self._readers:
+            reader.start()
+        await self._scheduler.selector.quiet()
+        if self._chance.random() < PREPARED:
+            await self._go_on()
+        self._events = [*self._requests_to_come(), *self._ticks_to_come(), *self._faults_to_come()]
         self._leadership.start()
         while self._scheduler.waiting or self._events:
             event = min(self._events, key=lambda event: event.due, default=None)
             if event and (event.due <= self._scheduler.steps or not self._scheduler.waiting):
                 self._events.remove(event)
                 await self._let_happen(event)
-            elif (await self._scheduler.step()).changes_redis:
-                self._promises.look()
-            self._raise_what_failed()
-        self._leadership.leader.catch_up()
-        self._promises.at_the_end(self._leadership.leader.store.position.checkpoint)
+            else:
+                await self._step()
+        await self._quieten()
+
+    async def _step(self) -> None:
+        step = await self._scheduler.step()
+        if step.action.startswith(ANNOUNCING):
+            await self._hear()
+        if step.changes_redis:
+            self._promises.look()
+        if step.in_loop:
+            self._check()
+
+    async def _go_on(self) -> None:
+        while self._scheduler.waiting:
+            await self._step()
+
+    async def _hear(self) -> None:
+        for reader in self._readers:
+            reader.redis.hear()
+        await self._scheduler.selector.quiet()
+
+    async def _quieten(self) -> None:
+        """All reach the last state, and stay there."""
+        leader = self._leadership.leader
+        leader.catch_up()
+        await self._hear()
+        await self._go_on()
+        self._promises.at_the_end(leader.store.position.checkpoint)
+        for reader in self._readers:
+            self._check_connection(reader)
+        for _ in range(TICKS_AT_THE_END):
+            if all(map(self._follows, self._readers)):
+                break
+            for reader in self._readers:
+                reader.clock.tick()
+            await self._scheduler.selector.quiet()
+            await self._go_on()
+        if not all(map(self._follows, self._readers)):
+            raise BrokenPromise("a reader does not follow again")
+        if not all(request.done() for request in self._requests):
+            raise BrokenPromise("a request is not answered")
+
+    def _check_connection(self, reader: Reader) -> None:
+        if not self._is_faulty and reader.following.position.life:
+            raise BrokenPromise(f"{reader.name} is reset without a fault")
+        if reader.redis.continues and self._lags(reader):
+            raise BrokenPromise(f"{reader.name} follows no more: {reader.following.tide}")
+
+    def _lags(self, reader: Reader) -> bool:
+        """Only that an epoch has begun is not announced."""
+        watermark, tide = self._leadership.leader.stage.watermark, reader.following.tide
+        assert watermark is not None
+        return tide is not None and tide.epoch == watermark.epoch and not self._follows(reader)
+
+    def _follows(self, reader: Reader) -> bool:
+        watermark, tide = self._leadership.leader.stage.watermark, reader.following.tide
+        return tide is not None and watermark is not None and tide.lineage == watermark.lineage
 
     async def _let_happen(self, event: Event) -> None:
         self._scheduler.trace.append(event.name)
@@ -98,10 +162,14 @@ class Schedule:
             self._events.append(event._replace(due=event.due + LATER))
         await self._scheduler.selector.quiet()
         if event.is_fault:
+            self._is_faulty = True
             self._scheduler.disturb()
             self._promises.look()
+        self._check()
 
-    def _raise_what_failed(self) -> None:
+    def _check(self) -> None:
+        for reader in self._readers:
+            reader.look(self._keys)
         for request in self._requests:
             if request.done() and not request.cancelled():
                 request.result()
@@ -111,7 +179,7 @@ class Schedule:
         self._leadership.end()
         self._bench.checks += self._promises.checks
         for reader in self._readers:
-            await reader.end()
+            await reader.end(self._requests)
         leader = self._leadership.leader
         self._bench.position = leader.store.position
         self._bench.cache_epoch = leader.store.serving().epoch
@@ -128,22 +196,28 @@ class Schedule:
                 self._bench.admin_redis.set(cache_key(self._bench.cache_epoch, one.key), value, px=TTL_MS)
 
     def _requests_to_come(self) -> list[Event]:
-        readers = self._chance.sample(self._readers, 2)
+        readers = self._chance.choice((self._readers, self._readers, self._readers[:1]))
         return [
-            self._request_to_come(readers[at % 2])
+            self._request_to_come(readers[at % len(readers)])
             for at in range(self._chance.choice(REQUESTS) if self._asks else 0)
         ]
 
     def _request_to_come(self, reader: Reader) -> Event:
         asked = self._asked if self._chance.random() < MOSTLY else self._chance.choice(ASKED)
-        wanted = [self._history.wanted[at] for at in asked]
-        name = f"{reader.name} is asked for {' '.join(one.key for one in wanted)}"
-        return Event(
-            self._chance.randrange(REQUESTS_WITHIN),
-            name,
-            lambda: self._requests.append(reader.ask(wanted)),
-            False,
-        )
+        with_token = self._chance.random() < WITH_TOKEN
+
+        def ask() -> None:
+            token = self._promises.committed[-1] if with_token and self._promises.committed else None
+            self._requests.append(reader.ask(asked, self._history.queries[asked], token))
+
+        return Event(self._chance.randrange(WITHIN), f"{reader.name} is asked for {asked}", ask, False)
+
+    def _ticks_to_come(self) -> list[Event]:
+        return [
+            Event(self._chance.randrange(WITHIN), f"{reader.name} ticks", reader.clock.tick, False)
+            for reader in self._readers
+            for _ in range(self._chance.choice((0, 1, 2)))
+        ]
 
     def _faults_to_come(self) -> list[Event]:
         faults = Faults(
@@ -159,5 +233,5 @@ class Schedule:
 
     def _fault_to_come(self, faults: Faults) -> list[Event]:
         drawn = faults.drawn(self._faults)
-        dues = sorted(self._chance.randrange(FAULTS_WITHIN) for _ in drawn)
-        return [Event(due, happen.__name__, happen, True) for due, happen in zip(dues, drawn, strict=True)]
+        dues = sorted(self._chance.randrange(WITHIN) for _ in drawn)
+        return [Event(due, name, happen, True) for due, (name, happen) in zip(dues, drawn, strict=True)]

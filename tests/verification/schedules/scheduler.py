@@ -1,6 +1,6 @@
 """A scheduler for concurrent code: commands to stores run one at a time, in an order that a seed decides.
 
-Coroutines wait for their turn in `command`, threads in `Worker.pause`. Outside a schedule neither waits. An
+Coroutines wait for their turn in `turn`, threads in `Worker.pause`; a connection offers its steps itself. An
 actor goes on until it is interrupted, and then sleeps while others change the stores. An even choice at each
 step would hardly ever let others get far ahead (Burckhardt et al., "A Randomized Scheduler with Probabilistic
 Guarantees of Finding Bugs", 2010).
@@ -9,12 +9,11 @@ Guarantees of Finding Bugs", 2010).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import random
 import selectors
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
@@ -22,46 +21,29 @@ DEADLINE_SECONDS = 30.0
 INTERRUPTED, INTERRUPTED_BEFORE_CHANGE = 0.1, 0.5  # probabilities before a step
 SLEEPS = (1, 1, 2, 2, 3, 5)  # changes by others
 ACTOR: contextvars.ContextVar[str] = contextvars.ContextVar("actor")
-SCHEDULER: contextvars.ContextVar[Scheduler | None] = contextvars.ContextVar("scheduler", default=None)
+SCHEDULER: contextvars.ContextVar[Scheduler] = contextvars.ContextVar("scheduler")
 WORKER: contextvars.ContextVar[Worker | None] = contextvars.ContextVar("worker", default=None)
 
 
 class QuietSelector(selectors.DefaultSelector):
-    """Tells when its event loop is quiet: no callback and no command under way, so every actor waits."""
+    """Tells when its event loop is quiet: no callback is ready, so every actor waits."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._commands = 0
         self._waiting: asyncio.Future[None] | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if self._waiting is None or timeout == 0:
             return super().select(timeout)
-        if self._commands:
-            return self._answers()
         events = super().select(0)
         if not events:
             self._waiting.set_result(None)
             self._waiting = None
         return events
 
-    def _answers(self) -> list[tuple[selectors.SelectorKey, int]]:
-        events = super().select(DEADLINE_SECONDS)
-        if not events:
-            raise TimeoutError(f"no store has answered for {DEADLINE_SECONDS} s")
-        return events
-
     async def quiet(self) -> None:
         self._waiting = asyncio.get_running_loop().create_future()
         await self._waiting
-
-    @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
-        self._commands += 1
-        try:
-            yield
-        finally:
-            self._commands -= 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +69,12 @@ class Scheduler:
         self._changes = 0
         self._current: str | None = None
         self._asleep_until: dict[str, int] = {}
+
+    def offer(
+        self, actor: str, action: str, changes_redis: bool, proceed: Callable[[], None], in_loop: bool = True
+    ) -> None:
+        """The actor's next step, which waits for its turn."""
+        self.waiting.append(Step(actor, action, changes_redis, proceed, in_loop))
 
     async def step(self) -> Step:
         """Lets one actor go on until it waits again."""
@@ -133,18 +121,12 @@ class Scheduler:
         return list(dict.fromkeys(step.actor for step in self.waiting))
 
 
-@contextlib.asynccontextmanager
-async def command(action: str, changes_redis: bool = False) -> AsyncIterator[None]:
-    """Around one command of a coroutine: waits for its turn. No other actor runs until the answer arrives."""
+async def turn(action: str) -> None:
+    """Before one command of a coroutine: waits for its turn."""
     scheduler = SCHEDULER.get()
-    if scheduler is None:
-        yield
-        return
-    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    scheduler.waiting.append(Step(ACTOR.get(), action, changes_redis, lambda: turn.set_result(None), True))
-    await turn
-    with scheduler.selector.busy():
-        yield
+    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    scheduler.offer(ACTOR.get(), action, False, lambda: None if waiting.done() else waiting.set_result(None))
+    await waiting
 
 
 def pause(action: str, changes_redis: bool = False) -> Worker | None:
@@ -178,7 +160,7 @@ class Worker:
         return self._work.done()
 
     def pause(self, action: str, changes_redis: bool) -> None:
-        self._scheduler.waiting.append(Step(self.actor, action, changes_redis, self._proceed, False))
+        self._scheduler.offer(self.actor, action, changes_redis, self._proceed, in_loop=False)
         self._paused.release()
         if not self._turn.acquire(timeout=DEADLINE_SECONDS) or self._crashed:
             raise Crashed
