@@ -25,7 +25,7 @@ FEED = FeedQuery("subject-2", Page())
 SEA = HashtagQuery("sea", Page())
 ITEMS = [f"{name}:{id}" for id in range(1, 31) for name in ("post", "comment")]
 ALL = ["user:1", "user:1:posts", "post:1:comments", "hashtag:736561", *ITEMS]
-HELD = {FEED: 3}  # the first level at which a part is held that the batch names; others: 1
+HELD: dict[Query, int] = {FEED: 3}  # the first level at which a part is held that the batch names; others: 1
 
 
 def write(world: World, word: str, posts: range = range(1, 31)) -> None:
