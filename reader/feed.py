@@ -6,7 +6,6 @@ can hold a page of k, and a head that is cut is exact down to its last id.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -49,8 +48,9 @@ def newest(heads: Sequence[tuple[int, Entry]], page: Page) -> tuple[list[int], t
     below = int(page.after[0]) if page.after else MAX_ID + 1
     wanted = page.limit + 1
     firsts = [(first, at) for at, (_, head) in enumerate(heads) if (first := _first(head, below))]
-    opened = (heads[at][1].ids() for _, at in heapq.nlargest(wanted, firsts))
-    ids = heapq.nlargest(wanted, (id for head in opened for id in head if id < below))
+    firsts.sort(reverse=True)
+    opened = (_ids(heads[at][1], below, wanted) for _, at in firsts[:wanted])
+    ids = sorted((id for head in opened for id in head), reverse=True)[:wanted]
     end = ids[-1] if len(ids) == wanted else 0
     return ids, tuple(author for author, head in heads if head.head and _last(head) > end)
 
@@ -65,6 +65,13 @@ def merged(ids: Sequence[int], others: Entry | None, page: Page) -> Ids:
 def _cut(ids: Sequence[int], page: Page, *, more: bool) -> Ids:
     shown = [*ids[: page.limit]]
     return Ids(shown, encode_cursor([shown[-1]]) if more or len(ids) > page.limit else None)
+
+
+def _ids(head: Entry, below: int, wanted: int) -> list[int]:
+    """The first ids below the cursor."""
+    if below > MAX_ID:
+        return [int(id) for id in head.body.split(b",", wanted)[:wanted]]
+    return [id for id in head.ids() if id < below][:wanted]
 
 
 def _first(head: Entry, below: int) -> int:

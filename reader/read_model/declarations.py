@@ -117,7 +117,7 @@ class OwnedList(CachedList):
     def value(self, text: str) -> int:
         return int(text)
 
-    @property
+    @cached_property
     def label(self) -> str:
         return f"{self.parent.name}_{self.name}"
 

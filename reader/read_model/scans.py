@@ -49,7 +49,7 @@ class CachedList(Scan):
         """The value in a key. Raises ValueError."""
         raise NotImplementedError
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The list in words, for metrics: `post_comments`, `hashtag`."""
         return self.name
