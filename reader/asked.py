@@ -24,7 +24,7 @@ class ListQuery(msgspec.Struct, frozen=True):
 
 
 class FeedQuery(msgspec.Struct, frozen=True):
-    """A page of the newest posts of the users that `subject` follows."""
+    """A page of the newest posts of `subject`'s user and of the users that this one follows."""
 
     subject: str
     page: Page
@@ -37,5 +37,4 @@ class HashtagQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
-PageQuery = ListQuery | FeedQuery | HashtagQuery
-Query = EntityQuery | PageQuery
+Query = EntityQuery | ListQuery | FeedQuery | HashtagQuery

@@ -7,14 +7,28 @@ from collections.abc import Mapping
 
 import msgspec
 
-from reader.asked import EntityQuery, ListQuery, PageQuery, Query
+from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
+from reader.feed import Ids, all_of, merged, newest, page_of
 from reader.moments import Shared
 from reader.named import Position
-from reader.paging import FIRST_PAGE
+from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, Watermark, page_body, with_author
-from reader.read_model.declarations import AUTHORED, MODEL_VERSION, POST, USER, Entity
+from reader.read_model.declarations import (
+    AUTHORED,
+    MODEL_VERSION,
+    PAGE_LIMIT,
+    POST,
+    POSTS_BY_HASHTAG,
+    USER,
+    USER_FOLLOWEES,
+    USER_POSTS,
+    USERS_BY_SUBJECT,
+    Entity,
+)
+from reader.read_model.scans import CachedList
 from reader.replica import Replica
+from tidemark.hashtags import MAX_LENGTH
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -75,9 +89,16 @@ class View:
 def compose(query: Query, view: View) -> Answer | None:
     """The answer, or None if `view.missing` are parts that it needs."""
     view.missing.clear()
-    if isinstance(query, EntityQuery):
-        return _entity(query, view)
-    return _list(query, view) if isinstance(query, ListQuery) else _posts(query, view)
+    match query:
+        case EntityQuery():
+            return _entity(query, view)
+        case ListQuery():
+            return _list(query, view)
+        case HashtagQuery(tag, page):
+            fits = len(tag) <= 2 * MAX_LENGTH  # in lower case a letter may be two
+            return _page(view, POST, _ids(view, POSTS_BY_HASHTAG, tag, page) if fits else Ids([], None))
+        case FeedQuery():
+            return _feed(query, view)
 
 
 def _entity(query: EntityQuery, view: View) -> Answer | None:
@@ -98,20 +119,53 @@ def _list(query: ListQuery, view: View) -> Answer | None:
     """A page of a list; absent if the parent is absent."""
     listing = query.listing
     parent = view.get(Wanted(listing.parent, query.parent_id))
-    ids = view.get(Wanted(listing, query.parent_id) if query.page == FIRST_PAGE else WantedPage(query))
+    ids = _ids(view, listing, query.parent_id, query.page)
     if parent is not None and not parent.present:
         view.missing.clear()
         return _absent(view)
-    return None if parent is None or ids is None else _page(view, listing.item, ids)
+    return None if parent is None else _page(view, listing.item, ids)
 
 
-def _posts(query: PageQuery, view: View) -> Answer | None:
-    ids = view.get(WantedPage(query))
-    return None if ids is None else _page(view, POST, ids)
+def _ids(view: View, kept: CachedList, value: int | str, page: Page) -> Ids | None:
+    """A page of ids: from the cached list if it reaches so far."""
+    if page == FIRST_PAGE or kept.limit > PAGE_LIMIT:
+        first = view.get(Wanted(kept, value))
+        if first is None:
+            return None
+        if (ids := page_of(first, page)) is not None:
+            return ids
+    found = view.get(WantedPage(kept, (value,), page))
+    return None if found is None else all_of(found)
 
 
-def _page(view: View, entity: Entity, ids: Entry) -> Answer | None:
-    found = [(id, view.get(Wanted(entity, id))) for id in ids.ids()]
+def _feed(query: FeedQuery, view: View) -> Answer | None:
+    """The newest posts of the caller's user and of those whom this one follows."""
+    users = view.get(Wanted(USERS_BY_SUBJECT, query.subject))
+    if users is None or not users.present:
+        return None if users is None else _page(view, POST, Ids([], None))
+    (user,) = users.ids()
+    followees = view.get(Wanted(USER_FOLLOWEES, user))
+    if followees is None:
+        return None
+    authors = dict.fromkeys((user, *followees.ids()))
+    found: list[int] = []
+    deeper = tuple(authors)
+    if view.position is not None:  # else all is read from MongoDB: not a head of each
+        heads = [(author, view.get(Wanted(USER_POSTS, author))) for author in authors]
+        if view.missing:
+            return None
+        found, deeper = newest([(author, head) for author, head in heads if head is not None], query.page)
+    others = view.get(WantedPage(USER_POSTS, deeper, query.page)) if deeper else None
+    if view.missing:
+        return None
+    ids = merged(found, others, query.page)
+    return _page(view, POST, ids, complete=not followees.head)
+
+
+def _page(view: View, entity: Entity, ids: Ids | None, *, complete: bool = True) -> Answer | None:
+    if ids is None:
+        return None
+    found = [(id, view.get(Wanted(entity, id))) for id in ids.ids]
     items = [(id, item) for id, item in found if item is not None and item.present]
     has_author = entity.name in AUTHORED
     authors = [view.get(_author(item)) if has_author else None for _, item in items]
@@ -121,9 +175,9 @@ def _page(view: View, entity: Entity, ids: Entry) -> Answer | None:
     for (id, item), author in zip(items, authors, strict=True):
         bodies.append(_with_author(item, author) if author else item.body)
         named.append(f"{id}@{item.version}+{author.version if author else 0}")
-    cursor = ids.head.decode() or None
-    digest = hashlib.sha256("\n".join([*named, cursor or ""]).encode()).hexdigest()[:32]
-    return _present(view, page_body(bodies, cursor), digest, cursor)
+    named += [ids.cursor or "", *([] if complete else ["incomplete"])]
+    digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:32]
+    return _present(view, page_body(bodies, ids.cursor, complete=complete), digest, ids.cursor)
 
 
 def _author(authored: Entry) -> Wanted:

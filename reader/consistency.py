@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 
 import structlog
 
@@ -107,8 +108,8 @@ class Consistency:
                 return await self._at_present(query, Origin.MOVED_ON)
         if path:
             self._keep(path, view, answer)
-        for one in view.local:
-            self._metrics.cache_requests.add("local", one.label, "hit")
+        for label, count in Counter(one.label for one in view.local).items():
+            self._metrics.cache_requests.add("local", label, "hit", amount=count)
         return answer
 
     def _keep(self, path: str, view: View, answer: Answer) -> None:

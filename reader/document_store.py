@@ -14,30 +14,19 @@ from bson.timestamp import Timestamp
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from reader.asked import FeedQuery, HashtagQuery, ListQuery, PageQuery
 from reader.bson_values import RAW, plain, snapshot, timestamp
 from reader.errors import DocumentsUnavailable, MomentGone, ReadModelMissing
-from reader.paging import FIRST_PAGE, Page, encode_cursor
+from reader.paging import Page, encode_cursor
 from reader.parts import Wanted, WantedPage
-from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_page
+from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_list, encode_page
 from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id
-from reader.read_model.declarations import (
-    COLLECTIONS,
-    ENTITIES,
-    POSTS_BY_HASHTAG,
-    USER_FOLLOWING,
-    USER_POSTS,
-    USERS_BY_SUBJECT,
-    Entity,
-    Listing,
-    is_present,
-)
-from reader.read_model.scans import Scan
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, Entity, is_present
+from reader.read_model.scans import CachedList, Scan
 from reader.stored_scan import BsonDocument, StoredScan
 
 TIMEOUT_MS = 2_000  # of one read, finding the primary included
 SLOT_SECONDS = 1.0
-MAX_FOLLOWEES = 1_000  # of whom the feed shows posts: the most recently followed
+LOOKED_UP = 255  # lists in one read, which takes MongoDB some 0.5 ms each
 MERGED_SCANS = 200  # values of $in: MongoDB merges scans for up to so many, beyond it sorts in memory
 # MongoDB's errors for a time that is ahead of its clock (after a restore), too old, or before the collection
 # got its present indexes.
@@ -98,47 +87,55 @@ class DocumentStore:
         return moment
 
     async def values(self, moment: Moment, wanted: Sequence[Wanted | WantedPage]) -> dict[str, bytes]:
-        """Key -> its value in the cache's encoding: a document, a known absence, or a page of ids.
+        """Key -> its value in the cache's encoding: a document, a known absence, or a list of ids.
 
         Raises also MomentGone.
         """
-        ids: dict[str, list[int]] = {}
+        entities: dict[str, list[int]] = {}
+        lists: dict[str, tuple[CachedList, list[Any]]] = {}
         values = {}
         for one in wanted:
             if isinstance(one, WantedPage):
-                values[one.key] = await self.page(moment, one.query)
-            elif isinstance(one.kind, Listing):
-                values[one.key] = await self.page(moment, ListQuery(one.kind, one.id, FIRST_PAGE))
+                values[one.key] = await self.page(moment, one)
+            elif isinstance(one.kind, CachedList):
+                lists.setdefault(one.label, (one.kind, []))[1].append(one.id)
             else:
-                ids.setdefault(one.kind.name, []).append(one.id)
-        for name, numbers in ids.items():
-            values |= await self._entities(moment, ENTITIES[name], numbers)
+                entities.setdefault(one.kind.name, []).append(int(one.id))
+        for kind, of in lists.values():
+            for at in range(0, len(of), LOOKED_UP):
+                values |= await self._lists(moment, kind, of[at : at + LOOKED_UP])
+        for name, ids in entities.items():
+            values |= await self._entities(moment, ENTITIES[name], ids)
         return values
 
-    async def page(self, moment: Moment, query: PageQuery) -> bytes:
+    async def page(self, moment: Moment, wanted: WantedPage) -> bytes:
         """A page of ids of items, in the encoding of the cache."""
-        match query:
-            case ListQuery(listing, parent_id, page):
-                return _page(moment, await self._scan(moment, listing, parent_id, page), listing, page)
-            case HashtagQuery(tag, page):
-                posts = await self._scan(moment, POSTS_BY_HASHTAG, tag, page)
-                return _page(moment, posts, POSTS_BY_HASHTAG, page)
-            case FeedQuery(subject, page):
-                return _page(moment, await self._feed(moment, subject, page), USER_POSTS, page)
+        kind, page, values = wanted.kind, wanted.page, wanted.values
+        if len(values) == 1:
+            found = await self._scan(moment, kind, values[0], page)
+        else:
+            chunks = [values[at : at + MERGED_SCANS] for at in range(0, len(values), MERGED_SCANS)]
+            scans = [await self._scan(moment, kind, {"$in": chunk}, page) for chunk in chunks]
+            documents = (document for scan in scans for document in scan)
+            found = heapq.nlargest(page.limit + 1, documents, key=lambda document: document["_id"])
+        ids, cursor = _shown(moment, found, kind, page.limit)
+        return encode_page(moment.proof.seq, ids, cursor)
 
-    async def _feed(self, moment: Moment, subject: str, page: Page) -> list[BsonDocument]:
-        """The newest posts by authors whom `subject` follows. None for a subject without a user."""
-        users = await self._scan(moment, USERS_BY_SUBJECT, subject, Page(1))
-        follows = (
-            await self._scan(moment, USER_FOLLOWING, users[0]["_id"], Page(MAX_FOLLOWEES)) if users else []
-        )
-        item = _stored(moment, USER_FOLLOWING).item
-        authors = [item(follow) for follow in follows[:MAX_FOLLOWEES]]
-        chunks = [authors[at : at + MERGED_SCANS] for at in range(0, len(authors), MERGED_SCANS)]
-        found = [await self._scan(moment, USER_POSTS, {"$in": chunk}, page) for chunk in chunks]
-        return heapq.nlargest(
-            page.limit + 1, (post for posts in found for post in posts), key=lambda post: post["_id"]
-        )
+    async def _lists(self, moment: Moment, kind: CachedList, values: Sequence[Any]) -> dict[str, bytes]:
+        """Key -> the first ids. Lists of documents with fields are read together, others one by one."""
+        stored, page = _stored(moment, kind), Page(kind.limit)
+        if len(values) > 1 and stored.edge is None:
+            name = COLLECTIONS[kind.collection].in_build(moment.proof.build)
+            together = await self._run(moment, kind.collection, stored.together(name, values, page))
+            found = {each["value"]: each["found"] for each in together}
+        else:
+            found = {value: await self._scan(moment, kind, value, page) for value in values}
+        return {
+            kind.key(value): encode_list(
+                kind, moment.proof.seq, *_shown(moment, found[value], kind, kind.limit)
+            )
+            for value in values
+        }
 
     async def aclose(self) -> None:
         await self._client.close()
@@ -181,7 +178,11 @@ class DocumentStore:
         return await self._read(moment, scan.collection, **_stored(moment, scan).page(value, page))
 
     async def _read(self, moment: Moment, name: str, **options: Any) -> list[BsonDocument]:
-        command = {"find": COLLECTIONS[name].in_build(moment.proof.build), **options}
+        return await self._run(
+            moment, name, {"find": COLLECTIONS[name].in_build(moment.proof.build), **options}
+        )
+
+    async def _run(self, moment: Moment, name: str, command: BsonDocument) -> list[BsonDocument]:
         async with self._reading(name):
             cursor = await self._database.cursor_command(
                 {**command, "readConcern": snapshot(moment.time)}, codec_options=RAW
@@ -224,7 +225,10 @@ def _stored(moment: Moment, scan: Scan) -> StoredScan:
     return StoredScan.of(scan, moment.proof.model_version)
 
 
-def _page(moment: Moment, found: Sequence[BsonDocument], scan: Scan, page: Page) -> bytes:
-    shown, stored = found[: page.limit], _stored(moment, scan)
-    cursor = encode_cursor(stored.place(shown[-1])) if len(found) > page.limit else None
-    return encode_page(moment.proof.seq, [stored.item(document) for document in shown], cursor)
+def _shown(
+    moment: Moment, found: Sequence[BsonDocument], scan: Scan, limit: int
+) -> tuple[list[int], str | None]:
+    """The ids of up to `limit` items, and the cursor behind them if there are more."""
+    shown, stored = found[:limit], _stored(moment, scan)
+    cursor = encode_cursor(stored.place(shown[-1])) if len(found) > limit else None
+    return [stored.item(document) for document in shown], cursor

@@ -56,15 +56,18 @@ class Services:
 class Read:
     """One kind of read, as raw ASGI: Starlette's requests and responses would take longer than our own code.
 
-    `asked` makes the query of a request. `by_path`: the path alone, without a query string, tells the answer.
+    `asked` makes the query of a request. The path alone, without a query string, tells the answer; if it is
+    `personal`, the path and the caller.
     """
 
-    def __init__(self, asked: Callable[[Scope], Query], *, by_path: bool = True) -> None:
+    def __init__(self, asked: Callable[[Scope], Query], *, personal: bool = False) -> None:
         self._asked = asked
-        self._by_path = by_path
+        self._personal = personal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"] if self._by_path and not scope["query_string"] else ""
+        path = "" if scope["query_string"] else scope["path"]
+        if path and self._personal:
+            path = f"{path} {scope[CLAIMS].subject}"
         status, headers, body = await respond(scope, self._asked, path)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -83,7 +86,7 @@ def listing(kind: Listing) -> Read:
 
 
 def feed() -> Read:
-    return Read(lambda scope: FeedQuery(scope[CLAIMS].subject, _page(scope)), by_path=False)
+    return Read(lambda scope: FeedQuery(scope[CLAIMS].subject, _page(scope)), personal=True)
 
 
 def hashtag() -> Read:

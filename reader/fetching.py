@@ -23,7 +23,8 @@ from reader.moments import Moments
 from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, decode
-from reader.read_model.declarations import AUTHORED, USER, Listing
+from reader.read_model.declarations import AUTHORED, USER
+from reader.read_model.scans import CachedList
 
 MAX_AUTHORS = 100_000
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
@@ -100,12 +101,14 @@ class Fetching:
         """Add what is valid at the view's moment. The moment moves on if all parts stay valid."""
         found: dict[str, Found] = {}
         try:
-            found = await self._lookup(wanted)
-            missing = [one for one in wanted if one.key not in found]
-            if missing:
-                found |= await self._join(missing)
-                if len(found) < len(wanted):
-                    view.came_from(Origin.LEASE_HELD)
+            for begin in range(0, len(wanted), MGET_KEYS):  # in turn: nobody waits behind thousands
+                some = wanted[begin : begin + MGET_KEYS]
+                found |= await self._lookup(some)
+                missing = [one for one in some if one.key not in found]
+                if missing:
+                    found |= await self._join(missing)
+                    if not all(one.key in found for one in missing):
+                        view.came_from(Origin.LEASE_HELD)
         except CacheBypassed as bypassed:
             view.came_from(bypassed.origin)
         at = self._move_on(view, began, found)
@@ -164,7 +167,7 @@ class Fetching:
         Entities missed in the same turn of the event loop are read together, as a task begins in the next
         turn. Lists are read apart: no list should wait for another.
         """
-        if any(isinstance(one.kind, Listing) for one in new):
+        if any(isinstance(one.kind, CachedList) for one in new):
             return self._started(self._fill(new), new)
         if self._collecting is None:
             together: list[Wanted] = []

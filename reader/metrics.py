@@ -8,7 +8,7 @@ from tidemark.tally import HistogramTally, Tally
 
 SERVICE = "reader"
 REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
-ROUNDS = (0, 1, 2, 3)
+ROUNDS = (0, 1, 2, 3, 4, 5, 6)
 FRESHNESS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 

@@ -8,7 +8,16 @@ from typing import Any
 
 import msgspec
 
-from reader.read_model.declarations import ENTITIES, LISTINGS, PAGE_LIMIT, PAGE_LIMIT_MAX, POST, Entity
+from reader.read_model.declarations import (
+    ENTITIES,
+    LISTINGS,
+    MAX_FOLLOWEES,
+    PAGE_LIMIT,
+    PAGE_LIMIT_MAX,
+    POST,
+    Entity,
+    Post,
+)
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from tidemark.strict_protocol import MAX_HEAD_BYTES
 
@@ -22,6 +31,10 @@ PAGES = {
     for name, shown in TYPES.items()
 }
 
+FEED_PAGE = msgspec.defstruct(
+    "FeedPage", [("items", list[Post]), ("next", str | None), ("complete", bool, True)]
+)
+
 HEADERS: dict[str, str] = {
     "Freshness": 'as-of="...": this answer contains everything that MySQL had committed by that time '
     "(MySQL's clock); `stale`: that time is long ago; `in-parts`: with a part of a large transaction",
@@ -34,6 +47,10 @@ HEADERS: dict[str, str] = {
     "Retry-After": "Seconds",
     "WWW-Authenticate": "The reason of the refusal (RFC 6750)",
 }
+FEED = (
+    "The newest posts of the caller and of the users that the caller follows. `complete` is false if these are "
+    f"more than {MAX_FOLLOWEES:,}: then only the most recently followed ones count"
+)
 PROVENANCE = ("Freshness", "Cache-Status")
 SESSION = ("Consistency-Token", "Set-Cookie", "Preference-Applied")
 PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
@@ -50,7 +67,8 @@ PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
 def document() -> Json:
     """The whole document."""
     _, schemas = msgspec.json.schema_components(
-        [*TYPES.values(), *PAGES.values(), ProblemDocument], ref_template="#/components/schemas/{name}"
+        [*TYPES.values(), *PAGES.values(), FEED_PAGE, ProblemDocument],
+        ref_template="#/components/schemas/{name}",
     )
     return {
         "openapi": "3.1.0",
@@ -80,9 +98,9 @@ def _paths() -> Json:
         "/post/{id}": {"get": _operation("A post", "Post", [_path("id")], PROBLEMS)},
         "/user/{id}": {"get": _operation("A user", "User", [_path("id")], PROBLEMS)},
         **lists,
-        "/feed": _list(
-            "The newest posts of the users that the caller follows", POST, "", (400, 401, 403, 431, 500, 503)
-        ),
+        "/feed": {
+            "get": _operation(FEED, FEED_PAGE.__name__, PAGING, (400, 401, 403, 431, 500, 503), ("Link",))
+        },
         "/hashtag/{tag}": _list(
             "The newest posts with a hashtag, in any case and Unicode form",
             POST,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
-from reader.asked import FeedQuery, ListQuery, PageQuery
-from reader.read_model.declarations import Entity, Listing
+from reader.paging import Page
+from reader.read_model.declarations import Entity
+from reader.read_model.scans import CachedList
 
 
 class Origin(Enum):
@@ -30,40 +32,35 @@ class Origin(Enum):
 
 
 class Wanted:
-    """One cache key: an entity by its id, or the first page of a list by its parent's id."""
+    """One cache key: an entity by its id, or the first ids of a list by its value."""
 
     __slots__ = ("id", "key", "kind")
 
-    def __init__(self, kind: Entity | Listing, id: int) -> None:
+    def __init__(self, kind: Entity | CachedList, id: int | str) -> None:
         self.kind = kind
         self.id = id
-        self.key = kind.key(id)
+        self.key: str = kind.key(id)  # type: ignore[arg-type]  # an entity's id is an int
 
     @property
     def label(self) -> str:
         """The kind in words, for metrics: `post`, `post_comments`."""
-        return (
-            self.kind.name if isinstance(self.kind, Entity) else f"{self.kind.parent.name}_{self.kind.name}"
-        )
+        return self.kind.label
 
 
 class WantedPage:
-    """A page of ids that is not cached: its key could not be invalidated. Only MongoDB gives it."""
+    """A page of ids beyond what is cached, of one list or of several merged. Only MongoDB gives it.
 
-    __slots__ = ("key", "query")
+    Lists are merged in the order of ids.
+    """
 
-    def __init__(self, query: PageQuery) -> None:
-        self.query = query
-        self.key = f"page {self.label} {_of(query)} {query.page.limit} {query.page.after}"
+    __slots__ = ("key", "kind", "page", "values")
+
+    def __init__(self, kind: CachedList, values: Sequence[int | str], page: Page) -> None:
+        self.kind = kind
+        self.values = values
+        self.page = page
+        self.key = f"page {kind.label} {','.join(map(str, values))} {page.limit} {page.after}"
 
     @property
     def label(self) -> str:
-        if isinstance(self.query, ListQuery):
-            return f"{self.query.listing.parent.name}_{self.query.listing.name}"
-        return "feed" if isinstance(self.query, FeedQuery) else "hashtag"
-
-
-def _of(query: PageQuery) -> int | str:
-    if isinstance(query, ListQuery):
-        return query.parent_id
-    return query.subject if isinstance(query, FeedQuery) else query.tag
+        return self.kind.label

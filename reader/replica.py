@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ class Replica:
             self._forget(path)
         size += OVERHEAD_BYTES + PART_BYTES * len(parts)
         if size <= self._limit:
-            counts = tuple((label, list(labels).count(label)) for label in dict.fromkeys(labels))
+            counts = tuple(Counter(labels).items())
             self._answers[path] = Kept(answer, tuple(parts.items()), counts, size)
             self.bytes += size
             self._make_room()

@@ -35,6 +35,20 @@ class StoredScan:
         )
         return {**found, "limit": page.limit + 1, "batchSize": page.limit + 1}
 
+    def together(self, collection: str, values: Sequence[Any], page: Page) -> BsonDocument:
+        """An `aggregate` command for the first pages of several values at once: `found` by `value`."""
+        query = _of_fields(self.scan, None, page)
+        pages = [{"$sort": query["hint"]}, {"$limit": page.limit + 1}, {"$project": query["projection"]}]
+        lookup = {"from": collection, "localField": "value", "foreignField": self.scan.by}
+        return {
+            "aggregate": 1,
+            "pipeline": [
+                {"$documents": [{"value": value} for value in values]},
+                {"$lookup": {**lookup, "pipeline": pages, "as": "found"}},
+            ],
+            "cursor": {"batchSize": len(values) + 1},
+        }
+
     def item(self, document: Mapping[str, Any]) -> int:
         return int(self._value(document, self.scan.item_id))
 

@@ -95,6 +95,31 @@ def test_a_deleted_post_leaves_the_list_at_the_next_read(services: Services) -> 
         ]
 
 
+def test_the_very_next_feed_shows_a_follow_an_unfollow_and_a_delete(services: Services) -> None:
+    """There is no job behind it: the feed with the write's token is right at once."""
+    author = services.write("s5", "PUT", "/user/me", {"handle": "five", "display_name": "F"}).json()["id"]
+    services.write("s6", "PUT", "/user/me", {"handle": "six", "display_name": "S"})
+
+    def feed(written: httpx2.Response) -> list[str]:
+        answer = services.read("/feed", "s6", {HEADER: token_of(written), "Prefer": "wait=2"})
+        assert answer.status_code == 200, answer.text
+        return [post["id"] for post in answer.json()["items"]]
+
+    for number in range(15):
+        post = services.write("s5", "POST", "/post", {"body": f"{number} #five"})
+        own = services.write("s6", "POST", "/post", {"body": f"own {number}"})
+        ids = [own.json()["id"], post.json()["id"]]
+        assert feed(own)[:1] == ids[:1] and ids[1] not in feed(own)
+        assert feed(services.write("s6", "PUT", f"/user/{author}/follow"))[:2] == ids
+        tagged = services.read("/hashtag/five", "s6", {HEADER: token_of(post)})
+        assert tagged.json()["items"][0]["id"] == ids[1]
+        assert ids[1] not in feed(services.write("s5", "DELETE", f"/post/{ids[1]}"))
+        assert ids[0] in feed(services.write("s6", "DELETE", f"/user/{author}/follow"))
+    kept = services.write("s5", "POST", "/post", {"body": "kept"}).json()["id"]
+    assert kept in feed(services.write("s6", "PUT", f"/user/{author}/follow"))
+    assert kept not in feed(services.write("s6", "DELETE", f"/user/{author}/follow"))
+
+
 def test_browsers_get_a_cookie_that_scripts_cannot_read(services: Services) -> None:
     answer = services.write("s0", "PATCH", "/post/1", {"body": "with a cookie"})
     cookie = answer.headers["set-cookie"]

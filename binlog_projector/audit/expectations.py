@@ -11,13 +11,11 @@ import msgspec
 from binlog_projector.audit.source import SourceView
 from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.truth import Truth
-from reader.read_model.cached_values import Entry, encode_entity
+from reader.read_model.cached_values import Entry, encode_entity, entity_of, list_of
 from reader.read_model.cached_values import decode as decode_value
 from reader.read_model.declarations import (
     AUTHORED,
     COMMENT,
-    ENTITIES,
-    LISTINGS,
     PAGE_LIMIT,
     USER,
     Entity,
@@ -31,7 +29,8 @@ Truths = dict[tuple[str, DocumentId], Truth]
 class Expectation:
     """The right `entry` under `key`, and the right `answer` to `path`, which is made of the keys in `parts`.
 
-    An answer is a JSON body, or the ids of a page's items, or None for 404. `path` None: not asked.
+    An answer is a JSON body, or the ids of a page's items, or None for 404. `path` None: not asked. Of a list,
+    ids below `floor` are not known.
     """
 
     key: str
@@ -40,10 +39,11 @@ class Expectation:
     path: str | None
     answer: Any
     parts: frozenset[str]
+    floor: int = 0
 
     def is_entry(self, found: Entry) -> bool:
         if self.truth is None:
-            return found.present and tuple(found.ids()) == self.entry
+            return tuple(id for id in found.ids() if id >= self.floor) == self.entry
         return (found.present, found.head, found.body) == self.entry
 
     def is_answer(self, status: int, body: bytes) -> bool:
@@ -58,32 +58,27 @@ class Expectation:
 
 def expectations(keys: Iterable[str], source: SourceView) -> dict[str, Expectation]:
     """Key -> its expectation, for keys of entities and lists. Other keys are left out."""
-    kinds = {key: kind for key in keys if (kind := _kind(key))}
-    entities = {key: (entity, id) for key, (entity, id) in kinds.items() if isinstance(entity, Entity)}
-    lists = {key: (listing, id) for key, (listing, id) in kinds.items() if isinstance(listing, Listing)}
-    pages = {key: tuple(source.first_ids(listing, id, PAGE_LIMIT)) for key, (listing, id) in lists.items()}
-    shown = {(entity.collection, id) for entity, id in entities.values()}
-    shown |= {(listing.item.collection, id) for key, (listing, _) in lists.items() for id in pages[key]}
-    shown |= {(listing.parent.collection, id) for listing, id in lists.values()}
+    keys = list(keys)
+    entities = {key: found for key in keys if (found := entity_of(key))}
+    lists = {key: listed for key in keys if (listed := list_of(key))}
+    firsts = {key: source.first_ids(one, value) for key, (one, value) in lists.items()}
+    shown: set[tuple[str, DocumentId]] = {(entity.collection, id) for entity, id in entities.values()}
+    for key, (one, value) in lists.items():
+        if isinstance(one, Listing):
+            shown |= {(one.item.collection, id) for id in firsts[key][0][:PAGE_LIMIT]}
+            shown |= {(one.parent.collection, value)}
     truths = _truths(shown, source)
     authors = {one.fields["author_id"] for one in truths.values() if one.fields and "author_id" in one.fields}
     truths |= _truths({(USER.collection, id) for id in authors}, source)
     return {
         **{key: _of_entity(key, entity, id, truths) for key, (entity, id) in entities.items()},
-        **{key: _of_list(key, listing, id, pages[key], truths) for key, (listing, id) in lists.items()},
+        **{
+            key: _of_listing(key, one, value, firsts[key][0], truths)
+            if isinstance(one, Listing) and isinstance(value, int)
+            else Expectation(key, None, firsts[key][0], None, None, frozenset({key}), firsts[key][1])
+            for key, (one, value) in lists.items()
+        },
     }
-
-
-def _kind(key: str) -> tuple[Entity | Listing, int] | None:
-    name, _, rest = key.partition(":")
-    id, _, list_name = rest.partition(":")
-    if name not in ENTITIES or not id.isdecimal():
-        return None
-    if not list_name:
-        return ENTITIES[name], int(id)
-    return next(
-        ((one, int(id)) for one in LISTINGS if (one.parent.name, one.name) == (name, list_name)), None
-    )
 
 
 def _truths(wanted: Iterable[tuple[str, DocumentId]], source: SourceView) -> Truths:
@@ -111,10 +106,13 @@ def _of_entity(key: str, entity: Entity, id: int, truths: Truths) -> Expectation
     return Expectation(key, truth, (True, value.head, value.body), path, answer, frozenset(parts))
 
 
-def _of_list(key: str, listing: Listing, parent_id: int, ids: tuple[int, ...], truths: Truths) -> Expectation:
+def _of_listing(
+    key: str, listing: Listing, parent_id: int, ids: tuple[int, ...], truths: Truths
+) -> Expectation:
     """The reader leaves out deleted items, and answers 404 for the list of a deleted parent."""
     parent = truths[listing.parent.collection, parent_id]
-    answer = tuple(id for id in ids if truths[listing.item.collection, id].fields)
-    parts = {key, listing.parent.key(parent_id), *(listing.item.key(id) for id in ids)}
+    page = ids[:PAGE_LIMIT]
+    answer = tuple(id for id in page if truths[listing.item.collection, id].fields)
+    parts = {key, listing.parent.key(parent_id), *(listing.item.key(id) for id in page)}
     path = listing.path.format(id=parent_id)
     return Expectation(key, None, ids, path, answer if parent.fields else None, frozenset(parts))

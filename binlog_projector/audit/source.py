@@ -9,8 +9,10 @@ from binlog_projector.domain.changes import Row
 from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.projections import (
     COUNTERS,
+    MADE,
     PLANS,
     Counter,
+    Listed,
     demand_fitting,
     document_id,
     identity,
@@ -19,8 +21,11 @@ from binlog_projector.domain.projections import (
 from binlog_projector.domain.truth import Truth
 from binlog_projector.mysql.connections import Connection, query_rows
 from binlog_projector.mysql.table_rows import Key, beyond, names
-from reader.read_model.declarations import COLLECTIONS, Listing
+from reader.read_model.declarations import COLLECTIONS
+from reader.read_model.scans import CachedList
 from writer.schema import TABLES, Table
+
+SEARCHED = 500  # newest rows
 
 
 @dataclass(frozen=True)
@@ -58,21 +63,28 @@ class SourceView:
             demand_fitting(table.name, row)
         return rows
 
-    def first_ids(self, listing: Listing, parent_id: int, limit: int) -> list[int]:
-        """The first ids of a list."""
-        own = TABLES[listing.collection].primary_key[0]
-        order = ", ".join(
-            f"`{own if name == '_id' else name}` {'DESC' if way < 0 else 'ASC'}"
-            for name, way in listing.order
-        )
-        item = own if listing.item_id == "_id" else listing.item_id
+    def first_ids(self, one: CachedList, value: int | str) -> tuple[tuple[int, ...], int]:
+        """The first ids of a list, and the least id of which this is known: 0, if of all.
+
+        MySQL has no index of a field that is made of a column. Then only the newest rows are searched.
+        """
+        own = TABLES[one.collection].primary_key[0]
+        ways = [
+            f"`{own if name == '_id' else name}` {'DESC' if way < 0 else 'ASC'}" for name, way in one.order
+        ]
+        order = f" ORDER BY {', '.join(ways)}" if ways else ""
+        listed, item = Listed.of(one), own if one.item_id == "_id" else one.item_id
+        made = one.by in MADE
+        condition, limit = ("", SEARCHED) if made else (f" WHERE `{one.by}` = %s", one.limit)
+        columns = list(dict.fromkeys((item, *listed.place)))
         found = query_rows(
             self.connection,
-            f"SELECT `{item}` FROM `{listing.collection}` "  # noqa: S608 - our own schema
-            f"WHERE `{listing.by}` = %s ORDER BY {order} LIMIT {limit}",
-            (parent_id,),
+            f"SELECT {names(columns)} FROM `{one.collection}`{condition}{order} LIMIT {limit}",  # noqa: S608
+            () if made else (value,),
         )
-        return [id for (id,) in found]
+        rows = [dict(zip(columns, row, strict=True)) for row in found]
+        ids = [row[item] for row in rows if not made or value in listed.values(row)]
+        return tuple(ids[: one.limit]), rows[-1][item] if made and len(rows) == SEARCHED else 0
 
     def _rows(self, name: str, ids: Sequence[DocumentId]) -> list[Row]:
         table = TABLES[name]

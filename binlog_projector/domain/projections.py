@@ -6,15 +6,17 @@ id, not to a row: a like of a missing post counts, and a post that is deleted an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
 from binlog_projector.domain.changes import Row, RowChange
 from binlog_projector.domain.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
 from binlog_projector.errors import UnprojectableRow
-from reader.read_model.declarations import COLLECTIONS, LISTINGS, Listing
-from reader.read_model.scans import Edge, EdgeId
+from reader.read_model.declarations import COLLECTIONS, LISTS
+from reader.read_model.scans import CachedList, Edge, EdgeId
 from tidemark.hashtags import at_most, hashtags
 from tidemark.ids import MAX_ID
 from writer.schema import TABLES, Table
@@ -64,8 +66,12 @@ def copied(table: Table) -> Projection:
 COPIED = {name: copied(table) for name, table in TABLES.items()}
 
 
+tags_of = lru_cache(maxsize=64)(hashtags)  # a document and the lists that it is in want them
+MADE = {"hashtags": ("body", tags_of)}  # field -> the column that it is made of, and how
+
+
 def post(row: Row) -> Fields:
-    return {**COPIED["posts"](row), "hashtags": hashtags(row["body"])}
+    return {**COPIED["posts"](row), "hashtags": tags_of(row["body"])}
 
 
 PROJECTIONS = {**COPIED, "posts": post}
@@ -97,19 +103,22 @@ def project(change: RowChange) -> list[Mutation]:
 
 @dataclass(frozen=True)
 class Listed:
-    """A cached list fed by this table. `parent`: column naming the owner. `place`: columns that decide
-    membership and order. Both are fields of documents, and columns of the same names."""
+    """A cached list fed by this table. `place`: columns that decide membership and order.
 
-    key: Callable[[int], str]
-    parent: str
+    A row is in the lists of all its `values`. Fields of documents are columns of the same names, or MADE.
+    """
+
+    key: Callable[[Any], str]
+    values: Callable[[Row], Iterable[Any]]
     place: tuple[str, ...]
 
     @classmethod
-    def of(cls, listing: Listing) -> Listed:
-        fields = (listing.by, *(name for name, _ in listing.order), listing.item_id)
-        key = TABLES[listing.collection].primary_key
+    def of(cls, one: CachedList) -> Listed:
+        column, values_in = MADE.get(one.by, (one.by, _itself))
+        fields = (column, *(name for name, _ in one.order), one.item_id)
+        key = TABLES[one.collection].primary_key
         columns = (column for field in fields for column in (key if field == "_id" else (field,)))
-        return cls(listing.key, listing.by, tuple(dict.fromkeys(columns)))
+        return cls(one.key, lambda row: values_in(row[column]), tuple(dict.fromkeys(columns)))
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,10 @@ class Plan:
             ) from error
 
 
+def _itself(value: object) -> tuple[object]:
+    return (value,)
+
+
 PLANS = {
     name: Plan(
         name,
@@ -150,7 +163,7 @@ PLANS = {
         COLLECTIONS[name].edge,
         projection,
         tuple(counter for counter in COUNTERS if counter.table == name),
-        tuple(Listed.of(listing) for listing in LISTINGS if listing.collection == name),
+        tuple(Listed.of(one) for one in LISTS if one.collection == name),
     )
     for name, projection in PROJECTIONS.items()
 }
@@ -196,7 +209,7 @@ def _list(mutations: list[Mutation], listed: Listed, before: Row | None, after: 
     if before is not None and after is not None and all(before[name] == after[name] for name in listed.place):
         return
     rows = [row for row in (before, after) if row is not None]
-    mutations += [Invalidate(listed.key(row[listed.parent])) for row in rows]
+    mutations += [Invalidate(listed.key(value)) for row in rows for value in listed.values(row)]
 
 
 def _timestamp(name: str, moment: object) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from binlog_projector.domain.batch import ENTITY_OF
 from binlog_projector.domain.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
 from binlog_projector.domain.projections import primary_key
-from reader.read_model.declarations import COLLECTIONS, LISTINGS
+from reader.read_model.declarations import COLLECTIONS, LISTS
 
 Stored = Mapping[str, Any] | None  # a document as MongoDB has it
 MISSING, PHANTOM, STALE = "missing", "phantom", "stale"
@@ -71,11 +71,10 @@ def mend(truth: Truth, stored: Stored) -> Iterator[Mutation]:
         yield Remove(truth.collection, truth.id, found)
     yield from recount(truth, stored or {})
     key = primary_key(truth.collection, truth.id) or {}
-    for listing in LISTINGS:
-        if listing.collection == truth.collection:
-            columns = ({**fields, **key} for fields in (found, truth.fields or {}))
-            parents = {each[listing.by] for each in columns if isinstance(each.get(listing.by), int)}
-            yield from (Invalidate(listing.key(parent)) for parent in parents)
+    columns = [{**fields, **key} for fields in (found, truth.fields or {})]
+    for one in LISTS:
+        if one.collection == truth.collection:
+            yield from map(Invalidate, {name for each in columns for name in one.keys_of(each)})
 
 
 def touched_by(collection: str, id: DocumentId) -> frozenset[str]:
@@ -88,4 +87,4 @@ def touched_by(collection: str, id: DocumentId) -> frozenset[str]:
         return frozenset()
     if collection in ENTITY_OF:
         return frozenset(map(ENTITY_OF[collection].key, key.values()))
-    return frozenset(listing.key(key[listing.by]) for listing in LISTINGS if listing.collection == collection)
+    return frozenset(name for one in LISTS if one.collection == collection for name in one.keys_of(key))

@@ -30,10 +30,11 @@ from reader.read_model.cached_values import (
     cache_key,
     encode_absent,
     encode_entity,
+    entity_of,
     value_ttl_ms,
 )
 from reader.read_model.control import Checkpoint, JournalEntry
-from reader.read_model.declarations import MODEL_VERSION, Entity, entity_of, is_present
+from reader.read_model.declarations import MODEL_VERSION, Entity, is_present
 
 REPLAY_ENTRIES = 50
 PROBED_KEYS = 1_000  # at once: Redis serves others in between

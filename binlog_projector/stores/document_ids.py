@@ -12,8 +12,7 @@ from pymongo.database import Database
 
 from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.stores.mongodb import BsonDocument
-from reader.read_model.declarations import Collection
-from reader.read_model.scans import EdgeId
+from reader.read_model.scans import Collection, EdgeId
 
 READ_TOGETHER = 500  # a pipeline may have 1,000 stages
 

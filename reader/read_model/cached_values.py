@@ -5,11 +5,13 @@ Versions are 16 hex digits, so that Lua in Redis can compare them as strings (it
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgspec
 
-from reader.read_model.declarations import Document, Entity
+from reader.read_model.declarations import ENTITIES, LISTS, Document, Entity, OwnedList
+from reader.read_model.scans import CachedList, TextList
 
 VALUE, ABSENT, LEASE = b"V", b"N", b"L"
 WATERMARK_KEY = "tidemark:watermark"
@@ -18,10 +20,31 @@ VALUE_TTL_MS = 3_600_000  # +- 10 %
 ABSENT_TTL_MS = (10_000, 30_000)
 LEASE_TTL_MS = 2_000
 MAX_VALUE_BYTES = 256 * 1024
+ENTITY_KEY = re.compile(r"([a-z]+):([0-9]{1,19})")
+LIST_OF = {
+    (one.parent.name, one.name) if isinstance(one, OwnedList) else (one.name, ""): one for one in LISTS
+}
 
 
 def cache_key(epoch: str, key: str) -> str:
     return f"tidemark:e{epoch}:{key}"
+
+
+def entity_of(key: str) -> tuple[Entity, int] | None:
+    """The entity whose name a key begins with, and its id. None for a key of any other kind."""
+    found = ENTITY_KEY.fullmatch(key)
+    return (ENTITIES[found[1]], int(found[2])) if found and found[1] in ENTITIES else None
+
+
+def list_of(key: str) -> tuple[CachedList, int | str] | None:
+    """The declared list that is cached under a key, and its value. None for a key of any other kind."""
+    name, _, rest = key.partition(":")
+    text, _, list_name = rest.partition(":")
+    found = LIST_OF.get((name, list_name))
+    try:
+        return (found, found.value(text)) if found else None
+    except ValueError:
+        return None
 
 
 def value_ttl_ms(fraction: float) -> int:
@@ -46,6 +69,12 @@ def encode_entity(entity: Entity, document: Document) -> bytes:
 
 def encode_absent(version: int) -> bytes:
     return ABSENT + encode_version(version)
+
+
+def encode_list(kept: CachedList, version: int, ids: list[int], next_cursor: str | None) -> bytes:
+    if not ids and isinstance(kept, TextList):
+        return encode_absent(version)  # anybody can ask for any text: not for an hour
+    return encode_page(version, ids, next_cursor)
 
 
 def encode_page(version: int, ids: list[int], next_cursor: str | None) -> bytes:
@@ -124,6 +153,7 @@ def with_author(body: bytes, author: bytes | None) -> bytes:
     return body[:-1] + b',"author":' + (author or b"null") + b"}"
 
 
-def page_body(items: list[bytes], next_cursor: str | None) -> bytes:
+def page_body(items: list[bytes], next_cursor: str | None, *, complete: bool = True) -> bytes:
     """The JSON of one page of a list: items in order, and the next page's cursor."""
-    return b'{"items":[' + b",".join(items) + b'],"next":' + msgspec.json.encode(next_cursor) + b"}"
+    end = b"}" if complete else b',"complete":false}'
+    return b'{"items":[' + b",".join(items) + b'],"next":' + msgspec.json.encode(next_cursor) + end

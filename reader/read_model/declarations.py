@@ -6,7 +6,6 @@ meets another version in the watermark bypasses Redis.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,16 +15,17 @@ from typing import Annotated, Any, NewType
 import msgspec
 from msgspec import Meta, structs
 
-from reader.read_model.scans import Edge, Order, Scan
+from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList
 from tidemark.ids import Id
 
 MODEL_VERSION = 3
 Document = Mapping[str, Any]
 
-PAGE_LIMIT = 20  # of the first page, the one that is cached
+PAGE_LIMIT = 20  # of the first page
 PAGE_LIMIT_MAX = 100
 NEWEST_FIRST: Order = (("_id", -1),)
-CLUSTERED: Document = {"clusteredIndex": {"key": {"_id": 1}, "unique": True}}
+HEAD = 100  # ids of the lists from which feeds and hashtags are made
+MAX_FOLLOWEES = 5_000  # of whom the feed shows posts: the most recently followed
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Count = NewType("Count", int)  # of rows; the projector keeps it by increments
@@ -75,28 +75,6 @@ class Comment(msgspec.Struct):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collection:
-    """One MongoDB collection of a build, with the name of the MySQL table whose rows its documents are.
-
-    A document without `created_at` is a stub: counters without a row. `counters`: shown by its entity.
-    `indexes`: needed by its scans. A collection without an entity has edges, in the order of its first list.
-    """
-
-    name: str
-    counters: tuple[str, ...]
-    indexes: tuple[Order, ...]
-    edge: Edge | None = None
-
-    def in_build(self, build: int) -> str:
-        return f"{self.name}_b{build}"
-
-    @property
-    def options(self) -> Document:
-        """MongoDB's options for creating it."""
-        return CLUSTERED if self.edge else {}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Entity:
     """A document that is cached under its own key. `head`: the bytes that a reader needs before the body.
 
@@ -112,6 +90,10 @@ class Entity:
     def key(self, id: int) -> str:
         return f"{self.name}:{id}"
 
+    @property
+    def label(self) -> str:
+        return self.name
+
     @cached_property
     def to_json(self) -> Callable[[Document], dict[str, Any]]:
         """Makes the JSON of a document, without the author."""
@@ -123,16 +105,29 @@ class Entity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listing(Scan):
-    """A scan whose pages are answers, the first one cached: ids of `item`s, `by` the parent's id."""
+class OwnedList(CachedList):
+    """A list of a `parent`, by the parent's id."""
+
+    parent: Entity
+    limit: int = PAGE_LIMIT
+
+    def key(self, value: int) -> str:
+        return f"{self.parent.name}:{value}:{self.name}"
+
+    def value(self, text: str) -> int:
+        return int(text)
+
+    @cached_property
+    def label(self) -> str:
+        return f"{self.parent.name}_{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing(OwnedList):
+    """A list whose pages are answers. If it is cached beyond the first page, its order is that of ids."""
 
     path: str
-    name: str
-    parent: Entity
     item: Entity
-
-    def key(self, parent_id: int) -> str:
-        return f"{self.parent.name}:{parent_id}:{self.name}"
 
 
 def is_present(document: Document | None) -> bool:
@@ -156,12 +151,6 @@ def _json_of(shown: type[msgspec.Struct]) -> Callable[[Document], dict[str, Any]
     return to_json
 
 
-def entity_of(key: str) -> tuple[Entity, int] | None:
-    """The entity whose name a cache key begins with, and its id. None for a key of any other kind."""
-    found = ENTITY_KEY.fullmatch(key)
-    return (ENTITIES[found[1]], int(found[2])) if found and found[1] in ENTITIES else None
-
-
 def _author_id(document: Document) -> bytes:
     return b"%d" % document["author_id"]
 
@@ -175,7 +164,6 @@ USER = Entity(name="user", collection="users", shown=User, to_head=_author_bytes
 POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_id)
 COMMENT = Entity(name="comment", collection="comments", shown=Comment, to_head=_author_id)
 ENTITIES = {entity.name: entity for entity in (USER, POST, COMMENT)}
-ENTITY_KEY = re.compile(r"([a-z]+):([0-9]{1,19})")
 AUTHORED = frozenset(entity.name for entity in ENTITIES.values() if AUTHOR in entity.shown.__struct_fields__)
 
 POST_COMMENTS = Listing(
@@ -201,6 +189,7 @@ POST_LIKES = Listing(
 USER_POSTS = Listing(
     path="/user/{id}/posts",
     name="posts",
+    limit=HEAD,
     parent=USER,
     item=POST,
     collection="posts",
@@ -230,13 +219,26 @@ USER_FOLLOWING = Listing(
 )
 LISTINGS = (POST_COMMENTS, POST_LIKES, USER_POSTS, USER_FOLLOWING, USER_FOLLOWERS)
 
-USERS_BY_SUBJECT = Scan(collection="users", by="subject", order=(), item_id="_id")
-POSTS_BY_HASHTAG = Scan(collection="posts", by="hashtags", order=NEWEST_FIRST, item_id="_id")
-SCANS: tuple[Scan, ...] = (*LISTINGS, USERS_BY_SUBJECT, POSTS_BY_HASHTAG)
+USER_FOLLOWEES = OwnedList(
+    name="followees",
+    parent=USER,
+    limit=MAX_FOLLOWEES,
+    collection=USER_FOLLOWING.collection,
+    by=USER_FOLLOWING.by,
+    order=USER_FOLLOWING.order,
+    item_id=USER_FOLLOWING.item_id,
+)
+USERS_BY_SUBJECT = TextList(
+    name="subject", limit=1, collection="users", by="subject", order=(), item_id="_id"
+)
+POSTS_BY_HASHTAG = TextList(
+    name="hashtag", limit=HEAD, collection="posts", by="hashtags", order=NEWEST_FIRST, item_id="_id"
+)
+LISTS: tuple[CachedList, ...] = (*LISTINGS, USER_FOLLOWEES, USERS_BY_SUBJECT, POSTS_BY_HASHTAG)
 
 
 def _collection(name: str) -> Collection:
-    indexes = tuple(dict.fromkeys(scan.index for scan in SCANS if scan.collection == name))
+    indexes = tuple(dict.fromkeys(scan.index for scan in LISTS if scan.collection == name))
     for entity in ENTITIES.values():
         if entity.collection == name:
             return Collection(name=name, counters=entity.counters, indexes=indexes)

@@ -1,4 +1,7 @@
-"""Scans: the orders in which documents are read. Edges: documents stored in the order of one scan."""
+"""Scans: the orders in which documents are read. Edges: documents stored in the order of one scan.
+
+Lists: scans whose first ids are cached. Collections: documents with the indexes that scans need.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 Order = tuple[tuple[str, int], ...]
 EPOCH = datetime(1970, 1, 1)
 MICROSECOND = timedelta(microseconds=1)
+CLUSTERED: Mapping[str, Any] = {"clusteredIndex": {"key": {"_id": 1}, "unique": True}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,46 @@ class Scan:
     @property
     def index(self) -> Order:
         return ((self.by, 1), *self.order)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedList(Scan):
+    """A scan whose first `limit` ids are cached, under a key for each value of `by`."""
+
+    name: str
+    limit: int
+    value_type: ClassVar[type] = int
+
+    def key(self, value: Any) -> str:
+        raise NotImplementedError
+
+    def value(self, text: str) -> int | str:
+        """The value in a key. Raises ValueError."""
+        raise NotImplementedError
+
+    @cached_property
+    def label(self) -> str:
+        """The list in words, for metrics: `post_comments`, `hashtag`."""
+        return self.name
+
+    def keys_of(self, document: Mapping[str, Any]) -> list[str]:
+        """The keys of the lists that a document stands in; none for values that are no ids and no text."""
+        found = document.get(self.by)
+        values = found if isinstance(found, list) else [found]
+        return [self.key(value) for value in values if isinstance(value, self.value_type)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextList(CachedList):
+    """A list by a text, in its key as hex: a text may contain any separator. An empty one is absent."""
+
+    value_type = str
+
+    def key(self, value: str) -> str:
+        return f"{self.name}:{value.encode().hex()}"
+
+    def value(self, text: str) -> str:
+        return bytes.fromhex(text).decode()
 
 
 class EdgeId(NamedTuple):
@@ -77,6 +121,28 @@ class Edge:
 
     def pair(self, id: EdgeId) -> dict[str, int]:
         return {self.p: id.p, self.u: id.u}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """One MongoDB collection of a build, with the name of the MySQL table whose rows its documents are.
+
+    A document without `created_at` is a stub: counters without a row. `counters`: shown by its entity.
+    `indexes`: needed by its scans. A collection without an entity has edges, in the order of its first list.
+    """
+
+    name: str
+    counters: tuple[str, ...]
+    indexes: tuple[Order, ...]
+    edge: Edge | None = None
+
+    def in_build(self, build: int) -> str:
+        return f"{self.name}_b{build}"
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """MongoDB's options for creating it."""
+        return CLUSTERED if self.edge else {}
 
 
 def time_text(microseconds: int) -> str:

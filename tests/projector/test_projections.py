@@ -17,7 +17,7 @@ from binlog_projector.domain.mutations import Increment, Invalidate, Put
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, identity, project
 from binlog_projector.errors import SourceUnavailable, UnprojectableRow
 from binlog_projector.leading.batcher import MAX_KEYS, WAITING_BYTES, WAITING_ROWS, Batcher
-from reader.read_model.declarations import COLLECTIONS, ENTITIES, SCANS
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTS
 from tests.support.harness import wait_until
 from tidemark.gtid import EMPTY, Gtid
 from writer.schema import TABLES
@@ -53,7 +53,7 @@ def test_a_collection_has_the_name_of_its_table() -> None:
     assert PROJECTIONS.keys() == TABLES.keys() == COLLECTIONS.keys()
     assert all(collection.name == name for name, collection in COLLECTIONS.items())
     assert {entity.collection for entity in ENTITIES.values()} <= COLLECTIONS.keys()
-    assert {scan.collection for scan in SCANS} == COLLECTIONS.keys()
+    assert {one.collection for one in LISTS} == COLLECTIONS.keys()
 
 
 def test_a_projection_copies_the_columns_of_its_table() -> None:
@@ -120,9 +120,10 @@ def test_an_edge_that_gets_another_time_is_another_document() -> None:
 
 def test_keys_of_which_only_counters_change_are_named_apart() -> None:
     """A row's own change or a repair of its key names it among the others, once."""
-    liked, edited = RowChange("likes", None, like(1, 9)), RowChange("posts", post(), post(body="#new"))
+    liked, edited = RowChange("likes", None, like(1, 9)), RowChange("posts", post(), post(body="new #x"))
     assert (folded(liked).keys, folded(liked).counted) == (("post:1:likes",), ("post:1",))
-    assert (folded(liked, edited).keys, folded(liked, edited).counted) == (("post:1", "post:1:likes"), ())
+    both = folded(liked, edited)
+    assert (both.keys, both.counted) == (("post:1", "post:1:likes", "hashtag:78"), ())
     repaired = Batch(EMPTY)
     repaired.fold([Increment("posts", 1, "like_count", 1), Invalidate("post:1")])
     assert (repaired.keys, repaired.counted) == (("post:1",), ())
@@ -134,10 +135,34 @@ def test_a_new_post_counts_for_its_author_and_enters_the_list() -> None:
     assert Invalidate("user:7:posts") in found
 
 
-def test_an_edit_touches_the_document_only() -> None:
-    found = mutations("posts", post(), post(body="#new"))
+def test_an_edit_touches_the_document_and_the_hashtags_of_both_texts() -> None:
+    found = mutations("posts", post(body="old"), post(body="new"))
     assert [type(mutation) for mutation in found] == [Put]
-    assert folded(RowChange("posts", post(), post(body="#new"))).keys == ("post:1",)
+    assert folded(RowChange("posts", post(body="#a"), post(body="#b:"))).keys == (
+        *("post:1", "hashtag:61", "hashtag:62"),
+    )
+
+
+def test_a_users_row_touches_the_key_of_its_subject() -> None:
+    """Once it comes, goes, or gets another one."""
+    user = {"id": 7, "subject": "a:b", "handle": "h", "display_name": "", "bio": ""}
+    one = {**user, "created_at": NOON, "updated_at": NOON}
+    other = {**one, "subject": "c"}
+    for before, after, keys in (
+        (None, one, ["subject:613a62"]),
+        (one, {**one, "bio": "b"}, []),
+        (one, other, ["subject:613a62", "subject:63"]),
+        (other, None, ["subject:63"]),
+    ):
+        found = mutations("users", before, after)
+        assert [mutation.key for mutation in found if isinstance(mutation, Invalidate)] == keys
+
+
+def test_a_follow_touches_all_lists_of_both() -> None:
+    follow = {"follower_id": 1, "followee_id": 2, "created_at": NOON}
+    assert {*folded(RowChange("follows", None, follow)).keys} == {
+        *("user:1:following", "user:1:followees", "user:2:followers"),
+    }
 
 
 def test_a_changed_primary_key_moves_the_row_and_leaves_the_counters() -> None:

@@ -7,13 +7,12 @@ import asyncio
 import pytest
 
 from ops.stack import Stack
-from reader.asked import FeedQuery, HashtagQuery, ListQuery
 from reader.document_store import DocumentStore
 from reader.errors import DocumentsUnavailable, ReadModelMissing
 from reader.paging import Page, decode_cursor
-from reader.parts import Origin, Wanted
+from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import decode
-from reader.read_model.declarations import ENTITIES, LISTINGS, USER
+from reader.read_model.declarations import ENTITIES, LISTINGS, LISTS, POSTS_BY_HASHTAG, USER, USER_POSTS
 from tests.reader.inside import inside
 from tests.reader.world import World, moment
 
@@ -38,15 +37,18 @@ async def all_reads(store: DocumentStore) -> None:
     for entity in ENTITIES.values():
         await store.values(present, [Wanted(entity, id) for id in (1, 2, 3)])
     for listing in LISTINGS:
-        first = decode(await store.page(present, ListQuery(listing, 1, Page())))
+        first = decode(await store.page(present, WantedPage(listing, [1], Page())))
         assert first is not None
         assert first.ids(), listing.path
-        await store.page(
-            present, ListQuery(listing, 1, Page(5, decode_cursor(first.head.decode(), listing.order)))
+        behind = decode_cursor(first.head.decode(), listing.order)
+        await store.page(present, WantedPage(listing, [1], Page(5, behind)))
+    for one in LISTS:
+        await store.values(
+            present, [Wanted(one, {"subject": "subject-1", "hashtag": "sea"}.get(one.name, 1))]
         )
     for page in (Page(), Page(5, (200,))):
-        await store.page(present, HashtagQuery("sea", page))
-        await store.page(present, FeedQuery("subject-1", page))
+        await store.page(present, WantedPage(POSTS_BY_HASHTAG, ["sea"], page))
+        await store.page(present, WantedPage(USER_POSTS, [1, 1002, 1004], page))
 
 
 async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: Stack, world: World) -> None:

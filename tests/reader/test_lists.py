@@ -209,11 +209,11 @@ def test_the_feed_shows_the_newest_posts_of_followed_users(api: httpx2.Client, w
             world.post(id, author_id=1 + id % 4)
         for followee in (2, 3):
             world.follow(1, followee)
-    expected = [str(id) for id in range(30, 0, -1) if 1 + id % 4 in (2, 3)]
+    expected = [str(id) for id in range(30, 0, -1) if 1 + id % 4 in (1, 2, 3)]
     for walk in (by_next, by_link):
         assert [id for page in walk(api, "/feed", limit=4) for id in page] == expected
-    assert ids(api.get("/feed")) == expected
-    assert api.get("/feed").headers["cache-status"] == "redis; fwd=bypass; detail=not-cached"
+    assert ids(api.get("/feed")) == expected[:20]
+    assert api.get("/feed").headers["cache-status"] == "redis; hit"
 
 
 def test_the_feed_of_one_who_follows_hundreds_is_merged_rightly(api: httpx2.Client, world: World) -> None:
@@ -224,7 +224,7 @@ def test_the_feed_of_one_who_follows_hundreds_is_merged_rightly(api: httpx2.Clie
             world.follow(1, id, second=id)
             world.post(10_000 - id, author_id=id)
     walked = [int(id) for page in by_next(api, "/feed", limit=100) for id in page]
-    assert walked == sorted((10_000 - id for id in list(followees)[-1_000:]), reverse=True)
+    assert walked == sorted((10_000 - id for id in followees), reverse=True)
 
 
 def test_the_feed_of_a_caller_without_a_user_is_empty(api: httpx2.Client) -> None:

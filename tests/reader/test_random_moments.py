@@ -14,7 +14,7 @@ from ops.stack import Stack
 from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
 from reader.composing import Answer
 from reader.paging import FIRST_PAGE, Page
-from reader.read_model.declarations import COMMENT, LISTINGS, POST
+from reader.read_model.declarations import COMMENT, LISTINGS, POST, POSTS_BY_HASHTAG
 from tests.reader.inside import Inside, inside, shown
 from tests.reader.world import World, moment
 
@@ -81,7 +81,7 @@ def change(world: World, state: State, chance: random.Random, word: str) -> set[
             keys.add(f"user:{id}")
         elif kind == "p":
             author = id % 3 + 1
-            keys |= {f"post:{id}"}
+            keys |= {f"post:{id}", POSTS_BY_HASHTAG.key("sea")}
             if id in state.posts and chance.random() < 0.5:
                 del state.posts[id]
                 world.remove("posts", id)

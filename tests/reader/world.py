@@ -173,11 +173,18 @@ class World:
         }
         return self.put("posts", {**document, **fields})
 
-    def comment(self, id: int, post_id: int, author_id: int = 1) -> Document:
+    def comment(self, id: int, post_id: int, author_id: int = 1, body: str = "") -> Document:
         times = {"created_at": moment(id), "updated_at": moment(id)}
         return self.put(
             "comments",
-            {"_id": id, "post_id": post_id, "author_id": author_id, "body": f"c {id}", **times, "v": 1},
+            {
+                "_id": id,
+                "post_id": post_id,
+                "author_id": author_id,
+                "body": body or f"c {id}",
+                **times,
+                "v": 1,
+            },
         )
 
     def like(self, post_id: int, user_id: int, second: float = 0) -> Document:

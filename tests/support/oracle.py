@@ -17,7 +17,7 @@ from binlog_projector.stores.document_ids import decode_id
 from ops.stack import Stack
 from reader.paging import encode_cursor
 from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key, decode, encode_entity
-from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTINGS, PAGE_LIMIT, is_present
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTS, OwnedList, is_present
 from reader.read_model.scans import time_text
 from writer.schema import TABLES
 
@@ -123,9 +123,11 @@ def assert_cache_is_true(stack: Stack, documents: Documents) -> int:
 def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes]:
     entity_name, _, rest = name.partition(":")
     parent, _, list_name = rest.partition(":")
-    entity = ENTITIES[entity_name]
     if list_name:
-        return _expected_page(entity_name, list_name, int(parent), documents)
+        return _expected_list(f"{entity_name}_{list_name}", int(parent), documents)
+    if entity_name not in ENTITIES:
+        return _expected_list(entity_name, bytes.fromhex(rest).decode(), documents)
+    entity = ENTITIES[entity_name]
     document = documents[entity.collection].get(int(rest))
     if document is None or not is_present(document):
         return False, b"", b""
@@ -134,11 +136,16 @@ def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes
     return True, entry.head, entry.body
 
 
-def _expected_page(parent: str, name: str, parent_id: int, documents: Documents) -> tuple[bool, bytes, bytes]:
-    listing = next(one for one in LISTINGS if (one.parent.name, one.name) == (parent, name))
-    edges = [edge for edge in present(documents, listing.collection) if edge[listing.by] == parent_id]
-    edges.sort(key=lambda edge: [edge[field] for field, _ in listing.order], reverse=True)
-    shown = edges[:PAGE_LIMIT]
-    more = len(edges) > PAGE_LIMIT
-    cursor = encode_cursor([shown[-1][field] for field, _ in listing.order]).encode() if more else b""
-    return True, cursor, b",".join(b"%d" % edge[listing.item_id] for edge in shown)
+def _expected_list(label: str, value: int | str, documents: Documents) -> tuple[bool, bytes, bytes]:
+    one = next(one for one in LISTS if one.label == label)
+    edges = [
+        edge
+        for edge in present(documents, one.collection)
+        if (value in edge[one.by] if one.by == "hashtags" else edge[one.by] == value)
+    ]
+    edges.sort(key=lambda edge: [edge[field] for field, _ in one.order], reverse=True)
+    shown = edges[: one.limit]
+    more = len(edges) > one.limit
+    cursor = encode_cursor([shown[-1][field] for field, _ in one.order]).encode() if more else b""
+    is_list = isinstance(one, OwnedList) or shown != []
+    return is_list, cursor, b",".join(b"%d" % edge[one.item_id] for edge in shown)

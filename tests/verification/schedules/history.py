@@ -17,7 +17,16 @@ from reader.asked import EntityQuery, HashtagQuery, ListQuery, Query
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted
 from reader.read_model.cached_values import Entry, encode_entity, encode_page
-from reader.read_model.declarations import COMMENT, POST, POST_COMMENTS, USER, Document, Entity, Listing
+from reader.read_model.declarations import (
+    COMMENT,
+    POST,
+    POST_COMMENTS,
+    POSTS_BY_HASHTAG,
+    USER,
+    Document,
+    Entity,
+)
+from reader.read_model.scans import CachedList
 from tidemark.gtid import Gtid, GtidSet
 from writer.schema import TABLES
 
@@ -58,6 +67,7 @@ class History:
         self.wanted = (
             *(Wanted(POST, id), Wanted(USER, id), Wanted(POST_COMMENTS, id)),
             *(Wanted(COMMENT, comment) for comment in self._comments),
+            Wanted(POSTS_BY_HASHTAG, f"t{id}"),
         )
         self.queries: dict[str, Query] = {
             "post": EntityQuery(POST, id),
@@ -184,14 +194,19 @@ class History:
     def _state(self) -> dict[str, Content]:
         return {one.key: self._content(one.kind, one.id) for one in self.wanted}
 
-    def _content(self, kind: Entity | Listing, id: int) -> Content:
-        if isinstance(kind, Listing):
+    def _content(self, kind: Entity | CachedList, id: int | str) -> Content:
+        if kind is POSTS_BY_HASHTAG:
+            post = self._tables["posts"].get(self.id)
+            return (
+                encode_page(0, [self.id], None)[HEADER_BYTES:] if post and f"#{id}" in post["body"] else None
+            )
+        if isinstance(kind, CachedList):
             ids = [row["id"] for row in self._tables[kind.collection].values() if row[kind.by] == id]
             return encode_page(0, sorted(ids, reverse=True), None)[HEADER_BYTES:]
         row = self._tables[kind.collection].get(id)
         return entity_content(kind, self._document(kind.collection, id, row)) if row else None
 
-    def _document(self, collection: str, id: int, row: Row) -> Document:
+    def _document(self, collection: str, id: int | str, row: Row) -> Document:
         counts = {
             counter.field: sum(one[counter.by] == id for one in self._tables[counter.table].values())
             for counter in COUNTERS
