@@ -48,7 +48,7 @@ HEADERS: dict[str, str] = {
     "WWW-Authenticate": "The reason of the refusal (RFC 6750)",
 }
 FEED = (
-    "The newest posts of the caller and of the users that the caller follows. `complete` is false if these are "
+    "The newest posts of the caller and of the users that the caller follows. `complete` is false if they are "
     f"more than {MAX_FOLLOWEES:,}: then only the most recently followed ones count"
 )
 PROVENANCE = ("Freshness", "Cache-Status")

@@ -1,4 +1,4 @@
-"""The feed is a merge of cached heads, exactly the newest posts of the caller and of those whom they follow."""
+"""The feed is a merge of cached heads, exactly the newest posts of the caller and of whom they follow."""
 
 from __future__ import annotations
 
