@@ -21,7 +21,6 @@ from reader.read_model.declarations import (
     COMMENT,
     POST,
     POST_COMMENTS,
-    POSTS_BY_HASHTAG,
     USER,
     Document,
     Entity,
@@ -67,7 +66,6 @@ class History:
         self.wanted = (
             *(Wanted(POST, id), Wanted(USER, id), Wanted(POST_COMMENTS, id)),
             *(Wanted(COMMENT, comment) for comment in self._comments),
-            Wanted(POSTS_BY_HASHTAG, f"t{id}"),
         )
         self.queries: dict[str, Query] = {
             "post": EntityQuery(POST, id),
@@ -195,11 +193,6 @@ class History:
         return {one.key: self._content(one.kind, one.id) for one in self.wanted}
 
     def _content(self, kind: Entity | CachedList, id: int | str) -> Content:
-        if kind is POSTS_BY_HASHTAG:
-            post = self._tables["posts"].get(self.id)
-            return (
-                encode_page(0, [self.id], None)[HEADER_BYTES:] if post and f"#{id}" in post["body"] else None
-            )
         if isinstance(kind, CachedList):
             ids = [row["id"] for row in self._tables[kind.collection].values() if row[kind.by] == id]
             return encode_page(0, sorted(ids, reverse=True), None)[HEADER_BYTES:]

@@ -225,7 +225,6 @@ MUTATIONS = {
             ("not self._following.named.between((key,), position, at)", "True"),
         )
     ),
-    "a page moves on with its composition": Mutation(changed(MOVE_ON, ("view.pinned", "False")), seed=39),
     "a replica that moved on is used": Mutation(changed(MOVE_ON, ("view.replica = None", "pass")), seed=39),
     "an answer is older than one at present before it": Mutation(
         changed(
