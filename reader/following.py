@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 
 class TideBroken(Exception):
-    """What came does not continue the tide; the message says why."""
+    """A message or reply does not continue the tide; the error's message says why."""
 
 
 class Following:

@@ -32,7 +32,7 @@ class Moments:
         self._at: dict[Hashable, asyncio.Task[Any]] = {}  # by lineage
 
     async def present(self) -> Shared:
-        """A moment that is read after this call. Whoever calls during a read shares the next one."""
+        """A moment that is read after this call. Calls during a read share the next one."""
         if self._next is None:
             self._next = asyncio.create_task(self._read_present(self._reading))
         return await _result(self._next)

@@ -1,4 +1,4 @@
-"""What APPLY reads back is as its batch left it, or nothing: never newer, never of another history."""
+"""APPLY reads back values as their batch left them, or none: never newer, never of another history."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Commands(CommandListener):
             self.sent.append(dict(event.command))
 
     def collections(self) -> list[str]:
-        """Those of which documents were asked, in order of name."""
+        """The collections of which documents were asked, in order of name."""
         return sorted(command["find"] for command in self.sent if "find" in command)
 
     def succeeded(self, event: CommandSucceededEvent) -> None:

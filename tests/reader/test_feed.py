@@ -45,7 +45,7 @@ CHUNK = 255
 
 @dataclass
 class Facts:
-    """What MySQL has: user 1 asks. Gives any part as MongoDB would."""
+    """The rows of MySQL: user 1 asks. Gives any part as MongoDB would."""
 
     authors: dict[int, int]  # post -> its author
     followees: list[int]  # the most recently followed first

@@ -35,7 +35,7 @@ QUERIES: tuple[Query, ...] = (
 
 @dataclass
 class State:
-    """What the read model shows: names of users, and (author, text) of posts and comments by id."""
+    """The content shown: names of users, and (author, text) of posts and comments by id."""
 
     names: dict[int, str] = field(default_factory=lambda: dict.fromkeys(USERS, "first"))
     posts: dict[int, tuple[int, str]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class State:
         return str(id), text, self.names[author]
 
     def answer(self, query: Query) -> Any:
-        """What an answer to `query` shows; None if there is no such document."""
+        """The content of an answer to `query`; None if there is no such document."""
         match query:
             case EntityQuery(entity, id):
                 of = self.posts if entity is POST else self.comments

@@ -132,7 +132,7 @@ class ReaderConnection:
         self._arrive(call(self._wire, ["SUNSUBSCRIBE", TIDE_CHANNEL]))
 
     def _lose_wire(self, executes_rest: bool) -> None:
-        """What was sent before may be executed later; nobody gets the replies."""
+        """Commands sent before may be executed later; nobody gets the replies."""
         assert self._wire is not None
         wire, self._wire, self.continues = self._wire, None, False
         self._scheduler.drop(self._redis)
