@@ -11,7 +11,6 @@ import httpx2
 from ops.stack.progress import say
 from perf import wrk
 from perf.reader.others import checked
-from perf.wrk import Load
 
 PER_READ = {
     "redis_commands_per_read": ("tidemark_redis_commands_total",),
@@ -38,8 +37,8 @@ class Reader:
         path: str = "/post/%s",
         header: str = "",
         delay_ms: int = 0,
-    ) -> tuple[Load, dict[str, Any]]:
-        """The load, and its figures with the costs per read."""
+    ) -> dict[str, Any]:
+        """The figures of a load, with the costs per read."""
         say(f"{lane}, {seconds:.0f} s")
         before = self.counts()
         load = checked(
@@ -52,7 +51,7 @@ class Reader:
         }
         hits = {kind: now.get(kind, 0) - before.get(kind, 0) for kind in ("hits", "misses")}
         ratio = {"hit_ratio": round(hits["hits"] / max(1, sum(hits.values())), 5)}
-        return load, {**load.as_json(), **spent, **ratio}
+        return {**load.as_json(), **spent, **ratio}
 
     def counts(self) -> dict[str, float]:
         """Counter -> its sum over all labels; `hits` of the replica and of Redis, `misses` of both."""

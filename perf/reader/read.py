@@ -27,7 +27,6 @@ from perf.reader.measured import Reader
 from perf.reader.others import Lane, Others
 from perf.reader.stampede import allow_files, ask_at_once
 from perf.second_reader import WITHOUT_LOCAL, second_reader
-from perf.wrk import Load
 
 HOT, COLD = 10_000, 20_000
 COLD_PER_S = 3_000  # several times what was seen anywhere
@@ -37,7 +36,7 @@ WRITES_PER_S = 500
 STAMPEDE = 1_000
 LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES (%s, %s)"
 UNLIKE = "DELETE FROM likes WHERE post_id = %s AND user_id = %s"
-Measuring = Callable[[float], tuple[Load, dict[str, Any]]]
+Measuring = Callable[[float], dict[str, Any]]
 
 
 def read(seconds: float, seed: int) -> dict[str, Any]:
@@ -105,7 +104,7 @@ class Bench:
             found = in_rounds(lanes, seconds)
             found |= self._under_writes(found, constant, seconds)
         cold_seconds = min(seconds, COLD / COLD_PER_S)
-        found["mongo"] = self.reader.load("mongo", self.ids["cold"], cold_seconds)[1]
+        found["mongo"] = self.reader.load("mongo", self.ids["cold"], cold_seconds)
         found["token"] = {"visible_p50_ms": self._visible_p50_ms(seconds)}
         found["stampede"] = {"requests": STAMPEDE, "mongo_reads": self._stampede(without_local)}
         return found
@@ -115,13 +114,11 @@ class Bench:
         pace = _pace_ms(found["local"])
         lanes: dict[str, Any] = {"constant_paced": constant(seconds, delay_ms=pace).as_json()}
         with self._writes(HOT):
-            lanes["under_writes"] = self.reader.load("under_writes", self.ids["all"], seconds, delay_ms=pace)[
-                1
-            ]
+            lanes["under_writes"] = self.reader.load("under_writes", self.ids["all"], seconds, delay_ms=pace)
         with self._writes(1, first=2):
-            lanes["hot_beside_writes"] = self.reader.load("hot_beside_writes", self.ids["one"], seconds)[1]
+            lanes["hot_beside_writes"] = self.reader.load("hot_beside_writes", self.ids["one"], seconds)
         with self._writes(1):
-            lanes["hot_under_writes"] = self.reader.load("hot_under_writes", self.ids["one"], seconds)[1]
+            lanes["hot_under_writes"] = self.reader.load("hot_under_writes", self.ids["one"], seconds)
         return lanes
 
     def _visible_p50_ms(self, seconds: float) -> float:
@@ -177,16 +174,12 @@ class Bench:
 
 
 def _plain(lane: Lane) -> Measuring:
-    def measured(seconds: float) -> tuple[Load, dict[str, Any]]:
-        load = lane(seconds)
-        return load, load.as_json()
-
-    return measured
+    return lambda seconds: lane(seconds).as_json()
 
 
 def in_rounds(lanes: Mapping[str, Measuring], seconds: float) -> dict[str, Any]:
     """Each lane's round of median throughput. Other work of the machine meets all lanes alike."""
-    rounds = [{name: lane(seconds / ROUNDS)[1] for name, lane in lanes.items()} for _ in range(ROUNDS)]
+    rounds = [{name: lane(seconds / ROUNDS) for name, lane in lanes.items()} for _ in range(ROUNDS)]
     return {name: sorted((one[name] for one in rounds), key=itemgetter("rps"))[ROUNDS // 2] for name in lanes}
 
 
