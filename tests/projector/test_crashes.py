@@ -49,6 +49,7 @@ def seconds_until_streaming(restarted: Process) -> float:
 
 def check_streaming_crashes(stack: Stack, point: str, times: int) -> None:
     environment, chance, pauses = projector_environment(stack), random.Random(point), []
+    entries = 0  # a replay may delete all that are cached
     with admin_connection(stack) as connection:
         create_tables(connection)
         seed_rows(connection)
@@ -60,7 +61,8 @@ def check_streaming_crashes(stack: Stack, point: str, times: int) -> None:
             with projector(environment) as restarted:
                 pauses.append(seconds_until_streaming(restarted))
                 wait_until_caught_up(stack, connection)
-                assert assert_everything_is_equal(stack, connection) > 0
+                entries += assert_everything_is_equal(stack, connection)
+    assert entries > 0
     assert statistics.median_low(pauses) < 2, f"the restarted projector went on after {pauses} s"
 
 

@@ -232,7 +232,7 @@ MUTATIONS = {
             ("self._floor_of(self._following.position.life)", "EMPTY"),
         ),
         (FORGOTTEN, SILENT),
-        seed=206,
+        seed=897,
     ),
     "APPLY leaves leases alone": Mutation(
         Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then")),
