@@ -10,7 +10,7 @@ import redis
 from pymongo import MongoClient
 
 from ops.stack import Stack
-from reader.read_model.cached_values import cache_key, decode
+from reader.read_model.cached_values import Entry, cache_key, decode
 from reader.read_model.control import journal_id, keys_of
 from tests.conftest import service_environment
 from tests.support.harness import wait_until
@@ -51,14 +51,20 @@ def test_a_batch_lost_with_its_primary_leaves_nothing_stale(stack: Stack, tmp_pa
 
 
 def assert_fill_lacks(system: System, batch: dict[str, Any]) -> None:
-    """A reader that misses a key of this batch caches the value before the batch."""
+    """A reader whose replica is empty, and that misses a key of this batch, caches the value before it."""
     key = next(key for key in keys_of(batch) if key.startswith("post:") and key.count(":") == 1)
     name = cache_key(system.watermark().epoch, key)
     with redis.Redis.from_url(system.stack.redis.admin_url) as cache, system.reading.client() as client:
+
+        def filled() -> Entry | None:
+            client.get(f"/{key.replace(':', '/')}")
+            value = cache.get(name)
+            return decode(value if isinstance(value, bytes) else None)
+
         cache.delete(name)
-        client.get(f"/{key.replace(':', '/')}")
-        value = cache.get(name)
-    entry = decode(value if isinstance(value, bytes) else None)
+        cache.client_kill_filter(_type="pubsub")
+        wait_until(filled, "a fill")
+        entry = filled()
     assert entry is not None and entry.version < batch["_id"]["seq"]
 
 
