@@ -48,8 +48,8 @@ HEADERS: dict[str, str] = {
     "WWW-Authenticate": "The reason of the refusal (RFC 6750)",
 }
 FEED = (
-    "The newest posts of the caller and of the users that the caller follows. `complete` is false if they are "
-    f"more than {MAX_FOLLOWEES:,}: then only the most recently followed ones count"
+    "The newest posts of the caller and of the users that the caller follows. `complete` is false if they "
+    f"are more than {MAX_FOLLOWEES:,}: then only the most recently followed ones count"
 )
 PROVENANCE = ("Freshness", "Cache-Status")
 SESSION = ("Consistency-Token", "Set-Cookie", "Preference-Applied")

@@ -29,8 +29,8 @@ Truths = dict[tuple[str, DocumentId], Truth]
 class Expectation:
     """The right `entry` under `key`, and the right `answer` to `path`, which is made of the keys in `parts`.
 
-    An answer is a JSON body, or the ids of a page's items, or None for 404. `path` None: not asked. Of a list,
-    ids below `floor` are not known.
+    An answer is a JSON body, or the ids of a page's items, or None for 404. `path` None: not asked. Ids
+    of a list below `floor` are not known.
     """
 
     key: str

@@ -180,21 +180,26 @@ async def test_an_idle_reader_notices_a_silent_watermark_within_200_ms(
     assert sorted(waits)[2] < 0.2  # a busy machine may be late once
 
 
+def set_user(world: World, rule: str) -> None:
+    """Change the reader's account."""
+    world.cache.execute_command(f"ACL SETUSER reader {rule}")  # type: ignore[no-untyped-call]
+
+
 async def test_a_refused_subscription_leaves_reads_on_mongodb_and_says_why(
     shared_stack: Stack, world: World
 ) -> None:
     world.user(1, bio="old")
-    world.cache.execute_command("ACL SETUSER reader resetchannels")  # type: ignore[no-untyped-call]
+    set_user(world, "resetchannels")
     try:
         with structlog.testing.capture_logs() as logs:
             async with inside(shared_stack, follow=False) as reader:
                 await until(lambda: reader.resets("broken") >= 2, "another attempt")
                 answer = await reader.read(USER, 1)
                 assert (shown(answer)["bio"], answer.origin) == ("old", Origin.UNAVAILABLE)
-                world.cache.execute_command("ACL SETUSER reader &tidemark:tide")  # type: ignore[no-untyped-call]
+                set_user(world, "&tidemark:tide")
                 await reader.follows(world)
     finally:
-        world.cache.execute_command("ACL SETUSER reader &tidemark:tide")  # type: ignore[no-untyped-call]
+        set_user(world, "&tidemark:tide")
     told = next(log for log in logs if log["log_level"] == "warning")
     assert told["event"] == "the tide is lost; reads go to MongoDB"
     assert "channel" in told["error"]
