@@ -24,9 +24,13 @@ def go_on(rules: Rules, scenario: Scenario, world: World, under_way: Composition
     missing = [key for key in KEYS if under_way.parts[key] is None]
     if not missing:
         yield answer(world, under_way)
+    elif tide is not None and tide.lineage != moment.lineage and moves_on(rules, world, under_way):
+        moved = under_way._replace(moment=tide)
+        yield Step("the composition moves on", world.with_reader(composition=moved))
     for key in missing:
         found = world.reader.local[key]
-        if found is not None and tide is not None and tide.lineage == moment.lineage:
+        at_moment = tide is not None and tide.lineage == moment.lineage
+        if found is not None and (at_moment or not rules.replica_is_at_the_moment):
             yield Step(
                 f"part {key} from the replica", with_part(world, under_way, key, found.content, reads=0)
             )
@@ -35,6 +39,12 @@ def go_on(rules: Rules, scenario: Scenario, world: World, under_way: Composition
             yield Step(f"part {key} from MongoDB", with_part(world, under_way, key, read, reads=1))
     if missing and (world.left.too_old or not world.has(moment)):
         yield from session(rules, scenario, world, under_way)
+
+
+def moves_on(rules: Rules, world: World, under_way: Composition) -> bool:
+    held = [key for key in KEYS if under_way.parts[key] is not None]
+    unnamed = all(world.reader.named[key] <= under_way.moment.seq for key in held)
+    return unnamed or not rules.moment_moves_on_unnamed
 
 
 def with_part(world: World, under_way: Composition, key: int, content: int, *, reads: int) -> World:

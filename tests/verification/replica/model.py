@@ -1,9 +1,9 @@
 """A reader's partial replica as a system of atomic steps, and its promises.
 
-This is the design of what comes next: no shipping code follows it yet. The model has an entity and a list,
-MySQL's transactions, MongoDB's batches, one Redis with a replica, the cache stage, and one reader process
-with its connection, fills and compositions. It has no shards and no size limit (an entry that leaves is like
-one that never came), and an announcement is one message (Redis sends the messages of one script together).
+`reader/` and the cache stage follow this design. The model has an entity and a list, MySQL's transactions,
+MongoDB's batches, one Redis with a replica, the cache stage, and one reader process with its connection,
+fills and compositions. It has no shards and no size limit (an entry that leaves is like one that never came),
+and an announcement is one message (Redis sends the messages of one script together).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from tests.verification.replica.model import (
     LOCAL_AT_TIDE,
     LOSES_NOTHING,
     NEVER_BACK,
+    ONE_MOMENT,
 )
 from tests.verification.replica.rules import DESIGN, Rules, Scenario
 
@@ -24,6 +25,7 @@ RESTORED = replace(IN_TURN, name="a restore", restores=1, batches=1)
 REPLAYED = replace(BOTH, name="a restore and a replay", restores=1, batches=1, replays=True)
 TOO_OLD = replace(IN_TURN, name="a cluster time that is too old", too_old=1)
 COMPOSED = replace(BOTH, name="a composition", answers=1)
+HELD = replace(IN_TURN, name="a composition of keys in turn", answers=1)
 SESSIONS = replace(BOTH, name="a session at present", answers=2, too_old=1, leases=0)
 SCENARIOS = (
     BOTH,
@@ -34,6 +36,7 @@ SCENARIOS = (
     REPLAYED,
     TOO_OLD,
     COMPOSED,
+    HELD,
     SESSIONS,
     Scenario("the entity is deleted, and a failover", "++", ".+", gone=frozenset({2}), failovers=1),
     Scenario("a name without a change, and a failover", "+=", "+.", failovers=1),
@@ -93,6 +96,8 @@ MUTATIONS = (
     Mutation("a replay without the journal's word", "replay_asks_the_journal", REPLAYED, CACHE_AT_WATERMARK),
     # a composition
     Mutation("a moment that is not held", "composition_holds_its_moment", COMPOSED, ENDS),
+    Mutation("a moment that moves on past a name", "moment_moves_on_unnamed", HELD, ONE_MOMENT),
+    Mutation("a replica that went on", "replica_is_at_the_moment", COMPOSED, ONE_MOMENT),
     Mutation("older after a session at present", "session_sets_a_floor", SESSIONS, NEVER_BACK),
 )
 

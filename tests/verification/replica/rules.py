@@ -33,6 +33,8 @@ class Rules:
     replay_asks_the_journal: bool = True
     # a composition
     composition_holds_its_moment: bool = True
+    moment_moves_on_unnamed: bool = True  # to the tide, if no message since has named a part
+    replica_is_at_the_moment: bool = True
     session_sets_a_floor: bool = True
 
 
