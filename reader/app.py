@@ -19,7 +19,7 @@ from authorizer_lambda.settings import AuthSettings
 from reader.cache import Cache
 from reader.consistency import Consistency
 from reader.document_store import DocumentStore
-from reader.endpoints import Services, entity, feed, hashtag, listing, openapi
+from reader.endpoints import Services, entity, feed, hashtag, listing, notifications, openapi
 from reader.errors import DocumentsUnavailable, MomentGone
 from reader.fetching import Fetching
 from reader.following import Following
@@ -38,6 +38,7 @@ ROUTES = [
     Route("/user/{id}", entity(USER), methods=["GET"]),
     *(Route(kind.path, listing(kind), methods=["GET"]) for kind in LISTINGS),
     Route("/feed", feed(), methods=["GET"]),
+    Route("/user/me/notifications", notifications(), methods=["GET"]),
     Route("/hashtag/{tag}", hashtag(), methods=["GET"]),
     Route("/openapi.json", openapi),
 ]

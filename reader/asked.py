@@ -1,4 +1,4 @@
-"""The queries as values: an entity, or a page of one of three kinds."""
+"""The queries as values: an entity, or a page of one of four kinds."""
 
 from __future__ import annotations
 
@@ -37,4 +37,11 @@ class HashtagQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
-Query = EntityQuery | ListQuery | FeedQuery | HashtagQuery
+class NotificationsQuery(msgspec.Struct, frozen=True):
+    """A page of the notifications of `subject`'s user."""
+
+    subject: str
+    page: Page
+
+
+Query = EntityQuery | ListQuery | FeedQuery | HashtagQuery | NotificationsQuery

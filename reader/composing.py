@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 import msgspec
 
-from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
+from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, NotificationsQuery, Query
 from reader.feed import Ids, all_of, merged, newest, page_of
 from reader.moments import Shared
 from reader.named import Position
+from reader.notifications import Slice, notifications_body, slice_of, unread_count
+from reader.notifications import all_of as all_told
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, Watermark, page_body, with_author
@@ -26,6 +28,7 @@ from reader.read_model.declarations import (
     USERS_BY_SUBJECT,
     Entity,
 )
+from reader.read_model.notifications import NOTIFICATIONS
 from reader.read_model.scans import CachedList
 from reader.replica import Replica
 from tidemark.hashtags import MAX_LENGTH
@@ -99,6 +102,8 @@ def compose(query: Query, view: View) -> Answer | None:
             return _page(view, POST, _ids(view, POSTS_BY_HASHTAG, tag, page) if fits else Ids([], None))
         case FeedQuery():
             return _feed(query, view)
+        case NotificationsQuery():
+            return _notifications(query, view)
 
 
 def _entity(query: EntityQuery, view: View) -> Answer | None:
@@ -162,6 +167,29 @@ def _feed(query: FeedQuery, view: View) -> Answer | None:
     return _page(view, POST, ids, complete=not followees.head)
 
 
+def _notifications(query: NotificationsQuery, view: View) -> Answer | None:
+    """What others did that concerns the caller's user."""
+    users = view.get(Wanted(USERS_BY_SUBJECT, query.subject))
+    if users is None:
+        return None
+    if not users.present:
+        return _with_digest(view, notifications_body(Slice([], None), [], 0), None)
+    (user,) = users.ids()
+    first = view.get(Wanted(NOTIFICATIONS, user))
+    if first is None:
+        return None
+    shown = slice_of(first, query.page)
+    if shown is None:
+        deeper = view.get(WantedPage(NOTIFICATIONS, (user,), query.page))
+        if deeper is None:
+            return None
+        shown = all_told(deeper)
+    actors = [view.get(Wanted(USER, each.actor)) for each in shown.items]
+    if view.missing:
+        return None
+    return _with_digest(view, notifications_body(shown, actors, unread_count(first.told())), shown.cursor)
+
+
 def _page(view: View, entity: Entity, ids: Ids | None, *, complete: bool = True) -> Answer | None:
     if ids is None:
         return None
@@ -186,6 +214,10 @@ def _author(authored: Entry) -> Wanted:
 
 def _with_author(authored: Entry, author: Entry) -> bytes:
     return with_author(authored.body, author.head if author.present else None)
+
+
+def _with_digest(view: View, body: bytes, cursor: str | None) -> Answer:
+    return _present(view, body, hashlib.sha256(body).hexdigest()[:32], cursor)
 
 
 def _present(view: View, body: bytes, version: str, cursor: str | None = None) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,7 +21,9 @@ from reader.parts import Wanted, WantedPage
 from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_list, encode_page
 from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id
 from reader.read_model.declarations import COLLECTIONS, ENTITIES, Entity, is_present
+from reader.read_model.notifications import NOTIFICATIONS
 from reader.read_model.scans import CachedList, Scan
+from reader.stored_notifications import stored_notifications
 from reader.stored_scan import BsonDocument, StoredScan
 
 TIMEOUT_MS = 2_000  # of one read, finding the primary included
@@ -31,6 +33,7 @@ MERGED_SCANS = 200  # values of $in: MongoDB merges scans for up to so many, bey
 # MongoDB's errors for a time that is ahead of its clock (after a restore), too old, or before the collection
 # got its present indexes.
 NO_SUCH_MOMENT = (72, 239, 246)
+NOTIFIED_SINCE = 3  # the read-model version
 log = structlog.get_logger()
 
 
@@ -95,7 +98,9 @@ class DocumentStore:
         lists: dict[str, tuple[CachedList, list[Any]]] = {}
         values = {}
         for one in wanted:
-            if isinstance(one, WantedPage):
+            if one.kind is NOTIFICATIONS:
+                values[one.key] = await self._notifications(moment, one)
+            elif isinstance(one, WantedPage):
                 values[one.key] = await self.page(moment, one)
             elif isinstance(one.kind, CachedList):
                 lists.setdefault(one.label, (one.kind, []))[1].append(one.id)
@@ -120,6 +125,20 @@ class DocumentStore:
             found = heapq.nlargest(page.limit + 1, documents, key=lambda document: document["_id"])
         ids, cursor = _shown(moment, found, kind, page.limit)
         return encode_page(moment.proof.seq, ids, cursor)
+
+    async def _notifications(self, moment: Moment, wanted: Wanted | WantedPage) -> bytes:
+        def find(scan: Scan, options: BsonDocument) -> Awaitable[list[BsonDocument]]:
+            return self._read(moment, scan.collection, **options)
+
+        user, page = (
+            (wanted.values[0], wanted.page)
+            if isinstance(wanted, WantedPage)
+            else (wanted.id, Page(NOTIFICATIONS.limit))
+        )
+        proof = moment.proof
+        if proof.model_version < NOTIFIED_SINCE:
+            raise DocumentsUnavailable("an older release made the read model: it has no notifications yet")
+        return await stored_notifications(find, proof.seq, proof.model_version, int(user), page)
 
     async def _lists(self, moment: Moment, kind: CachedList, values: Sequence[Any]) -> dict[str, bytes]:
         """Key -> the first ids. Lists of documents with fields are read together, others one by one."""

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authorizer_lambda.middleware import CLAIMS
-from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
+from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, NotificationsQuery, Query
 from reader.composing import Answer
 from reader.consistency import Consistency
 from reader.demands import NO_DEMANDS, Demands, Need, demands_of
@@ -22,6 +22,7 @@ from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
 from reader.paging import Page, requested_page
 from reader.read_model.declarations import NEWEST_FIRST, Entity, Listing
+from reader.read_model.notifications import CURSOR
 from reader.read_model.scans import Order
 from reader.settings import ReaderSettings
 from tidemark import consistency_token
@@ -91,6 +92,10 @@ def feed() -> Read:
 
 def hashtag() -> Read:
     return Read(lambda scope: HashtagQuery(canonical(scope["path_params"]["tag"]), _page(scope)))
+
+
+def notifications() -> Read:
+    return Read(lambda scope: NotificationsQuery(scope[CLAIMS].subject, _page(scope, CURSOR)), personal=True)
 
 
 async def openapi(request: Request) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from reader.notifications import UserNotificationPage
 from reader.read_model.declarations import (
     ENTITIES,
     LISTINGS,
@@ -35,6 +36,10 @@ FEED_PAGE = msgspec.defstruct(
     "FeedPage", [("items", list[Post]), ("next", str | None), ("complete", bool, True)]
 )
 
+NOTIFICATIONS = (
+    "Who followed the caller, liked or commented on a post of the caller's, or mentioned the caller, newest "
+    "first. Only the caller sees it. `unread_count` is at most 50"
+)
 HEADERS: dict[str, str] = {
     "Freshness": 'as-of="...": this answer contains everything that MySQL had committed by that time '
     "(MySQL's clock); `stale`: that time is long ago; `in-parts`: with a part of a large transaction",
@@ -67,7 +72,7 @@ PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
 def document() -> Json:
     """The whole document."""
     _, schemas = msgspec.json.schema_components(
-        [*TYPES.values(), *PAGES.values(), FEED_PAGE, ProblemDocument],
+        [*TYPES.values(), *PAGES.values(), FEED_PAGE, UserNotificationPage, ProblemDocument],
         ref_template="#/components/schemas/{name}",
     )
     return {
@@ -100,6 +105,15 @@ def _paths() -> Json:
         **lists,
         "/feed": {
             "get": _operation(FEED, FEED_PAGE.__name__, PAGING, (400, 401, 403, 431, 500, 503), ("Link",))
+        },
+        "/user/me/notifications": {
+            "get": _operation(
+                NOTIFICATIONS,
+                UserNotificationPage.__name__,
+                PAGING,
+                (400, 401, 403, 431, 500, 503),
+                ("Link",),
+            )
         },
         "/hashtag/{tag}": _list(
             "The newest posts with a hashtag, in any case and Unicode form",

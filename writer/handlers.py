@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -20,6 +21,7 @@ from writer.commands import (
     Post,
     Profile,
     PutProfile,
+    ReadNotifications,
     UnfollowUser,
     UnlikePost,
     WriteComment,
@@ -27,8 +29,11 @@ from writer.commands import (
 )
 from writer.database import Rows, Session
 from writer.errors import Contended, Duplicate, MissingRow
+from writer.mentions import mention, no_longer_mention
 
 NO_CONTENT = Answer(204)
+POST_AUTHOR = "COALESCE((SELECT author_id FROM posts WHERE id = %s), 0)"  # the foreign key refuses 0
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 Authored = TypeVar("Authored", Post, Comment)
 
 
@@ -54,6 +59,7 @@ def put_profile(db: Session, profile: PutProfile) -> Answer:
 def write_post(db: Session, post: WritePost) -> Answer:
     """Write a post."""
     post_id = _insert(db, "posts", post)
+    mention(db, post.subject, post.body, post_id)
     return _created(_stored(db, Post, "posts", post_id), f"/post/{post_id}")
 
 
@@ -63,6 +69,8 @@ def edit_post(db: Session, edit: EditPost) -> Answer:
     if not _is_mine(me, db.rows("SELECT author_id FROM posts WHERE id = %s FOR UPDATE", edit.post_id)):
         raise MissingRow("posts")
     db.execute("UPDATE posts SET body = %s WHERE id = %s", edit.body, edit.post_id)
+    no_longer_mention(db, edit.body, edit.post_id)
+    mention(db, edit.subject, edit.body, edit.post_id)
     return _changed(_stored(db, Post, "posts", edit.post_id))
 
 
@@ -71,6 +79,7 @@ def delete_post(db: Session, command: DeletePost) -> Answer:
     me = _user_id(db, command.subject)
     if _is_mine(me, db.rows("SELECT author_id FROM posts WHERE id = %s FOR UPDATE", command.post_id)):
         db.execute("DELETE FROM likes WHERE post_id = %s", command.post_id)
+        db.execute("DELETE FROM mentions WHERE post_id = %s", command.post_id)
         db.execute("DELETE FROM comments WHERE post_id = %s", command.post_id)
         db.execute("DELETE FROM posts WHERE id = %s", command.post_id)
     return NO_CONTENT
@@ -78,7 +87,8 @@ def delete_post(db: Session, command: DeletePost) -> Answer:
 
 def write_comment(db: Session, comment: WriteComment) -> Answer:
     """Comment on a post."""
-    comment_id = _insert(db, "comments", comment)
+    comment_id = _insert(db, "comments", comment, of_post=comment.post_id)
+    mention(db, comment.subject, comment.body, comment.post_id, comment_id)
     return _created(_stored(db, Comment, "comments", comment_id), f"/comment/{comment_id}")
 
 
@@ -86,6 +96,7 @@ def delete_comment(db: Session, command: DeleteComment) -> Answer:
     """Delete one's own comment."""
     me = _user_id(db, command.subject)
     if _is_mine(me, db.rows("SELECT author_id FROM comments WHERE id = %s FOR UPDATE", command.comment_id)):
+        db.execute("DELETE FROM mentions WHERE comment_id = %s", command.comment_id)
         db.execute("DELETE FROM comments WHERE id = %s", command.comment_id)
     return NO_CONTENT
 
@@ -93,8 +104,9 @@ def delete_comment(db: Session, command: DeleteComment) -> Answer:
 def like_post(db: Session, like: LikePost) -> Answer:
     """Like a post; again changes nothing."""
     added = db.execute(
-        "INSERT INTO likes (post_id, user_id) SELECT %s, id FROM users WHERE subject = %s"
-        " ON DUPLICATE KEY UPDATE user_id = likes.user_id",
+        f"INSERT INTO likes (post_id, user_id, post_author_id) SELECT %s, id, {POST_AUTHOR}"  # noqa: S608
+        " FROM users WHERE subject = %s ON DUPLICATE KEY UPDATE user_id = likes.user_id",
+        like.post_id,
         like.post_id,
         like.subject,
     )
@@ -128,6 +140,21 @@ def unfollow_user(db: Session, follow: UnfollowUser) -> Answer:
     """Stop following a user; otherwise nothing changes."""
     me = _user_id(db, follow.subject)
     db.execute("DELETE FROM follows WHERE follower_id = %s AND followee_id = %s", me, follow.user_id)
+    return NO_CONTENT
+
+
+def read_notifications(db: Session, read: ReadNotifications) -> Answer:
+    """Mark one's own notifications as read up to a moment. An earlier one changes nothing."""
+    until = max(EARLIEST, min(read.until, LATEST)).astimezone(UTC).replace(tzinfo=None)
+    changed = db.execute(
+        "INSERT INTO notification_reads (user_id, until)"
+        " SELECT id, LEAST(%s, CURRENT_TIMESTAMP(6)) AS sent FROM users WHERE subject = %s"
+        " ON DUPLICATE KEY UPDATE until = GREATEST(notification_reads.until, VALUES(until))",
+        until.isoformat(" ", "microseconds"),
+        read.subject,
+    )
+    if not changed:  # the mark is there already, or there is no such user
+        _user_id(db, read.subject)
     return NO_CONTENT
 
 
@@ -170,12 +197,16 @@ def _profile(db: Session, subject: str) -> Profile:
     return Profile(str(user_id), *rest)
 
 
-def _insert(db: Session, table: str, command: Command) -> int:
+def _insert(db: Session, table: str, command: Command, *, of_post: int | None = None) -> int:
     """Insert a row of the subject and return its id. Its columns are the command's other fields."""
     values = structs.asdict(command)
     subject = values.pop("subject")
-    columns, places = ", ".join(values), ", ".join(["%s"] * len(values))
-    found = f"SELECT {places}, id FROM users WHERE subject = %s"  # noqa: S608 - our own names
+    places = ["%s"] * len(values)
+    if of_post is not None:
+        values["post_author_id"] = of_post
+        places.append(POST_AUTHOR)
+    found = f"SELECT {', '.join(places)}, id FROM users WHERE subject = %s"  # noqa: S608 - our own names
+    columns = ", ".join(values)
     if id := db.insert(f"INSERT INTO {table} ({columns}, author_id) {found}", *values.values(), subject):
         return id
     raise _unknown_user()

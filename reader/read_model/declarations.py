@@ -15,6 +15,7 @@ from typing import Annotated, Any, NewType
 import msgspec
 from msgspec import Meta, structs
 
+from reader.read_model.notifications import NOTIFICATIONS
 from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList
 from tidemark.ids import Id
 
@@ -234,7 +235,10 @@ USERS_BY_SUBJECT = TextList(
 POSTS_BY_HASHTAG = TextList(
     name="hashtag", limit=HEAD, collection="posts", by="hashtags", order=NEWEST_FIRST, item_id="_id"
 )
-LISTS: tuple[CachedList, ...] = (*LISTINGS, USER_FOLLOWEES, USERS_BY_SUBJECT, POSTS_BY_HASHTAG)
+LISTS: tuple[CachedList, ...] = (
+    *(*LISTINGS, USER_FOLLOWEES, USERS_BY_SUBJECT, POSTS_BY_HASHTAG),
+    *(*NOTIFICATIONS.sources, NOTIFICATIONS),
+)
 
 
 def _collection(name: str) -> Collection:
@@ -246,4 +250,7 @@ def _collection(name: str) -> Collection:
     return Collection(name=name, counters=(), indexes=tuple(map(edge.index, others)), edge=edge)
 
 
-COLLECTIONS = {name: _collection(name) for name in ("users", "posts", "comments", "likes", "follows")}
+COLLECTIONS = {
+    name: _collection(name)
+    for name in ("users", "posts", "comments", "likes", "follows", "mentions", "notification_reads")
+}
