@@ -138,7 +138,8 @@ def _run(db: Session, statement: str, deadline: float) -> bool:
                 return db.execute(statement) > 0
             db.script(statement)
             return False
-        except Contended:
+        except Contended as error:
             if time.monotonic() >= deadline:
                 raise
-            time.sleep(PAUSE_SECONDS)
+            if error.reason != "deadlock":
+                time.sleep(PAUSE_SECONDS)
