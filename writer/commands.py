@@ -8,11 +8,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from tidemark.handles import HANDLE
 from tidemark.ids import Id
 
 NOT_BLANK = r"^\s*[^\s\x00][^\x00]*$"
 NO_NUL = r"^[^\x00]*$"
-HANDLE = r"^[A-Za-z0-9_]{3,30}(?![\s\S])"  # Python's $ would let a final newline pass
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]  # UTC, six decimals, Z
 
