@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from reader.paging import Page
-from reader.read_model.declarations import Entity, Listing
+from reader.read_model.entities import Entity, Listing
+from reader.read_model.scans import TextList
 
 
 class EntityQuery(msgspec.Struct, frozen=True):
@@ -13,6 +14,13 @@ class EntityQuery(msgspec.Struct, frozen=True):
 
     entity: Entity
     id: int
+
+
+class UserQuery(msgspec.Struct, frozen=True):
+    """The user whom a list of one finds by a text."""
+
+    by: TextList
+    text: str
 
 
 class ListQuery(msgspec.Struct, frozen=True):
@@ -37,6 +45,12 @@ class HashtagQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
+class EverybodyQuery(msgspec.Struct, frozen=True):
+    """A page of the newest posts of all."""
+
+    page: Page
+
+
 class NotificationsQuery(msgspec.Struct, frozen=True):
     """A page of the notifications of `subject`'s user."""
 
@@ -44,4 +58,4 @@ class NotificationsQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
-Query = EntityQuery | ListQuery | FeedQuery | HashtagQuery | NotificationsQuery
+Query = EntityQuery | UserQuery | ListQuery | FeedQuery | HashtagQuery | EverybodyQuery | NotificationsQuery

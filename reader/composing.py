@@ -7,27 +7,36 @@ from collections.abc import Mapping
 
 import msgspec
 
-from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, NotificationsQuery, Query
+from reader.asked import (
+    EntityQuery,
+    EverybodyQuery,
+    FeedQuery,
+    HashtagQuery,
+    ListQuery,
+    NotificationsQuery,
+    Query,
+    UserQuery,
+)
 from reader.feed import Ids, all_of, merged, newest, page_of
 from reader.moments import Shared
 from reader.named import Position
-from reader.notifications import Slice, notifications_body, slice_of, unread_count
+from reader.notifications import NO_NOTIFICATIONS, notifications_body, slice_of, unread_count
 from reader.notifications import all_of as all_told
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, Watermark, page_body, with_author
 from reader.read_model.declarations import (
     AUTHORED,
+    EVERYBODY_POSTS,
     MODEL_VERSION,
-    PAGE_LIMIT,
     POST,
     POSTS_BY_HASHTAG,
     USER,
     USER_FOLLOWEES,
     USER_POSTS,
     USERS_BY_SUBJECT,
-    Entity,
 )
+from reader.read_model.entities import PAGE_LIMIT, Entity
 from reader.read_model.notifications import NOTIFICATIONS
 from reader.read_model.scans import CachedList
 from reader.replica import Replica
@@ -95,11 +104,15 @@ def compose(query: Query, view: View) -> Answer | None:
     match query:
         case EntityQuery():
             return _entity(query, view)
+        case UserQuery():
+            return _user(query, view)
         case ListQuery():
             return _list(query, view)
         case HashtagQuery(tag, page):
             fits = len(tag) <= 2 * MAX_LENGTH  # in lower case a letter may be two
             return _page(view, POST, _ids(view, POSTS_BY_HASHTAG, tag, page) if fits else Ids([], None))
+        case EverybodyQuery(page):
+            return _page(view, POST, _ids(view, EVERYBODY_POSTS, "", page))
         case FeedQuery():
             return _feed(query, view)
         case NotificationsQuery():
@@ -118,6 +131,17 @@ def _entity(query: EntityQuery, view: View) -> Answer | None:
     if author is None:
         return None
     return _present(view, _with_author(found, author), f"{found.version}.{author.version}")
+
+
+def _user(query: UserQuery, view: View) -> Answer | None:
+    """The version names the user, too: a handle may go from one to another in one batch."""
+    ids = view.get(Wanted(query.by, query.text))
+    if ids is None:
+        return None
+    found = view.get(Wanted(USER, ids.ids()[0])) if ids.present else ids
+    if found is None:
+        return None
+    return _present(view, found.body, f"{ids.ids()[0]}.{found.version}") if found.present else _absent(view)
 
 
 def _list(query: ListQuery, view: View) -> Answer | None:
@@ -173,7 +197,7 @@ def _notifications(query: NotificationsQuery, view: View) -> Answer | None:
     if users is None:
         return None
     if not users.present:
-        return _with_digest(view, notifications_body(Slice([], None), [], 0), None)
+        return _present(view, NO_NOTIFICATIONS, "none")
     (user,) = users.ids()
     first = view.get(Wanted(NOTIFICATIONS, user))
     if first is None:
@@ -187,7 +211,8 @@ def _notifications(query: NotificationsQuery, view: View) -> Answer | None:
     actors = [view.get(Wanted(USER, each.actor)) for each in shown.items]
     if view.missing:
         return None
-    return _with_digest(view, notifications_body(shown, actors, unread_count(first.told())), shown.cursor)
+    body = notifications_body(shown, actors, unread_count(first.told()))
+    return _present(view, body, hashlib.sha256(body).hexdigest()[:32], shown.cursor)
 
 
 def _page(view: View, entity: Entity, ids: Ids | None, *, complete: bool = True) -> Answer | None:
@@ -214,10 +239,6 @@ def _author(authored: Entry) -> Wanted:
 
 def _with_author(authored: Entry, author: Entry) -> bytes:
     return with_author(authored.body, author.head if author.present else None)
-
-
-def _with_digest(view: View, body: bytes, cursor: str | None) -> Answer:
-    return _present(view, body, hashlib.sha256(body).hexdigest()[:32], cursor)
 
 
 def _present(view: View, body: bytes, version: str, cursor: str | None = None) -> Answer:

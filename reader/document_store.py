@@ -20,7 +20,8 @@ from reader.paging import Page, encode_cursor
 from reader.parts import Wanted, WantedPage
 from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_list, encode_page
 from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id
-from reader.read_model.declarations import COLLECTIONS, ENTITIES, Entity, is_present
+from reader.read_model.declarations import COLLECTIONS, ENTITIES
+from reader.read_model.entities import Entity, is_present
 from reader.read_model.notifications import NOTIFICATIONS
 from reader.read_model.scans import CachedList, Scan
 from reader.stored_notifications import stored_notifications
@@ -33,7 +34,6 @@ MERGED_SCANS = 200  # values of $in: MongoDB merges scans for up to so many, bey
 # MongoDB's errors for a time that is ahead of its clock (after a restore), too old, or before the collection
 # got its present indexes.
 NO_SUCH_MOMENT = (72, 239, 246)
-NOTIFIED_SINCE = 3  # the read-model version
 log = structlog.get_logger()
 
 
@@ -130,15 +130,7 @@ class DocumentStore:
         def find(scan: Scan, options: BsonDocument) -> Awaitable[list[BsonDocument]]:
             return self._read(moment, scan.collection, **options)
 
-        user, page = (
-            (wanted.values[0], wanted.page)
-            if isinstance(wanted, WantedPage)
-            else (wanted.id, Page(NOTIFICATIONS.limit))
-        )
-        proof = moment.proof
-        if proof.model_version < NOTIFIED_SINCE:
-            raise DocumentsUnavailable("an older release made the read model: it has no notifications yet")
-        return await stored_notifications(find, proof.seq, proof.model_version, int(user), page)
+        return await stored_notifications(find, moment.proof, wanted)
 
     async def _lists(self, moment: Moment, kind: CachedList, values: Sequence[Any]) -> dict[str, bytes]:
         """Key -> the first ids. Lists of documents with fields are read together, others one by one."""

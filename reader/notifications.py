@@ -76,3 +76,6 @@ def notifications_body(shown: Slice, actors: Sequence[Entry | None], unread: int
         for each, actor in zip(shown.items, actors, strict=True)
     ]
     return msgspec.json.encode({"items": items, "next": shown.cursor, "unread_count": unread})
+
+
+NO_NOTIFICATIONS = notifications_body(Slice([], None), [], 0)

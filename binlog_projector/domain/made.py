@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from binlog_projector.domain.changes import Row
+from tidemark.handles import handles
 from tidemark.hashtags import hashtags
 
 NOT_COPIED = frozenset({"post_author_id"})  # columns that documents do not get as they are
@@ -15,10 +16,14 @@ NOT_COPIED = frozenset({"post_author_id"})  # columns that documents do not get 
 
 @dataclass(frozen=True)
 class Made:
-    """A field, and the columns that decide its value."""
+    """A field, and the columns that decide its value.
+
+    `is_equal`: a list of texts; MySQL's collation calls the column equal to each of them.
+    """
 
     columns: tuple[str, ...]
     value: Callable[[Row], Any]
+    is_equal: bool = False
 
 
 def told(actor: str) -> Made:
@@ -33,6 +38,7 @@ def told(actor: str) -> Made:
 
 tags_of = lru_cache(maxsize=64)(hashtags)  # a document and the lists that it is in want them
 MADE: Mapping[str, Mapping[str, Made]] = {  # table -> field -> how
+    "users": {"handles": Made(("handle",), lambda row: handles(row["handle"]), is_equal=True)},
     "posts": {"hashtags": Made(("body",), lambda row: tags_of(row["body"]))},
     "comments": {"told": told("author_id")},
     "likes": {"told": told("user_id")},

@@ -108,11 +108,11 @@ class Listed:
 
     @classmethod
     def of(cls, one: CachedList) -> Listed:
-        by = MADE.get(one.collection, {}).get(one.by) or Made((one.by,), itemgetter(one.by))
-        fields = (*by.columns, *(name for name, _ in one.order), one.item_id)
+        column, values_in = _values(one)
+        fields = (*column, *(name for name, _ in one.order), one.item_id)
         key = TABLES[one.collection].primary_key
         columns = (column for field in fields for column in (key if field == "_id" else (field,)))
-        return cls(one.key, lambda row: _each(by.value(row)), tuple(dict.fromkeys(columns)))
+        return cls(one.key, values_in, tuple(dict.fromkeys(columns)))
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,14 @@ class Plan:
             raise UnprojectableRow(
                 f"row {key} of table {self.table} cannot be projected: {error!r}"
             ) from error
+
+
+def _values(one: CachedList) -> tuple[tuple[str, ...], Callable[[Row], Iterable[Any]]]:
+    """The columns that decide in which lists a row is, if any do, and the lists' values for a row."""
+    if not one.by:
+        return (), lambda row: ("",)
+    by = MADE.get(one.collection, {}).get(one.by) or Made((one.by,), itemgetter(one.by))
+    return by.columns, lambda row: _each(by.value(row))
 
 
 def _each(value: Any) -> Iterable[Any]:

@@ -52,6 +52,24 @@ def test_an_edit_keeps_adds_and_deletes_mentions(writer: Writer, mysql: MySql) -
     assert mentioned(mysql, where) == []
 
 
+def test_an_edited_comment_mentions_as_its_text_does(writer: Writer, mysql: MySql) -> None:
+    jane, joe, ann = (writer.person() for _ in range(3))
+    post = jane.post()
+    comment = jane.send("POST", f"/post/{post}/comment", {"body": f"@{handle(mysql, joe)}"}).json()["id"]
+    assert jane.send("PATCH", f"/comment/{comment}", {"body": f"@{handle(mysql, ann)}"}).status_code == 200
+    assert mentioned(mysql, f"post_id = {post}") == [(int(ann.id), int(comment))]
+
+
+def test_an_account_goes_with_its_mentions_and_its_read_mark(writer: Writer, mysql: MySql) -> None:
+    jane, joe = writer.person(), writer.person()
+    post = jane.post(f"@{handle(mysql, joe)}")
+    joe.send("POST", f"/post/{post}/comment", {"body": f"@{handle(mysql, jane)}"})
+    joe.send("PUT", PATH, {"until": "2026-01-02T03:04:05Z"})
+    assert joe.send("DELETE", "/user/me").status_code == 204
+    assert mentioned(mysql, f"post_id = {post}") == []
+    assert mysql.rows("SELECT * FROM notification_reads WHERE user_id = %s", joe.id) == ()
+
+
 def test_mentions_go_with_their_comment_and_with_their_post(writer: Writer, mysql: MySql) -> None:
     jane, joe = writer.person(), writer.person()
     text = f"@{handle(mysql, joe)}"

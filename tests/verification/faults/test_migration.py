@@ -52,7 +52,11 @@ def fill(connection: Connection, posts: int) -> None:
         " SELECT CONCAT('s', n), CONCAT('h', n), 'N' FROM n",
         f"INSERT INTO posts (author_id, body) {NUMBERS.format(posts)}"
         f" SELECT 1 + n % {USERS}, CONCAT('post ', n) FROM n",
-        "INSERT INTO likes (post_id, user_id) SELECT posts.id, users.id FROM posts CROSS JOIN users",
+        *(
+            f"INSERT INTO likes (post_id, user_id) SELECT posts.id, users.id FROM posts CROSS JOIN users"
+            f" WHERE users.id % 50 = {part}"
+            for part in range(50)
+        ),
         "INSERT INTO comments (post_id, author_id, body) SELECT id, author_id, 'c' FROM posts",
     )
 
