@@ -30,6 +30,13 @@ class FeedQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
+class HotQuery(msgspec.Struct, frozen=True):
+    """A page of the posts of `subject`'s feed, the hottest of the newest first."""
+
+    subject: str
+    page: Page
+
+
 class HashtagQuery(msgspec.Struct, frozen=True):
     """A page of the newest posts with a hashtag, in its canonical spelling."""
 
@@ -37,4 +44,4 @@ class HashtagQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
-Query = EntityQuery | ListQuery | FeedQuery | HashtagQuery
+Query = EntityQuery | ListQuery | FeedQuery | HotQuery | HashtagQuery

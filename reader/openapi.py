@@ -99,7 +99,9 @@ def _paths() -> Json:
         "/user/{id}": {"get": _operation("A user", "User", [_path("id")], PROBLEMS)},
         **lists,
         "/feed": {
-            "get": _operation(FEED, FEED_PAGE.__name__, PAGING, (400, 401, 403, 431, 500, 503), ("Link",))
+            "get": _operation(
+                FEED, FEED_PAGE.__name__, [ORDER, *PAGING], (400, 401, 403, 431, 500, 503), ("Link",)
+            )
         },
         "/hashtag/{tag}": _list(
             "The newest posts with a hashtag, in any case and Unicode form",
@@ -181,5 +183,11 @@ PAGING: list[Json] = [
         "schema": {"type": "string"},
     },
 ]
+ORDER: Json = {
+    "name": "order",
+    "in": "query",
+    "description": "`hot`: the newest 100 posts, the hottest first",
+    "schema": {"type": "string", "enum": ["hot"]},
+}
 IF_NONE_MATCH: Json = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 OPENAPI = msgspec.json.encode(document())
