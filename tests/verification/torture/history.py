@@ -11,13 +11,14 @@ from typing import Any
 
 from binlog_projector.domain.changes import Row, RowChange, Transaction
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id
-from reader.read_model.declarations import COLLECTIONS, LISTINGS, PAGE_LIMIT, Listing
+from reader.read_model.declarations import COLLECTIONS, LISTINGS, Listing
 from tests.support.oracle import hashtags_of
 from tests.verification.torture.effects import Effect
 from tidemark.gtid import Gtid, GtidSet
 
 Key = tuple[str, Any]  # collection and id, or list and parent's id
-TAGGED = "hashtag"
+TAGGED, OF_SUBJECT = "hashtag", "subject"
+KEPT = 300  # ids of a list: more than any page that is asked for reaches
 
 
 @dataclass
@@ -153,6 +154,8 @@ class _Tables:
                 )
         for tag in fields.get("hashtags", ()):
             touched.add(self._list((TAGGED, tag), id, (id,), id, by))
+        if table == "users":
+            touched.add(self._list((OF_SUBJECT, row["subject"]), id, (id,), id, by))
         return touched
 
     def _list(self, key: Key, id: Any, place: tuple[Any, ...], item: Any, by: int) -> Key:
@@ -170,7 +173,7 @@ class _Tables:
         return {"_id": id, **fields, **{name: self.counts[collection, name, id] for name in counters}}
 
     def _page(self, key: Key) -> tuple[int, ...]:
-        return tuple(item for _, item in heapq.nlargest(PAGE_LIMIT, self.lists[key].values()))
+        return tuple(item for _, item in heapq.nlargest(KEPT, self.lists[key].values()))
 
 
 def path(listing: Listing) -> str:
