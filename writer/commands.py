@@ -8,11 +8,11 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from tidemark.handles import HANDLE
 from tidemark.ids import Id
 
 NOT_BLANK = r"^\s*[^\s\x00][^\x00]*$"
 NO_NUL = r"^[^\x00]*$"
-HANDLE = r"^[A-Za-z0-9_]{3,30}(?![\s\S])"  # Python's $ would let a final newline pass
 
 Handle = Annotated[str, Meta(pattern=HANDLE)]
 DisplayName = Annotated[str, Meta(min_length=1, max_length=80, pattern=NOT_BLANK)]
