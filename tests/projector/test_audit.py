@@ -325,7 +325,7 @@ def test_a_wrong_entry_of_any_list_is_found_and_repaired(system: System) -> None
     run_sql(system.connection, "INSERT INTO users (subject, handle, display_name) VALUES ('q', 'Quiet', 'Q')")
     wait_until_caught_up(system.stack, system.connection)
     paths = [listing.path.format(id=1) for listing in LISTINGS]
-    for path in (*paths, "/feed", "/posts", "/hashtag/quiet", "/user/by-handle/quiet"):
+    for path in (*paths, "/feed", "/posts?include=viewer", "/hashtag/quiet", "/user/by-handle/quiet"):
         assert system.services.read(path).status_code == 200
     mark = watermark(system.stack)
     assert mark is not None

@@ -12,6 +12,7 @@ from reader.read_model.entities import Entity
 from tests.verification.torture.history import (
     EVERYBODY,
     HANDLE,
+    PAIRS,
     SUBJECT,
     TAGGED,
     Clock,
@@ -88,6 +89,9 @@ class State:
 
 def _shown(state: State, address: str) -> Any:
     """The body of the right answer; None for a 404."""
+    address, _, included = address.partition("?")
+    if included:
+        return _viewed(state, _shown(state, address), address)
     _, kind, *rest = address.split("/")
     if kind == TAGGED:
         return _page(state, (TAGGED, normalize("NFC", rest[0].lower())), POST)
@@ -103,6 +107,24 @@ def _shown(state: State, address: str) -> Any:
         return None
     listing = next(one for one in LISTINGS if one.path.format(id=id) == address)
     return _page(state, (path(listing), id), listing.item)
+
+
+def _viewed(state: State, body: Any, address: str) -> Any:
+    """The body, with each post or user what it is to the caller."""
+    if body is None:
+        return None
+    if "items" in body:
+        return {"items": [_viewed(state, item, address) for item in body["items"]]}
+    me, id = (state.get((SUBJECT, CALLER)) or (0,))[0], int(body["id"])
+    if "author" in body:
+        return {**body, "viewer": {"liked": _is(state, "likes", id, me)}}
+    both = {"following": _is(state, "follows", me, id), "followed_by": _is(state, "follows", id, me)}
+    return {**body, "viewer": both}
+
+
+def _is(state: State, table: str, one: int, other: int) -> bool:
+    """Whether there is an edge with this primary key."""
+    return bool(state.get((PAIRS, (table, one, other))))
 
 
 def _page(state: State, key: Key, item: Entity) -> Any:
