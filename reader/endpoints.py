@@ -86,11 +86,11 @@ class Read:
         self._absent = absent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, headers, body = await respond(scope, self._query, self._kept_as(scope), self._absent)
+        status, headers, body = await respond(scope, self._query, self.kept_as(scope), self._absent)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _kept_as(self, scope: Scope) -> str:
+    def kept_as(self, scope: Scope) -> str:
         """All that tells the answer: the path, also by whom it is read, if this matters. Empty: more does.
 
         A path begins with a slash, and a subject has no space, so no text means two.

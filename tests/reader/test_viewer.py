@@ -10,8 +10,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from authorizer_lambda.middleware import CLAIMS
+from authorizer_lambda.tokens import Claims
 from ops.stack import Stack
 from reader.asked import EverybodyQuery, FeedQuery, ListQuery, ViewedQuery
+from reader.endpoints import caller, hashtag
 from reader.paging import FIRST_PAGE, Page, encode_cursor
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, decode, encode_absent, encode_page
@@ -165,6 +168,23 @@ def test_comments_have_no_viewer(api: httpx2.Client, world: World, path: str) ->
     populate(world)
     answer = api.get(path, params=INCLUDE)
     assert (answer.status_code, answer.json()["field"]) == (400, "include")
+
+
+def test_no_path_is_kept_as_the_answer_to_another_caller() -> None:
+    """A path may contain a space or a question mark, and a subject a slash."""
+    read, feed = hashtag(), caller()
+    subjects, paths = ("s", "/feed", "viewer"), ("/feed", "/feed s", "/feed?include=viewer", "/a /feed")
+    scopes = [
+        (kind, {"path": path, "query_string": query, CLAIMS: Claims(subject, frozenset(), 0, 0)})
+        for kind in (read, feed)
+        for path in paths
+        for query in (b"", b"include=viewer")
+        for subject in subjects
+    ]
+    kept = [kind.kept_as(scope) for kind, scope in scopes]
+    same_for_all = len(paths)
+    assert len({*kept}) == same_for_all + len(paths) * len(subjects) * 2
+    assert feed.kept_as({**scopes[0][1], "query_string": b"limit=20"}) == ""
 
 
 @pytest.mark.anyio
