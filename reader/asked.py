@@ -58,4 +58,14 @@ class EverybodyQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
-Query = EntityQuery | UserQuery | ListQuery | FeedQuery | HotQuery | HashtagQuery | EverybodyQuery
+Plain = EntityQuery | UserQuery | ListQuery | FeedQuery | HotQuery | HashtagQuery | EverybodyQuery
+
+
+class ViewedQuery(msgspec.Struct, frozen=True):
+    """The same, and with each post or user what it is to `subject`'s user."""
+
+    query: Plain
+    subject: str
+
+
+Query = Plain | ViewedQuery

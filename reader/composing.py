@@ -15,6 +15,7 @@ from reader.asked import (
     ListQuery,
     Query,
     UserQuery,
+    ViewedQuery,
 )
 from reader.feed import Ids, all_of, feed, hot_feed, page_of
 from reader.paging import FIRST_PAGE, Page
@@ -27,10 +28,12 @@ from reader.read_model.declarations import (
     POST,
     POSTS_BY_HASHTAG,
     USER,
+    USERS_BY_SUBJECT,
 )
 from reader.read_model.entities import PAGE_LIMIT, Entity
 from reader.read_model.scans import CachedList
 from reader.view import View
+from reader.viewer import Mark, marks
 from tidemark.hashtags import MAX_LENGTH
 
 
@@ -50,6 +53,9 @@ class Answer(msgspec.Struct, frozen=True):
 def compose(query: Query, view: View) -> Answer | None:
     """The answer, or None if `view.missing` are parts that it needs."""
     view.missing.clear()
+    if isinstance(query, ViewedQuery):
+        view.viewer, query = query.subject, query.query
+        view.get(Wanted(USERS_BY_SUBJECT, view.viewer))  # at once: a level less
     match query:
         case EntityQuery():
             return _entity(query, view)
@@ -70,16 +76,16 @@ def compose(query: Query, view: View) -> Answer | None:
 
 def _entity(query: EntityQuery, view: View) -> Answer | None:
     found = view.get(Wanted(query.entity, query.id))
+    (mark,) = marks(view.get, view.viewer, query.entity, [query.id])
     if found is None:
         return None
     if not found.present:
         return _absent(view)
-    if query.entity.name not in AUTHORED:
-        return _present(view, found.body, str(found.version))
-    author = view.get(_author(found))
-    if author is None:
+    author = view.get(_author(found)) if query.entity.name in AUTHORED else None
+    if view.missing:
         return None
-    return _present(view, _with_author(found, author), f"{found.version}.{author.version}")
+    version = str(found.version) if author is None else f"{found.version}.{author.version}"
+    return _present(view, _item(found, author, mark), version + mark.version)
 
 
 def _user(query: UserQuery, view: View) -> Answer | None:
@@ -90,7 +96,13 @@ def _user(query: UserQuery, view: View) -> Answer | None:
     found = view.get(Wanted(USER, ids.ids()[0])) if ids.present else ids
     if found is None:
         return None
-    return _present(view, found.body, f"{ids.ids()[0]}.{found.version}") if found.present else _absent(view)
+    if not found.present:
+        return _absent(view)
+    id = ids.ids()[0]
+    (mark,) = marks(view.get, view.viewer, USER, [id])
+    if view.missing:
+        return None
+    return _present(view, _item(found, None, mark), f"{id}.{found.version}{mark.version}")
 
 
 def _list(query: ListQuery, view: View) -> Answer | None:
@@ -119,16 +131,17 @@ def _ids(view: View, kept: CachedList, value: int | str, page: Page) -> Ids | No
 def _page(view: View, entity: Entity, ids: Ids | None) -> Answer | None:
     if ids is None:
         return None
-    found = [(id, view.get(Wanted(entity, id))) for id in ids.ids]
-    items = [(id, item) for id, item in found if item is not None and item.present]
+    found = [view.get(Wanted(entity, id)) for id in ids.ids]
+    all = zip(ids.ids, found, marks(view.get, view.viewer, entity, ids.ids), strict=True)
+    items = [(id, item, mark) for id, item, mark in all if item is not None and item.present]
     has_author = entity.name in AUTHORED
-    authors = [view.get(_author(item)) if has_author else None for _, item in items]
+    authors = [view.get(_author(item)) if has_author else None for _, item, _ in items]
     if view.missing:
         return None
     bodies, named = [], []
-    for (id, item), author in zip(items, authors, strict=True):
-        bodies.append(_with_author(item, author) if author else item.body)
-        named.append(f"{id}@{item.version}+{author.version if author else 0}")
+    for (id, item, mark), author in zip(items, authors, strict=True):
+        bodies.append(_item(item, author, mark))
+        named.append(f"{id}@{item.version}+{author.version if author else 0}{mark.version}")
     named += [ids.cursor or "", *([] if ids.complete else ["incomplete"])]
     digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:32]
     return _present(view, page_body(bodies, ids.cursor, complete=ids.complete), digest, ids.cursor)
@@ -138,8 +151,12 @@ def _author(authored: Entry) -> Wanted:
     return Wanted(USER, authored.author_id)
 
 
-def _with_author(authored: Entry, author: Entry) -> bytes:
-    return with_author(authored.body, author.head if author.present else None)
+def _item(entry: Entry, author: Entry | None, mark: Mark) -> bytes:
+    """The JSON of an entity with its author, if it is of a kind that has one, and its mark."""
+    body = entry.body
+    if author is not None:
+        body = with_author(body, author.head if author.present else None)
+    return body[:-1] + mark.end if mark.end else body
 
 
 def _present(view: View, body: bytes, version: str, cursor: str | None = None) -> Answer:

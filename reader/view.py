@@ -19,10 +19,14 @@ class View:
 
     `position`: that moment on this process's tide; None: it is not on it. `replica` is set while it is valid
     at `moment`, too. `stored`: the moment in MongoDB, once known. `pinned`: a part is a page, whose
-    changes no message names, so the moment stays.
+    changes no message names, so the moment stays. `viewer`: the subject to whom items are shown; None: to
+    anybody.
     """
 
-    __slots__ = ("local", "missing", "moment", "origin", "parts", "pinned", "position", "replica", "stored")
+    __slots__ = (
+        *("local", "missing", "moment", "origin", "parts", "pinned", "position", "replica", "stored"),
+        "viewer",
+    )
 
     def __init__(self, moment: Watermark, position: Position | None, replica: Replica | None) -> None:
         self.moment = moment
@@ -34,6 +38,7 @@ class View:
         self.missing: dict[str, Wanted | WantedPage] = {}
         self.local: Counter[str] = Counter()  # parts that the replica gave, by label
         self.origin = Origin.LOCAL
+        self.viewer: str | None = None
 
     def get(self, wanted: Wanted | WantedPage) -> Entry | None:
         entry = self.parts.get(wanted.key)

@@ -53,7 +53,7 @@ def test_any_history_ends_with_everything_equal(
             services.read("/hashtag/tag0")
             services.read(f"/user/by-handle/hh{b}")
             services.read(f"/user/{first + a}/comments")
-            services.read("/posts")
+            services.read("/posts?include=viewer", f"s{b}")
             services.read("/user/me", f"s{a}")
     wait_until_caught_up(stack, connection)
     assert_everything_is_equal(stack, connection)
@@ -126,6 +126,7 @@ def assert_every_read_is_equal(services: Services, connection: Connection, first
     assert read_all(services, "/posts") == [post_json(documents, id) for id in posts]
     check_feeds(services, connection, documents)
     check_people(services, documents)
+    check_viewers(services, documents)
 
 
 def check_entity(services: Services, path: str, expected: object, document: dict[str, Any] | None) -> None:
@@ -169,6 +170,24 @@ def check_people(services: Services, documents: Documents) -> None:
             assert answer.json() == user_json(documents, by_handle[handle]), handle
         else:
             assert answer.status_code == 404, handle
+
+
+def check_viewers(services: Services, documents: Documents) -> None:
+    """What all posts and users are to each subject."""
+    likes = {(edge["user_id"], edge["post_id"]) for edge in present(documents, "likes")}
+    follows = {(edge["follower_id"], edge["followee_id"]) for edge in present(documents, "follows")}
+    people = {user["subject"]: id for id, user in documents["users"].items() if is_present(user)}
+    for subject in (*people, "nobody"):
+        me = people.get(subject, 0)
+        for post in pages(services, "/posts?include=viewer", subject):
+            assert post["viewer"] == {"liked": (me, int(post["id"])) in likes}
+        for id in people.values():
+            user = services.read(f"/user/{id}?include=viewer", subject).json()
+            both = {"following": (me, id) in follows, "followed_by": (id, me) in follows}
+            assert user["viewer"] == both, (subject, id)
+            for user in pages(services, f"/user/{id}/followers?include=viewer&limit=2", subject):
+                other = int(user["id"])
+                assert user["viewer"]["following"] == ((me, other) in follows)
 
 
 def read_all(services: Services, path: str, subject: str = "s0") -> list[Any]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from reader.read_model.entities import AUTHOR, Count, Document, Entity, Listing, OwnedList, json_of
+from reader.read_model.entities import AUTHOR, VIEWER, Count, Document, Entity, Listing, OwnedList, json_of
 from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList, WholeList, microseconds
 from tidemark.ids import Id
 
@@ -20,6 +20,7 @@ PAGE_LIMIT_MAX = 100
 NEWEST_FIRST: Order = (("_id", -1),)
 HEAD = 100  # ids of the lists from which feeds and hashtags are made
 MAX_FOLLOWEES = 5_000  # of whom the feed shows posts: the most recently followed
+MAX_LIKED = 5_000  # posts whose likes by one user are cached: the newest posts
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
@@ -32,6 +33,19 @@ class Author(msgspec.Struct):
     display_name: str
 
 
+class UserViewer(msgspec.Struct):
+    """Whether the caller follows the user, and the user the caller."""
+
+    following: bool
+    followed_by: bool
+
+
+class PostViewer(msgspec.Struct):
+    """Whether the caller likes the post."""
+
+    liked: bool
+
+
 class User(msgspec.Struct):
     id: Id
     handle: str
@@ -42,6 +56,7 @@ class User(msgspec.Struct):
     following_count: Count
     created_at: Time
     updated_at: Time
+    viewer: UserViewer | UnsetType = UNSET  # if the request includes it
 
 
 class Post(msgspec.Struct):
@@ -53,6 +68,7 @@ class Post(msgspec.Struct):
     created_at: Time
     updated_at: Time
     author: Author | None  # null: gone
+    viewer: PostViewer | UnsetType = UNSET  # if the request includes it
 
 
 class Comment(msgspec.Struct):
@@ -85,7 +101,10 @@ USER = Entity(name="user", collection="users", shown=User, to_head=_author_bytes
 POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_and_rank)
 COMMENT = Entity(name="comment", collection="comments", shown=Comment, to_head=_author_id)
 ENTITIES = {entity.name: entity for entity in (USER, POST, COMMENT)}
-AUTHORED = frozenset(entity.name for entity in ENTITIES.values() if AUTHOR in entity.shown.__struct_fields__)
+AUTHORED, VIEWED = (
+    frozenset(name for name, entity in ENTITIES.items() if field in entity.shown.__struct_fields__)
+    for field in (AUTHOR, VIEWER)
+)
 
 POST_COMMENTS = Listing(
     path="/post/{id}/comments",
@@ -166,6 +185,15 @@ USER_FOLLOWEES = OwnedList(
     order=USER_FOLLOWING.order,
     item_id=USER_FOLLOWING.item_id,
 )
+USER_LIKED = OwnedList(
+    name="liked",
+    parent=USER,
+    limit=MAX_LIKED,
+    collection="likes",
+    by="user_id",
+    order=(("post_id", -1),),
+    item_id="post_id",
+)
 USERS_BY_SUBJECT = TextList(
     name="subject", limit=1, collection="users", by="subject", order=(), item_id="_id"
 )
@@ -179,6 +207,7 @@ EVERYBODY_POSTS = WholeList(
 LISTS: tuple[CachedList, ...] = (
     *LISTINGS,
     USER_FOLLOWEES,
+    USER_LIKED,
     USERS_BY_SUBJECT,
     USERS_BY_HANDLE,
     POSTS_BY_HASHTAG,

@@ -33,6 +33,7 @@ PATHS = (
     *("/post/{id}", "/user/{id}", "/post/{id}/comments", "/post/{id}/likes"),
     *("/user/{id}/posts", "/user/{id}/followers", "/user/{id}/following", "/hashtag/tag{tag}"),
     *("/user/{id}/comments", "/posts", "/user/me", "/user/by-handle/HH{tag}"),
+    *("/posts?include=viewer", "/user/{id}?include=viewer", "/post/{id}/likes?include=viewer"),
     *("/hashtag/हिन्दी", "/hashtag/สวัสดี", "/hashtag/Cafe\u0301"),
     *("/feed", "/feed?limit=3", "/feed?order=hot", "/feed?order=hot&limit=3"),
 )

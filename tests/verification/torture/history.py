@@ -16,10 +16,12 @@ from reader.read_model.entities import Listing
 from tests.support.oracle import hashtags_of
 from tests.verification.torture.effects import Effect
 from tidemark.gtid import Gtid, GtidSet
+from writer.schema import TABLES
 
 Key = tuple[str, Any]  # collection and id, or list and parent's id
 TAGGED, EVERYBODY, SUBJECT, HANDLE = "hashtag", "everybody", "subject", "handle"  # lists without a parent
 KEPT = 300  # ids of a list: more than any page that is asked for reaches
+PAIRS = "pair"  # the key of an edge has its collection and both ids
 
 
 @dataclass
@@ -153,11 +155,13 @@ class _Tables:
                         (path(listing), document[listing.by]), id, place, document[listing.item_id], by
                     )
                 )
-        keys = [(TAGGED, tag) for tag in fields.get("hashtags", ())]
+        keys: list[Key] = [(TAGGED, tag) for tag in fields.get("hashtags", ())]
         if table == "posts":
             keys.append((EVERYBODY, ""))
         if table == "users":
             keys += [(SUBJECT, row["subject"]), (HANDLE, row["handle"].lower())]
+        if COLLECTIONS[table].edge:
+            keys.append((PAIRS, (table, *(row[column] for column in TABLES[table].primary_key))))
         touched |= {self._list(key, id, (id,), id, by) for key in keys}
         return touched
 

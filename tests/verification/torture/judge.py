@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from unicodedata import normalize
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from reader.read_model.declarations import (
     AUTHORED,
@@ -25,6 +25,7 @@ from reader.read_model.entities import PAGE_LIMIT, Entity
 from tests.verification.torture.history import (
     EVERYBODY,
     HANDLE,
+    PAIRS,
     SUBJECT,
     TAGGED,
     Clock,
@@ -106,6 +107,8 @@ def _shown(state: State, address: str, subject: str) -> Any:
     """The body of the right answer; None for a 404."""
     path_part, _, query = address.partition("?")
     asked = dict(parse_qsl(query))
+    if asked.get("include"):
+        return _viewed(state, _shown(state, _without_include(address), subject), subject)
     limit, after = int(asked.get("limit", PAGE_LIMIT)), _decoded(asked.get("cursor", ""))
     _, kind, *rest = unquote(path_part).split("/")
     if kind == "feed":
@@ -126,6 +129,29 @@ def _shown(state: State, address: str, subject: str) -> Any:
         return None
     listing = next(one for one in LISTINGS if one.path.format(id=id) == path_part)
     return _page(state, state.get((path(listing), id)) or (), listing.item, limit)
+
+
+def _without_include(address: str) -> str:
+    path_part, _, query = address.partition("?")
+    return f"{path_part}?{urlencode([one for one in parse_qsl(query) if one[0] != 'include'])}"
+
+
+def _viewed(state: State, body: Any, subject: str) -> Any:
+    """The body, with each post or user what it is to the caller."""
+    if body is None:
+        return None
+    if "items" in body:
+        return {**body, "items": [_viewed(state, item, subject) for item in body["items"]]}
+    me, id = (state.get((SUBJECT, subject)) or (0,))[0], int(body["id"])
+    if "author" in body:
+        return {**body, "viewer": {"liked": _is(state, "likes", id, me)}}
+    both = {"following": _is(state, "follows", me, id), "followed_by": _is(state, "follows", id, me)}
+    return {**body, "viewer": both}
+
+
+def _is(state: State, table: str, one: int, other: int) -> bool:
+    """Whether there is an edge with this primary key."""
+    return bool(state.get((PAIRS, (table, one, other))))
 
 
 def _feed(state: State, subject: str, after: Sequence[int]) -> list[int]:

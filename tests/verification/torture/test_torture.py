@@ -99,6 +99,7 @@ ME = {
 M = {"id": "1", "handle": "h", "display_name": "M"}
 FOURTH, LIKED = (shown("fourth #tag", likes, author=M) for likes in (0, 1))
 LAST = shown("last", 0, id="3", author=M)
+NOBODY = {"following": False, "followed_by": False}
 ALLOWED = [
     Answer("/post/1", shown("second", 1), second(4)),
     Answer("/post/1", shown("second", 1), second(3)),  # fresher than its bound
@@ -110,6 +111,9 @@ ALLOWED = [
     Answer("/post/2", None, second(8)),
     Answer("/posts", {"items": [shown("third #tag", 0, id="1")]}, second(8), received=second(8)),
     Answer("/posts", {"items": []}, second(1)),
+    Answer("/post/1?include=viewer", shown("second", 1, viewer={"liked": True}), second(4), subject="s0"),
+    Answer("/posts?include=viewer", {"items": [shown("third #tag", 0, viewer={"liked": False})]}, second(8)),
+    Answer("/user/1?include=viewer", {**ME, "viewer": NOBODY}, second(1), received=second(1)),
     Answer("/user/me", None, second(0), subject="s0"),
     Answer("/user/me", ME, second(1), received=second(1), subject="s0"),
     Answer("/user/by-handle/H", ME, second(1), received=second(1)),
@@ -145,6 +149,12 @@ FORBIDDEN = {
     "a list with an item too many": Answer("/post/1/likes", {"items": [shown("x", 0)]}, second(6)),
     "parts of two moments": Answer(
         "/post/1", shown("third #tag", 0, author={"id": "1", "handle": "h", "display_name": "M"}), second(8)
+    ),
+    "a like that is gone": Answer(
+        "/post/1?include=viewer", shown("third #tag", 0, viewer={"liked": True}), second(6)
+    ),
+    "a follow that never was": Answer(
+        "/user/1?include=viewer", {**ME, "viewer": {**NOBODY, "following": True}}, second(1)
     ),
     "a post too few of all": Answer("/posts", {"items": []}, second(2)),
     "another's profile": Answer("/user/me", {**ME, "id": "2"}, second(1), received=second(1), subject="s0"),
