@@ -36,8 +36,8 @@ def load_posts(url: str, posts: int, seed: int, users: int = USERS) -> None:
         pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
         connection.cursor() as cursor,
     ):
-        users = [(f"perf-{n}", f"perf_{n}", f"Person {n}") for n in range(1, users + 1)]
-        cursor.executemany("INSERT INTO users (subject, handle, display_name) VALUES (%s, %s, %s)", users)
+        people = [(f"perf-{n}", f"perf_{n}", f"Person {n}") for n in range(1, users + 1)]
+        cursor.executemany("INSERT INTO users (subject, handle, display_name) VALUES (%s, %s, %s)", people)
         for chunk in _chunks(posts):
             rows = [(id, chance.randint(1, users), body(chance)) for id in chunk]
             cursor.executemany("INSERT INTO posts (id, author_id, body) VALUES (%s, %s, %s)", rows)

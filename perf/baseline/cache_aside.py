@@ -32,7 +32,7 @@ class CacheAside:
     async def bodies(self, ids: Sequence[int]) -> dict[int, bytes]:
         """Id -> JSON in the order of `ids`, without posts that are gone."""
         cached = await self._redis.mget([f"{PREFIX}{id}" for id in ids]) if ids else []
-        found = {id: body for id, body in zip(ids, cached, strict=True) if body is not None}
+        found = {id: body for id, body in zip(ids, cached, strict=True) if isinstance(body, bytes)}
         if missing := [id for id in ids if id not in found]:
             stored = await self._stored.bodies(missing)
             async with self._redis.pipeline(transaction=False) as pipe:

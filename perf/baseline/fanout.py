@@ -106,8 +106,9 @@ class FanOutFeeds:
             if user is None:
                 return feed_page({})
             self._ids[subject] = user
-        ids = await self._redis.zrange(key(user), 0, PAGE_LIMIT, desc=True)
-        return feed_page(await self._posts.bodies([int(id) for id in ids]))
+        found = await self._redis.zrange(key(user), 0, PAGE_LIMIT, desc=True)
+        ids = [int(id) for id in found if isinstance(id, bytes)]
+        return feed_page(await self._posts.bodies(ids))
 
 
 def _chunks(users: Iterable[int]) -> Iterator[list[int]]:

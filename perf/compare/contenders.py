@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-import httpx2
 
 from ops.stack.servers.process import ProcessIdentity
 from ops.system import System
 from perf.baseline.counters import recount
 from perf.baseline.lanes import LANES
 from perf.baseline.running import Service, start, until_done
+from perf.catching_up import wait_until_caught_up
 from perf.pausing import services_paused
 from perf.second_reader import WITHOUT_LOCAL, second_reader
 
@@ -21,9 +19,6 @@ TIDEMARK = "tidemark"
 WITHOUT_REPLICA = "tidemark_redis"  # the same, without a replica in the reader
 TIDEMARKS = (TIDEMARK, WITHOUT_REPLICA)
 NAMES = (*LANES, *TIDEMARKS)
-CAUGHT_UP_WITHIN_SECONDS = 600.0
-CAUGHT_UP_SECONDS = 0.5
-LAG = "tidemark_projector_lag_seconds"
 
 
 @dataclass(frozen=True)
@@ -79,25 +74,3 @@ def machine_for(lane: Contender, system: System) -> Iterator[None]:
     with services_paused(system):
         yield
     wait_until_caught_up(system)
-
-
-def wait_until_caught_up(system: System) -> None:
-    """Wait until all commits of half a second ago are served. Raises RuntimeError."""
-    deadline = time.monotonic() + CAUGHT_UP_WITHIN_SECONDS
-    time.sleep(CAUGHT_UP_SECONDS)  # so that the last write counts
-    with httpx2.Client(timeout=30, trust_env=False) as http:
-        while lag_seconds(http, system) > CAUGHT_UP_SECONDS:
-            system.check()
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the projector did not catch up within {CAUGHT_UP_WITHIN_SECONDS:g} s")
-            time.sleep(0.1)
-
-
-def lag_seconds(http: httpx2.Client, system: System) -> float:
-    return metrics(http, f"{system.admin_url('projector')}/metrics")[LAG]
-
-
-def metrics(http: httpx2.Client, url: str) -> dict[str, float]:
-    """Prometheus' text format: sample with its labels -> value."""
-    samples = (line.rpartition(" ") for line in http.get(url).text.splitlines() if not line.startswith("#"))
-    return {name: float(value) for name, _, value in samples}

@@ -19,10 +19,11 @@ import pytest
 
 from ops.stack.servers.process import ProcessIdentity
 from ops.system import System
+from perf.catching_up import wait_until_caught_up
 from perf.compare import jmeter, report
 from perf.compare.bench import bench, likes_by_post
 from perf.compare.charts import number_text
-from perf.compare.contenders import Contender, contenders, wait_until_caught_up
+from perf.compare.contenders import Contender, contenders
 from perf.compare.crowd import Crowd
 from perf.compare.jmeter import LoadFailed, Plan
 from perf.compare.meters import percentile_ms, timeline
