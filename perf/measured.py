@@ -50,7 +50,9 @@ class Reader:
         )
         now = self.counts()
         spent = {
-            name: round(sum(now.get(one, 0) - before.get(one, 0) for one in counters) / load.requests, 5)
+            name: round(
+                sum(now.get(one, 0) - before.get(one, 0) for one in counters) / max(1, load.requests), 5
+            )
             for name, counters in PER_READ.items()
         }
         hits = {kind: now.get(kind, 0) - before.get(kind, 0) for kind in ("hits", "misses")}
@@ -77,7 +79,7 @@ def _hits_of(name: str) -> list[str]:
 
 def checked(load: Load) -> Load:
     """Raises RuntimeError for failed requests."""
-    if load.failed or not load.requests:
+    if load.failed:
         raise RuntimeError(f"{load.failed} of {load.requests} requests failed")
     return load
 
@@ -90,5 +92,7 @@ def in_rounds(lanes: Mapping[str, Measuring], seconds: float) -> dict[str, Any]:
 
 def pace_ms(fastest: Mapping[str, float]) -> int:
     """The pause of each connection for half as many requests; answers then take about half as long."""
+    if not fastest["rps"]:
+        raise RuntimeError("no request was answered")
     cycle_ms = 2 * 1000 * wrk.CONNECTIONS / fastest["rps"]
     return max(1, round(cycle_ms - fastest["p50_ms"] / 2))

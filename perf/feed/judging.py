@@ -29,7 +29,6 @@ from tidemark.gtid import GtidSet
 PAGES = 10_000
 USERS, READERS = 24, 6
 LIMIT, LIMITS = 20, (3, 20, 100)
-CHECKED_COMMANDS = ("follow", "unfollow", "delete")  # whoever sent it reads the feed with its token
 TOKEN_SECONDS = 45.0
 KEPT_POSTS = 400
 
@@ -51,8 +50,9 @@ class State:
 
 @dataclass(frozen=True)
 class Commit:
-    """A command, when it was sent and acknowledged (Unix seconds), its token, and the state after it."""
+    """A user's command, when it was sent and acknowledged (Unix seconds), its token, and the state after it."""
 
+    user: int
     sent: float
     acknowledged: float
     token: str
@@ -62,9 +62,9 @@ class Commit:
 
 @dataclass(frozen=True)
 class Seen:
-    """A page that was read. `own`: the commit whose token the reader had, if that must be in.
+    """A page that was read. `least`: the commit whose token the reader had.
 
-    `moment`: the GTIDs of the page, if it named them; else the page is as of `as_of` or later.
+    `moment`: the GTIDs of the page, if there was a token; else the page is as of `as_of` or later.
     """
 
     user: int
@@ -75,7 +75,7 @@ class Seen:
     moment: GtidSet | None
     as_of: float
     received: float
-    own: int | None = None
+    least: int = 0
 
 
 class History:
@@ -88,7 +88,7 @@ class History:
         """Whether the page is of a state that it may be of."""
         if seen.moment is not None:
             at = self._last_in(seen.moment)
-            allowed = [at] if at >= (seen.own or 0) else []
+            allowed = [at] if at >= seen.least else []
         else:
             since = bisect.bisect(self.commits, seen.as_of, key=lambda commit: commit.acknowledged) - 1
             until = bisect.bisect(self.commits, seen.received, key=lambda commit: commit.sent) - 1
@@ -142,8 +142,8 @@ class Judged:
                 _, headers, user = client.ask("PUT", "/user/me", 0, profile)
             self._bearers[int(user["id"])] = bearer
             last = headers[HEADER]
-        now = time.time()
-        self._history = History(Commit(now, now, last, self._gtids(last), State()))
+        now, first = time.time(), next(iter(self._bearers))
+        self._history = History(Commit(first, now, now, last, self._gtids(last), State()))
         self._done = threading.Event()
 
     def run(self, pages: int) -> dict[str, int]:
@@ -156,7 +156,7 @@ class Judged:
                 found = [each.result() for each in reading]
             finally:
                 self._done.set()
-            found.append(writing.result())
+            writing.result()
         seen = [one for some, _ in found for one in some]
         wrong = [one for one in seen if not self._history.is_true(one)]
         if wrong:
@@ -171,24 +171,15 @@ class Judged:
     def _gtids(self, token: str) -> GtidSet:
         return verify(token, self._keys, time.time())
 
-    def _write(self) -> tuple[list[Seen], int]:
-        """Commands one after the other. After some of them, their sender's next feed."""
-        chance, seen, refused = random.Random(f"{self._seed} writes"), list[Seen](), 0
-        with (
-            closing(Client(self._writes, self._bearers)) as writer,
-            closing(Client(self._reads, self._bearers)) as reader,
-        ):
+    def _write(self) -> None:
+        """Commands one after the other."""
+        chance = random.Random(f"{self._seed} writes")
+        with closing(Client(self._writes, self._bearers)) as writer:
             while not self._done.is_set():
-                command, user = self._command(writer, chance)
-                if command in CHECKED_COMMANDS:
-                    own = len(self._history.commits) - 1
-                    page = self._page(reader, user, LIMIT, self._history.commits[own].token, own=own)
-                    seen += [page[0]] if page else []
-                    refused += not page
-        return seen, refused
+                self._history.commits.append(self._command(writer, chance))
 
-    def _command(self, writer: Client, chance: random.Random) -> tuple[str, int]:
-        """Send one that changes something, and note the state after it."""
+    def _command(self, writer: Client, chance: random.Random) -> Commit:
+        """Send one that changes something."""
         state = self._history.commits[-1].state
         users = [*self._bearers]
         user, other = chance.sample(users, 2)
@@ -213,12 +204,10 @@ class Judged:
             _, headers, _ = writer.ask(method, f"/user/{other}/follow", user)
             state = State(state.posts, {**state.follows, user: after})
         else:
-            command = "post"
             _, headers, post = writer.ask("POST", "/post", user, {"body": f"of {user}"})
             state = State({**state.posts, int(post["id"]): user}, state.follows)
         token = headers[HEADER]
-        self._history.commits.append(Commit(sent, time.time(), token, self._gtids(token), state))
-        return command, user
+        return Commit(user, sent, time.time(), token, self._gtids(token), state)
 
     def _read(self, number: int, pages: int) -> tuple[list[Seen], int]:
         """Feeds of users at random, with a token or without, and sometimes the page after."""
@@ -226,27 +215,28 @@ class Judged:
         seen, refused = list[Seen](), 0
         with closing(Client(self._reads, self._bearers)) as reader:
             while len(seen) < pages:
-                user, limit = chance.choice(users), chance.choice(LIMITS)
-                token = self._token(chance)
-                page = self._page(reader, user, limit, token)
+                limit, least = chance.choice(LIMITS), self._recent(chance)
+                user, token = chance.choice(users), ""
+                if least is not None:
+                    commit = self._history.commits[least]
+                    user, token = chance.choice((user, commit.user)), commit.token
+                page = self._page(reader, user, limit, token, least or 0)
                 while page:
                     one, cursor = page
                     seen.append(one)
                     if not cursor or chance.random() < 0.5:
                         break
-                    page = self._page(reader, user, limit, token, one.items[-1][0], cursor)
+                    page = self._page(reader, user, limit, token, least or 0, one.items[-1][0], cursor)
                 refused += not page
                 if refused > pages:
                     raise RuntimeError(f"{refused} reads were refused, and {len(seen)} answered")
         return seen, refused
 
-    def _token(self, chance: random.Random) -> str:
-        """A token of the last commit or of a former one; mostly none."""
-        if chance.random() < 0.5:
-            return ""
-        last = len(self._history.commits) - 1
-        commit = self._history.commits[max(0, last - chance.choice((0, 0, 1, 20)))]
-        return commit.token if commit.acknowledged > time.time() - TOKEN_SECONDS else ""
+    def _recent(self, chance: random.Random) -> int | None:
+        """The last commit, or a former one whose token is good; None for a read without a token."""
+        least = max(0, len(self._history.commits) - 1 - chance.choice((0, 0, 1, 20)))
+        is_good = self._history.commits[least].acknowledged > time.time() - TOKEN_SECONDS
+        return least if is_good and chance.random() < 0.5 else None
 
     def _page(
         self,
@@ -254,9 +244,9 @@ class Judged:
         user: int,
         limit: int,
         token: str,
+        least: int,
         below: int | None = None,
         cursor: str = "",
-        own: int | None = None,
     ) -> tuple[Seen, str | None] | None:
         """A page as it was seen, and the cursor of the next one. None if the read was refused."""
         query = {**({} if limit == LIMIT else {"limit": limit}), **({"cursor": cursor} if cursor else {})}
@@ -271,4 +261,4 @@ class Judged:
         items = [(int(item["id"]), int(item["author"]["id"])) for item in body["items"]]
         following = body["next"]
         more = following is not None
-        return Seen(user, below, limit, items, more, moment, as_of, received, own), following
+        return Seen(user, below, limit, items, more, moment, as_of, received, least), following

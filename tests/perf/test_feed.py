@@ -75,7 +75,7 @@ def gtids(first: int, last: int) -> GtidSet:
 
 def commit(number: int, state: State) -> Commit:
     """Sent at `number` seconds, acknowledged half a second later."""
-    return Commit(number, number + 0.5, "", gtids(number, number), state)
+    return Commit(1, number, number + 0.5, "", gtids(number, number), state)
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def test_a_page_with_a_moment_must_be_of_exactly_that_moment(history: History) -
     assert not history.is_true(replace(AFTER_THE_FOLLOW, more=True))
 
 
-def test_a_page_older_than_its_readers_own_commit_is_false(history: History) -> None:
-    assert history.is_true(replace(AFTER_THE_FOLLOW, own=1))
-    assert not history.is_true(replace(AFTER_THE_FOLLOW, own=2))
+def test_a_page_older_than_its_readers_token_is_false(history: History) -> None:
+    assert history.is_true(replace(AFTER_THE_FOLLOW, least=1))
+    assert not history.is_true(replace(AFTER_THE_FOLLOW, least=2))
 
 
 def test_a_plain_page_is_of_its_time_or_later(history: History) -> None:
