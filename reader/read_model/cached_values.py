@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from reader.read_model.declarations import ENTITIES, LISTS, Document, Entity, OwnedList
+from reader.read_model.declarations import ENTITIES, LISTS
+from reader.read_model.entities import Document, Entity, OwnedList
 from reader.read_model.scans import CachedList, TextList
 
 VALUE, ABSENT, LEASE = b"V", b"N", b"L"

@@ -31,6 +31,7 @@ IDS = range(13)  # added to the first id
 PATHS = (
     *("/post/{id}", "/user/{id}", "/post/{id}/comments", "/post/{id}/likes"),
     *("/user/{id}/posts", "/user/{id}/followers", "/user/{id}/following", "/hashtag/tag{tag}"),
+    *("/user/{id}/comments", "/posts", "/user/me", "/user/by-handle/HH{tag}"),
     *("/hashtag/हिन्दी", "/hashtag/สวัสดี", "/hashtag/Cafe\u0301"),
 )
 

@@ -7,10 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 from unicodedata import normalize
 
-from reader.read_model.declarations import AUTHORED, ENTITIES, LISTINGS, POST, USER, Entity
-from tests.verification.torture.history import TAGGED, Clock, History, Key, path
+from reader.read_model.declarations import AUTHORED, ENTITIES, LISTINGS, POST, USER
+from reader.read_model.entities import Entity
+from tests.verification.torture.history import (
+    EVERYBODY,
+    HANDLE,
+    SUBJECT,
+    TAGGED,
+    Clock,
+    History,
+    Key,
+    path,
+)
 from tidemark.gtid import EMPTY, GtidSet
 
+CALLER = "s0"  # the subject of all reads
 VISIBLE_WITHIN_SECONDS = 0.5  # MySQL shows a row a moment before its GTID counts as executed
 
 
@@ -80,6 +91,11 @@ def _shown(state: State, address: str) -> Any:
     _, kind, *rest = address.split("/")
     if kind == TAGGED:
         return _page(state, (TAGGED, normalize("NFC", rest[0].lower())), POST)
+    if kind == "posts":
+        return _page(state, (EVERYBODY, ""), POST)
+    if rest[0] in ("me", "by-handle"):
+        found = state.get((SUBJECT, CALLER) if rest[0] == "me" else (HANDLE, rest[1].lower()))
+        return _entity(state, USER, found[0]) if found else None
     entity, id = ENTITIES[kind], int(rest[0])
     if len(rest) == 1:
         return _entity(state, entity, id)

@@ -27,7 +27,7 @@ CUT = pytest.mark.filterwarnings(  # the HTTP client leaves cut sockets to the g
 )
 SOURCE = "aaaaaaaa-0000-0000-0000-000000000001"
 MOMENT = datetime(2026, 1, 1)
-USER = {"id": 1, "subject": "s", "handle": "h", "display_name": "N", "bio": ""}
+USER = {"id": 1, "subject": "s0", "handle": "h", "display_name": "N", "bio": ""}
 TIMES = {"created_at": MOMENT, "updated_at": MOMENT}
 
 
@@ -85,6 +85,11 @@ def shown(body: str, likes: int, **changes: object) -> dict[str, Any]:
     return {"id": "1", "body": body, "hashtags": tags, **counts, **times, "author": author, **changes}
 
 
+ME = {
+    **{"id": "1", "handle": "h", "display_name": "N", "bio": ""},
+    **{"post_count": 0, "follower_count": 0, "following_count": 0},
+    **dict.fromkeys(TIMES, "2026-01-01T00:00:00.000000Z"),
+}
 ALLOWED = [
     Answer("/post/1", shown("second", 1), second(4)),
     Answer("/post/1", shown("second", 1), second(3)),  # fresher than its bound
@@ -94,6 +99,12 @@ ALLOWED = [
     Answer("/hashtag/tag", {"items": [shown("third #tag", 0)]}, second(6)),
     Answer("/post/1/likes", {"items": []}, second(6)),
     Answer("/post/2", None, second(8)),
+    Answer("/posts", {"items": [shown("third #tag", 0, id="1")]}, second(8), received=second(8)),
+    Answer("/posts", {"items": []}, second(1)),
+    Answer("/user/me", None, second(0)),
+    Answer("/user/me", ME, second(1), received=second(1)),
+    Answer("/user/by-handle/H", ME, second(1), received=second(1)),
+    Answer("/user/by-handle/hh", None, second(5)),
 ]
 FORBIDDEN = {
     "older than its bound": Answer("/post/1", shown("second", 0), second(4.1)),
@@ -112,6 +123,9 @@ FORBIDDEN = {
     "parts of two moments": Answer(
         "/post/1", shown("third #tag", 0, author={"id": "1", "handle": "h", "display_name": "M"}), second(8)
     ),
+    "a post too few of all": Answer("/posts", {"items": []}, second(2)),
+    "another's profile": Answer("/user/me", {**ME, "id": "2"}, second(1), received=second(1)),
+    "a handle that somebody has": Answer("/user/by-handle/h", None, second(1)),
     "a list that is older than its bound": Answer("/hashtag/tag", {"items": []}, second(5)),
 }
 
