@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from ops.stack.urls import mysql_arguments
 from perf.baseline.cache_aside import CacheAside
 from perf.baseline.posts import Posts, feed_page
-from reader.read_model.declarations import PAGE_LIMIT
+from reader.read_model.entities import PAGE_LIMIT
 
 LENGTH = 800
 CHUNK = 1_000  # feeds in one command: it blocks Redis for about 2 ms
