@@ -14,10 +14,20 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authorizer_lambda.middleware import CLAIMS
-from reader.asked import EntityQuery, EverybodyQuery, FeedQuery, HashtagQuery, ListQuery, Query, UserQuery
+from reader.asked import (
+    EntityQuery,
+    EverybodyQuery,
+    FeedQuery,
+    HashtagQuery,
+    HotQuery,
+    ListQuery,
+    Query,
+    UserQuery,
+)
 from reader.composing import Answer
 from reader.consistency import Consistency
 from reader.demands import NO_DEMANDS, Demands, Need, demands_of
+from reader.feed import HOTTEST_FIRST
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
 from reader.paging import Page, requested_page
@@ -44,6 +54,7 @@ JSON = (b"content-type", b"application/json")
 IF_NONE_MATCH = b"if-none-match"
 HEADER = consistency_token.HEADER.lower().encode()
 CONDITIONS = frozenset({IF_NONE_MATCH, b"cache-control", b"consistency-token", b"cookie", b"prefer"})
+KEPT = {b"": "", b"order=hot": "?order=hot"}  # query strings of which answers are kept ready
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -60,8 +71,8 @@ class Services:
 class Read:
     """One kind of read, as raw ASGI: Starlette's requests and responses would take longer than our own code.
 
-    `asked` makes the query of a request. The path alone, without a query string, tells the answer; if it is
-    `personal`, the path and the caller. `absent`: the code and detail of the problem if there is none.
+    `asked` makes the query of a request. The path, with one of the query strings in KEPT, tells the answer;
+    if it is `personal`, the path and the caller. `absent`: the code and detail of the problem if there is none.
     """
 
     def __init__(
@@ -76,7 +87,8 @@ class Read:
         self._absent = absent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = "" if scope["query_string"] else scope["path"]
+        query = scope["query_string"]
+        path = scope["path"] + KEPT[query] if query in KEPT else ""
         if path and self._personal:
             path = f"{path} {scope[CLAIMS].subject}"
         status, headers, body = await respond(scope, self._asked, path, self._absent)
@@ -118,7 +130,16 @@ def everybody() -> Read:
 
 
 def feed() -> Read:
-    return Read(lambda scope: FeedQuery(scope[CLAIMS].subject, _page(scope)), personal=True)
+    def asked(scope: Scope) -> Query:
+        query, subject = _query(scope), scope[CLAIMS].subject
+        match query.get("order"):
+            case None:
+                return FeedQuery(subject, requested_page(query, NEWEST_FIRST))
+            case "hot":
+                return HotQuery(subject, requested_page(query, HOTTEST_FIRST))
+        raise Problem(400, "bad-order", "order must be hot. Without it the newest posts come first.", "order")
+
+    return Read(asked, personal=True)
 
 
 def hashtag() -> Read:
@@ -238,6 +259,4 @@ def _query(scope: Scope) -> dict[str, str]:
 
 
 def _next_url(scope: Scope, cursor: str) -> str:
-    limit = _query(scope).get("limit")
-    query = {**({"limit": limit} if limit else {}), "cursor": cursor}
-    return f"{quote(scope['path'])}?{urlencode(query)}"
+    return f"{quote(scope['path'])}?{urlencode({**_query(scope), 'cursor': cursor})}"

@@ -177,5 +177,11 @@ PAGING: list[Json] = [
         "schema": {"type": "string"},
     },
 ]
+ORDER: Json = {
+    "name": "order",
+    "in": "query",
+    "description": "`hot`: the newest 100 posts, the hottest first",
+    "schema": {"type": "string", "enum": ["hot"]},
+}
 IF_NONE_MATCH: Json = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 OPENAPI = msgspec.json.encode(document())

@@ -58,6 +58,8 @@ def decode_cursor(text: str, order: Order) -> tuple[OrderValue, ...]:
 
 
 def _fits(name: str, value: OrderValue) -> bool:
+    if name == "hot":
+        return isinstance(value, int)
     if name == "created_at":
         return isinstance(value, str) and TIME.fullmatch(value) is not None and _is_time(value)
     return isinstance(value, int) and 1 <= value <= MAX_ID

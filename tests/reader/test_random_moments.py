@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from ops.stack import Stack
-from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
+from reader.asked import EntityQuery, FeedQuery, HashtagQuery, HotQuery, ListQuery, Query
 from reader.composing import Answer
 from reader.paging import FIRST_PAGE, Page
+from reader.ranking import hot
 from reader.read_model.declarations import COMMENT, LISTINGS, POST, POSTS_BY_HASHTAG
 from tests.reader.inside import Inside, inside, shown
 from tests.reader.world import World, moment
@@ -28,7 +29,7 @@ QUERIES: tuple[Query, ...] = (
     *(EntityQuery(kind, id) for kind in (POST, COMMENT) for id in (1, 2, 3)),
     *(ListQuery(POSTS, id, page) for id in USERS for page in (FIRST_PAGE, Page(100))),
     *(ListQuery(COMMENTS, id, page) for id in (1, 2) for page in (FIRST_PAGE, Page(100))),
-    *(FeedQuery("subject-9", page) for page in (Page(), Page(3))),
+    *(kind("subject-9", page) for kind in (FeedQuery, HotQuery) for page in (Page(), Page(3))),
     *(HashtagQuery("sea", page) for page in (Page(), Page(3))),
 )
 
@@ -39,10 +40,11 @@ class State:
 
     names: dict[int, str] = field(default_factory=lambda: dict.fromkeys(USERS, "first"))
     posts: dict[int, tuple[int, str]] = field(default_factory=dict)
+    likes: dict[int, int] = field(default_factory=dict)  # by post
     comments: dict[int, tuple[int, str]] = field(default_factory=dict)  # all odd ones on post 1, others on 2
 
     def copy(self) -> State:
-        return State(dict(self.names), dict(self.posts), dict(self.comments))
+        return State(dict(self.names), dict(self.posts), dict(self.likes), dict(self.comments))
 
     def item(self, of: dict[int, tuple[int, str]], id: int) -> Any:
         author, text = of[id]
@@ -62,6 +64,10 @@ class State:
                     return None
             case FeedQuery(_, page):  # user 9 follows 1 and 2
                 of, ids = self.posts, [id for id, (author, _) in self.posts.items() if author < 3]
+            case HotQuery(_, page):
+                ids = [id for id, (author, _) in self.posts.items() if author < 3]
+                hottest = sorted(ids, key=lambda id: (hot(id, self.likes[id], 0), id), reverse=True)
+                return [self.item(self.posts, id) for id in hottest[: page.limit]]
             case HashtagQuery(_, page):
                 of, ids = self.posts, [id for id, (_, text) in self.posts.items() if "#sea" in text]
             case _:
@@ -90,8 +96,8 @@ def change(world: World, state: State, chance: random.Random, word: str) -> set[
             if id not in state.posts:
                 keys |= {f"user:{author}", f"user:{author}:posts"}
             text = chance.choice((word, f"{word} #sea"))
-            state.posts[id] = author, text
-            world.post(id, author, body=text)
+            state.posts[id], state.likes[id] = (author, text), chance.randrange(9)
+            world.post(id, author, body=text, like_count=state.likes[id])  # each a second younger
         else:
             author, parent = chance.choice(USERS), 1 if id % 2 else 2
             keys |= {f"comment:{id}"}

@@ -12,13 +12,14 @@ from typing import Any
 from binlog_projector.domain.changes import Row, RowChange, Transaction
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id
 from reader.read_model.declarations import COLLECTIONS, LISTINGS
-from reader.read_model.entities import PAGE_LIMIT, Listing
+from reader.read_model.entities import Listing
 from tests.support.oracle import hashtags_of
 from tests.verification.torture.effects import Effect
 from tidemark.gtid import Gtid, GtidSet
 
 Key = tuple[str, Any]  # collection and id, or list and parent's id
 TAGGED, EVERYBODY, SUBJECT, HANDLE = "hashtag", "everybody", "subject", "handle"  # lists without a parent
+KEPT = 300  # ids of a list: more than any page that is asked for reaches
 
 
 @dataclass
@@ -175,7 +176,7 @@ class _Tables:
         return {"_id": id, **fields, **{name: self.counts[collection, name, id] for name in counters}}
 
     def _page(self, key: Key) -> tuple[int, ...]:
-        return tuple(item for _, item in heapq.nlargest(PAGE_LIMIT, self.lists[key].values()))
+        return tuple(item for _, item in heapq.nlargest(KEPT, self.lists[key].values()))
 
 
 def path(listing: Listing) -> str:
