@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 from collections.abc import Generator, Iterator
@@ -22,6 +23,7 @@ settings.register_profile(
     "tidemark", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("tidemark")
+gc.disable()  # until all tests are collected: they stay, and a third of that time went into looking at them
 
 LONGEST = (  # modules that begin first, so that no worker ends alone with one of them
     "schedules/test_schedules.py",
@@ -68,6 +70,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if STARTS_SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -109,6 +109,7 @@ def test_a_lane_that_forgets_to_forget_is_caught(system: System, lanes: dict[str
     assert written.left_stale > 0
 
 
+@pytest.mark.long
 @pytest.mark.server
 def test_an_interrupted_comparison_leaves_no_process_and_no_report(tmp_path: Path) -> None:
     options = ["--posts", "20", "--duration", "60", "--out", str(tmp_path / "r")]
