@@ -6,12 +6,14 @@ import gc
 import os
 import secrets
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pymysql
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
+from xdist.scheduler import LoadScopeScheduling
 
 from ops.stack import Stack
 from ops.stack.servers.server import NO_SERVERS
@@ -41,6 +43,7 @@ LONGEST = (  # modules that begin first, so that no worker ends alone with one o
     "docker/",
     "reader/",
 )
+ONE_SYSTEM = {f"tests/ops/test_{name}.py" for name in ("console", "dashboards", "logs")}
 STARTS_SERVERS = {"shared_stack", "zips"}  # fixtures; `zips` downloads
 AUTH = {
     "TIDEMARK_AUTH_ALGORITHM": "HS256",
@@ -70,6 +73,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if STARTS_SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+
+
+class ByModule(LoadScopeScheduling):
+    """A module stays in one process, and so do all modules of ONE_SYSTEM together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = super()._split_scope(nodeid)
+        return "one system" if module in ONE_SYSTEM else module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModule | None:
+    return ByModule(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_collection_finish() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import tempfile
 import time
@@ -28,12 +27,6 @@ FLAGS = (
     "--no-first-run",
 )
 PHONE = ViewportSize(width=360, height=740)
-
-
-@pytest.fixture(scope="module")
-def system() -> Iterator[System]:
-    with System(os.environ) as system:
-        yield system
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -66,13 +65,9 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
-    with (
-        System(os.environ) as system,
-        scraping(system, folder, port) as url,
-        contextlib.closing(Watched(system, url)) as watched,
-    ):
+    with scraping(system, folder, port) as url, contextlib.closing(Watched(system, url)) as watched:
         yield watched
 
 

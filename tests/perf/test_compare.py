@@ -64,8 +64,9 @@ def lanes(system: System) -> Iterator[dict[str, Contender]]:
 
 @pytest.mark.server
 def test_a_tiny_comparison_has_every_figure_and_every_sample(
-    system: System, lanes: dict[str, Contender], tmp_path: Path
+    system: System, lanes: dict[str, Contender], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("perf.compare.bench.WARM_UP_PASSES", 1)
     two = {name: lanes[name] for name in ("sql", "tidemark")}
     with timeline(system) as times, bench(system, CROWD, TINY, tmp_path, times) as measuring:
         found = figures(measure(two, measuring, TINY, Steps(0, None)))
