@@ -43,7 +43,10 @@ LONGEST = (  # modules that begin first, so that no worker ends alone with one o
     "docker/",
     "reader/",
 )
-ONE_SYSTEM = {f"tests/ops/test_{name}.py" for name in ("console", "dashboards", "logs")}
+TOGETHER = {  # module -> what it shares with others
+    **{f"tests/ops/test_{name}.py": "one system" for name in ("console", "dashboards", "logs")},
+    **{f"tests/authorizer/test_{name}.py": "the zips" for name in ("zip", "lambda_runtime")},
+}
 STARTS_SERVERS = {"shared_stack", "zips"}  # fixtures; `zips` downloads
 AUTH = {
     "TIDEMARK_AUTH_ALGORITHM": "HS256",
@@ -76,11 +79,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class ByModule(LoadScopeScheduling):
-    """A module stays in one process, and so do all modules of ONE_SYSTEM together."""
+    """A module stays in one process, and so do modules that share something."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = super()._split_scope(nodeid)
-        return "one system" if module in ONE_SYSTEM else module
+        return TOGETHER.get(module, module)
 
 
 @pytest.hookimpl(optionalhook=True)
