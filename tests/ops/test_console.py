@@ -62,7 +62,7 @@ def page(browser: Browser, system: System) -> Iterator[Page]:
 
 def write_and_read(system: System) -> None:
     headers = {"authorization": f"Bearer {system.token('jane')}"}
-    with httpx2.Client(headers=headers, timeout=10, trust_env=False) as client:
+    with httpx2.Client(headers=headers, timeout=10, trust_env=False, verify=False) as client:
         user = client.put(f"{system.url('writer')}/user/me", json={"handle": "jane", "display_name": "Jane"})
         made = client.post(f"{system.url('writer')}/post", json={"body": "Hello #tidemark"})
         token = made.headers["consistency-token"]
