@@ -65,8 +65,9 @@ def lanes(system: System) -> Iterator[dict[str, Contender]]:
 
 @pytest.mark.server
 def test_a_tiny_comparison_has_every_figure_and_every_sample(
-    system: System, lanes: dict[str, Contender], tmp_path: Path
+    system: System, lanes: dict[str, Contender], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("perf.compare.bench.WARM_UP_PASSES", 1)
     two = {name: lanes[name] for name in ("sql", "tidemark")}
     with timeline(system) as times, bench(system, CROWD, TINY, tmp_path, times) as measuring:
         found = figures(measure(two, measuring, TINY, Steps(0, None)))
@@ -111,6 +112,7 @@ def test_a_lane_that_forgets_to_forget_is_caught(system: System, lanes: dict[str
     assert written.left_stale > 0
 
 
+@pytest.mark.long
 @pytest.mark.server
 def test_an_interrupted_comparison_leaves_no_process_and_no_report(tmp_path: Path) -> None:
     options = ["--posts", "20", "--duration", "60", "--out", str(tmp_path / "r")]

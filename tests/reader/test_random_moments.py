@@ -24,7 +24,7 @@ POSTS = next(listing for listing in LISTINGS if listing.path == "/user/{id}/post
 COMMENTS = next(listing for listing in LISTINGS if listing.path == "/post/{id}/comments")
 USERS, IDS = (1, 2, 3), range(1, 9)
 LONG_AGO = "1.1"
-BATCHES, READERS = 150, 6
+READERS = 6
 QUERIES: tuple[Query, ...] = (
     *(EntityQuery(kind, id) for kind in (POST, COMMENT) for id in (1, 2, 3)),
     *(ListQuery(POSTS, id, page) for id in USERS for page in (FIRST_PAGE, Page(100))),
@@ -120,10 +120,10 @@ def told(answer: Answer) -> Any:
     return [(one["id"], one["body"], one["author"]["display_name"]) for one in body.get("items", [body])]
 
 
-async def read_on(reader: Inside, states: dict[int, State], chance: random.Random) -> int:
+async def read_on(reader: Inside, states: dict[int, State], chance: random.Random, batches: int) -> int:
     """Check answers until all batches are there. Nothing that one client reads goes back."""
     last = number = 0
-    while last < BATCHES:
+    while last < batches:
         query = chance.choice(QUERIES)
         answer = await reader.ask(query)
         seq = answer.moment.seq
@@ -134,13 +134,14 @@ async def read_on(reader: Inside, states: dict[int, State], chance: random.Rando
     return number
 
 
+@pytest.mark.parametrize("batches", [100, pytest.param(1_000, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("seed", "local_bytes", "cluster_times"),
     [(1, 2**20, True), (2, 6_000, True), (3, 0, True), (4, 2**20, False)],
     ids=["all fits", "little fits", "no replica", "times are gone"],
 )
 async def test_every_answer_is_what_its_moment_had(
-    shared_stack: Stack, world: World, seed: int, local_bytes: int, cluster_times: bool
+    shared_stack: Stack, world: World, seed: int, local_bytes: int, cluster_times: bool, batches: int
 ) -> None:
     """One batch in ten is committed well before it reaches Redis."""
     chance, state = random.Random(seed), State()
@@ -163,14 +164,14 @@ async def test_every_answer_is_what_its_moment_had(
 
     async with inside(shared_stack, local_bytes=local_bytes) as reader:
         clients = [
-            asyncio.create_task(read_on(reader, states, random.Random(100 * seed + at)))
+            asyncio.create_task(read_on(reader, states, random.Random(100 * seed + at), batches))
             for at in range(READERS)
         ]
-        for seq in range(2, BATCHES + 1):
+        for seq in range(2, batches + 1):
             await asyncio.to_thread(batch, seq)
             await asyncio.sleep(chance.choice((0, 0.002, 0.01)))
         read = await asyncio.gather(*clients)
-        assert sum(read) > 2 * BATCHES
+        assert sum(read) > 2 * batches
         assert reader.resets("broken") == 0
         counts = {layer: reader.requests(layer, "user", "hit") for layer in ("local", "redis", "mongo")}
         assert (counts["local"] > 0) == (local_bytes > 0)
