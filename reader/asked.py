@@ -38,6 +38,13 @@ class FeedQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
+class HotQuery(msgspec.Struct, frozen=True):
+    """A page of the posts of `subject`'s feed, the hottest of the newest first."""
+
+    subject: str
+    page: Page
+
+
 class HashtagQuery(msgspec.Struct, frozen=True):
     """A page of the newest posts with a hashtag, in its canonical spelling."""
 
@@ -58,4 +65,23 @@ class NotificationsQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
-Query = EntityQuery | UserQuery | ListQuery | FeedQuery | HashtagQuery | EverybodyQuery | NotificationsQuery
+Plain = (
+    EntityQuery
+    | UserQuery
+    | ListQuery
+    | FeedQuery
+    | HotQuery
+    | HashtagQuery
+    | EverybodyQuery
+    | NotificationsQuery
+)
+
+
+class ViewedQuery(msgspec.Struct, frozen=True):
+    """The same, and with each post or user what it is to `subject`'s user."""
+
+    query: Plain
+    subject: str
+
+
+Query = Plain | ViewedQuery

@@ -117,7 +117,7 @@ class DocumentStore:
         """A page of ids of items, in the encoding of the cache."""
         kind, page, values = wanted.kind, wanted.page, wanted.values
         if len(values) == 1:
-            found = await self._scan(moment, kind, values[0], page)
+            found = await self._scan(moment, kind, values[0], page, wanted.among)
         else:
             chunks = [values[at : at + MERGED_SCANS] for at in range(0, len(values), MERGED_SCANS)]
             scans = [await self._scan(moment, kind, {"$in": chunk}, page) for chunk in chunks]
@@ -184,9 +184,11 @@ class DocumentStore:
             if is_present(document)
         }
 
-    async def _scan(self, moment: Moment, scan: Scan, value: object, page: Page) -> list[BsonDocument]:
+    async def _scan(
+        self, moment: Moment, scan: Scan, value: object, page: Page, among: Sequence[int] = ()
+    ) -> list[BsonDocument]:
         """The page's documents, and one more if there are more."""
-        return await self._read(moment, scan.collection, **_stored(moment, scan).page(value, page))
+        return await self._read(moment, scan.collection, **_stored(moment, scan).page(value, page, among))
 
     async def _read(self, moment: Moment, name: str, **options: Any) -> list[BsonDocument]:
         return await self._run(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.types import Receive, Scope, Send
 
@@ -17,17 +16,21 @@ from reader.asked import (
     EverybodyQuery,
     FeedQuery,
     HashtagQuery,
+    HotQuery,
     ListQuery,
     NotificationsQuery,
+    Plain,
     Query,
     UserQuery,
+    ViewedQuery,
 )
 from reader.composing import Answer
 from reader.consistency import Consistency
-from reader.demands import NO_DEMANDS, Demands, Need, demands_of
+from reader.demands import IF_NONE_MATCH, NO_DEMANDS, Need, conditions_of, demands_of, is_known
+from reader.feed import HOTTEST_FIRST
 from reader.metrics import ReaderMetrics
-from reader.paging import Page, requested_page
-from reader.read_model.declarations import NEWEST_FIRST, USERS_BY_HANDLE, USERS_BY_SUBJECT
+from reader.paging import Page, next_url, query_of, requested_page
+from reader.read_model.declarations import NEWEST_FIRST, USERS_BY_HANDLE, USERS_BY_SUBJECT, VIEWED
 from reader.read_model.entities import Entity, Listing
 from reader.read_model.notifications import CURSOR
 from reader.read_model.scans import Order
@@ -40,7 +43,6 @@ from tidemark.hashtags import canonical
 from tidemark.ids import ID, MAX_ID
 from tidemark.problem import Problem
 
-ENTITY_TAG = re.compile(rb'(?:W/)?("[^"]*")')
 COMMON = (
     (b"cache-control", b"private, no-cache"),
     (b"vary", b"Authorization, Consistency-Token, Cookie"),
@@ -48,9 +50,9 @@ COMMON = (
 NOTHING = "not-found", "There is nothing here."  # the code and detail of a 404
 NO_PROFILE = "unknown-user", "You have no profile yet: create it with PUT /user/me."
 JSON = (b"content-type", b"application/json")
-IF_NONE_MATCH = b"if-none-match"
 HEADER = consistency_token.HEADER.lower().encode()
-CONDITIONS = frozenset({IF_NONE_MATCH, b"cache-control", b"consistency-token", b"cookie", b"prefer"})
+VIEWER, HOT = b"include=viewer", b"order=hot"
+KEPT = frozenset({b"", VIEWER, HOT})  # query strings of which answers are kept ready
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -67,28 +69,46 @@ class Services:
 class Read:
     """One kind of read, as raw ASGI: Starlette's requests and responses would take longer than our own code.
 
-    `asked` makes the query of a request. The path alone, without a query string, tells the answer; if it is
-    `personal`, the path and the caller. `absent`: the code and detail of the problem if there is none.
+    `asked` makes the query of a request. `personal`: the answer is another for each caller. `viewed`: what
+    items are to the caller can be included. `absent`: the code and detail of the problem if there is none.
     """
 
     def __init__(
         self,
-        asked: Callable[[Scope], Query],
+        asked: Callable[[Scope], Plain],
         *,
         personal: bool = False,
+        viewed: bool = True,
         absent: tuple[str, str] = NOTHING,
     ) -> None:
         self._asked = asked
         self._personal = personal
+        self._viewed = viewed
         self._absent = absent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = "" if scope["query_string"] else scope["path"]
-        if path and self._personal:
-            path = f"{path} {scope[CLAIMS].subject}"
-        status, headers, body = await respond(scope, self._asked, path, self._absent)
+        status, headers, body = await respond(scope, self._query, self.kept_as(scope), self._absent)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def kept_as(self, scope: Scope) -> str:
+        """All that tells the answer: the path, also by whom it is read, if this matters. Empty: more does.
+
+        A path begins with a slash, and a subject has no space, so no text means two.
+        """
+        query, path = scope["query_string"], scope["path"]
+        if query not in KEPT:
+            return ""
+        return f"of {scope[CLAIMS].subject} {query.decode()} {path}" if query or self._personal else path
+
+    def _query(self, scope: Scope) -> Query:
+        """Raises Problem 400 that names `include`, and those of `asked`."""
+        include = query_of(scope).get("include")
+        if include is None:
+            return self._asked(scope)
+        if include != "viewer" or not self._viewed:
+            raise Problem(400, "bad-include", "include must be viewer, with posts or users.", "include")
+        return ViewedQuery(self._asked(scope), scope[CLAIMS].subject)
 
 
 def entity(kind: Entity) -> Read:
@@ -96,22 +116,21 @@ def entity(kind: Entity) -> Read:
 
 
 def listing(kind: Listing) -> Read:
-    def asked(scope: Scope) -> Query:
+    def asked(scope: Scope) -> Plain:
         page = _page(scope, kind.order)  # first: a bad page is reported before a bad id
         return ListQuery(kind, path_id(scope), page)
 
-    return Read(asked)
+    return Read(asked, viewed=kind.item.name in VIEWED)
 
 
 def caller() -> Read:
-    def asked(scope: Scope) -> Query:
-        return UserQuery(USERS_BY_SUBJECT, scope[CLAIMS].subject)
-
-    return Read(asked, personal=True, absent=NO_PROFILE)
+    return Read(
+        lambda scope: UserQuery(USERS_BY_SUBJECT, scope[CLAIMS].subject), personal=True, absent=NO_PROFILE
+    )
 
 
 def user_by_handle() -> Read:
-    def asked(scope: Scope) -> Query:
+    def asked(scope: Scope) -> Plain:
         handle = scope["path_params"]["handle"]
         if not re.match(HANDLE, handle):
             raise _not_found([])  # nobody can ever have it
@@ -125,7 +144,16 @@ def everybody() -> Read:
 
 
 def feed() -> Read:
-    return Read(lambda scope: FeedQuery(scope[CLAIMS].subject, _page(scope)), personal=True)
+    def asked(scope: Scope) -> Plain:
+        query, subject = query_of(scope), scope[CLAIMS].subject
+        match query.get("order"):
+            case None:
+                return FeedQuery(subject, requested_page(query, NEWEST_FIRST))
+            case "hot":
+                return HotQuery(subject, requested_page(query, HOTTEST_FIRST))
+        raise Problem(400, "bad-order", "order must be hot. Without it the newest posts come first.", "order")
+
+    return Read(asked, personal=True)
 
 
 def hashtag() -> Read:
@@ -133,7 +161,10 @@ def hashtag() -> Read:
 
 
 def notifications() -> Read:
-    return Read(lambda scope: NotificationsQuery(scope[CLAIMS].subject, _page(scope, CURSOR)), personal=True)
+    def asked(scope: Scope) -> Plain:
+        return NotificationsQuery(scope[CLAIMS].subject, _page(scope, CURSOR))
+
+    return Read(asked, personal=True, viewed=False)
 
 
 def path_id(scope: Scope) -> int:
@@ -152,9 +183,10 @@ async def respond(
     All three state their freshness and their origin.
     """
     its: Services = scope["state"]["services"]
-    conditions = _conditions(scope["headers"])
+    conditions = conditions_of(scope["headers"])
     known = conditions.pop(IF_NONE_MATCH, ())
-    demands = _demands(its, conditions) if conditions else NO_DEMANDS
+    keys, longest = its.settings.consistency_keys, its.settings.max_wait_seconds
+    demands = demands_of(conditions, keys, its.clock(), longest) if conditions else NO_DEMANDS
     answer = its.consistency.ready(path) if path and demands is NO_DEMANDS else None
     if answer is None:
         answer = await its.consistency.answer(asked(scope), demands, path)
@@ -165,16 +197,12 @@ async def respond(
         raise _not_found(headers, absent)
     tag = b'"%s"' % answer.version.encode()
     headers.append((b"etag", tag))
-    if _is_known(known, tag):
+    if is_known(known, tag):
         return 304, headers, b""
     if answer.next_cursor:
-        headers.append((b"link", f'<{_next_url(scope, answer.next_cursor)}>; rel="next"'.encode()))
+        headers.append((b"link", f'<{next_url(scope, answer.next_cursor)}>; rel="next"'.encode()))
     headers += (JSON, (b"content-length", b"%d" % len(answer.body)))
     return 200, headers, answer.body
-
-
-def _demands(its: Services, conditions: Mapping[bytes, Sequence[bytes]]) -> Demands:
-    return demands_of(conditions, its.settings.consistency_keys, its.clock(), its.settings.max_wait_seconds)
 
 
 def _session(its: Services, need: Need, answer: Answer) -> Headers:
@@ -195,15 +223,6 @@ def _token(gtids: str, keys: ConsistencyKeys, now: int) -> str:
 def _not_found(headers: Headers, absent: tuple[str, str] = NOTHING) -> Problem:
     texts = {name.decode(): value.decode() for name, value in headers}
     return Problem(404, *absent, headers=texts)
-
-
-def _conditions(headers: Headers) -> dict[bytes, list[bytes]]:
-    """The values of the headers that an answer depends on, by name."""
-    found: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        if name in CONDITIONS:
-            found.setdefault(name, []).append(value)
-    return found
 
 
 def _provenance(services: Services, answer: Answer) -> Headers:
@@ -228,23 +247,5 @@ def _moment(as_of: str) -> tuple[float, bytes]:
     return datetime.fromisoformat(as_of).timestamp(), f'as-of="{as_of[:23]}Z"'.encode()
 
 
-def _is_known(known: Sequence[bytes], tag: bytes) -> bool:
-    """If-None-Match compares weakly (RFC 9110, 13.1.2): a W/ before a tag is ignored."""
-    if not known:
-        return False
-    tags = b", ".join(known)
-    return tags in (b"*", tag) or tags.strip() == b"*" or tag in ENTITY_TAG.findall(tags)
-
-
 def _page(scope: Scope, order: Order = NEWEST_FIRST) -> Page:
-    return requested_page(_query(scope), order)
-
-
-def _query(scope: Scope) -> dict[str, str]:
-    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-
-
-def _next_url(scope: Scope, cursor: str) -> str:
-    limit = _query(scope).get("limit")
-    query = {**({"limit": limit} if limit else {}), "cursor": cursor}
-    return f"{quote(scope['path'])}?{urlencode(query)}"
+    return requested_page(query_of(scope), order)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from reader.paging import Page, encode_cursor
+from reader.parts import Wanted, WantedPage
 from reader.read_model.cached_values import Entry
-from reader.read_model.declarations import Author, Time
+from reader.read_model.declarations import USER, USERS_BY_SUBJECT, Author, Time
 from reader.read_model.notifications import FOLLOWED, NOTIFICATIONS, Notification, Told
 from reader.read_model.scans import microseconds, time_text
+from reader.view import View
 from tidemark.ids import Id
 
 KINDS = tuple(source.kind for source in NOTIFICATIONS.sources)
@@ -78,4 +81,25 @@ def notifications_body(shown: Slice, actors: Sequence[Entry | None], unread: int
     return msgspec.json.encode({"items": items, "next": shown.cursor, "unread_count": unread})
 
 
-NO_NOTIFICATIONS = notifications_body(Slice([], None), [], 0)
+def notifications(view: View, subject: str, page: Page) -> tuple[bytes, str, str | None] | None:
+    """The body, its version and the next cursor; None if `view.missing` are parts that they need."""
+    users = view.get(Wanted(USERS_BY_SUBJECT, subject))
+    if users is None:
+        return None
+    if not users.present:
+        return notifications_body(Slice([], None), [], 0), "none", None
+    (user,) = users.ids()
+    first = view.get(Wanted(NOTIFICATIONS, user))
+    if first is None:
+        return None
+    shown = slice_of(first, page)
+    if shown is None:
+        deeper = view.get(WantedPage(NOTIFICATIONS, (user,), page))
+        if deeper is None:
+            return None
+        shown = all_of(deeper)
+    actors = [view.get(Wanted(USER, each.actor)) for each in shown.items]
+    if view.missing:
+        return None
+    body = notifications_body(shown, actors, unread_count(first.told()))
+    return body, hashlib.sha256(body).hexdigest()[:32], shown.cursor

@@ -11,7 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reader.notifications import UserNotificationPage
-from reader.read_model.declarations import ENTITIES, LISTINGS, MAX_FOLLOWEES, PAGE_LIMIT_MAX, POST, Post
+from reader.read_model.declarations import (
+    ENTITIES,
+    LISTINGS,
+    MAX_FOLLOWEES,
+    PAGE_LIMIT_MAX,
+    POST,
+    VIEWED,
+    Post,
+)
 from reader.read_model.entities import PAGE_LIMIT, Entity
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from tidemark.strict_protocol import MAX_HEAD_BYTES
@@ -95,18 +103,20 @@ def _paths() -> Json:
         for listing in LISTINGS
     }
     return {
-        "/post/{id}": {"get": _operation("A post", "Post", [_path("id")], PROBLEMS)},
-        "/user/{id}": {"get": _operation("A user", "User", [_path("id")], PROBLEMS)},
-        "/user/me": {"get": _operation("The caller's own user", "User", [], PROBLEMS)},
+        "/post/{id}": {"get": _operation("A post", "Post", [_path("id"), INCLUDE], PROBLEMS)},
+        "/user/{id}": {"get": _operation("A user", "User", [_path("id"), INCLUDE], PROBLEMS)},
+        "/user/me": {"get": _operation("The caller's own user", "User", [INCLUDE], PROBLEMS)},
         "/user/by-handle/{handle}": {
-            "get": _operation("The user with a handle, in any case", "User", [_path("handle")], PROBLEMS)
+            "get": _operation(
+                "The user with a handle, in any case", "User", [_path("handle"), INCLUDE], PROBLEMS
+            )
         },
         "/user/me/notifications": {
             "get": _operation(NOTIFICATIONS, UserNotificationPage.__name__, PAGING, WITHOUT_PARENT, ("Link",))
         },
         **lists,
         "/posts": _list("The newest posts of all", POST, "", WITHOUT_PARENT),
-        "/feed": {"get": _operation(FEED, FEED_PAGE.__name__, PAGING, WITHOUT_PARENT, ("Link",))},
+        "/feed": {"get": _operation(FEED, FEED_PAGE.__name__, [*PAGING, INCLUDE], WITHOUT_PARENT, ("Link",))},
         "/hashtag/{tag}": _list(
             "The newest posts with a hashtag, in any case and Unicode form",
             POST,
@@ -120,7 +130,8 @@ def _paths() -> Json:
 
 
 def _list(summary: str, item: Entity, name: str = "id", problems: Iterable[int] = PROBLEMS) -> Json:
-    parameters = [*([_path(name)] if name else []), *PAGING]
+    viewed = [INCLUDE] if item.name in VIEWED else []
+    parameters = [*([_path(name)] if name else []), *PAGING, *viewed]
     return {"get": _operation(summary, PAGES[item.name].__name__, parameters, problems, ("Link",))}
 
 
@@ -187,6 +198,18 @@ PAGING: list[Json] = [
         "schema": {"type": "string"},
     },
 ]
+ORDER: Json = {
+    "name": "order",
+    "in": "query",
+    "description": "`hot`: the newest 100 posts, the hottest first",
+    "schema": {"type": "string", "enum": ["hot"]},
+}
+INCLUDE: Json = {
+    "name": "include",
+    "in": "query",
+    "description": "`viewer`: each post and user has `viewer`, what it is to the caller",
+    "schema": {"type": "string", "enum": ["viewer"]},
+}
 IF_NONE_MATCH: Json = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 OPENAPI = msgspec.json.encode(document())
 

@@ -29,11 +29,20 @@ class StoredScan:
         """Builds of version 2 and before have no edges: columns are fields, and each list has an index."""
         return cls(scan, COLLECTIONS[scan.collection].edge if model_version > UNNAMED_MODEL else None)
 
-    def page(self, value: Any, page: Page) -> BsonDocument:
-        """The fields of a `find` command for a page's documents, and one more if there are more."""
+    def page(self, value: Any, page: Page, among: Sequence[int] = ()) -> BsonDocument:
+        """The fields of a `find` command for a page's documents, and one more if there are more.
+
+        `among`: only of these items.
+        """
         found = (
             _of_edges(self.edge, self.scan, value, page) if self.edge else _of_fields(self.scan, value, page)
         )
+        if among:
+            name, filter = (
+                self.edge.path(self.scan.item_id) if self.edge else self.scan.item_id,
+                found["filter"],
+            )
+            found["filter"] = {**filter, name: {**filter.get(name, {}), "$in": [*among]}}
         return {**found, "limit": page.limit + 1, "batchSize": page.limit + 1}
 
     def together(self, collection: str, values: Sequence[Any], page: Page) -> BsonDocument:
@@ -56,7 +65,7 @@ class StoredScan:
     def place(self, document: Mapping[str, Any]) -> list[OrderValue]:
         """The order values in the form of cursors."""
         values = {name: self.value(document, name) for name, _ in self.scan.order}
-        if self.edge:
+        if self.edge and self.edge.t in values:
             values[self.edge.t] = time_text(values[self.edge.t])
         return list(values.values())
 
@@ -78,12 +87,20 @@ def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
 
     With a filter by `$or` on that index, MongoDB would read each document, and all edges of one moment.
     """
+    index = edge.index(scan.index)
+    if edge.t not in dict(scan.order):
+        (by, _), *order = index
+        return {
+            "filter": {by: value, **_following(tuple(order), page.after)},
+            "projection": {name: True for name, _ in index},
+            "sort": dict(index),
+            "hint": dict(index),
+        }
     after = (microseconds(str(page.after[0])), *map(int, page.after[1:])) if page.after else None
     if edge.columns == tuple(column for column, _ in scan.index):
         end = {"t": after[0], "u": after[1]} if after else {"t": MAX_ID}  # no time is later
         ids = {"$gte": {"p": value}, "$lt": {"p": value, **end}}
         return {"filter": {"_id": ids}, "projection": {"_id": True}, "sort": {"_id": -1}}
-    index = edge.index(scan.index)
     names = [name for name, _ in index]
     others = len(names) - 2
     first = (*after[:-1], after[-1] - 1) if after else (MAX_ID,) * (1 + others)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from reader.read_model.entities import AUTHOR, Count, Document, Entity, Listing, OwnedList, json_of
+from reader.read_model.entities import AUTHOR, VIEWER, Count, Document, Entity, Listing, OwnedList, json_of
 from reader.read_model.notifications import NOTIFICATIONS
-from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList, WholeList
+from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList, WholeList, microseconds
 from tidemark.ids import Id
 
 MODEL_VERSION = 4
@@ -21,6 +21,7 @@ PAGE_LIMIT_MAX = 100
 NEWEST_FIRST: Order = (("_id", -1),)
 HEAD = 100  # ids of the lists from which feeds and hashtags are made
 MAX_FOLLOWEES = 5_000  # of whom the feed shows posts: the most recently followed
+MAX_LIKED = 5_000  # posts whose likes by one user are cached: the newest posts
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
@@ -33,6 +34,19 @@ class Author(msgspec.Struct):
     display_name: str
 
 
+class UserViewer(msgspec.Struct):
+    """Whether the caller follows the user, and the user the caller."""
+
+    following: bool
+    followed_by: bool
+
+
+class PostViewer(msgspec.Struct):
+    """Whether the caller likes the post."""
+
+    liked: bool
+
+
 class User(msgspec.Struct):
     id: Id
     handle: str
@@ -43,6 +57,7 @@ class User(msgspec.Struct):
     following_count: Count
     created_at: Time
     updated_at: Time
+    viewer: UserViewer | UnsetType = UNSET  # if the request includes it
 
 
 class Post(msgspec.Struct):
@@ -54,6 +69,7 @@ class Post(msgspec.Struct):
     created_at: Time
     updated_at: Time
     author: Author | None  # null: gone
+    viewer: PostViewer | UnsetType = UNSET  # if the request includes it
 
 
 class Comment(msgspec.Struct):
@@ -71,16 +87,25 @@ def _author_id(document: Document) -> bytes:
     return b"%d" % document["author_id"]
 
 
+def _author_and_rank(post: Document) -> bytes:
+    """The author's id, and what a ranking needs: `created_at` in seconds, likes, comments."""
+    second = microseconds(post["created_at"]) // 1_000_000
+    return b"%d %d %d %d" % (post["author_id"], second, post["like_count"], post["comment_count"])
+
+
 def _author_bytes(user: Document) -> bytes:
     return msgspec.json.encode(_author_json(user))
 
 
 _author_json = json_of(Author)
 USER = Entity(name="user", collection="users", shown=User, to_head=_author_bytes)
-POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_id)
+POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_and_rank)
 COMMENT = Entity(name="comment", collection="comments", shown=Comment, to_head=_author_id)
 ENTITIES = {entity.name: entity for entity in (USER, POST, COMMENT)}
-AUTHORED = frozenset(entity.name for entity in ENTITIES.values() if AUTHOR in entity.shown.__struct_fields__)
+AUTHORED, VIEWED = (
+    frozenset(name for name, entity in ENTITIES.items() if field in entity.shown.__struct_fields__)
+    for field in (AUTHOR, VIEWER)
+)
 
 POST_COMMENTS = Listing(
     path="/post/{id}/comments",
@@ -161,6 +186,15 @@ USER_FOLLOWEES = OwnedList(
     order=USER_FOLLOWING.order,
     item_id=USER_FOLLOWING.item_id,
 )
+USER_LIKED = OwnedList(
+    name="liked",
+    parent=USER,
+    limit=MAX_LIKED,
+    collection="likes",
+    by="user_id",
+    order=(("post_id", -1),),
+    item_id="post_id",
+)
 USERS_BY_SUBJECT = TextList(
     name="subject", limit=1, collection="users", by="subject", order=(), item_id="_id"
 )
@@ -174,6 +208,7 @@ EVERYBODY_POSTS = WholeList(
 LISTS: tuple[CachedList, ...] = (
     *LISTINGS,
     USER_FOLLOWEES,
+    USER_LIKED,
     USERS_BY_SUBJECT,
     USERS_BY_HANDLE,
     POSTS_BY_HASHTAG,

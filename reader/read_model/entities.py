@@ -17,7 +17,7 @@ from tidemark.ids import Id
 PAGE_LIMIT = 20  # of the first page
 Document = Mapping[str, Any]
 Count = NewType("Count", int)  # of rows; the projector keeps it by increments
-AUTHOR = "author"
+AUTHOR, VIEWER = "author", "viewer"  # fields that come from other documents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Entity:
     """A document that is cached under its own key. `head`: the bytes that a reader needs before the body.
 
     `shown` declares its fields. JSON, OpenAPI type and counters are derived from it. The document has the
-    same names, but `_id` for the id. An author is another document, which `with_author` adds.
+    same names, but `_id` for the id. Author and viewer come from other documents, when an answer is made.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Entity:
 
     @cached_property
     def to_json(self) -> Callable[[Document], dict[str, Any]]:
-        """Makes the JSON of a document, without the author."""
+        """Makes the JSON of a document, without author and viewer."""
         return json_of(self.shown)
 
     @cached_property
@@ -82,8 +82,8 @@ def is_present(document: Document | None) -> bool:
 
 
 def json_of(shown: type[msgspec.Struct]) -> Callable[[Document], dict[str, Any]]:
-    """A function that takes the fields of `shown` from a document, ids as text. The author is left out."""
-    fields = [field for field in structs.fields(shown) if field.name != AUTHOR]
+    """A function that takes the fields of `shown` from a document, ids as text, without author and viewer."""
+    fields = [field for field in structs.fields(shown) if field.name not in (AUTHOR, VIEWER)]
     names = [field.name for field in fields]
     ids = [field.name for field in fields if field.type == Id]
     values = itemgetter(*("_id" if name == "id" else name for name in names))

@@ -27,13 +27,13 @@ from binlog_projector.domain.batch import ENTITY_OF, Batch
 from binlog_projector.domain.changes import RowChange
 from binlog_projector.domain.projections import document_id, project
 from binlog_projector.domain.truth import touched_by
-from binlog_projector.mysql.connections import Connection
+from binlog_projector.mysql.connections import Connection, query_value
 from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
 from binlog_projector.mysql.source import MySqlSource
 from binlog_projector.stores.audit_store import AuditStore, RepairQueue, RepairRequest, StoredView
 from ops.stack import Stack
 from reader.read_model.cached_values import VALUE, cache_key, list_of
-from reader.read_model.declarations import COLLECTIONS, LISTINGS, LISTS
+from reader.read_model.declarations import COLLECTIONS, LISTINGS, LISTS, USERS_BY_HANDLE
 from tests.conftest import AUTH, empty_stores, service_environment
 from tests.reader.conftest import plain_client
 from tests.support.harness import (
@@ -320,12 +320,25 @@ def metric(http: httpx2.Client, name: str) -> float:
     return 0.0
 
 
+def test_a_handle_is_looked_up_in_mysql_among_any_number_of_users(system: System) -> None:
+    """By its index, where `Zo\u00e9` is equal to `zoe`, which finds nobody."""
+    many = ", ".join(f"('many{n}', 'Many{n}', 'N')" for n in range(600))
+    run_sql(
+        system.connection,
+        f"INSERT INTO users (subject, handle, display_name) VALUES {many}, ('zoe', 'Zo\u00e9', 'Z')",
+    )
+    last = query_value(system.connection, "SELECT id FROM users WHERE subject = 'many599'")
+    view = SourceView(system.connection)
+    assert view.first_ids(USERS_BY_HANDLE, "many599") == ((last,), 0)
+    assert view.first_ids(USERS_BY_HANDLE, "zoe") == ((), 0)
+
+
 def test_a_wrong_entry_of_any_list_is_found_and_repaired(system: System) -> None:
     run_sql(system.connection, "UPDATE posts SET body = '#quiet' WHERE id = 1")
     run_sql(system.connection, "INSERT INTO users (subject, handle, display_name) VALUES ('q', 'Quiet', 'Q')")
     wait_until_caught_up(system.stack, system.connection)
     paths = [listing.path.format(id=1) for listing in LISTINGS]
-    for path in (*paths, "/feed", "/posts", "/hashtag/quiet", "/user/by-handle/quiet"):
+    for path in (*paths, "/feed", "/posts?include=viewer", "/hashtag/quiet", "/user/by-handle/quiet"):
         assert system.services.read(path).status_code == 200
     mark = watermark(system.stack)
     assert mark is not None

@@ -46,7 +46,7 @@ INDEXES = {
     "users": {"subject_1", "handles_1"},
     "posts": {"author_id_1__id_-1", "hashtags_1__id_-1"},
     "comments": {"post_id_1__id_-1", "author_id_1__id_-1", "told_1_created_at_-1__id_-1"},
-    "likes": {"told_1__id.t_-1__id.u_-1__id.p_-1"},
+    "likes": {"_id.u_1__id.p_-1", "told_1__id.t_-1__id.u_-1__id.p_-1"},
     "follows": {"_id.u_1__id.t_-1__id.p_-1"},
     "mentions": set(),
     "notification_reads": set(),

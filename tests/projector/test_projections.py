@@ -123,15 +123,16 @@ def test_an_edge_that_gets_another_time_is_another_document() -> None:
     old, new = batch.documents["likes"].values()
     nobody = {"told": None}
     assert (old.put, old.remove, new.put, new.new) == (None, nobody, nobody, True)
-    assert batch.keys == ("post:1:likes",)
+    assert batch.keys == ("post:1:likes",)  # the order of `liked` is that of posts
 
 
 def test_keys_of_which_only_counters_change_are_named_apart() -> None:
     """A row's own change or a repair of its key names it among the others, once."""
     liked, edited = RowChange("likes", None, like(1, 9)), RowChange("posts", post(), post(body="new #x"))
-    assert (folded(liked).keys, folded(liked).counted) == (("post:1:likes",), ("post:1",))
+    lists = ("post:1:likes", "user:9:liked")
+    assert (folded(liked).keys, folded(liked).counted) == (lists, ("post:1",))
     both = folded(liked, edited)
-    assert (both.keys, both.counted) == (("post:1", "post:1:likes", "hashtag:78"), ())
+    assert (both.keys, both.counted) == (("post:1", *lists, "hashtag:78"), ())
     repaired = Batch(EMPTY)
     repaired.fold([Increment("posts", 1, "like_count", 1), Invalidate("post:1")])
     assert (repaired.keys, repaired.counted) == (("post:1",), ())
@@ -292,7 +293,8 @@ def test_waiting_transactions_become_one_batch() -> None:
     (batch,) = batches(*likes, transaction(101))
     assert batch.documents["posts"][1].increments == {"like_count": 100}
     assert (batch.transactions, batch.rows, str(batch.gtid_set)) == (101, 100, f"{SOURCE}:1-101")
-    assert (batch.keys, batch.counted) == (("post:1:likes",), ("post:1",))
+    lists = ("post:1:likes", *(f"user:{n}:liked" for n in range(1, 101)))
+    assert (batch.keys, batch.counted) == (lists, ("post:1",))
     assert batch.anchor is not None and batch.anchor.gtid.number == 101
 
 

@@ -19,6 +19,7 @@ from reader.read_model.declarations import (
     LISTS,
     POSTS_BY_HASHTAG,
     USER,
+    USER_LIKED,
     USER_POSTS,
 )
 from reader.read_model.notifications import NOTIFICATIONS, Source
@@ -64,6 +65,8 @@ async def all_reads(store: DocumentStore) -> None:
         await store.page(present, WantedPage(POSTS_BY_HASHTAG, ["sea"], page))
         await store.page(present, WantedPage(EVERYBODY_POSTS, [""], page))
         await store.page(present, WantedPage(USER_POSTS, [1, 1002, 1004], page))
+    for page in (Page(), Page(5, (2,))):
+        await store.page(present, WantedPage(USER_LIKED, [1], page))
 
 
 async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: Stack, world: World) -> None:

@@ -7,22 +7,27 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 from binlog_projector.mysql.connections import Connection, query_value
 from ops.stack import Stack
 from tests.support.harness import (
     admin_connection,
     assert_everything_is_equal,
+    create_tables,
     process,
     run_sql,
     wait_until,
     wait_until_caught_up,
 )
 from tests.support.services import Services, is_ready, running_services
+from tests.verification.faults.mysql_pair import admin_of, replica_of
 from tests.verification.torture.answers import Asking, Records
 from tests.verification.torture.history import Clock, History
 from tests.verification.torture.judge import Judge
 from tests.verification.torture.running import read_binlog
+from tests.writer.people import serving
+from tidemark.gtid import GtidSet
 
 FANS, POSTS = 3_000, 2_000
 NUMBERS = "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {}) SELECT"
@@ -81,6 +86,24 @@ def reading(services: Services, records: Records) -> Iterator[None]:
 
 def user_is_gone(connection: Connection) -> bool:
     return not query_value(connection, "SELECT COUNT(*) FROM users WHERE id = 1")
+
+
+def test_a_replica_follows_a_deletion_past_the_foreign_keys(stack: Stack, tmp_path: Path) -> None:
+    with admin_connection(stack) as connection:
+        create_tables(connection)
+        with (
+            replica_of(stack, tmp_path) as second,
+            admin_of(second) as replica,
+            serving(stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]) as writer,
+        ):
+            jane, post = writer.person(), writer.person().post()
+            jane.post()
+            assert jane.send("PUT", f"/post/{post}/like").status_code == 204
+            assert jane.send("DELETE", "/user/me").status_code == 204
+            executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
+            seen = "SELECT @@global.gtid_executed"
+            wait_until(lambda: GtidSet.parse(query_value(replica, seen)) >= executed, "the replica")
+            assert query_value(replica, "SELECT COUNT(*) FROM tidemark.posts") == 1
 
 
 def test_no_reader_sees_half_a_user_though_the_writer_dies(stack: Stack) -> None:
