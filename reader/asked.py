@@ -38,6 +38,13 @@ class FeedQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
+class HotQuery(msgspec.Struct, frozen=True):
+    """A page of the posts of `subject`'s feed, the hottest of the newest first."""
+
+    subject: str
+    page: Page
+
+
 class HashtagQuery(msgspec.Struct, frozen=True):
     """A page of the newest posts with a hashtag, in its canonical spelling."""
 
@@ -51,7 +58,7 @@ class EverybodyQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
-Plain = EntityQuery | UserQuery | ListQuery | FeedQuery | HashtagQuery | EverybodyQuery
+Plain = EntityQuery | UserQuery | ListQuery | FeedQuery | HotQuery | HashtagQuery | EverybodyQuery
 
 
 class ViewedQuery(msgspec.Struct, frozen=True):

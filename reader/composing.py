@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 import msgspec
 
@@ -12,14 +11,13 @@ from reader.asked import (
     EverybodyQuery,
     FeedQuery,
     HashtagQuery,
+    HotQuery,
     ListQuery,
     Query,
     UserQuery,
     ViewedQuery,
 )
-from reader.feed import Ids, all_of, merged, newest, page_of
-from reader.moments import Shared
-from reader.named import Position
+from reader.feed import Ids, all_of, feed, hot_feed, page_of
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, Watermark, page_body, with_author
@@ -30,13 +28,11 @@ from reader.read_model.declarations import (
     POST,
     POSTS_BY_HASHTAG,
     USER,
-    USER_FOLLOWEES,
-    USER_POSTS,
     USERS_BY_SUBJECT,
 )
 from reader.read_model.entities import PAGE_LIMIT, Entity
 from reader.read_model.scans import CachedList
-from reader.replica import Replica
+from reader.view import View
 from reader.viewer import Mark, marks
 from tidemark.hashtags import MAX_LENGTH
 
@@ -52,53 +48,6 @@ class Answer(msgspec.Struct, frozen=True):
     moment: Watermark
     origin: Origin
     next_cursor: str | None = None
-
-
-class View:
-    """The parts of one composition, all valid at `moment`, and those that it lacks.
-
-    `position`: that moment on this process's tide; None: it is not on it. `replica` is set while it is valid
-    at `moment`, too. `stored`: the moment in MongoDB, once known. `pinned`: a part is a page, whose
-    changes no message names, so the moment stays. `viewer`: the subject to whom items are shown; None: to
-    anybody.
-    """
-
-    __slots__ = (
-        *("local", "missing", "moment", "origin", "parts", "pinned", "position", "replica", "stored"),
-        "viewer",
-    )
-
-    def __init__(self, moment: Watermark, position: Position | None, replica: Replica | None) -> None:
-        self.moment = moment
-        self.position = position
-        self.replica = replica
-        self.stored: Shared | None = None
-        self.pinned = False
-        self.parts: dict[str, Entry] = {}
-        self.missing: dict[str, Wanted | WantedPage] = {}
-        self.local: list[Wanted | WantedPage] = []  # parts that the replica gave
-        self.origin = Origin.LOCAL
-        self.viewer: str | None = None
-
-    def get(self, wanted: Wanted | WantedPage) -> Entry | None:
-        entry = self.parts.get(wanted.key)
-        if entry is None:
-            entry = self.replica.get(wanted.key) if self.replica is not None else None
-            if entry is None:
-                self.missing[wanted.key] = wanted
-                return None
-            self.parts[wanted.key] = entry
-            self.local.append(wanted)
-        return entry
-
-    def add(self, parts: Mapping[str, Entry], origin: Origin) -> None:
-        self.parts |= parts
-        if parts:
-            self.came_from(origin)
-
-    def came_from(self, origin: Origin) -> None:
-        if origin.rank > self.origin.rank:
-            self.origin = origin
 
 
 def compose(query: Query, view: View) -> Answer | None:
@@ -119,8 +68,10 @@ def compose(query: Query, view: View) -> Answer | None:
             return _page(view, POST, _ids(view, POSTS_BY_HASHTAG, tag, page) if fits else Ids([], None))
         case EverybodyQuery(page):
             return _page(view, POST, _ids(view, EVERYBODY_POSTS, "", page))
-        case FeedQuery():
-            return _feed(query, view)
+        case FeedQuery(subject, page):
+            return _page(view, POST, feed(view, subject, page))
+        case HotQuery(subject, page):
+            return _page(view, POST, hot_feed(view, subject, page))
 
 
 def _entity(query: EntityQuery, view: View) -> Answer | None:
@@ -177,31 +128,7 @@ def _ids(view: View, kept: CachedList, value: int | str, page: Page) -> Ids | No
     return None if found is None else all_of(found)
 
 
-def _feed(query: FeedQuery, view: View) -> Answer | None:
-    """The newest posts of the caller's user and of those whom this one follows."""
-    users = view.get(Wanted(USERS_BY_SUBJECT, query.subject))
-    if users is None or not users.present:
-        return None if users is None else _page(view, POST, Ids([], None))
-    (user,) = users.ids()
-    followees = view.get(Wanted(USER_FOLLOWEES, user))
-    if followees is None:
-        return None
-    authors = dict.fromkeys((user, *followees.ids()))
-    found: list[int] = []
-    deeper = tuple(authors)
-    if view.position is not None:  # else all is read from MongoDB: not a head of each
-        heads = [(author, view.get(Wanted(USER_POSTS, author))) for author in authors]
-        if view.missing:
-            return None
-        found, deeper = newest([(author, head) for author, head in heads if head is not None], query.page)
-    others = view.get(WantedPage(USER_POSTS, deeper, query.page)) if deeper else None
-    if view.missing:
-        return None
-    ids = merged(found, others, query.page)
-    return _page(view, POST, ids, complete=not followees.head)
-
-
-def _page(view: View, entity: Entity, ids: Ids | None, *, complete: bool = True) -> Answer | None:
+def _page(view: View, entity: Entity, ids: Ids | None) -> Answer | None:
     if ids is None:
         return None
     found = [view.get(Wanted(entity, id)) for id in ids.ids]
@@ -215,13 +142,13 @@ def _page(view: View, entity: Entity, ids: Ids | None, *, complete: bool = True)
     for (id, item, mark), author in zip(items, authors, strict=True):
         bodies.append(_item(item, author, mark))
         named.append(f"{id}@{item.version}+{author.version if author else 0}{mark.version}")
-    named += [ids.cursor or "", *([] if complete else ["incomplete"])]
+    named += [ids.cursor or "", *([] if ids.complete else ["incomplete"])]
     digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:32]
-    return _present(view, page_body(bodies, ids.cursor, complete=complete), digest, ids.cursor)
+    return _present(view, page_body(bodies, ids.cursor, complete=ids.complete), digest, ids.cursor)
 
 
 def _author(authored: Entry) -> Wanted:
-    return Wanted(USER, int(authored.head))
+    return Wanted(USER, authored.author_id)
 
 
 def _item(entry: Entry, author: Entry | None, mark: Mark) -> bytes:

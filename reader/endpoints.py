@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +18,7 @@ from reader.asked import (
     EverybodyQuery,
     FeedQuery,
     HashtagQuery,
+    HotQuery,
     ListQuery,
     Plain,
     Query,
@@ -28,9 +28,10 @@ from reader.asked import (
 from reader.composing import Answer
 from reader.consistency import Consistency
 from reader.demands import IF_NONE_MATCH, NO_DEMANDS, Need, conditions_of, demands_of, is_known
+from reader.feed import HOTTEST_FIRST
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
-from reader.paging import Page, requested_page
+from reader.paging import Page, next_url, query_of, requested_page
 from reader.read_model.declarations import NEWEST_FIRST, USERS_BY_HANDLE, USERS_BY_SUBJECT, VIEWED
 from reader.read_model.entities import Entity, Listing
 from reader.read_model.scans import Order
@@ -51,7 +52,8 @@ NOTHING = "not-found", "There is nothing here."  # the code and detail of a 404
 NO_PROFILE = "unknown-user", "You have no profile yet: create it with PUT /user/me."
 JSON = (b"content-type", b"application/json")
 HEADER = consistency_token.HEADER.lower().encode()
-VIEWER = b"include=viewer"  # a query string
+VIEWER, HOT = b"include=viewer", b"order=hot"
+KEPT = frozenset({b"", VIEWER, HOT})  # query strings of which answers are kept ready
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -96,15 +98,13 @@ class Read:
         A path begins with a slash, and a subject has no space, so no text means two.
         """
         query, path = scope["query_string"], scope["path"]
-        if query == VIEWER:
-            return f"viewer {scope[CLAIMS].subject} {path}"
-        if query:
+        if query not in KEPT:
             return ""
-        return f"caller {scope[CLAIMS].subject} {path}" if self._personal else path
+        return f"of {scope[CLAIMS].subject} {query.decode()} {path}" if query or self._personal else path
 
     def _query(self, scope: Scope) -> Query:
         """Raises Problem 400 that names `include`, and those of `asked`."""
-        include = _query(scope).get("include")
+        include = query_of(scope).get("include")
         if include is None:
             return self._asked(scope)
         if include != "viewer" or not self._viewed:
@@ -145,7 +145,16 @@ def everybody() -> Read:
 
 
 def feed() -> Read:
-    return Read(lambda scope: FeedQuery(scope[CLAIMS].subject, _page(scope)), personal=True)
+    def asked(scope: Scope) -> Plain:
+        query, subject = query_of(scope), scope[CLAIMS].subject
+        match query.get("order"):
+            case None:
+                return FeedQuery(subject, requested_page(query, NEWEST_FIRST))
+            case "hot":
+                return HotQuery(subject, requested_page(query, HOTTEST_FIRST))
+        raise Problem(400, "bad-order", "order must be hot. Without it the newest posts come first.", "order")
+
+    return Read(asked, personal=True)
 
 
 def hashtag() -> Read:
@@ -189,7 +198,7 @@ async def respond(
     if is_known(known, tag):
         return 304, headers, b""
     if answer.next_cursor:
-        headers.append((b"link", f'<{_next_url(scope, answer.next_cursor)}>; rel="next"'.encode()))
+        headers.append((b"link", f'<{next_url(scope, answer.next_cursor)}>; rel="next"'.encode()))
     headers += (JSON, (b"content-length", b"%d" % len(answer.body)))
     return 200, headers, answer.body
 
@@ -237,14 +246,4 @@ def _moment(as_of: str) -> tuple[float, bytes]:
 
 
 def _page(scope: Scope, order: Order = NEWEST_FIRST) -> Page:
-    return requested_page(_query(scope), order)
-
-
-def _query(scope: Scope) -> dict[str, str]:
-    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-
-
-def _next_url(scope: Scope, cursor: str) -> str:
-    asked = _query(scope)
-    query = {name: asked[name] for name in ("limit", "include") if name in asked} | {"cursor": cursor}
-    return f"{quote(scope['path'])}?{urlencode(query)}"
+    return requested_page(query_of(scope), order)

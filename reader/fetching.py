@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from reader.cache import MGET_KEYS, Cache, FillLease
-from reader.composing import View
 from reader.document_store import DocumentStore
 from reader.errors import CacheBypassed, DocumentsUnavailable, MomentGone
 from reader.following import Following
@@ -25,6 +24,7 @@ from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, decode
 from reader.read_model.declarations import AUTHORED, USER
 from reader.read_model.scans import CachedList
+from reader.view import View
 
 MAX_AUTHORS = 100_000
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
@@ -88,7 +88,7 @@ class Fetching:
         if isinstance(authored, Wanted) and authored.kind.name in AUTHORED and entry.present:
             if len(self._authors) >= MAX_AUTHORS:
                 self._authors.clear()
-            self._authors[authored.key] = Wanted(USER, int(entry.head))
+            self._authors[authored.key] = Wanted(USER, entry.author_id)
 
     async def aclose(self) -> None:
         """Cancel the flights under way; nobody waits for them any more."""

@@ -188,6 +188,12 @@ PAGING: list[Json] = [
         "schema": {"type": "string"},
     },
 ]
+ORDER: Json = {
+    "name": "order",
+    "in": "query",
+    "description": "`hot`: the newest 100 posts, the hottest first",
+    "schema": {"type": "string", "enum": ["hot"]},
+}
 INCLUDE: Json = {
     "name": "include",
     "in": "query",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -41,6 +41,16 @@ class Replica:
             self._entries.move_to_end(key)
         return entry
 
+    def get_all(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """The entries that are here, by key."""
+        entries, used = self._entries, self._entries.move_to_end
+        found = {}
+        for key in keys:
+            if (entry := entries.get(key)) is not None:
+                used(key)
+                found[key] = entry
+        return found
+
     def put(self, key: str, entry: Entry) -> None:
         size = _size(entry)
         if key not in self._entries and size <= self._limit:
@@ -61,15 +71,14 @@ class Replica:
         return kept
 
     def keep(
-        self, path: str, answer: Any, size: int, parts: Mapping[str, Entry], labels: Iterable[str]
+        self, path: str, answer: Any, size: int, parts: Mapping[str, Entry], labels: Mapping[str, int]
     ) -> None:
         """Keep an answer that was made of `parts`, all of which come from here."""
         if path in self._answers:
             self._forget(path)
         size += OVERHEAD_BYTES + PART_BYTES * len(parts)
         if size <= self._limit:
-            counts = tuple(Counter(labels).items())
-            self._answers[path] = Kept(answer, tuple(parts.items()), counts, size)
+            self._answers[path] = Kept(answer, tuple(parts.items()), tuple(labels.items()), size)
             self.bytes += size
             self._make_room()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import httpx2
@@ -15,8 +15,13 @@ from ops.stack import Stack
 from reader.read_model.declarations import LISTINGS
 from reader.read_model.entities import is_present
 from tests.support.acts import ACTS, FIRST_IDS, IDS, begin_at
-from tests.support.harness import admin_connection, assert_everything_is_equal, wait_until_caught_up
-from tests.support.oracle import Documents, expected_documents, present
+from tests.support.harness import (
+    admin_connection,
+    assert_everything_is_equal,
+    run_sql,
+    wait_until_caught_up,
+)
+from tests.support.oracle import Documents, expected_documents, hot_feed, present
 from tests.support.services import Services, running_services
 
 
@@ -44,6 +49,7 @@ def test_any_history_ends_with_everything_equal(
             services.read(f"/post/{first + b}")  # fills entries to keep true
             services.read(f"/user/{first + a}/followers")
             services.read("/feed", f"s{a}")
+            services.read("/feed?order=hot", f"s{a}")
             services.read("/hashtag/tag0")
             services.read(f"/user/by-handle/hh{b}")
             services.read(f"/user/{first + a}/comments")
@@ -51,11 +57,54 @@ def test_any_history_ends_with_everything_equal(
             services.read("/user/me", f"s{a}")
     wait_until_caught_up(stack, connection)
     assert_everything_is_equal(stack, connection)
-    assert_every_read_is_equal(services, expected_documents(connection), first)
+    assert_every_read_is_equal(services, connection, first)
     assert assert_everything_is_equal(stack, connection) > IDS
 
 
-def assert_every_read_is_equal(services: Services, documents: Documents, first: int) -> None:
+def test_the_hot_feed_is_mysqls_order_of_the_newest_hundred(
+    services_and_sql: tuple[Stack, Services, Connection],
+) -> None:
+    """Random posts, likes and comments, and users who follow most of the others or nobody."""
+    stack, services, connection = services_and_sql
+    chance, users, posts = random.Random(8), range(1, 9), range(1, 301)
+    begin_at(connection, 1)
+    insert(connection, "users (subject, handle, display_name)", [(f"s{id}", f"h{id}", "N") for id in users])
+    times = [f"2026-01-{chance.randint(1, 3):02} 0{chance.randint(0, 9)}:00:00.{at:06}" for at in posts]
+    insert(
+        connection,
+        "posts (author_id, created_at, body)",
+        [(chance.choice(users), at, "text") for at in times],
+    )
+    for _ in range(3):
+        popular = [int(300 * chance.random() ** chance.choice((0.1, 1))) for _ in range(600)]
+        likes = [(id, chance.choice(users)) for id in popular]
+        insert(connection, "likes (post_id, user_id)", likes)
+        insert(connection, "comments (post_id, author_id, body)", [(*like, "") for like in likes[::2]])
+        insert(
+            connection, "follows (follower_id, followee_id)", [(id % 5, chance.choice(users)) for id in posts]
+        )
+        wait_until_caught_up(stack, connection)
+        for id in users:
+            expected = hot_feed(connection, id)
+            found = [int(post["id"]) for post in read_all(services, "/feed?order=hot", f"s{id}")]
+            assert found == expected != sorted(expected, reverse=True)
+        gone = ", ".join(str(id) for id in chance.sample(posts, 20))
+        deletions = (("comments", "post_id"), ("likes", "post_id"), ("posts", "id"))
+        run_sql(
+            connection, *(f"DELETE FROM {table} WHERE {column} IN ({gone})" for table, column in deletions)
+        )
+        run_sql(connection, "DELETE FROM follows WHERE follower_id = 2")
+
+
+def insert(connection: Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Insert the rows that no constraint refuses."""
+    with connection.cursor() as cursor:
+        values = ", ".join(["%s"] * len(rows[0]))
+        cursor.executemany(f"INSERT IGNORE INTO {into} VALUES ({values})", rows)
+
+
+def assert_every_read_is_equal(services: Services, connection: Connection, first: int) -> None:
+    documents = expected_documents(connection)
     for number in range(first, first + IDS + 1):
         check_entity(
             services, f"/user/{number}", user_json(documents, number), documents["users"].get(number)
@@ -75,7 +124,7 @@ def assert_every_read_is_equal(services: Services, documents: Documents, first: 
         assert read_all(services, f"/hashtag/{tag}") == expected
     posts = sorted(posts_of(documents), reverse=True)
     assert read_all(services, "/posts") == [post_json(documents, id) for id in posts]
-    check_feeds(services, documents)
+    check_feeds(services, connection, documents)
     check_people(services, documents)
     check_viewers(services, documents)
 
@@ -89,7 +138,7 @@ def check_entity(services: Services, path: str, expected: object, document: dict
         assert answer.status_code == 404, path
 
 
-def check_feeds(services: Services, documents: Documents) -> None:
+def check_feeds(services: Services, connection: Connection, documents: Documents) -> None:
     for user_id, user in documents["users"].items():
         if is_present(user):
             follows = present(documents, "follows")
@@ -97,6 +146,8 @@ def check_feeds(services: Services, documents: Documents) -> None:
             wanted = [id for id, post in posts_of(documents).items() if post["author_id"] in authors]
             expected = [post_json(documents, id) for id in sorted(wanted, reverse=True)]
             assert read_all(services, "/feed", user["subject"]) == expected
+            hottest = [post_json(documents, id) for id in hot_feed(connection, user_id)]
+            assert read_all(services, "/feed?order=hot", user["subject"]) == hottest
 
 
 def posts_of(documents: Documents) -> dict[Any, dict[str, Any]]:
@@ -142,7 +193,7 @@ def check_viewers(services: Services, documents: Documents) -> None:
 def read_all(services: Services, path: str, subject: str = "s0") -> list[Any]:
     """All items, page by page, and the same again in small pages."""
     whole = pages(services, path, subject)
-    assert whole == pages(services, f"{path}?limit=2", subject)
+    assert whole == pages(services, f"{path}{'&' if '?' in path else '?'}limit=2", subject)
     return whole
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
@@ -89,13 +90,23 @@ def encode_page(version: int, ids: list[int], next_cursor: str | None) -> bytes:
     )
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, dict=True):
     """A cached value taken apart. `present` is False for a known absence."""
 
     present: bool
     version: int
     head: bytes = b""
     body: bytes = b""
+
+    @cached_property
+    def first(self) -> int:
+        """The first id of a list; 0 if it is empty. Cached: a feed compares those of thousands of lists."""
+        return int(self.body.partition(b",")[0] or 0)
+
+    @property
+    def author_id(self) -> int:
+        """Of a post or comment: its head begins with this number."""
+        return int(self.head.partition(b" ")[0])
 
     def ids(self) -> list[int]:
         return [int(id) for id in self.body.split(b",")] if self.body else []

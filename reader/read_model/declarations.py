@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from reader.read_model.entities import AUTHOR, VIEWER, Count, Document, Entity, Listing, OwnedList, json_of
-from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList, WholeList
+from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList, WholeList, microseconds
 from tidemark.ids import Id
 
 MODEL_VERSION = 4
@@ -86,13 +86,19 @@ def _author_id(document: Document) -> bytes:
     return b"%d" % document["author_id"]
 
 
+def _author_and_rank(post: Document) -> bytes:
+    """The author's id, and what a ranking needs: `created_at` in seconds, likes, comments."""
+    second = microseconds(post["created_at"]) // 1_000_000
+    return b"%d %d %d %d" % (post["author_id"], second, post["like_count"], post["comment_count"])
+
+
 def _author_bytes(user: Document) -> bytes:
     return msgspec.json.encode(_author_json(user))
 
 
 _author_json = json_of(Author)
 USER = Entity(name="user", collection="users", shown=User, to_head=_author_bytes)
-POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_id)
+POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_and_rank)
 COMMENT = Entity(name="comment", collection="comments", shown=Comment, to_head=_author_id)
 ENTITIES = {entity.name: entity for entity in (USER, POST, COMMENT)}
 AUTHORED, VIEWED = (

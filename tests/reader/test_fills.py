@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from ops.stack import Stack
-from reader.composing import View
 from reader.parts import Origin, Wanted
 from reader.read_model.cached_values import (
     ABSENT_TTL_MS,
@@ -21,6 +20,7 @@ from reader.read_model.cached_values import (
 )
 from reader.read_model.control import CONTROL
 from reader.read_model.declarations import COMMENT, LISTINGS, POST, USER
+from reader.view import View
 from tests.reader.inside import inside, shown, until
 from tests.reader.world import World
 

@@ -65,12 +65,15 @@ def begin_at(connection: Connection, first: int) -> None:
 NEW_POST = "INSERT INTO posts (author_id, body) VALUES ({a}, 'sql #t{b}')"
 LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a})"
 COMMENT = "INSERT INTO comments (post_id, author_id, body) VALUES ({b}, {a}, 'c{c}')"
+COME = http(
+    "PUT",
+    "/user/me",
+    lambda a, b, c: {"handle": f"Hh{b}", "display_name": f"N{c}", "bio": f"é😀{' ' * (b % 3)}"},
+)
 ACTS: tuple[Act, ...] = (
-    http(
-        "PUT",
-        "/user/me",
-        lambda a, b, c: {"handle": f"Hh{b}", "display_name": f"N{c}", "bio": f"é😀{' ' * (b % 3)}"},
-    ),
+    *(COME, COME),  # as often as they leave
+    http("PATCH", "/user/me", lambda a, b, c: {"handle": f"Hh{b}"} if c % 2 else {"display_name": f"P{c}"}),
+    http("DELETE", "/user/me"),
     http("POST", "/post", lambda a, b, c: {"body": f"post {c} #tag{b % 3}"}),
     http("POST", "/post", lambda a, b, c: {"body": f"another {c} #tag{b % 3} #x"}),
     http(
@@ -81,6 +84,7 @@ ACTS: tuple[Act, ...] = (
     http("PATCH", "/post/{b}", lambda a, b, c: {"body": f"edited {c}"}),
     http("DELETE", "/post/{b}"),
     http("POST", "/post/{b}/comment", lambda a, b, c: {"body": f"comment {c}"}),
+    http("PATCH", "/comment/{b}", lambda a, b, c: {"body": f"edited comment {c}"}),
     http("DELETE", "/comment/{b}"),
     http("PUT", "/post/{b}/like"),
     http("DELETE", "/post/{b}/like"),

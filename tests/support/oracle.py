@@ -62,6 +62,28 @@ def hashtags_of(body: str) -> list[str]:
     return list(dict.fromkeys(normalize("NFC", tag) for tag in tags))[:30]
 
 
+HOT_FEED = """
+    SELECT id FROM (
+        SELECT id, created_at, LENGTH(BIN(points)) - 1 AS b, points FROM (
+            SELECT id, created_at,
+                1 + (SELECT COUNT(*) FROM likes WHERE post_id = posts.id)
+                + 2 * (SELECT COUNT(*) FROM comments WHERE post_id = posts.id) AS points
+            FROM posts
+            WHERE author_id = %(user)s
+                OR author_id IN (SELECT followee_id FROM follows WHERE follower_id = %(user)s)
+            ORDER BY id DESC LIMIT 100
+        ) AS newest
+    ) AS counted
+    ORDER BY TO_SECONDS(created_at) + 1693 * (8 * b + ((points << 3) >> b) - 8) DESC, id DESC"""
+
+
+def hot_feed(connection: Connection, user: int) -> list[int]:
+    """The ids of a user's ranked feed, by SQL alone."""
+    with connection.cursor() as cursor:
+        cursor.execute(HOT_FEED, {"user": user})
+        return [id for (id,) in cursor.fetchall()]
+
+
 def read_tables(connection: Connection) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     with connection.cursor() as cursor:

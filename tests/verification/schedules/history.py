@@ -102,7 +102,7 @@ class History:
         head, body = self._part(key, state)
         shown = msgspec.json.decode(body)
         if not key.startswith(USER.name):
-            shown["author"] = msgspec.json.decode(self._part(USER.key(int(head)), state)[0])
+            shown["author"] = msgspec.json.decode(self._part(USER.key(int(head.split()[0])), state)[0])
         return shown
 
     def _part(self, key: str, state: int) -> tuple[bytes, bytes]:

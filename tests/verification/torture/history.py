@@ -12,7 +12,7 @@ from typing import Any
 from binlog_projector.domain.changes import Row, RowChange, Transaction
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id
 from reader.read_model.declarations import COLLECTIONS, LISTINGS
-from reader.read_model.entities import PAGE_LIMIT, Listing
+from reader.read_model.entities import Listing
 from tests.support.oracle import hashtags_of
 from tests.verification.torture.effects import Effect
 from tidemark.gtid import Gtid, GtidSet
@@ -20,6 +20,7 @@ from writer.schema import TABLES
 
 Key = tuple[str, Any]  # collection and id, or list and parent's id
 TAGGED, EVERYBODY, SUBJECT, HANDLE = "hashtag", "everybody", "subject", "handle"  # lists without a parent
+KEPT = 300  # ids of a list: more than any page that is asked for reaches
 PAIRS = "pair"  # the key of an edge has its collection and both ids
 
 
@@ -179,7 +180,7 @@ class _Tables:
         return {"_id": id, **fields, **{name: self.counts[collection, name, id] for name in counters}}
 
     def _page(self, key: Key) -> tuple[int, ...]:
-        return tuple(item for _, item in heapq.nlargest(PAGE_LIMIT, self.lists[key].values()))
+        return tuple(item for _, item in heapq.nlargest(KEPT, self.lists[key].values()))
 
 
 def path(listing: Listing) -> str:
