@@ -19,7 +19,17 @@ from authorizer_lambda.settings import AuthSettings
 from reader.cache import Cache
 from reader.consistency import Consistency
 from reader.document_store import DocumentStore
-from reader.endpoints import Services, entity, feed, hashtag, listing, openapi
+from reader.endpoints import (
+    Services,
+    caller,
+    entity,
+    everybody,
+    feed,
+    hashtag,
+    listing,
+    openapi,
+    user_by_handle,
+)
 from reader.errors import DocumentsUnavailable, MomentGone
 from reader.fetching import Fetching
 from reader.following import Following
@@ -35,8 +45,11 @@ PUBLIC_PATHS = frozenset({"/openapi.json"})
 RETRY_AFTER = {"retry-after": "1"}
 ROUTES = [
     Route("/post/{id}", entity(POST), methods=["GET"]),
+    Route("/user/me", caller(), methods=["GET"]),
+    Route("/user/by-handle/{handle}", user_by_handle(), methods=["GET"]),
     Route("/user/{id}", entity(USER), methods=["GET"]),
     *(Route(kind.path, listing(kind), methods=["GET"]) for kind in LISTINGS),
+    Route("/posts", everybody(), methods=["GET"]),
     Route("/feed", feed(), methods=["GET"]),
     Route("/hashtag/{tag}", hashtag(), methods=["GET"]),
     Route("/openapi.json", openapi),

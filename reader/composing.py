@@ -6,20 +6,29 @@ import hashlib
 
 import msgspec
 
-from reader.asked import EntityQuery, FeedQuery, HashtagQuery, HotQuery, ListQuery, Query
+from reader.asked import (
+    EntityQuery,
+    EverybodyQuery,
+    FeedQuery,
+    HashtagQuery,
+    HotQuery,
+    ListQuery,
+    Query,
+    UserQuery,
+)
 from reader.feed import Ids, all_of, feed, hot_feed, page_of
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, Watermark, page_body, with_author
 from reader.read_model.declarations import (
     AUTHORED,
+    EVERYBODY_POSTS,
     MODEL_VERSION,
-    PAGE_LIMIT,
     POST,
     POSTS_BY_HASHTAG,
     USER,
-    Entity,
 )
+from reader.read_model.entities import PAGE_LIMIT, Entity
 from reader.read_model.scans import CachedList
 from reader.view import View
 from tidemark.hashtags import MAX_LENGTH
@@ -44,11 +53,15 @@ def compose(query: Query, view: View) -> Answer | None:
     match query:
         case EntityQuery():
             return _entity(query, view)
+        case UserQuery():
+            return _user(query, view)
         case ListQuery():
             return _list(query, view)
         case HashtagQuery(tag, page):
             fits = len(tag) <= 2 * MAX_LENGTH  # in lower case a letter may be two
             return _page(view, POST, _ids(view, POSTS_BY_HASHTAG, tag, page) if fits else Ids([], None))
+        case EverybodyQuery(page):
+            return _page(view, POST, _ids(view, EVERYBODY_POSTS, "", page))
         case FeedQuery(subject, page):
             return _page(view, POST, feed(view, subject, page))
         case HotQuery(subject, page):
@@ -67,6 +80,17 @@ def _entity(query: EntityQuery, view: View) -> Answer | None:
     if author is None:
         return None
     return _present(view, _with_author(found, author), f"{found.version}.{author.version}")
+
+
+def _user(query: UserQuery, view: View) -> Answer | None:
+    """The version names the user, too: a handle may go from one to another in one batch."""
+    ids = view.get(Wanted(query.by, query.text))
+    if ids is None:
+        return None
+    found = view.get(Wanted(USER, ids.ids()[0])) if ids.present else ids
+    if found is None:
+        return None
+    return _present(view, found.body, f"{ids.ids()[0]}.{found.version}") if found.present else _absent(view)
 
 
 def _list(query: ListQuery, view: View) -> Answer | None:

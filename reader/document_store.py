@@ -20,7 +20,8 @@ from reader.paging import Page, encode_cursor
 from reader.parts import Wanted, WantedPage
 from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_list, encode_page
 from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id
-from reader.read_model.declarations import COLLECTIONS, ENTITIES, Entity, is_present
+from reader.read_model.declarations import COLLECTIONS, ENTITIES
+from reader.read_model.entities import Entity, is_present
 from reader.read_model.scans import CachedList, Scan
 from reader.stored_scan import BsonDocument, StoredScan
 

@@ -14,7 +14,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authorizer_lambda.middleware import CLAIMS
-from reader.asked import EntityQuery, FeedQuery, HashtagQuery, HotQuery, ListQuery, Query
+from reader.asked import (
+    EntityQuery,
+    EverybodyQuery,
+    FeedQuery,
+    HashtagQuery,
+    HotQuery,
+    ListQuery,
+    Query,
+    UserQuery,
+)
 from reader.composing import Answer
 from reader.consistency import Consistency
 from reader.demands import NO_DEMANDS, Demands, Need, demands_of
@@ -22,12 +31,14 @@ from reader.feed import HOTTEST_FIRST
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
 from reader.paging import Page, requested_page
-from reader.read_model.declarations import NEWEST_FIRST, Entity, Listing
+from reader.read_model.declarations import NEWEST_FIRST, USERS_BY_HANDLE, USERS_BY_SUBJECT
+from reader.read_model.entities import Entity, Listing
 from reader.read_model.scans import Order
 from reader.settings import ReaderSettings
 from tidemark import consistency_token
 from tidemark.consistency_token import ConsistencyKeys, cookie, sign
 from tidemark.gtid import GtidSet
+from tidemark.handles import HANDLE
 from tidemark.hashtags import canonical
 from tidemark.ids import ID, MAX_ID
 from tidemark.problem import Problem
@@ -37,6 +48,8 @@ COMMON = (
     (b"cache-control", b"private, no-cache"),
     (b"vary", b"Authorization, Consistency-Token, Cookie"),
 )
+NOTHING = "not-found", "There is nothing here."  # the code and detail of a 404
+NO_PROFILE = "unknown-user", "You have no profile yet: create it with PUT /user/me."
 JSON = (b"content-type", b"application/json")
 IF_NONE_MATCH = b"if-none-match"
 HEADER = consistency_token.HEADER.lower().encode()
@@ -59,19 +72,26 @@ class Read:
     """One kind of read, as raw ASGI: Starlette's requests and responses would take longer than our own code.
 
     `asked` makes the query of a request. The path, with one of the query strings in KEPT, tells the answer;
-    if it is `personal`, the path and the caller.
+    if it is `personal`, the path and the caller. `absent`: the code and detail of the problem if there is none.
     """
 
-    def __init__(self, asked: Callable[[Scope], Query], *, personal: bool = False) -> None:
+    def __init__(
+        self,
+        asked: Callable[[Scope], Query],
+        *,
+        personal: bool = False,
+        absent: tuple[str, str] = NOTHING,
+    ) -> None:
         self._asked = asked
         self._personal = personal
+        self._absent = absent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         query = scope["query_string"]
         path = scope["path"] + KEPT[query] if query in KEPT else ""
         if path and self._personal:
             path = f"{path} {scope[CLAIMS].subject}"
-        status, headers, body = await respond(scope, self._asked, path)
+        status, headers, body = await respond(scope, self._asked, path, self._absent)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -86,6 +106,27 @@ def listing(kind: Listing) -> Read:
         return ListQuery(kind, path_id(scope), page)
 
     return Read(asked)
+
+
+def caller() -> Read:
+    def asked(scope: Scope) -> Query:
+        return UserQuery(USERS_BY_SUBJECT, scope[CLAIMS].subject)
+
+    return Read(asked, personal=True, absent=NO_PROFILE)
+
+
+def user_by_handle() -> Read:
+    def asked(scope: Scope) -> Query:
+        handle = scope["path_params"]["handle"]
+        if not re.match(HANDLE, handle):
+            raise _not_found([])  # nobody can ever have it
+        return UserQuery(USERS_BY_HANDLE, handle.lower())
+
+    return Read(asked)
+
+
+def everybody() -> Read:
+    return Read(lambda scope: EverybodyQuery(_page(scope)))
 
 
 def feed() -> Read:
@@ -117,7 +158,9 @@ def path_id(scope: Scope) -> int:
     return int(text)
 
 
-async def respond(scope: Scope, asked: Callable[[Scope], Query], path: str) -> tuple[int, Headers, bytes]:
+async def respond(
+    scope: Scope, asked: Callable[[Scope], Query], path: str, absent: tuple[str, str]
+) -> tuple[int, Headers, bytes]:
     """Status 200 or 304, headers and body. Raises Problem 404 if there is no such document.
 
     All three state their freshness and their origin.
@@ -133,7 +176,7 @@ async def respond(scope: Scope, asked: Callable[[Scope], Query], path: str) -> t
     if demands.need is not None:
         headers += _session(its, demands.need, answer)
     if answer.body is None:
-        raise _not_found(headers)
+        raise _not_found(headers, absent)
     tag = b'"%s"' % answer.version.encode()
     headers.append((b"etag", tag))
     if _is_known(known, tag):
@@ -163,9 +206,9 @@ def _token(gtids: str, keys: ConsistencyKeys, now: int) -> str:
     return sign(GtidSet.parse(gtids), keys, now)
 
 
-def _not_found(headers: Headers) -> Problem:
+def _not_found(headers: Headers, absent: tuple[str, str] = NOTHING) -> Problem:
     texts = {name.decode(): value.decode() for name, value in headers}
-    return Problem(404, "not-found", "There is nothing here.", headers=texts)
+    return Problem(404, *absent, headers=texts)
 
 
 def _conditions(headers: Headers) -> dict[bytes, list[bytes]]:

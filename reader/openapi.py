@@ -8,16 +8,8 @@ from typing import Any
 
 import msgspec
 
-from reader.read_model.declarations import (
-    ENTITIES,
-    LISTINGS,
-    MAX_FOLLOWEES,
-    PAGE_LIMIT,
-    PAGE_LIMIT_MAX,
-    POST,
-    Entity,
-    Post,
-)
+from reader.read_model.declarations import ENTITIES, LISTINGS, MAX_FOLLOWEES, PAGE_LIMIT_MAX, POST, Post
+from reader.read_model.entities import PAGE_LIMIT, Entity
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from tidemark.strict_protocol import MAX_HEAD_BYTES
 
@@ -62,6 +54,7 @@ PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
     500: ("The service failed; the request id finds the reason in its log", ()),
     503: ("The stores cannot answer now, or not as recently as the request demands", ("Retry-After",)),
 }
+WITHOUT_PARENT = tuple(code for code in PROBLEMS if code != 404)  # a list that is always there
 
 
 def document() -> Json:
@@ -97,17 +90,18 @@ def _paths() -> Json:
     return {
         "/post/{id}": {"get": _operation("A post", "Post", [_path("id")], PROBLEMS)},
         "/user/{id}": {"get": _operation("A user", "User", [_path("id")], PROBLEMS)},
-        **lists,
-        "/feed": {
-            "get": _operation(
-                FEED, FEED_PAGE.__name__, [ORDER, *PAGING], (400, 401, 403, 431, 500, 503), ("Link",)
-            )
+        "/user/me": {"get": _operation("The caller's own user", "User", [], PROBLEMS)},
+        "/user/by-handle/{handle}": {
+            "get": _operation("The user with a handle, in any case", "User", [_path("handle")], PROBLEMS)
         },
+        **lists,
+        "/posts": _list("The newest posts of all", POST, "", WITHOUT_PARENT),
+        "/feed": {"get": _operation(FEED, FEED_PAGE.__name__, PAGING, WITHOUT_PARENT, ("Link",))},
         "/hashtag/{tag}": _list(
             "The newest posts with a hashtag, in any case and Unicode form",
             POST,
             "tag",
-            (400, 401, 403, 431, 500, 503),
+            WITHOUT_PARENT,
         ),
         "/openapi.json": {
             "get": {"summary": "This document", "security": [], "responses": {"200": {"description": "OK"}}}

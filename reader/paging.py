@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from reader.read_model.declarations import PAGE_LIMIT, PAGE_LIMIT_MAX
+from reader.read_model.declarations import PAGE_LIMIT_MAX
+from reader.read_model.entities import PAGE_LIMIT
 from reader.read_model.scans import Order, microseconds
 from tidemark.ids import MAX_ID
 from tidemark.problem import Problem

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from reader.paging import Page
-from reader.read_model.declarations import Entity
+from reader.read_model.entities import Entity
 from reader.read_model.scans import CachedList
 
 

@@ -14,6 +14,7 @@ from tidemark.ids import MAX_ID
 
 BEYOND, UP_TO = {-1: "$lt", 1: "$gt"}, {-1: "$lte", 1: "$gte"}
 BsonDocument = dict[str, Any]
+ROWS: BsonDocument = {"created_at": {"$exists": True}}  # no stubs
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,16 @@ def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
 
 
 def _of_fields(scan: Scan, value: Any, page: Page) -> BsonDocument:
-    """Only fields of the index are read. It is named, or the planner would at times walk all of `_id`."""
+    """Only fields of the index are read. It is named, or the planner would at times walk all of `_id`.
+
+    A list of all rows walks `_id`, and reads the documents, because some may be stubs.
+    """
+    chosen, hint = ({scan.by: value}, dict(scan.index)) if scan.by else (ROWS, {"_id": 1})
     return {
-        "filter": {scan.by: value, **_following(scan.order, page.after)},
+        "filter": {**chosen, **_following(scan.order, page.after)},
         "projection": {"_id": False, **{name: True for name, _ in scan.order}, scan.item_id: True},
         "sort": dict(scan.order),
-        "hint": dict(scan.index),
+        "hint": hint,
     }
 
 

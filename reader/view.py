@@ -10,7 +10,7 @@ from reader.moments import Shared
 from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, Watermark
-from reader.read_model.declarations import Entity, OwnedList
+from reader.read_model.entities import Entity, OwnedList
 from reader.replica import Replica
 
 

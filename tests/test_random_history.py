@@ -12,7 +12,8 @@ import pytest
 
 from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
-from reader.read_model.declarations import LISTINGS, is_present
+from reader.read_model.declarations import LISTINGS
+from reader.read_model.entities import is_present
 from tests.support.acts import ACTS, FIRST_IDS, IDS, begin_at
 from tests.support.harness import (
     admin_connection,
@@ -50,6 +51,10 @@ def test_any_history_ends_with_everything_equal(
             services.read("/feed", f"s{a}")
             services.read("/feed?order=hot", f"s{a}")
             services.read("/hashtag/tag0")
+            services.read(f"/user/by-handle/hh{b}")
+            services.read(f"/user/{first + a}/comments")
+            services.read("/posts")
+            services.read("/user/me", f"s{a}")
     wait_until_caught_up(stack, connection)
     assert_everything_is_equal(stack, connection)
     assert_every_read_is_equal(services, connection, first)
@@ -117,7 +122,10 @@ def assert_every_read_is_equal(services: Services, connection: Connection, first
         tagged = [id for id, post in documents["posts"].items() if tag in post.get("hashtags", [])]
         expected = [post_json(documents, id) for id in sorted(tagged, reverse=True)]
         assert read_all(services, f"/hashtag/{tag}") == expected
+    posts = sorted(posts_of(documents), reverse=True)
+    assert read_all(services, "/posts") == [post_json(documents, id) for id in posts]
     check_feeds(services, connection, documents)
+    check_people(services, documents)
 
 
 def check_entity(services: Services, path: str, expected: object, document: dict[str, Any] | None) -> None:
@@ -134,15 +142,33 @@ def check_feeds(services: Services, connection: Connection, documents: Documents
         if is_present(user):
             follows = present(documents, "follows")
             authors = {edge["followee_id"] for edge in follows if edge["follower_id"] == user_id} | {user_id}
-            wanted = [
-                id
-                for id, post in documents["posts"].items()
-                if is_present(post) and post["author_id"] in authors
-            ]
+            wanted = [id for id, post in posts_of(documents).items() if post["author_id"] in authors]
             expected = [post_json(documents, id) for id in sorted(wanted, reverse=True)]
             assert read_all(services, "/feed", user["subject"]) == expected
             hottest = [post_json(documents, id) for id in hot_feed(connection, user_id)]
             assert read_all(services, "/feed?order=hot", user["subject"]) == hottest
+
+
+def posts_of(documents: Documents) -> dict[Any, dict[str, Any]]:
+    """Those with rows, by id."""
+    return {id: post for id, post in documents["posts"].items() if is_present(post)}
+
+
+def check_people(services: Services, documents: Documents) -> None:
+    """Each subject's own user, and the user of each handle."""
+    people = {user["subject"]: id for id, user in documents["users"].items() if is_present(user)}
+    for subject in {*people, *(f"s{number}" for number in range(IDS))}:
+        own = services.read("/user/me", subject)
+        expected = user_json(documents, people[subject]) if subject in people else None
+        assert (own.json() if own.status_code == 200 else None) == expected, subject
+    by_handle = {documents["users"][id]["handle"].lower(): id for id in people.values()}
+    handles = [*by_handle, *(f"{start}{number}" for start in ("hh", "_h", "h") for number in range(IDS))]
+    for handle in handles:
+        answer = services.read(f"/user/by-handle/{handle.upper()}")
+        if handle in by_handle and len(handle) > 2 and handle.isascii():
+            assert answer.json() == user_json(documents, by_handle[handle]), handle
+        else:
+            assert answer.status_code == 404, handle
 
 
 def read_all(services: Services, path: str, subject: str = "s0") -> list[Any]:
@@ -211,6 +237,7 @@ def listed(documents: Documents, path: str, parent_id: int) -> list[dict[str, An
         "/post/{id}/comments": ("comments", "post_id", "_id", comment_json),
         "/post/{id}/likes": ("likes", "post_id", "user_id", user_json),
         "/user/{id}/posts": ("posts", "author_id", "_id", post_json),
+        "/user/{id}/comments": ("comments", "author_id", "_id", comment_json),
         "/user/{id}/followers": ("follows", "followee_id", "follower_id", user_json),
         "/user/{id}/following": ("follows", "follower_id", "followee_id", user_json),
     }[path]

@@ -13,14 +13,8 @@ from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.truth import Truth
 from reader.read_model.cached_values import Entry, encode_entity, entity_of, list_of
 from reader.read_model.cached_values import decode as decode_value
-from reader.read_model.declarations import (
-    AUTHORED,
-    COMMENT,
-    PAGE_LIMIT,
-    USER,
-    Entity,
-    Listing,
-)
+from reader.read_model.declarations import AUTHORED, COMMENT, USER
+from reader.read_model.entities import PAGE_LIMIT, Entity, Listing
 
 Truths = dict[tuple[str, DocumentId], Truth]
 

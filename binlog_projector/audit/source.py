@@ -66,7 +66,8 @@ class SourceView:
     def first_ids(self, one: CachedList, value: int | str) -> tuple[tuple[int, ...], int]:
         """The first ids of a list, and the least id of which this is known: 0, if of all.
 
-        MySQL has no index of a field that is made of a column. Then only the newest rows are searched.
+        MySQL has an index of a field that is made of a column only if it calls them equal. Else only the
+        newest rows are searched.
         """
         own = TABLES[one.collection].primary_key[0]
         ways = [
@@ -74,17 +75,20 @@ class SourceView:
         ]
         order = f" ORDER BY {', '.join(ways)}" if ways else ""
         listed, item = Listed.of(one), own if one.item_id == "_id" else one.item_id
-        made = one.by in MADE
-        condition, limit = ("", SEARCHED) if made else (f" WHERE `{one.by}` = %s", one.limit)
+        made = MADE.get(one.by)
+        searched = made is not None and not made.is_equal
+        column = made.column if made else one.by
+        chosen = column and not searched
+        condition, limit = f" WHERE `{column}` = %s" if chosen else "", SEARCHED if searched else one.limit
         columns = list(dict.fromkeys((item, *listed.place)))
         found = query_rows(
             self.connection,
             f"SELECT {names(columns)} FROM `{one.collection}`{condition}{order} LIMIT {limit}",  # noqa: S608
-            () if made else (value,),
+            (value,) if chosen else (),
         )
         rows = [dict(zip(columns, row, strict=True)) for row in found]
         ids = [row[item] for row in rows if not made or value in listed.values(row)]
-        return tuple(ids[: one.limit]), rows[-1][item] if made and len(rows) == SEARCHED else 0
+        return tuple(ids[: one.limit]), rows[-1][item] if searched and len(rows) == SEARCHED else 0
 
     def _rows(self, name: str, ids: Sequence[DocumentId]) -> list[Row]:
         table = TABLES[name]

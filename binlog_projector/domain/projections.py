@@ -17,6 +17,7 @@ from binlog_projector.domain.mutations import DocumentId, Fields, Increment, Inv
 from binlog_projector.errors import UnprojectableRow
 from reader.read_model.declarations import COLLECTIONS, LISTS
 from reader.read_model.scans import CachedList, Edge, EdgeId
+from tidemark.handles import handles
 from tidemark.hashtags import at_most, hashtags
 from tidemark.ids import MAX_ID
 from writer.schema import TABLES, Table
@@ -66,15 +67,31 @@ def copied(table: Table) -> Projection:
 COPIED = {name: copied(table) for name, table in TABLES.items()}
 
 
+@dataclass(frozen=True)
+class Made:
+    """The texts in a document's field, made of a column.
+
+    `is_equal`: MySQL's collation calls the column equal to each of them.
+    """
+
+    column: str
+    values: Callable[[str], list[str]]
+    is_equal: bool = False
+
+
 tags_of = lru_cache(maxsize=64)(hashtags)  # a document and the lists that it is in want them
-MADE = {"hashtags": ("body", tags_of)}  # field -> the column that it is made of, and how
+MADE = {"hashtags": Made("body", tags_of), "handles": Made("handle", handles, is_equal=True)}  # by field
+
+
+def user(row: Row) -> Fields:
+    return {**COPIED["users"](row), "handles": handles(row["handle"])}
 
 
 def post(row: Row) -> Fields:
     return {**COPIED["posts"](row), "hashtags": tags_of(row["body"])}
 
 
-PROJECTIONS = {**COPIED, "posts": post}
+PROJECTIONS = {**COPIED, "users": user, "posts": post}
 
 
 def most_hashtags(change: RowChange) -> int:
@@ -114,11 +131,11 @@ class Listed:
 
     @classmethod
     def of(cls, one: CachedList) -> Listed:
-        column, values_in = MADE.get(one.by, (one.by, _itself))
-        fields = (column, *(name for name, _ in one.order), one.item_id)
+        column, values_in = _values(one.by)
+        fields = (*column, *(name for name, _ in one.order), one.item_id)
         key = TABLES[one.collection].primary_key
         columns = (column for field in fields for column in (key if field == "_id" else (field,)))
-        return cls(one.key, lambda row: values_in(row[column]), tuple(dict.fromkeys(columns)))
+        return cls(one.key, values_in, tuple(dict.fromkeys(columns)))
 
 
 @dataclass(frozen=True)
@@ -152,8 +169,14 @@ class Plan:
             ) from error
 
 
-def _itself(value: object) -> tuple[object]:
-    return (value,)
+def _values(by: str) -> tuple[tuple[str, ...], Callable[[Row], Iterable[Any]]]:
+    """The column that decides in which lists a row is, if one does, and their values for a row."""
+    if not by:
+        return (), lambda row: ("",)
+    if by in MADE:
+        column, texts = MADE[by].column, MADE[by].values
+        return (column,), lambda row: texts(row[column])
+    return (by,), lambda row: (row[by],)
 
 
 PLANS = {

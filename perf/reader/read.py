@@ -110,12 +110,18 @@ class Bench:
         return found
 
     def _under_writes(self, found: Mapping[str, Any], constant: Lane, seconds: float) -> dict[str, Any]:
-        """Reads at half of the pace of `local`, while the same posts or one post get likes."""
+        """Reads at half of the pace of `local`, while the same posts or one post get likes.
+
+        The constant route is measured both alone and beside the writes: MySQL, MongoDB and the projector
+        share the machine with the reader.
+        """
         pace = _pace_ms(found["local"])
         lanes: dict[str, Any] = {"constant_paced": constant(seconds, delay_ms=pace).as_json()}
         with self._writes(HOT):
+            lanes["constant_paced_beside_writes"] = constant(seconds, delay_ms=pace).as_json()
             lanes["under_writes"] = self.reader.load("under_writes", self.ids["all"], seconds, delay_ms=pace)
         with self._writes(1, first=2):
+            lanes["constant_beside_writes"] = constant(seconds).as_json()
             lanes["hot_beside_writes"] = self.reader.load("hot_beside_writes", self.ids["one"], seconds)
         with self._writes(1):
             lanes["hot_under_writes"] = self.reader.load("hot_under_writes", self.ids["one"], seconds)

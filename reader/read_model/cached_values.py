@@ -11,7 +11,8 @@ from functools import cached_property
 
 import msgspec
 
-from reader.read_model.declarations import ENTITIES, LISTS, Document, Entity, OwnedList
+from reader.read_model.declarations import ENTITIES, LISTS
+from reader.read_model.entities import Document, Entity, OwnedList
 from reader.read_model.scans import CachedList, TextList
 
 VALUE, ABSENT, LEASE = b"V", b"N", b"L"

@@ -6,30 +6,22 @@ meets another version in the watermark bypasses Redis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from operator import itemgetter
-from typing import Annotated, Any, NewType
+from typing import Annotated
 
 import msgspec
-from msgspec import Meta, structs
+from msgspec import Meta
 
-from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList, microseconds
+from reader.read_model.entities import AUTHOR, Count, Document, Entity, Listing, OwnedList, json_of
+from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList, WholeList, microseconds
 from tidemark.ids import Id
 
-MODEL_VERSION = 3
-Document = Mapping[str, Any]
-
-PAGE_LIMIT = 20  # of the first page
+MODEL_VERSION = 4
 PAGE_LIMIT_MAX = 100
 NEWEST_FIRST: Order = (("_id", -1),)
 HEAD = 100  # ids of the lists from which feeds and hashtags are made
 MAX_FOLLOWEES = 5_000  # of whom the feed shows posts: the most recently followed
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-Count = NewType("Count", int)  # of rows; the projector keeps it by increments
-AUTHOR = "author"
 
 
 class Author(msgspec.Struct):
@@ -74,91 +66,6 @@ class Comment(msgspec.Struct):
     author: Author | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entity:
-    """A document that is cached under its own key. `head`: the bytes that a reader needs before the body.
-
-    `shown` declares its fields. JSON, OpenAPI type and counters are derived from it. The document has the
-    same names, but `_id` for the id. An author is another document, which `with_author` adds.
-    """
-
-    name: str
-    collection: str
-    shown: type[msgspec.Struct]
-    to_head: Callable[[Document], bytes]
-
-    def key(self, id: int) -> str:
-        return f"{self.name}:{id}"
-
-    def keys(self, ids: Sequence[int]) -> list[str]:
-        return [f"{self.name}:{id}" for id in ids]
-
-    @property
-    def label(self) -> str:
-        return self.name
-
-    @cached_property
-    def to_json(self) -> Callable[[Document], dict[str, Any]]:
-        """Makes the JSON of a document, without the author."""
-        return _json_of(self.shown)
-
-    @cached_property
-    def counters(self) -> tuple[str, ...]:
-        return tuple(field.name for field in structs.fields(self.shown) if field.type is Count)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnedList(CachedList):
-    """A list of a `parent`, by the parent's id."""
-
-    parent: Entity
-    limit: int = PAGE_LIMIT
-
-    def key(self, value: int) -> str:
-        return f"{self.parent.name}:{value}:{self.name}"
-
-    def keys(self, values: Sequence[int]) -> list[str]:
-        """As `key` of each, which takes a feed of a thousand heads half its time."""
-        before, after = f"{self.parent.name}:", f":{self.name}"
-        return [f"{before}{value}{after}" for value in values]
-
-    def value(self, text: str) -> int:
-        return int(text)
-
-    @cached_property
-    def label(self) -> str:
-        return f"{self.parent.name}_{self.name}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing(OwnedList):
-    """A list whose pages are answers. If it is cached beyond the first page, its order is that of ids."""
-
-    path: str
-    item: Entity
-
-
-def is_present(document: Document | None) -> bool:
-    """False for no document and for a stub: readers see neither."""
-    return document is not None and "created_at" in document
-
-
-def _json_of(shown: type[msgspec.Struct]) -> Callable[[Document], dict[str, Any]]:
-    """A function that takes the fields of `shown` from a document, ids as text. The author is left out."""
-    fields = [field for field in structs.fields(shown) if field.name != AUTHOR]
-    names = [field.name for field in fields]
-    ids = [field.name for field in fields if field.type == Id]
-    values = itemgetter(*("_id" if name == "id" else name for name in names))
-
-    def to_json(document: Document) -> dict[str, Any]:
-        json = dict(zip(names, values(document), strict=True))
-        for name in ids:
-            json[name] = str(json[name])
-        return json
-
-    return to_json
-
-
 def _author_id(document: Document) -> bytes:
     return b"%d" % document["author_id"]
 
@@ -173,7 +80,7 @@ def _author_bytes(user: Document) -> bytes:
     return msgspec.json.encode(_author_json(user))
 
 
-_author_json = _json_of(Author)
+_author_json = json_of(Author)
 USER = Entity(name="user", collection="users", shown=User, to_head=_author_bytes)
 POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_and_rank)
 COMMENT = Entity(name="comment", collection="comments", shown=Comment, to_head=_author_id)
@@ -211,6 +118,16 @@ USER_POSTS = Listing(
     order=NEWEST_FIRST,
     item_id="_id",
 )
+USER_COMMENTS = Listing(
+    path="/user/{id}/comments",
+    name="comments",
+    parent=USER,
+    item=COMMENT,
+    collection="comments",
+    by="author_id",
+    order=NEWEST_FIRST,
+    item_id="_id",
+)
 USER_FOLLOWERS = Listing(
     path="/user/{id}/followers",
     name="followers",
@@ -231,7 +148,14 @@ USER_FOLLOWING = Listing(
     order=(("created_at", -1), ("followee_id", -1)),
     item_id="followee_id",
 )
-LISTINGS = (POST_COMMENTS, POST_LIKES, USER_POSTS, USER_FOLLOWING, USER_FOLLOWERS)
+LISTINGS = (
+    POST_COMMENTS,
+    POST_LIKES,
+    USER_POSTS,
+    USER_COMMENTS,
+    USER_FOLLOWING,
+    USER_FOLLOWERS,
+)
 
 USER_FOLLOWEES = OwnedList(
     name="followees",
@@ -245,14 +169,25 @@ USER_FOLLOWEES = OwnedList(
 USERS_BY_SUBJECT = TextList(
     name="subject", limit=1, collection="users", by="subject", order=(), item_id="_id"
 )
+USERS_BY_HANDLE = TextList(name="handle", limit=1, collection="users", by="handles", order=(), item_id="_id")
 POSTS_BY_HASHTAG = TextList(
     name="hashtag", limit=HEAD, collection="posts", by="hashtags", order=NEWEST_FIRST, item_id="_id"
 )
-LISTS: tuple[CachedList, ...] = (*LISTINGS, USER_FOLLOWEES, USERS_BY_SUBJECT, POSTS_BY_HASHTAG)
+EVERYBODY_POSTS = WholeList(
+    name="everybody", limit=HEAD, collection="posts", order=NEWEST_FIRST, item_id="_id"
+)
+LISTS: tuple[CachedList, ...] = (
+    *LISTINGS,
+    USER_FOLLOWEES,
+    USERS_BY_SUBJECT,
+    USERS_BY_HANDLE,
+    POSTS_BY_HASHTAG,
+    EVERYBODY_POSTS,
+)
 
 
 def _collection(name: str) -> Collection:
-    indexes = tuple(dict.fromkeys(scan.index for scan in LISTS if scan.collection == name))
+    indexes = tuple(dict.fromkeys(scan.index for scan in LISTS if scan.collection == name and scan.by))
     for entity in ENTITIES.values():
         if entity.collection == name:
             return Collection(name=name, counters=entity.counters, indexes=indexes)

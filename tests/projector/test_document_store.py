@@ -43,9 +43,9 @@ from tidemark.gtid import EMPTY, Gtid
 
 NOW = "2026-11-23T00:00:00.000000Z"
 INDEXES = {
-    "users": {"subject_1"},
+    "users": {"subject_1", "handles_1"},
     "posts": {"author_id_1__id_-1", "hashtags_1__id_-1"},
-    "comments": {"post_id_1__id_-1"},
+    "comments": {"post_id_1__id_-1", "author_id_1__id_-1"},
     "likes": set(),
     "follows": {"_id.u_1__id.t_-1__id.p_-1"},
 }

@@ -57,7 +57,7 @@ def test_a_collection_has_the_name_of_its_table() -> None:
 
 
 def test_a_projection_copies_the_columns_of_its_table() -> None:
-    more = {"posts": {"hashtags": ["x"]}}
+    more = {"posts": {"hashtags": ["x"]}, "users": {"handles": ["#x"]}}
     for name, table in TABLES.items():
         row = {column: NOON if column.endswith("_at") else "#x" for column in table.columns}
         copied = {column: "2026-11-23T12:00:00.000005Z" if column.endswith("_at") else "#x" for column in row}
@@ -132,7 +132,7 @@ def test_keys_of_which_only_counters_change_are_named_apart() -> None:
 def test_a_new_post_counts_for_its_author_and_enters_the_list() -> None:
     found = mutations("posts", None, post())
     assert Increment("users", 7, "post_count", 1) in found
-    assert Invalidate("user:7:posts") in found
+    assert Invalidate("user:7:posts") in found and Invalidate("everybody:posts") in found
 
 
 def test_an_edit_touches_the_document_and_the_hashtags_of_both_texts() -> None:
@@ -143,16 +143,20 @@ def test_an_edit_touches_the_document_and_the_hashtags_of_both_texts() -> None:
     )
 
 
-def test_a_users_row_touches_the_key_of_its_subject() -> None:
-    """Once it comes, goes, or gets another one."""
-    user = {"id": 7, "subject": "a:b", "handle": "h", "display_name": "", "bio": ""}
+def test_a_users_row_touches_the_keys_of_its_subject_and_handle() -> None:
+    """Once it comes, goes, or gets another one. A handle that is not ASCII has no key."""
+    user = {"id": 7, "subject": "a:b", "handle": "Ab", "display_name": "", "bio": ""}
     one = {**user, "created_at": NOON, "updated_at": NOON}
     other = {**one, "subject": "c"}
+    renamed, foreign = {**one, "handle": "aB_"}, {**one, "handle": "\N{KELVIN SIGN}b"}
     for before, after, keys in (
-        (None, one, ["subject:613a62"]),
+        (None, one, ["subject:613a62", "handle:6162"]),
         (one, {**one, "bio": "b"}, []),
         (one, other, ["subject:613a62", "subject:63"]),
-        (other, None, ["subject:63"]),
+        (other, None, ["subject:63", "handle:6162"]),
+        (one, renamed, ["handle:6162", "handle:61625f"]),
+        (one, foreign, ["handle:6162"]),
+        (foreign, renamed, ["handle:61625f"]),
     ):
         found = mutations("users", before, after)
         assert [mutation.key for mutation in found if isinstance(mutation, Invalidate)] == keys
@@ -228,7 +232,7 @@ def transaction(number: int, *changes: RowChange) -> Transaction:
 
 
 def new_posts(number: int, count: int) -> Transaction:
-    """A transaction of new posts, each with its own author: three keys each."""
+    """A transaction of new posts, each with its own author: four keys each, one of them the same."""
     ids = range(number * MAX_KEYS, number * MAX_KEYS + count)
     return transaction(number, *(RowChange("posts", None, post(id, author=id)) for id in ids))
 
@@ -254,7 +258,7 @@ def test_waiting_transactions_become_one_batch() -> None:
 
 
 def test_a_batch_exceeds_its_limits_only_for_one_transaction() -> None:
-    third = MAX_KEYS // 9
+    third = MAX_KEYS // 12
     found = batches(new_posts(1, third), new_posts(2, third), new_posts(3, third), new_posts(4, MAX_ROWS + 1))
     assert [batch.transactions for batch in found] == [3, 1]
     assert len(found[0].keys) <= MAX_KEYS and found[1].rows > MAX_ROWS

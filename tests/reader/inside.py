@@ -27,7 +27,7 @@ from reader.moments import Moments
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted, WantedPage
 from reader.read_model.cached_values import Watermark
-from reader.read_model.declarations import Entity, Listing
+from reader.read_model.entities import Entity, Listing
 from reader.replica import Replica
 from reader.view import View
 from reader.wire import Request

@@ -75,7 +75,7 @@ def test_actual_answers_are_those_that_are_described(
             ("12345", {}),
             ("1", {"limit": "0"}),
         ):
-            path = template.format(id=id, tag="sea")
+            path = template.format(id=id, tag="sea", handle="user_1")
             for known in ("", api.get(path, params=query).headers.get("etag", "")):
                 answer = api.get(path, params=query, headers={"if-none-match": known})
                 assert_described(answer, template)

@@ -146,10 +146,12 @@ class World:
         return left
 
     def user(self, id: int, **fields: Any) -> Document:
+        handle = fields.get("handle", f"user_{id}")
         document = {
             "_id": id,
             "subject": f"subject-{id}",
-            "handle": f"user_{id}",
+            "handle": handle,
+            "handles": [handle.lower()],
             "display_name": f"User {id}",
             "bio": "",
             "created_at": moment(),

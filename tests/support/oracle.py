@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter as Tally
+from collections.abc import Mapping
 from typing import Any
 from unicodedata import category, normalize
 
@@ -17,8 +18,9 @@ from binlog_projector.stores.document_ids import decode_id
 from ops.stack import Stack
 from reader.paging import encode_cursor
 from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key, decode, encode_entity
-from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTS, OwnedList, is_present
-from reader.read_model.scans import time_text
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTS
+from reader.read_model.entities import is_present
+from reader.read_model.scans import TextList, time_text
 from writer.schema import TABLES
 
 KINDS = {**dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo", "Nl", "Nd", "Pc"), "c"), "Mn": "m", "Mc": "m"}
@@ -147,6 +149,8 @@ def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes
     parent, _, list_name = rest.partition(":")
     if list_name:
         return _expected_list(f"{entity_name}_{list_name}", int(parent), documents)
+    if name == "everybody:posts":
+        return _expected_list("everybody", "", documents)
     if entity_name not in ENTITIES:
         return _expected_list(entity_name, bytes.fromhex(rest).decode(), documents)
     entity = ENTITIES[entity_name]
@@ -160,14 +164,23 @@ def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes
 
 def _expected_list(label: str, value: int | str, documents: Documents) -> tuple[bool, bytes, bytes]:
     one = next(one for one in LISTS if one.label == label)
-    edges = [
-        edge
-        for edge in present(documents, one.collection)
-        if (value in edge[one.by] if one.by == "hashtags" else edge[one.by] == value)
-    ]
+    edges = [edge for edge in present(documents, one.collection) if _is_in(edge, one.by, value)]
     edges.sort(key=lambda edge: [edge[field] for field, _ in one.order], reverse=True)
     shown = edges[: one.limit]
     more = len(edges) > one.limit
     cursor = encode_cursor([shown[-1][field] for field, _ in one.order]).encode() if more else b""
-    is_list = isinstance(one, OwnedList) or shown != []
+    is_list = not isinstance(one, TextList) or shown != []
     return is_list, cursor, b",".join(b"%d" % edge[one.item_id] for edge in shown)
+
+
+def _is_in(document: Mapping[str, Any], by: str, value: int | str) -> bool:
+    """Whether a document is in the list of this value. Of handles, only ASCII ones are in any."""
+    match by:
+        case "":
+            return True
+        case "hashtags":
+            return value in document["hashtags"]
+        case "handles":
+            handle: str = document["handle"]
+            return all(one <= "\x7f" for one in handle) and handle.casefold() == value
+    return bool(document[by] == value)

@@ -46,7 +46,15 @@ def test_an_empty_schema_is_filled_and_a_second_run_changes_nothing(mysql: MySql
     assert migrate(url) == NAMES
     assert readiness(mysql.url) == "ok"
     assert migrate(url) == []
-    assert tables(mysql) == {*TABLES, "idempotency_keys", "schema_migrations"}
+    assert tables(mysql) == {*TABLES, "idempotency_keys", "user_deletions", "schema_migrations"}
+
+
+def test_a_writer_is_not_ready_before_its_latest_migration(mysql: MySql, url: str, folder: Path) -> None:
+    (folder / NAMES[-1]).unlink()
+    assert migrate(url, folder) == NAMES[:-1]
+    assert "user_deletions" in readiness(mysql.url)
+    assert migrate(url) == NAMES[-1:]
+    assert readiness(mysql.url) == "ok"
 
 
 def test_a_new_file_is_applied_to_an_older_schema(mysql: MySql, url: str, folder: Path) -> None:

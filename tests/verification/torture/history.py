@@ -11,13 +11,14 @@ from typing import Any
 
 from binlog_projector.domain.changes import Row, RowChange, Transaction
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id
-from reader.read_model.declarations import COLLECTIONS, LISTINGS, Listing
+from reader.read_model.declarations import COLLECTIONS, LISTINGS
+from reader.read_model.entities import Listing
 from tests.support.oracle import hashtags_of
 from tests.verification.torture.effects import Effect
 from tidemark.gtid import Gtid, GtidSet
 
 Key = tuple[str, Any]  # collection and id, or list and parent's id
-TAGGED, OF_SUBJECT = "hashtag", "subject"
+TAGGED, EVERYBODY, SUBJECT, HANDLE = "hashtag", "everybody", "subject", "handle"  # lists without a parent
 KEPT = 300  # ids of a list: more than any page that is asked for reaches
 
 
@@ -152,10 +153,12 @@ class _Tables:
                         (path(listing), document[listing.by]), id, place, document[listing.item_id], by
                     )
                 )
-        for tag in fields.get("hashtags", ()):
-            touched.add(self._list((TAGGED, tag), id, (id,), id, by))
+        keys = [(TAGGED, tag) for tag in fields.get("hashtags", ())]
+        if table == "posts":
+            keys.append((EVERYBODY, ""))
         if table == "users":
-            touched.add(self._list((OF_SUBJECT, row["subject"]), id, (id,), id, by))
+            keys += [(SUBJECT, row["subject"]), (HANDLE, row["handle"].lower())]
+        touched |= {self._list(key, id, (id,), id, by) for key in keys}
         return touched
 
     def _list(self, key: Key, id: Any, place: tuple[Any, ...], item: Any, by: int) -> Key:

@@ -16,14 +16,22 @@ from reader.read_model.declarations import (
     AUTHORED,
     ENTITIES,
     LISTINGS,
-    PAGE_LIMIT,
     POST,
     USER,
     USER_FOLLOWING,
     USER_POSTS,
-    Entity,
 )
-from tests.verification.torture.history import OF_SUBJECT, TAGGED, Clock, History, Key, path
+from reader.read_model.entities import PAGE_LIMIT, Entity
+from tests.verification.torture.history import (
+    EVERYBODY,
+    HANDLE,
+    SUBJECT,
+    TAGGED,
+    Clock,
+    History,
+    Key,
+    path,
+)
 from tidemark.gtid import EMPTY, GtidSet
 
 VISIBLE_WITHIN_SECONDS = 0.5  # MySQL shows a row a moment before its GTID counts as executed
@@ -106,6 +114,11 @@ def _shown(state: State, address: str, subject: str) -> Any:
     if kind == TAGGED:
         tagged = state.get((TAGGED, normalize("NFC", rest[0].lower()))) or ()
         return _page(state, _behind(tagged, after), POST, limit)
+    if kind == "posts":
+        return _page(state, _behind(state.get((EVERYBODY, "")) or (), after), POST, limit)
+    if rest[0] in ("me", "by-handle"):
+        found = state.get((SUBJECT, subject) if rest[0] == "me" else (HANDLE, rest[1].lower()))
+        return _entity(state, USER, found[0]) if found else None
     entity, id = ENTITIES[kind], int(rest[0])
     if len(rest) == 1:
         return _entity(state, entity, id)
@@ -117,7 +130,7 @@ def _shown(state: State, address: str, subject: str) -> Any:
 
 def _feed(state: State, subject: str, after: Sequence[int]) -> list[int]:
     """The posts of the subject's user and of those whom this one follows, the newest first."""
-    users = state.get((OF_SUBJECT, subject)) or ()
+    users = state.get((SUBJECT, subject)) or ()
     authors = {
         author for user in users for author in (user, *(state.get((path(USER_FOLLOWING), user)) or ()))
     }
