@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -43,12 +43,9 @@ class Replica:
 
     def get_all(self, keys: Iterable[str]) -> dict[str, Entry]:
         """The entries that are here, by key."""
-        entries, used = self._entries, self._entries.move_to_end
-        found = {}
-        for key in keys:
-            if (entry := entries.get(key)) is not None:
-                used(key)
-                found[key] = entry
+        entries = self._entries
+        found = {key: entry for key in keys if (entry := entries.get(key)) is not None}
+        deque(map(entries.move_to_end, found), maxlen=0)
         return found
 
     def put(self, key: str, entry: Entry) -> None:
