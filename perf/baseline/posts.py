@@ -23,16 +23,16 @@ TIME = "%%Y-%%m-%%dT%%H:%%i:%%s.%%fZ"  # as text, which nobody has to parse
 
 COUNTS = """(SELECT COUNT(*) FROM likes WHERE post_id = p.id),
             (SELECT COUNT(*) FROM comments WHERE post_id = p.id)"""
-# One page of each author, by their index: cheaper than all posts of all of them, and than a walk through
-# everybody's posts, which is quick only where most people are followed.
+# The fastest of five forms that were tried with 200 followees of a hundred posts each. A join by LATERAL, with
+# a limit for each author, was no faster, and IN read all posts.
 NEWEST = f"""
-SELECT newest.id
-FROM (SELECT id FROM users WHERE subject = %s
-      UNION SELECT f.followee_id FROM users u JOIN follows f ON f.follower_id = u.id WHERE u.subject = %s)
-     AS authors (id)
-JOIN LATERAL (SELECT id FROM posts WHERE author_id = authors.id ORDER BY id DESC LIMIT {PAGE_LIMIT + 1})
-     AS newest
-ORDER BY newest.id DESC LIMIT {PAGE_LIMIT + 1}
+(SELECT own.id FROM users u JOIN posts own ON own.author_id = u.id
+ WHERE u.subject = %s ORDER BY own.id DESC LIMIT {PAGE_LIMIT + 1})
+UNION
+(SELECT theirs.id FROM users u JOIN follows f ON f.follower_id = u.id
+                               JOIN posts theirs ON theirs.author_id = f.followee_id
+ WHERE u.subject = %s ORDER BY theirs.id DESC LIMIT {PAGE_LIMIT + 1})
+ORDER BY id DESC LIMIT {PAGE_LIMIT + 1}
 """  # noqa: S608 - constants only
 
 

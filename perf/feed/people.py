@@ -12,7 +12,7 @@ from pymysql.cursors import Cursor
 from ops.stack.urls import mysql_arguments
 from perf.dataset import UNCHECKED, load_posts, load_replies
 
-AUTHORS, POSTS = 2_000, 40_000
+AUTHORS, POSTS = 2_000, 200_000  # so that heads are full, and most have posts behind them
 COMMENTS, LIKES, LIKES_OF_A_CALLER = 10_000, 50_000, 100
 CALLERS = 50  # for each number of followees
 COLD_AUTHORS = 200_000
