@@ -41,7 +41,7 @@ def post(body: str, id: int = 1) -> dict[str, Any]:
 
 
 HOT = 1_767_225_600 + 1_693 * 8  # of MOMENT, with one like
-LIKE = {"post_id": 1, "user_id": 1, "created_at": MOMENT}
+LIKE = {"post_id": 1, "user_id": 1, "created_at": MOMENT, "post_author_id": 1}
 CHANGES = [
     RowChange("users", None, row(**USER)),
     RowChange("posts", None, post("first")),
