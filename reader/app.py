@@ -27,7 +27,7 @@ from reader.endpoints import (
     feed,
     hashtag,
     listing,
-    openapi,
+    notifications,
     user_by_handle,
 )
 from reader.errors import DocumentsUnavailable, MomentGone
@@ -35,6 +35,7 @@ from reader.fetching import Fetching
 from reader.following import Following
 from reader.metrics import ReaderMetrics
 from reader.moments import Moments
+from reader.openapi import openapi
 from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.replica import Replica
 from reader.settings import ReaderSettings
@@ -51,6 +52,7 @@ ROUTES = [
     *(Route(kind.path, listing(kind), methods=["GET"]) for kind in LISTINGS),
     Route("/posts", everybody(), methods=["GET"]),
     Route("/feed", feed(), methods=["GET"]),
+    Route("/user/me/notifications", notifications(), methods=["GET"]),
     Route("/hashtag/{tag}", hashtag(), methods=["GET"]),
     Route("/openapi.json", openapi),
 ]

@@ -58,7 +58,23 @@ class EverybodyQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
-Plain = EntityQuery | UserQuery | ListQuery | FeedQuery | HotQuery | HashtagQuery | EverybodyQuery
+class NotificationsQuery(msgspec.Struct, frozen=True):
+    """A page of the notifications of `subject`'s user."""
+
+    subject: str
+    page: Page
+
+
+Plain = (
+    EntityQuery
+    | UserQuery
+    | ListQuery
+    | FeedQuery
+    | HotQuery
+    | HashtagQuery
+    | EverybodyQuery
+    | NotificationsQuery
+)
 
 
 class ViewedQuery(msgspec.Struct, frozen=True):

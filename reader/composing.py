@@ -13,11 +13,13 @@ from reader.asked import (
     HashtagQuery,
     HotQuery,
     ListQuery,
+    NotificationsQuery,
     Query,
     UserQuery,
     ViewedQuery,
 )
 from reader.feed import Ids, all_of, feed, hot_feed, page_of
+from reader.notifications import notifications
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, Watermark, page_body, with_author
@@ -72,6 +74,9 @@ def compose(query: Query, view: View) -> Answer | None:
             return _page(view, POST, feed(view, subject, page))
         case HotQuery(subject, page):
             return _page(view, POST, hot_feed(view, subject, page))
+        case NotificationsQuery(subject, page):
+            shown = notifications(view, subject, page)
+            return None if shown is None else _present(view, *shown)
 
 
 def _entity(query: EntityQuery, view: View) -> Answer | None:

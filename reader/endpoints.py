@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authorizer_lambda.middleware import CLAIMS
@@ -20,6 +18,7 @@ from reader.asked import (
     HashtagQuery,
     HotQuery,
     ListQuery,
+    NotificationsQuery,
     Plain,
     Query,
     UserQuery,
@@ -30,10 +29,10 @@ from reader.consistency import Consistency
 from reader.demands import IF_NONE_MATCH, NO_DEMANDS, Need, conditions_of, demands_of, is_known
 from reader.feed import HOTTEST_FIRST
 from reader.metrics import ReaderMetrics
-from reader.openapi import OPENAPI
 from reader.paging import Page, next_url, query_of, requested_page
 from reader.read_model.declarations import NEWEST_FIRST, USERS_BY_HANDLE, USERS_BY_SUBJECT, VIEWED
 from reader.read_model.entities import Entity, Listing
+from reader.read_model.notifications import CURSOR
 from reader.read_model.scans import Order
 from reader.settings import ReaderSettings
 from tidemark import consistency_token
@@ -161,8 +160,11 @@ def hashtag() -> Read:
     return Read(lambda scope: HashtagQuery(canonical(scope["path_params"]["tag"]), _page(scope)))
 
 
-async def openapi(request: Request) -> Response:
-    return Response(OPENAPI, media_type="application/json")
+def notifications() -> Read:
+    def asked(scope: Scope) -> Plain:
+        return NotificationsQuery(scope[CLAIMS].subject, _page(scope, CURSOR))
+
+    return Read(asked, personal=True, viewed=False)
 
 
 def path_id(scope: Scope) -> int:

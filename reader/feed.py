@@ -17,7 +17,7 @@ from reader.ranking import hot
 from reader.read_model.cached_values import Entry
 from reader.read_model.declarations import HEAD, POST, USER_FOLLOWEES, USER_POSTS, USERS_BY_SUBJECT
 from reader.read_model.scans import Order
-from reader.view import View
+from reader.view import Newest, View
 from tidemark.ids import MAX_ID
 
 HOTTEST_FIRST: Order = (("hot", -1), ("_id", -1), ("newest", -1))  # and the newest post of the window
@@ -56,7 +56,7 @@ def page_of(first: Entry, page: Page) -> Ids | None:
 def feed(view: View, subject: str, page: Page) -> Ids | None:
     """The newest posts of the subject's user and of those whom this one follows."""
     after = int(page.after[0]) if page.after else MAX_ID + 1
-    found = _posts(view, subject, after, page.limit + 1)
+    found = _newest(view, subject, after, page.limit + 1)
     return None if found is None else _cut(found.ids, page, found.complete)
 
 
@@ -66,7 +66,7 @@ def hot_feed(view: View, subject: str, page: Page) -> Ids | None:
     A cursor names the last post's place, and the first of the newest posts: all pages are of one window.
     """
     *last, newest = map(int, page.after or (MAX_ID,))
-    found = _posts(view, subject, newest + 1, HEAD)
+    found = _newest(view, subject, newest + 1, HEAD)
     posts = None if found is None else view.get_all(POST, found.ids)
     if found is None or posts is None:
         return None
@@ -81,7 +81,7 @@ def hot_feed(view: View, subject: str, page: Page) -> Ids | None:
     return Ids([id for _, id in shown], cursor, found.complete)
 
 
-def newest(
+def newest_of(
     authors: Sequence[int], heads: Sequence[Entry], below: int, wanted: int
 ) -> tuple[list[int], tuple[int, ...]]:
     """The `wanted` greatest ids below `below` that heads of authors have.
@@ -94,29 +94,26 @@ def newest(
             first if first < below else next(_ids(head, below), 0)
             for first, head in zip(firsts, heads, strict=True)
         ]
-    by_first = dict(zip(firsts, heads, strict=True))  # 0: has no such id
-    opened = (_ids(by_first[first], below) for first in heapq.nlargest(wanted, by_first) if first)
-    ids = [*islice(heapq.merge(*opened, reverse=True), wanted)]
+    by_first = dict(zip(firsts, range(len(heads)), strict=True))
+    nothing = by_first.pop(0, None) is not None  # of some head is below `below`
+    opened = [by_first[first] for first in heapq.nlargest(wanted, by_first)]
+    ids = [*islice(heapq.merge(*(_ids(heads[at], below) for at in opened), reverse=True), wanted)]
     end = ids[-1] if len(ids) == wanted else 0
-    return ids, tuple(
-        author
-        for author, head, first in zip(authors, heads, firsts, strict=True)
-        if (first >= end or not first) and head.head and _last(head) > end
-    )
+    ends = opened + [at for at, first in enumerate(firsts) if not first] if nothing else opened
+    return ids, tuple(authors[at] for at in sorted(ends) if heads[at].head and _last(heads[at]) > end)
 
 
-class _Posts(NamedTuple):
-    """The newest posts of a feed; `complete` as in `Ids`."""
+def _newest(view: View, subject: str, below: int, wanted: int) -> Newest | None:
+    """Up to `wanted` of the feed's newest posts with ids below `below`."""
+    if view.newest is None:
+        view.newest = _merged(view, subject, below, wanted)
+    return view.newest
 
-    ids: list[int]
-    complete: bool = True
 
-
-def _posts(view: View, subject: str, below: int, wanted: int) -> _Posts | None:
-    """Up to `wanted` of the newest posts with ids below `below`."""
+def _merged(view: View, subject: str, below: int, wanted: int) -> Newest | None:
     users = view.get(Wanted(USERS_BY_SUBJECT, subject))
     if users is None or not users.present:
-        return None if users is None else _Posts([])
+        return None if users is None else Newest([])
     (user,) = users.ids()
     followees = view.get(Wanted(USER_FOLLOWEES, user))
     if followees is None:
@@ -130,22 +127,22 @@ def _posts(view: View, subject: str, below: int, wanted: int) -> _Posts | None:
         heads = view.get_all(USER_POSTS, authors)
         if heads is None:
             return None
-        ids, deeper = newest(authors, heads, below, wanted)
+        ids, deeper = newest_of(authors, heads, below, wanted)
     if deeper:
         after = (below,) if below <= MAX_ID else None
         others = view.get(WantedPage(USER_POSTS, deeper, Page(wanted, after)))
         if others is None:
             return None
         ids = sorted({*ids, *others.ids()}, reverse=True)[:wanted]
-    return _Posts(ids, complete=not followees.head)
+    return Newest(ids, complete=not followees.head)
 
 
 def _place(id: int, post: Entry) -> tuple[int, int] | None:
     """A post's place among the hottest."""
     if not post.present:
         return None
-    _, created_at, likes, comments = map(int, post.head.split())
-    return hot(created_at, likes, comments), id
+    _, created_at, likes, comments = post.head.split()
+    return hot(int(created_at), int(likes), int(comments)), id
 
 
 def _cut(ids: Sequence[int], page: Page, complete: bool = True) -> Ids:

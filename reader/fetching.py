@@ -22,7 +22,7 @@ from reader.moments import Moments
 from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, decode
-from reader.read_model.declarations import AUTHORED, USER
+from reader.read_model.declarations import AUTHORED, POST, USER, USER_POSTS
 from reader.read_model.scans import CachedList
 from reader.view import View
 
@@ -83,12 +83,22 @@ class Fetching:
         for one in wanted:
             self._remember_author(one, view.parts[one.key])
 
-    def _remember_author(self, authored: Wanted | WantedPage, entry: Entry) -> None:
-        """The next one who lacks the post or comment asks for its author at once: one round less."""
-        if isinstance(authored, Wanted) and authored.kind.name in AUTHORED and entry.present:
-            if len(self._authors) >= MAX_AUTHORS:
-                self._authors.clear()
-            self._authors[authored.key] = Wanted(USER, entry.author_id)
+    def _remember_author(self, found: Wanted | WantedPage, entry: Entry) -> None:
+        """The next one who lacks the post or comment asks for its author at once: one round less.
+
+        Who found an author's posts is likely to lack the newest one.
+        """
+        if not isinstance(found, Wanted) or not entry.present:
+            return
+        if found.kind.name in AUTHORED:
+            key, author = found.key, entry.author_id
+        elif found.kind is USER_POSTS:
+            key, author = POST.key(entry.first), int(found.id)
+        else:
+            return
+        if len(self._authors) >= MAX_AUTHORS:
+            self._authors.clear()
+        self._authors[key] = Wanted(USER, author)
 
     async def aclose(self) -> None:
         """Cancel the flights under way; nobody waits for them any more."""
@@ -121,8 +131,7 @@ class Fetching:
     def _move_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
         """To the tide, unless a message since has named a part of the view, or one that was found.
 
-        No message names a page that is not cached. Returns the view's position. The view has a replica only
-        if this is at the same position.
+        No message names a page that is not cached. Returns the view's position.
         """
         following = self._following
         now, tide = following.position, following.tide
@@ -134,9 +143,10 @@ class Fetching:
             or following.named.between(view.parts, began, now)
             or any(following.named.between((key,), one.position, now) for key, one in found.items())
         ):
-            view.replica = None
+            names = following.named.names(began, now)
+            view.named, view.replica = names or frozenset(), None if names is None else following.replica
             return began
-        view.moment, view.position, view.replica, view.stored = tide, now, following.replica, None
+        view.moment, view.position, view.named, view.stored = tide, now, frozenset(), None
         return now
 
     async def _lookup(self, wanted: Sequence[Wanted]) -> dict[str, Found]:

@@ -7,7 +7,10 @@ from types import GenericAlias
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
+from reader.notifications import UserNotificationPage
 from reader.read_model.declarations import (
     ENTITIES,
     LISTINGS,
@@ -35,6 +38,10 @@ FEED_PAGE = msgspec.defstruct(
     "FeedPage", [("items", list[Post]), ("next", str | None), ("complete", bool, True)]
 )
 
+NOTIFICATIONS = (
+    "Who followed the caller, liked or commented on a post of the caller's, or mentioned the caller, newest "
+    "first. Only the caller sees it. `unread_count` is at most 50"
+)
 HEADERS: dict[str, str] = {
     "Freshness": 'as-of="...": this answer contains everything that MySQL had committed by that time '
     "(MySQL's clock); `stale`: that time is long ago; `in-parts`: with a part of a large transaction",
@@ -68,7 +75,7 @@ WITHOUT_PARENT = tuple(code for code in PROBLEMS if code != 404)  # a list that 
 def document() -> Json:
     """The whole document."""
     _, schemas = msgspec.json.schema_components(
-        [*TYPES.values(), *PAGES.values(), FEED_PAGE, ProblemDocument],
+        [*TYPES.values(), *PAGES.values(), FEED_PAGE, UserNotificationPage, ProblemDocument],
         ref_template="#/components/schemas/{name}",
     )
     return {
@@ -103,6 +110,9 @@ def _paths() -> Json:
             "get": _operation(
                 "The user with a handle, in any case", "User", [_path("handle"), INCLUDE], PROBLEMS
             )
+        },
+        "/user/me/notifications": {
+            "get": _operation(NOTIFICATIONS, UserNotificationPage.__name__, PAGING, WITHOUT_PARENT, ("Link",))
         },
         **lists,
         "/posts": _list("The newest posts of all", POST, "", WITHOUT_PARENT),
@@ -202,3 +212,7 @@ INCLUDE: Json = {
 }
 IF_NONE_MATCH: Json = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 OPENAPI = msgspec.json.encode(document())
+
+
+async def openapi(request: Request) -> Response:
+    return Response(OPENAPI, media_type="application/json")

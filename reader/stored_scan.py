@@ -60,17 +60,26 @@ class StoredScan:
         }
 
     def item(self, document: Mapping[str, Any]) -> int:
-        return int(self._value(document, self.scan.item_id))
+        return int(self.value(document, self.scan.item_id))
 
     def place(self, document: Mapping[str, Any]) -> list[OrderValue]:
         """The order values in the form of cursors."""
-        values = {name: self._value(document, name) for name, _ in self.scan.order}
+        values = {name: self.value(document, name) for name, _ in self.scan.order}
         if self.edge and self.edge.t in values:
             values[self.edge.t] = time_text(values[self.edge.t])
         return list(values.values())
 
-    def _value(self, document: Mapping[str, Any], name: str) -> Any:
-        return document["_id"][self.edge.keys[name]] if self.edge else document[name]
+    def projection(self, columns: Sequence[str]) -> dict[str, bool]:
+        """The `projection` of a `find` command that shows these columns."""
+        if self.edge:
+            return {self.edge.path(column): True for column in columns}
+        return {"_id": False, **dict.fromkeys(columns, True)}
+
+    def value(self, document: Mapping[str, Any], name: str) -> Any:
+        """A column's value in a document."""
+        if self.edge is not None and name in self.edge.keys:
+            return document["_id"][self.edge.keys[name]]
+        return document[name]
 
 
 def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
@@ -87,17 +96,18 @@ def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
             "sort": dict(index),
             "hint": dict(index),
         }
-    after = (microseconds(str(page.after[0])), int(page.after[1])) if page.after else None
+    after = (microseconds(str(page.after[0])), *map(int, page.after[1:])) if page.after else None
     if edge.columns == tuple(column for column, _ in scan.index):
         end = {"t": after[0], "u": after[1]} if after else {"t": MAX_ID}  # no time is later
         ids = {"$gte": {"p": value}, "$lt": {"p": value, **end}}
         return {"filter": {"_id": ids}, "projection": {"_id": True}, "sort": {"_id": -1}}
     names = [name for name, _ in index]
-    first = (after[0], after[1] - 1) if after else (MAX_ID, MAX_ID)
+    others = len(names) - 2
+    first = (*after[:-1], after[-1] - 1) if after else (MAX_ID,) * (1 + others)
     return {
         "filter": {},
         "min": dict(zip(names, (value, *first), strict=True)),
-        "max": dict(zip(names, (value, -MAX_ID, 0), strict=True)),
+        "max": dict(zip(names, (value, -MAX_ID, *[0] * others), strict=True)),
         "projection": dict.fromkeys(names, True),
         "sort": dict(index),
         "hint": dict(index),

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from reader.moments import Shared
 from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, Watermark
-from reader.read_model.entities import Entity
-from reader.read_model.scans import CachedList
+from reader.read_model.entities import Entity, OwnedList
 from reader.replica import Replica
+
+
+class Newest(NamedTuple):
+    """The newest posts of a feed. `complete`: False if it leaves out followees."""
+
+    ids: list[int]
+    complete: bool = True
 
 
 class View:
     """The parts of one composition, all valid at `moment`, and those that it lacks.
 
-    `position`: that moment on this process's tide; None: it is not on it. `replica` is set while it is valid
-    at `moment`, too. `stored`: the moment in MongoDB, once known. `pinned`: a part is a page, whose
-    changes no message names, so the moment stays. `viewer`: the subject to whom items are shown; None: to
-    anybody.
+    `position`: that moment on this process's tide; None: it is not on it. The `replica`, if set, is valid at
+    `moment`, too, but for the keys that messages have `named` since. `stored`: the moment in MongoDB, once
+    known. `pinned`: a part is a page, whose changes no message names, so the moment stays. `newest`: the
+    posts of a feed, once known. `viewer`: the subject to whom items are shown; None: to anybody.
     """
 
     __slots__ = (
-        *("local", "missing", "moment", "origin", "parts", "pinned", "position", "replica", "stored"),
+        "local",
+        "missing",
+        "moment",
+        "named",
+        "newest",
+        "origin",
+        "parts",
+        "pinned",
+        "position",
+        "replica",
+        "stored",
         "viewer",
     )
 
@@ -32,8 +49,10 @@ class View:
         self.moment = moment
         self.position = position
         self.replica = replica
+        self.named: frozenset[str] = frozenset()
         self.stored: Shared | None = None
         self.pinned = False
+        self.newest: Newest | None = None
         self.parts: dict[str, Entry] = {}
         self.missing: dict[str, Wanted | WantedPage] = {}
         self.local: Counter[str] = Counter()  # parts that the replica gave, by label
@@ -41,27 +60,29 @@ class View:
         self.viewer: str | None = None
 
     def get(self, wanted: Wanted | WantedPage) -> Entry | None:
-        entry = self.parts.get(wanted.key)
+        key = wanted.key
+        entry = self.parts.get(key)
         if entry is None:
-            entry = self.replica.get(wanted.key) if self.replica is not None else None
+            if self.replica is not None and key not in self.named:
+                entry = self.replica.get(key)
             if entry is None:
-                self.missing[wanted.key] = wanted
+                self.missing[key] = wanted
                 return None
-            self.parts[wanted.key] = entry
+            self.parts[key] = entry
             self.local[wanted.label] += 1
         return entry
 
-    def get_all(self, kind: Entity | CachedList, ids: Sequence[int]) -> list[Entry] | None:
+    def get_all(self, kind: Entity | OwnedList, ids: Sequence[int]) -> list[Entry] | None:
         """The entries of many keys of one kind, in order; None if any is missing."""
-        parts, keys = self.parts, [*map(kind.key, ids)]
+        keys, parts = kind.keys(ids), self.parts
         new = [key for key in keys if key not in parts]
         if new and self.replica is not None:
-            found = self.replica.get_all(new)
+            found = self.replica.get_all([key for key in new if key not in self.named] if self.named else new)
             parts |= found
             self.local[kind.label] += len(found)
-        if any(key not in parts for key in new):
-            wanted = zip(keys, ids, strict=True)
-            self.missing |= {key: Wanted(kind, id) for key, id in wanted if key not in parts}
+        missing = {key: Wanted(kind, id) for key, id in zip(keys, ids, strict=True) if key not in parts}
+        if missing:
+            self.missing |= missing
             return None
         return [parts[key] for key in keys]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -83,6 +84,10 @@ class FollowUser(Command, frozen=True):
 
 class UnfollowUser(FollowUser, frozen=True):
     pass
+
+
+class ReadNotifications(Command, frozen=True):
+    until: Annotated[datetime, Meta(tz=True)]
 
 
 class Profile(msgspec.Struct, frozen=True):

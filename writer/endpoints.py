@@ -84,6 +84,7 @@ ENDPOINTS = (
     Endpoint("DELETE", "/post/{id}/like", commands.UnlikePost, handlers.unlike_post),
     Endpoint("PUT", "/user/{id}/follow", commands.FollowUser, handlers.follow_user, problems=(422,)),
     Endpoint("DELETE", "/user/{id}/follow", commands.UnfollowUser, handlers.unfollow_user),
+    Endpoint("PUT", "/user/me/notifications/read", commands.ReadNotifications, handlers.read_notifications),
 )
 
 

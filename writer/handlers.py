@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ from writer.commands import (
     Post,
     Profile,
     PutProfile,
+    ReadNotifications,
     UnfollowUser,
     UnlikePost,
     WriteComment,
@@ -32,8 +34,11 @@ from writer.commands import (
 from writer.database import Rows, Session
 from writer.deletion import OF_POST
 from writer.errors import Contended, Duplicate, MissingRow
+from writer.mentions import mention, no_longer_mention
 
 NO_CONTENT = Answer(204)
+POST_AUTHOR = "COALESCE((SELECT author_id FROM posts WHERE id = %s), 0)"  # the foreign key refuses 0
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 Authored = TypeVar("Authored", Post, Comment)
 
 
@@ -75,6 +80,7 @@ def edit_profile(db: Session, edit: EditProfile) -> Answer:
 def write_post(db: Session, post: WritePost) -> Answer:
     """Write a post."""
     post_id = _insert(db, "posts", post)
+    mention(db, post.subject, post.body, post_id)
     return _created(_stored(db, Post, "posts", post_id), f"/post/{post_id}")
 
 
@@ -82,6 +88,8 @@ def edit_post(db: Session, edit: EditPost) -> Answer:
     """Change the text of one's own post."""
     _demand_mine(db, edit.subject, "posts", edit.post_id)
     db.execute("UPDATE posts SET body = %s WHERE id = %s", edit.body, edit.post_id)
+    no_longer_mention(db, edit.body, edit.post_id)
+    mention(db, edit.subject, edit.body, edit.post_id)
     return _changed(_stored(db, Post, "posts", edit.post_id))
 
 
@@ -97,7 +105,8 @@ def delete_post(db: Session, command: DeletePost) -> Answer:
 
 def write_comment(db: Session, comment: WriteComment) -> Answer:
     """Comment on a post."""
-    comment_id = _insert(db, "comments", comment)
+    comment_id = _insert(db, "comments", comment, of_post=comment.post_id)
+    mention(db, comment.subject, comment.body, comment.post_id, comment_id)
     return _created(_stored(db, Comment, "comments", comment_id), f"/comment/{comment_id}")
 
 
@@ -105,13 +114,17 @@ def edit_comment(db: Session, edit: EditComment) -> Answer:
     """Change the text of one's own comment."""
     _demand_mine(db, edit.subject, "comments", edit.comment_id)
     db.execute("UPDATE comments SET body = %s WHERE id = %s", edit.body, edit.comment_id)
-    return _changed(_stored(db, Comment, "comments", edit.comment_id))
+    stored = _stored(db, Comment, "comments", edit.comment_id)
+    no_longer_mention(db, edit.body, int(stored.post_id), edit.comment_id)
+    mention(db, edit.subject, edit.body, int(stored.post_id), edit.comment_id)
+    return _changed(stored)
 
 
 def delete_comment(db: Session, command: DeleteComment) -> Answer:
     """Delete one's own comment."""
     me = _user_id(db, command.subject)
     if _is_mine(me, db.rows("SELECT author_id FROM comments WHERE id = %s FOR UPDATE", command.comment_id)):
+        db.execute("DELETE FROM mentions WHERE comment_id = %s", command.comment_id)
         db.execute("DELETE FROM comments WHERE id = %s", command.comment_id)
     return NO_CONTENT
 
@@ -120,8 +133,9 @@ def like_post(db: Session, like: LikePost) -> Answer:
     """Like a post; again changes nothing."""
     with _named(db, like.subject):
         added = db.execute(
-            "INSERT INTO likes (post_id, user_id) SELECT %s, id FROM users WHERE subject = %s"
-            " ON DUPLICATE KEY UPDATE user_id = likes.user_id",
+            f"INSERT INTO likes (post_id, user_id, post_author_id) SELECT %s, id, {POST_AUTHOR}"  # noqa: S608
+            " FROM users WHERE subject = %s ON DUPLICATE KEY UPDATE user_id = likes.user_id",
+            like.post_id,
             like.post_id,
             like.subject,
         )
@@ -156,6 +170,21 @@ def unfollow_user(db: Session, follow: UnfollowUser) -> Answer:
     """Stop following a user; otherwise nothing changes."""
     me = _user_id(db, follow.subject)
     db.execute("DELETE FROM follows WHERE follower_id = %s AND followee_id = %s", me, follow.user_id)
+    return NO_CONTENT
+
+
+def read_notifications(db: Session, read: ReadNotifications) -> Answer:
+    """Mark one's own notifications as read up to a moment. An earlier one changes nothing."""
+    until = max(EARLIEST, min(read.until, LATEST)).astimezone(UTC).replace(tzinfo=None)
+    changed = db.execute(
+        "INSERT INTO notification_reads (user_id, until)"
+        " SELECT id, LEAST(%s, CURRENT_TIMESTAMP(6)) AS sent FROM users WHERE subject = %s"
+        " ON DUPLICATE KEY UPDATE until = GREATEST(notification_reads.until, VALUES(until))",
+        until.isoformat(" ", "microseconds"),
+        read.subject,
+    )
+    if not changed:  # the mark is there already, or there is no such user
+        _user_id(db, read.subject)
     return NO_CONTENT
 
 
@@ -224,12 +253,16 @@ def _profile(db: Session, subject: str) -> Profile:
     return Profile(str(user_id), *rest)
 
 
-def _insert(db: Session, table: str, command: Command) -> int:
+def _insert(db: Session, table: str, command: Command, *, of_post: int | None = None) -> int:
     """Insert a row of the subject and return its id. Its columns are the command's other fields."""
     values = structs.asdict(command)
     subject = values.pop("subject")
-    columns, places = ", ".join(values), ", ".join(["%s"] * len(values))
-    found = f"SELECT {places}, id FROM users WHERE subject = %s"  # noqa: S608 - our own names
+    places = ["%s"] * len(values)
+    if of_post is not None:
+        values["post_author_id"] = of_post
+        places.append(POST_AUTHOR)
+    columns = ", ".join(values)
+    found = f"SELECT {', '.join(places)}, id FROM users WHERE subject = %s"  # noqa: S608 - our own names
     with _named(db, subject):
         id = db.insert(f"INSERT INTO {table} ({columns}, author_id) {found}", *values.values(), subject)
     if not id:

@@ -13,6 +13,7 @@ import msgspec
 
 from reader.read_model.declarations import ENTITIES, LISTS
 from reader.read_model.entities import Document, Entity, OwnedList
+from reader.read_model.notifications import NOTIFICATIONS, Told
 from reader.read_model.scans import CachedList, TextList
 
 VALUE, ABSENT, LEASE = b"V", b"N", b"L"
@@ -25,7 +26,7 @@ MAX_VALUE_BYTES = 256 * 1024
 ENTITY_KEY = re.compile(r"([a-z]+):([0-9]{1,19})")
 LIST_OF = {
     (one.parent.name, one.name) if isinstance(one, OwnedList) else (one.name, ""): one for one in LISTS
-}
+} | {("user", NOTIFICATIONS.name): NOTIFICATIONS}
 
 
 def cache_key(epoch: str, key: str) -> str:
@@ -90,6 +91,11 @@ def encode_page(version: int, ids: list[int], next_cursor: str | None) -> bytes:
     )
 
 
+def encode_notifications(version: int, told: Told, next_cursor: str | None) -> bytes:
+    """As a page, but with JSON behind the newline."""
+    return VALUE + encode_version(version) + (next_cursor or "").encode() + b"\n" + msgspec.json.encode(told)
+
+
 class Entry(msgspec.Struct, frozen=True, dict=True):
     """A cached value taken apart. `present` is False for a known absence."""
 
@@ -110,6 +116,9 @@ class Entry(msgspec.Struct, frozen=True, dict=True):
 
     def ids(self) -> list[int]:
         return [int(id) for id in self.body.split(b",")] if self.body else []
+
+    def told(self) -> Told:
+        return msgspec.json.decode(self.body, type=Told)
 
 
 def decode(value: bytes | None) -> Entry | None:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from reader.read_model.entities import AUTHOR, VIEWER, Count, Document, Entity, Listing, OwnedList, json_of
+from reader.read_model.notifications import NOTIFICATIONS
 from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList, WholeList, microseconds
 from tidemark.ids import Id
 
@@ -212,6 +213,8 @@ LISTS: tuple[CachedList, ...] = (
     USERS_BY_HANDLE,
     POSTS_BY_HASHTAG,
     EVERYBODY_POSTS,
+    *NOTIFICATIONS.sources,
+    NOTIFICATIONS,
 )
 
 
@@ -224,4 +227,7 @@ def _collection(name: str) -> Collection:
     return Collection(name=name, counters=(), indexes=tuple(map(edge.index, others)), edge=edge)
 
 
-COLLECTIONS = {name: _collection(name) for name in ("users", "posts", "comments", "likes", "follows")}
+COLLECTIONS = {
+    name: _collection(name)
+    for name in ("users", "posts", "comments", "likes", "follows", "mentions", "notification_reads")
+}

@@ -124,7 +124,7 @@ class Edge:
         return dict(zip(self.columns, EdgeId._fields, strict=True))
 
     def path(self, column: str) -> str:
-        return f"_id.{self.keys[column]}"
+        return f"_id.{self.keys[column]}" if column in self.keys else column
 
     def index(self, columns: Order) -> Order:
         """The documents' index for an index of columns."""

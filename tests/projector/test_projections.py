@@ -30,12 +30,13 @@ def post(id: int = 1, author: int = 7, body: str = "hi") -> dict[str, Any]:
     return {"id": id, "author_id": author, "body": body, "created_at": NOON, "updated_at": NOON}
 
 
-def comment(id: int, post_id: int, body: str = "c") -> dict[str, Any]:
-    return {**post(id, 7, body), "post_id": post_id}
+def comment(id: int, post_id: int, body: str = "c", tells: int | None = None) -> dict[str, Any]:
+    return {**post(id, 7, body), "post_id": post_id, "post_author_id": tells}
 
 
-def like(post_id: int, user: int) -> dict[str, Any]:
-    return {"post_id": post_id, "user_id": user, "created_at": NOON}
+def like(post_id: int, user: int, tells: int | None = None) -> dict[str, Any]:
+    """`tells`: the post's author; None as in a row of an older writer."""
+    return {"post_id": post_id, "user_id": user, "created_at": NOON, "post_author_id": tells}
 
 
 def mutations(table: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> list[object]:
@@ -57,11 +58,17 @@ def test_a_collection_has_the_name_of_its_table() -> None:
 
 
 def test_a_projection_copies_the_columns_of_its_table() -> None:
-    more = {"posts": {"hashtags": ["x"]}, "users": {"handles": ["#x"]}}
+    more: dict[str, dict[str, Any]] = {
+        "posts": {"hashtags": ["x"]},
+        "users": {"handles": ["#x"]},
+        "likes": {"told": None},
+        "comments": {"told": None},
+    }
     for name, table in TABLES.items():
         row = {column: NOON if column.endswith("_at") else "#x" for column in table.columns}
         copied = {column: "2026-11-23T12:00:00.000005Z" if column.endswith("_at") else "#x" for column in row}
-        copied = {column: value for column, value in copied.items() if column not in identity(table)}
+        others = {*identity(table), "post_author_id"}
+        copied = {column: value for column, value in copied.items() if column not in others}
         assert PROJECTIONS[name](row) == {**copied, **more.get(name, {})}
 
 
@@ -114,7 +121,8 @@ def test_an_edge_that_gets_another_time_is_another_document() -> None:
     later = {**like(1, 9), "created_at": NOON + timedelta(microseconds=1)}
     batch = folded(RowChange("likes", like(1, 9), later))
     old, new = batch.documents["likes"].values()
-    assert (old.put, old.remove, new.put, new.new) == (None, {}, {}, True)
+    nobody = {"told": None}
+    assert (old.put, old.remove, new.put, new.new) == (None, nobody, nobody, True)
     assert batch.keys == ("post:1:likes",)  # the order of `liked` is that of posts
 
 
@@ -166,7 +174,38 @@ def test_a_users_row_touches_the_keys_of_its_subject_and_handle() -> None:
 def test_a_follow_touches_all_lists_of_both() -> None:
     follow = {"follower_id": 1, "followee_id": 2, "created_at": NOON}
     assert {*folded(RowChange("follows", None, follow)).keys} == {
-        *("user:1:following", "user:1:followees", "user:2:followers"),
+        *("user:1:following", "user:1:followees", "user:2:followers", "user:2:notifications"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "before", "after", "told"),
+    [
+        ("likes", None, like(1, 9, tells=7), {7}),
+        ("likes", like(1, 9, tells=7), None, {7}),
+        ("likes", None, like(1, 7, tells=7), set()),
+        ("likes", None, like(1, 9), set()),
+        ("likes", like(1, 9), like(1, 9, tells=7), {7}),
+        ("comments", None, comment(5, 1, tells=8), {8}),
+        ("comments", comment(5, 1, tells=8), comment(5, 2, tells=9), {8, 9}),
+        ("comments", comment(5, 1, tells=8), comment(5, 1, "edited", tells=8), set()),
+        ("comments", None, comment(5, 1, tells=7), set()),
+        (
+            "mentions",
+            None,
+            {"user_id": 3, "id": 1, "author_id": 7, "post_id": 1, "comment_id": None, "created_at": NOON},
+            {3},
+        ),
+        ("notification_reads", None, {"user_id": 3, "until": NOON}, {3}),
+    ],
+)
+def test_a_deed_touches_the_notifications_of_whom_it_tells(
+    table: str, before: dict[str, Any] | None, after: dict[str, Any] | None, told: set[int]
+) -> None:
+    """Nobody of one's own deed, nor a row without the post's author."""
+    keys = {mutation.key for mutation in mutations(table, before, after) if isinstance(mutation, Invalidate)}
+    assert {key for key in keys if key.endswith(":notifications")} == {
+        f"user:{user}:notifications" for user in told
     }
 
 
@@ -208,7 +247,7 @@ def test_a_like_and_its_unlike_add_up_to_nothing() -> None:
     batch = folded(RowChange("likes", None, like(1, 9)), RowChange("likes", like(1, 9), None))
     assert batch.documents["posts"][1].increments == {}
     (removed,) = batch.documents["likes"].values()
-    assert (removed.put, removed.remove, removed.increments) == (None, {}, {})
+    assert (removed.put, removed.remove, removed.increments) == (None, {"told": None}, {})
 
 
 def test_deleted_and_made_again_is_there() -> None:

@@ -22,6 +22,7 @@ from reader.read_model.declarations import (
     USER_LIKED,
     USER_POSTS,
 )
+from reader.read_model.notifications import NOTIFICATIONS, Source
 from reader.stored_scan import ROWS
 from tests.reader.inside import inside
 from tests.reader.world import World, moment
@@ -37,8 +38,9 @@ def populate(world: World) -> None:
             world.follow(1, 1000 + id, id)
             world.follow(1000 + id, 1, id)
             world.post(id, author_id=1 if id % 2 else 1000 + id, body="#sea")
-            world.comment(id, 1)
-            world.like(1, id, id)
+            world.comment(id, 1, author_id=1 + id % 2, told=1 if id % 2 else None)
+            world.like(1, id, id, told=1)
+            world.mention(1, id)
 
 
 VALUES = {"subject": "subject-1", "handle": "user_1", "hashtag": "sea", "everybody": ""}
@@ -55,8 +57,10 @@ async def all_reads(store: DocumentStore) -> None:
         assert first.ids(), listing.path
         behind = decode_cursor(first.head.decode(), listing.order)
         await store.page(present, WantedPage(listing, [1], Page(5, behind)))
-    for one in LISTS:
+    for one in (one for one in LISTS if not isinstance(one, Source)):
         await store.values(present, [Wanted(one, VALUES.get(one.name, 1))])
+    for page in (Page(), Page(5, (moment(200), 2, 1, 1))):
+        await store.values(present, [WantedPage(NOTIFICATIONS, [1], page)])
     for page in (Page(), Page(5, (200,))):
         await store.page(present, WantedPage(POSTS_BY_HASHTAG, ["sea"], page))
         await store.page(present, WantedPage(EVERYBODY_POSTS, [""], page))
@@ -74,7 +78,8 @@ async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: St
         await all_reads(reader.documents)
         sent = reader.commands.sent
     assert {command["find"] for command in sent} == {
-        *("control", "users_b3", "posts_b3", "comments_b3", "likes_b3", "follows_b3")
+        *("control", "users_b3", "posts_b3", "comments_b3", "likes_b3", "follows_b3", "mentions_b3"),
+        "notification_reads_b3",
     }
     for command in sent:
         assert command["readConcern"]["level"] == "snapshot"
@@ -86,7 +91,7 @@ async def test_every_query_is_answered_by_an_index_in_its_order(shared_stack: St
         assert "'stage': 'SORT'" not in plan, query
         assert "IXSCAN" in plan or "IDHACK" in plan, query
         assert ("'indexName': '_id_'" not in plan) or query["filter"].keys() <= {"_id", *ROWS}, query
-        if command["find"] in ("likes_b3", "follows_b3"):
+        if command["find"] in ("likes_b3", "follows_b3", "mentions_b3"):
             assert "CLUSTERED_IXSCAN" in plan or ran["totalDocsExamined"] == 0, query
             examined = max(ran["totalDocsExamined"], ran["totalKeysExamined"])
             assert ran["nReturned"] <= examined <= ran["nReturned"] + 1, query

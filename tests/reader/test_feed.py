@@ -277,6 +277,26 @@ async def test_a_new_post_of_one_followee_costs_one_key(shared_stack: Stack, wor
         assert reader.commands.collections() == ["control", "control", "posts_b3", "posts_b3"]
 
 
+async def test_a_feed_that_a_message_overtakes_takes_all_else_from_the_replica(
+    shared_stack: Stack, world: World
+) -> None:
+    """It holds its moment: a head is named while another one, which it lacks, is on its way."""
+    people(world, range(2, 32))
+    async with inside(shared_stack, local_bytes=2**24) as reader:
+        before = await reader.ask(ME)
+        reader.replica.drop([USER_POSTS.key(7)])
+        reader.commands.sent.clear()
+        async with reader.fetching.before_level.holding(reader.ask(ME)) as asking:
+            world.post(200_000, author_id=9)
+            world.batch(3, [USER_POSTS.key(9), POST.key(200_000), USER.key(9)])
+            await reader.follows(world)
+        answer = await asking
+        assert (answer.moment.seq, answer.body) == (2, before.body)
+        found = {kind: reader.requests("redis", kind, "hit") for kind in ("user_posts", "post", "user")}
+        assert found == {"user_posts": 1, "post": 0, "user": 0}
+        assert ids(await reader.ask(ME))[0] == 200_000
+
+
 async def test_a_caller_without_a_user_has_one_at_the_batch_that_makes_it(
     shared_stack: Stack, world: World
 ) -> None:

@@ -247,7 +247,9 @@ def test_the_posts_of_all_can_be_walked_past_the_cached_ones(api: httpx2.Client,
     expected = [str(id) for id in range(249, 0, -2)]
     for walk in (by_next, by_link):
         for query in ({}, {"limit": 7}, {"limit": 100}):
-            assert [id for page in walk(api, "/posts", **query) for id in page] == expected
+            pages = walk(api, "/posts", **query)
+            assert [id for page in pages for id in page] == expected
+            assert all(len(page) == query.get("limit", PAGE_LIMIT) for page in pages[:-1])
     for query in ({}, {"limit": 60}):
         assert api.get("/posts", params=query).headers["cache-status"] == "redis; hit"
 

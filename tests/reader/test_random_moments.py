@@ -134,7 +134,7 @@ async def read_on(reader: Inside, states: dict[int, State], chance: random.Rando
     return number
 
 
-@pytest.mark.parametrize("batches", [100, pytest.param(1_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("batches", [100, pytest.param(300, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("seed", "local_bytes", "cluster_times"),
     [(1, 2**20, True), (2, 6_000, True), (3, 0, True), (4, 2**20, False)],

@@ -77,6 +77,10 @@ def test_an_answer_is_kept_as_long_as_each_of_its_entries() -> None:
     held.keep("/post/1", "the answer", 100, parts, {"post": 1, "user": 1})
     kept = held.answer("/post/1")
     assert kept is not None and kept.answer == "the answer"
+    held.drop(["user:7", "post:9"])
+    held.put("user:7", Entry(True, 1, b"", BODY))
+    held.drop(["user:7"])
+    assert all(held.answer("/post/1") for _ in range(2))
     held.drop(["user:1"])
     held.put("user:1", Entry(True, 2, b"", BODY))
     assert held.answer("/post/1") is None

@@ -173,7 +173,7 @@ def test_comments_have_no_viewer(api: httpx2.Client, world: World, path: str) ->
 def test_no_path_is_kept_as_the_answer_to_another_caller() -> None:
     """A path may contain a space or a question mark, and a subject a slash."""
     read, feed = hashtag(), caller()
-    subjects, paths = ("s", "/feed", "viewer"), ("/feed", "/feed s", "/feed?include=viewer", "/a /feed")
+    subjects, paths = ("s", "/feed", "viewer"), ("/feed", "/feed s", "/feed?include=viewer s", "/a /feed")
     scopes = [
         (kind, {"path": path, "query_string": query, CLAIMS: Claims(subject, frozenset(), 0, 0)})
         for kind in (read, feed)

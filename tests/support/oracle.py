@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from unicodedata import category, normalize
 
+import msgspec
 import redis
 from pymongo import MongoClient
 
@@ -20,7 +21,7 @@ from reader.paging import encode_cursor
 from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key, decode, encode_entity
 from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTS
 from reader.read_model.entities import is_present
-from reader.read_model.scans import TextList, time_text
+from reader.read_model.scans import TextList, microseconds, time_text
 from writer.schema import TABLES
 
 KINDS = {**dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo", "Nl", "Nd", "Pc"), "c"), "Mn": "m", "Mc": "m"}
@@ -31,6 +32,7 @@ OF_THEIR_OWN = {
     "\u00b7": "c",
 }
 TAG = re.compile("(?<![cm&])#(c[cm]*(?:j[cm]+)*)")  # in the kinds of a text's characters
+DEEDS = {"likes": "user_id", "comments": "author_id"}  # table -> the column of whoever does it
 Documents = dict[str, dict[Any, dict[str, Any]]]  # collection -> _id -> document
 
 
@@ -44,6 +46,9 @@ def expected_documents(connection: Connection) -> Documents:
             documents[name][key] = {"_id": key, **PROJECTIONS[name](row)}  # an edge has nothing else
             if name == "posts":
                 documents[name][key]["hashtags"] = hashtags_of(row["body"])
+            if name in DEEDS:
+                own = row["post_author_id"] == row[DEEDS[name]]
+                documents[name][key]["told"] = None if own else row["post_author_id"]
     tallies = {counter: Tally(row[counter.by] for row in tables[counter.table]) for counter in COUNTERS}
     for counter, tally in tallies.items():
         for key in tally:
@@ -147,6 +152,8 @@ def assert_cache_is_true(stack: Stack, documents: Documents) -> int:
 def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes]:
     entity_name, _, rest = name.partition(":")
     parent, _, list_name = rest.partition(":")
+    if list_name == "notifications":
+        return expected_notifications(int(parent), documents)
     if list_name:
         return _expected_list(f"{entity_name}_{list_name}", int(parent), documents)
     if name == "everybody:posts":
@@ -160,6 +167,51 @@ def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes
     entry = decode(encode_entity(entity, {**document, "v": 0}))
     assert entry is not None
     return True, entry.head, entry.body
+
+
+def told(user: int, documents: Documents) -> list[tuple[str, str, int, int, int, int | None]]:
+    """All notifications of a user, newest first: time, kind, id, post (or the user), actor, comment."""
+    follows, likes, comments, mentions = (
+        present(documents, name) for name in ("follows", "likes", "comments", "mentions")
+    )
+    found = [
+        *(
+            (row["created_at"], "1 follow", row["follower_id"], user, row["follower_id"], None)
+            for row in follows
+            if row["followee_id"] == user
+        ),
+        *(
+            (row["created_at"], "2 like", row["user_id"], row["post_id"], row["user_id"], None)
+            for row in likes
+            if row["told"] == user
+        ),
+        *(
+            (row["created_at"], "3 comment", row["_id"], row["post_id"], row["author_id"], row["_id"])
+            for row in comments
+            if row["told"] == user
+        ),
+        *(
+            (row["created_at"], "4 mention", row["id"], row["post_id"], row["author_id"], row["comment_id"])
+            for row in mentions
+            if row["user_id"] == user
+        ),
+    ]
+    return sorted((each for each in found if each[4] != user), reverse=True, key=lambda each: each[:4])
+
+
+def read_until(user: int, documents: Documents) -> str:
+    marks = present(documents, "notification_reads")
+    return next((mark["until"] for mark in marks if mark["user_id"] == user), time_text(0))
+
+
+def expected_notifications(user: int, documents: Documents) -> tuple[bool, bytes, bytes]:
+    found = [
+        [microseconds(at), int(kind[0]), id, of, actor, comment or 0]
+        for at, kind, id, of, actor, comment in told(user, documents)
+    ]
+    cursor = encode_cursor([time_text(found[49][0]), *found[49][1:4]]) if len(found) > 50 else ""
+    until = microseconds(read_until(user, documents))
+    return True, cursor.encode(), msgspec.json.encode([until, found[:50]])
 
 
 def _expected_list(label: str, value: int | str, documents: Documents) -> tuple[bool, bytes, bytes]:
