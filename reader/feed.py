@@ -96,7 +96,7 @@ def newest_of(
         ]
     by_first = dict(zip(firsts, range(len(heads)), strict=True))
     nothing = by_first.pop(0, None) is not None  # of some head is below `below`
-    opened = [by_first[first] for first in heapq.nlargest(wanted, by_first)]
+    opened = [by_first[first] for first in sorted(by_first, reverse=True)[:wanted]]
     ids = [*islice(heapq.merge(*(_ids(heads[at], below) for at in opened), reverse=True), wanted)]
     end = ids[-1] if len(ids) == wanted else 0
     ends = opened + [at for at, first in enumerate(firsts) if not first] if nothing else opened

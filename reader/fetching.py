@@ -84,21 +84,13 @@ class Fetching:
             self._remember_author(one, view.parts[one.key])
 
     def _remember_author(self, found: Wanted | WantedPage, entry: Entry) -> None:
-        """The next one who lacks the post or comment asks for its author at once: one round less.
-
-        Who found an author's posts is likely to lack the newest one.
-        """
-        if not isinstance(found, Wanted) or not entry.present:
-            return
-        if found.kind.name in AUTHORED:
-            key, author = found.key, entry.author_id
-        elif found.kind is USER_POSTS:
-            key, author = POST.key(entry.first), int(found.id)
-        else:
-            return
-        if len(self._authors) >= MAX_AUTHORS:
+        """The next one who lacks a post or comment, or a list's newest post, asks for its author at once."""
+        if isinstance(found, Wanted) and entry.present and found.kind is USER_POSTS:
+            self._authors[POST.key(entry.first)] = Wanted(USER, found.id)
+        elif isinstance(found, Wanted) and entry.present and found.kind.name in AUTHORED:
+            self._authors[found.key] = Wanted(USER, entry.author_id)
+        if len(self._authors) > MAX_AUTHORS:
             self._authors.clear()
-        self._authors[key] = Wanted(USER, author)
 
     async def aclose(self) -> None:
         """Cancel the flights under way; nobody waits for them any more."""

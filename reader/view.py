@@ -80,9 +80,10 @@ class View:
             found = self.replica.get_all([key for key in new if key not in self.named] if self.named else new)
             parts |= found
             self.local[kind.label] += len(found)
-        missing = {key: Wanted(kind, id) for key, id in zip(keys, ids, strict=True) if key not in parts}
-        if missing:
-            self.missing |= missing
+            new = [] if len(found) == len(new) else [key for key in new if key not in parts]
+        if new:
+            lacking, wanted = {*new}, zip(keys, ids, strict=True)
+            self.missing |= {key: Wanted(kind, id) for key, id in wanted if key in lacking}
             return None
         return [parts[key] for key in keys]
 
