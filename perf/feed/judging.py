@@ -51,7 +51,7 @@ class State:
 
 @dataclass(frozen=True)
 class Commit:
-    """A user's command, when it was sent and acknowledged (Unix seconds), its token, and the state after it."""
+    """A command, when it was sent and acknowledged (Unix seconds), its token, and the state after it."""
 
     user: int
     sent: float
