@@ -51,7 +51,7 @@ INDEXES = {
     "mentions": set(),
     "notification_reads": set(),
 }
-FIELDS = {"author_id": 1, "body": "b", "hashtags": [], "created_at": "2026", "updated_at": "2026"}
+FIELDS = {"author_id": 1, "body": "b", "hashtags": [], "created_at": NOW, "updated_at": NOW}
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ WINDOW = "minSnapshotHistoryWindowInSeconds"
 
 
 def post(body: str, *, new: bool = False) -> Put:
-    times = {"created_at": "2026", "updated_at": "2026"}
+    times = {"created_at": NOW, "updated_at": NOW}
     return Put("posts", 1, {"author_id": 1, "body": body, "hashtags": [], **times}, new=new)
 
 
