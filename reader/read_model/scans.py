@@ -65,6 +65,11 @@ class CachedList(Scan):
         """The value in a key. Raises ValueError."""
         raise NotImplementedError
 
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """Columns that are cached, besides the item's id."""
+        return ()
+
     @cached_property
     def label(self) -> str:
         """The list in words, for metrics: `post_comments`, `hashtag`."""
