@@ -245,7 +245,7 @@ MUTATIONS = {
     ),
     "APPLY keeps what it has no bytes for": Mutation(
         Product(patches=apply_with("redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))", "0")),
-        seed=1,
+        seed=11,
     ),
     "APPLY does not compare the lineage": Mutation(
         Product(patches=apply_with("~= ARGV[1] then", "== false then")), (TAKEN_OVER, FAILED_OVER), seed=1
