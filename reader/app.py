@@ -23,6 +23,8 @@ from reader.endpoints import Services, entity, feed, hashtag, listing, openapi
 from reader.errors import DocumentsUnavailable, MomentGone
 from reader.fetching import Fetching
 from reader.following import Following
+from reader.live.connections import Connections
+from reader.live.hub import Hub
 from reader.metrics import ReaderMetrics
 from reader.moments import Moments
 from reader.read_model.declarations import LISTINGS, POST, USER
@@ -53,6 +55,7 @@ class Reader:
         self._settings = settings
         self._clock = clock
         self._stores: tuple[Following, DocumentStore] | None = None
+        self._connections: Connections | None = None
         decisions = self.metrics.decisions.add
         self.app = Starlette(
             routes=ROUTES,
@@ -80,6 +83,11 @@ class Reader:
             return wrong
         return {"reads": "ok", **{f"degraded: {store}": "ok" for store in wrong}}
 
+    def end_streams(self) -> None:
+        """Before a stop: clients that watch are told to come back, later and not all at once."""
+        if self._connections is not None:
+            self._connections.drain()
+
     def _show(self, documents: DocumentStore, following: Following) -> None:
         """Gauges ask when they are scraped."""
         size, replica = self.metrics.replica_size, following.replica
@@ -105,14 +113,19 @@ class Reader:
         fetching = Fetching(following, Cache(following), documents, moments, self.metrics)
         consistency = Consistency(following, fetching, moments, self.metrics, settings.max_waiters)
         self._stores = following, documents
-        task = asyncio.create_task(following.run())
+        hub = Hub(following, consistency)
+        connections = self._connections = Connections(hub, settings, self.metrics, self._clock)
+        self.metrics.live_connections.set_function(connections.count)
+        self.metrics.live_watches.set_function(lambda: len(hub.watches))
+        tasks = [asyncio.create_task(one.run()) for one in (hub, connections, following)]
         try:
-            yield {"services": Services(consistency, settings, self.metrics, self._clock)}
+            yield {"services": Services(consistency, connections, settings, self.metrics, self._clock)}
         finally:
             self._stores = None
             await fetching.aclose()
-            task.cancel()
-            await asyncio.wait([task])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await documents.aclose()
 
 

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import Counter
 
+import msgspec
 import structlog
 
 from reader.asked import Query
@@ -116,7 +117,8 @@ class Consistency:
         """For the next one who asks for `path`, if the replica has all parts."""
         if answer.origin is Origin.LOCAL and answer.body is not None:
             labels = [one.label for one in view.local]
-            self._following.replica.keep(path, answer, len(answer.body), view.parts, labels)
+            kept = msgspec.structs.replace(answer, view=None)
+            self._following.replica.keep(path, kept, len(answer.body), view.parts, labels)
 
     async def _complete(self, query: Query, view: View) -> Answer:
         """One MGET and one read of MongoDB a level at most: a list, its items, and their authors."""

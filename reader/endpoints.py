@@ -18,6 +18,10 @@ from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
 from reader.composing import Answer
 from reader.consistency import Consistency
 from reader.demands import NO_DEMANDS, Demands, Need, demands_of
+from reader.errors import not_found
+from reader.live.connections import Connections
+from reader.live.sse import stream, wants_stream
+from reader.live.watch import Watched
 from reader.metrics import ReaderMetrics
 from reader.openapi import OPENAPI
 from reader.paging import Page, requested_page
@@ -39,6 +43,7 @@ COMMON = (
 JSON = (b"content-type", b"application/json")
 IF_NONE_MATCH = b"if-none-match"
 HEADER = consistency_token.HEADER.lower().encode()
+NOT_WATCHED = frozenset({"cursor", "limit"})
 CONDITIONS = frozenset({IF_NONE_MATCH, b"cache-control", b"consistency-token", b"cookie", b"prefer"})
 Headers = list[tuple[bytes, bytes]]
 
@@ -48,6 +53,7 @@ class Services:
     """The objects that endpoints use; `clock` gives Unix seconds."""
 
     consistency: Consistency
+    connections: Connections
     settings: ReaderSettings
     metrics: ReaderMetrics
     clock: Callable[[], float]
@@ -65,12 +71,41 @@ class Read:
         self._personal = personal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if wants_stream(scope):
+            await self._stream(scope, receive, send)
+            return
         path = "" if scope["query_string"] else scope["path"]
         if path and self._personal:
             path = f"{path} {scope[CLAIMS].subject}"
         status, headers, body = await respond(scope, self._asked, path)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def watched(self, scope: Scope) -> Watched:
+        """The read as one that is kept current. Raises Problem 400 for a page that is not the usual one."""
+        query, text = self._asked(scope), scope["query_string"].decode("latin-1")
+        for name in _query(scope).keys() & NOT_WATCHED:
+            raise Problem(
+                400, "not-watchable", "Only a first page of the usual length is kept current.", name
+            )
+        subject = scope[CLAIMS].subject if self._personal or text else ""
+        return Watched((scope["path"], text, subject), query)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        its: Services = scope["state"]["services"]
+        conditions = _conditions(scope["headers"])
+        known = conditions.pop(IF_NONE_MATCH, [])
+        known += [value for name, value in scope["headers"] if name == b"last-event-id"]
+        await stream(
+            scope,
+            receive,
+            send,
+            its.connections,
+            self.watched(scope),
+            demands=_demands(its, conditions) if conditions else NO_DEMANDS,
+            known={tag.decode("latin-1") for tag in ENTITY_TAG.findall(b", ".join(known))},
+            prefer=conditions.get(b"prefer", ()),
+        )
 
 
 def entity(kind: Entity) -> Read:
@@ -153,7 +188,7 @@ def _token(gtids: str, keys: ConsistencyKeys, now: int) -> str:
 
 def _not_found(headers: Headers) -> Problem:
     texts = {name.decode(): value.decode() for name, value in headers}
-    return Problem(404, "not-found", "There is nothing here.", headers=texts)
+    return not_found(texts)
 
 
 def _conditions(headers: Headers) -> dict[bytes, list[bytes]]:

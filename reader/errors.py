@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reader.parts import Origin
+from tidemark.problem import Problem
 
 
 class CacheBypassed(Exception):
@@ -23,3 +26,7 @@ class DocumentsUnavailable(Exception):
 
 class ReadModelMissing(DocumentsUnavailable):
     """MongoDB answers, but no build serves yet: start the projector, or wait for its first snapshot."""
+
+
+def not_found(headers: Mapping[str, str] | None = None) -> Problem:
+    return Problem(404, "not-found", "There is nothing here.", headers=headers)

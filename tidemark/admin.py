@@ -78,17 +78,21 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(apps: Sequence[tuple[ASGIApp, Address]]) -> None:
+async def serve(
+    apps: Sequence[tuple[ASGIApp, Address]], before_stop: Callable[[], None] | None = None
+) -> None:
     """Serve all apps until SIGTERM or SIGINT. Raises AddressUnavailable before anything is served."""
-    await serve_on([(app, listen(address)) for app, address in apps])
+    await serve_on([(app, listen(address)) for app, address in apps], before_stop=before_stop)
 
 
 async def serve_on(
-    apps: Sequence[tuple[ASGIApp, socket.socket]], until: Coroutine[None, None, None] | None = None
+    apps: Sequence[tuple[ASGIApp, socket.socket]],
+    until: Coroutine[None, None, None] | None = None,
+    before_stop: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or the end of `until`; then finish open requests, the first app first.
 
-    Raises the error of `until`, at the end.
+    Requests that would not end by themselves are ended by `before_stop`. Raises the error of `until`, at the end.
     """
     servers = [Server(app) for app, _ in apps]
     loop = asyncio.get_running_loop()
@@ -103,6 +107,8 @@ async def serve_on(
     await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
     for end in ends:
         end.cancel()
+    if before_stop is not None:
+        before_stop()
     for server, task in zip(servers, tasks, strict=True):
         server.should_exit = True
         await task

@@ -36,6 +36,11 @@ class StrictProtocol(OneWriteProtocol):
     _refusal = MALFORMED
     _incomplete_bytes = 0
 
+    def on_message_begin(self) -> None:
+        """An application may end the connection of a client that takes nothing: `scope["state"]["abort"]`."""
+        super().on_message_begin()
+        self.scope["state"]["abort"] = self.transport.abort
+
     def data_received(self, data: bytes) -> None:
         self._incomplete_bytes += len(data)
         super().data_received(data)

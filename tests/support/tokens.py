@@ -17,3 +17,8 @@ def token(subject: str, *scopes: str) -> str:
 def bearer(subject: str, *scopes: str) -> dict[str, str]:
     """The header with such a token."""
     return {"Authorization": f"Bearer {token(subject, *scopes)}"}
+
+
+def short_bearer(subject: str, seconds: int) -> dict[str, str]:
+    """The header with a token for so long."""
+    return {"Authorization": f"Bearer {mint(AUTH_SETTINGS, subject, ['read'], seconds)}"}
