@@ -15,7 +15,7 @@ from tests.reader.world import SOURCE, World
 from tests.support.harness import wait_until
 from tests.support.services import running_services
 from tests.support.streams import Ended, Stream, watching
-from tests.support.tokens import bearer, short_bearer
+from tests.support.tokens import bearer, short_token
 from tidemark.consistency_token import ConsistencyKeys, sign
 from tidemark.gtid import GtidSet
 
@@ -165,7 +165,7 @@ def test_a_token_in_the_url_is_none(url: str) -> None:
 
 
 def test_a_stream_ends_with_its_token(url: str) -> None:
-    with watching(url, "/post/5", short_bearer("subject-1", 2)) as stream:
+    with watching(url, "/post/5", {"Authorization": f"Bearer {short_token('subject-1', 2)}"}) as stream:
         stream.state()
         assert stream.next("end", seconds=4).data == {"reason": "token-expired"}
         with pytest.raises(Ended):
