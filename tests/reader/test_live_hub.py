@@ -321,6 +321,23 @@ async def test_a_time_without_replies_makes_nothing_due(shared_stack: Stack, pos
         await until(lambda: client.has_likes(1), "the like")
 
 
+async def test_a_feed_first_made_without_redis_hears_of_later_posts(shared_stack: Stack, post: World) -> None:
+    """MongoDB gives its page whole, without the keys of the lists that it is made of."""
+    post.user(2)
+    post.follow(1, 2, 1)
+    async with live(shared_stack) as it:
+        post.cache.execute_command("CLIENT PAUSE 1500")  # type: ignore[no-untyped-call]
+        await until(lambda: it.reader.following.bypass is not None, "blindness", 3)
+        client = it.client()
+        await client.watch(FEED)
+        await until(lambda: client.bodies and ids(client.bodies[-1]) == ["5"], "the first state")
+        await until(lambda: it.reader.following.bypass is None, "the tide", 3)
+        assert it.reader.following.position.life == 0
+        post.post(7, author_id=2)
+        post.batch(2, ["user:2:posts", "post:7"])
+        await until(lambda: ids(client.bodies[-1]) == ["7", "5"], "the post", 4)
+
+
 async def test_counters_of_authors_alone_make_no_read_due_that_does_not_show_them(
     shared_stack: Stack, post: World
 ) -> None:
