@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.worker:
         reader, admin = _apps(settings, auth)
         shared, path = options.worker
-        uvloop.run(serve_as_worker(reader.app, admin, shared, path, before_stop=reader.end_streams))
+        uvloop.run(serve_as_worker(reader.app, admin, shared, path, end_streams=reader.end_streams))
         return 0
     logs.log_settings(effective(settings))
     try:
@@ -63,7 +63,7 @@ def _serve(settings: ReaderSettings, auth: AuthSettings, workers: int) -> int:
         )
     reader, admin = _apps(settings, auth)
     public = reader.app, settings.bind
-    uvloop.run(serve([public, (admin, settings.admin_bind)], before_stop=reader.end_streams))
+    uvloop.run(serve([public, (admin, settings.admin_bind)], end_streams=reader.end_streams))
     return 0
 
 

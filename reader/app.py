@@ -12,30 +12,32 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route, WebSocketRoute
 
 from authorizer_lambda.middleware import BearerAuthMiddleware
 from authorizer_lambda.settings import AuthSettings
+from authorizer_lambda.tokens import Claims
 from reader.cache import Cache
 from reader.consistency import Consistency
 from reader.document_store import DocumentStore
-from reader.endpoints import Services, entity, feed, hashtag, listing, openapi
-from reader.errors import DocumentsUnavailable, MomentGone
+from reader.endpoints import Read, Services, entity, feed, hashtag, listing, openapi
+from reader.errors import DocumentsUnavailable, MomentGone, not_found, stores_unavailable
 from reader.fetching import Fetching
 from reader.following import Following
 from reader.live.connections import Connections
 from reader.live.hub import Hub
+from reader.live.watch import Watched
+from reader.live.websocket import Live, request_for
 from reader.metrics import ReaderMetrics
 from reader.moments import Moments
 from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.replica import Replica
 from reader.settings import ReaderSettings
 from tidemark.http import EXCEPTION_HANDLERS, RequestContext
-from tidemark.problem import Problem, problem_response
+from tidemark.problem import problem_response
 
 PUBLIC_PATHS = frozenset({"/openapi.json"})
-RETRY_AFTER = {"retry-after": "1"}
-ROUTES = [
+ROUTES: list[Route] = [
     Route("/post/{id}", entity(POST), methods=["GET"]),
     Route("/user/{id}", entity(USER), methods=["GET"]),
     *(Route(kind.path, listing(kind), methods=["GET"]) for kind in LISTINGS),
@@ -43,6 +45,16 @@ ROUTES = [
     Route("/hashtag/{tag}", hashtag(), methods=["GET"]),
     Route("/openapi.json", openapi),
 ]
+
+
+def resolve(path: str, claims: Claims) -> Watched:
+    """The read of a path with its query string, as its caller may watch it. Raises Problem."""
+    scope = request_for(path, claims)
+    for route in ROUTES:
+        match, found = route.matches(scope)
+        if match is Match.FULL and isinstance(route.endpoint, Read):
+            return route.endpoint.watched({**scope, **found})
+    raise not_found()
 
 
 class Reader:
@@ -58,11 +70,16 @@ class Reader:
         self._connections: Connections | None = None
         decisions = self.metrics.decisions.add
         self.app = Starlette(
-            routes=ROUTES,
+            routes=[*ROUTES, WebSocketRoute("/live", Live(resolve))],
             middleware=[
                 Middleware(RequestContext, observe=self.metrics.observe_request),
                 Middleware(
-                    BearerAuthMiddleware, auth, public_paths=PUBLIC_PATHS, clock=clock, on_decision=decisions
+                    BearerAuthMiddleware,
+                    auth,
+                    public_paths=PUBLIC_PATHS,
+                    websockets=True,
+                    clock=clock,
+                    on_decision=decisions,
                 ),
             ],
             exception_handlers={**EXCEPTION_HANDLERS, DocumentsUnavailable: on_documents_unavailable},
@@ -130,10 +147,7 @@ class Reader:
 
 
 async def on_documents_unavailable(request: Request, error: Exception) -> Response:
-    problem = Problem(
-        503, "stores-unavailable", "The data cannot be read now; try again.", headers=RETRY_AFTER
-    )
-    return problem_response(problem)
+    return problem_response(stores_unavailable())
 
 
 async def _documents_problem(documents: DocumentStore) -> str:

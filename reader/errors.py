@@ -30,3 +30,8 @@ class ReadModelMissing(DocumentsUnavailable):
 
 def not_found(headers: Mapping[str, str] | None = None) -> Problem:
     return Problem(404, "not-found", "There is nothing here.", headers=headers)
+
+
+def stores_unavailable() -> Problem:
+    detail = "The data cannot be read now; try again."
+    return Problem(503, "stores-unavailable", detail, headers={"retry-after": "1"})

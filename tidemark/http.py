@@ -42,10 +42,14 @@ class RequestContext:
         self._new_ids = (f"{process}-{number}".encode() for number in itertools.count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         request_id = _given_id(scope) or next(self._new_ids)
+        if scope["type"] == "websocket":
+            REQUEST_ID.set(request_id)
+            await self.app(scope, receive, send)
+            return
         started = time.perf_counter()
         status, seconds = 0, 0.0
 

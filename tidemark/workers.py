@@ -59,17 +59,17 @@ def serve_workers(
 
 
 async def serve_as_worker(
-    app: ASGIApp, admin: ASGIApp, shared: str, path: str, before_stop: Callable[[], None] | None = None
+    app: ASGIApp, admin: ASGIApp, shared: str, path: str, end_streams: Callable[[], None] | None = None
 ) -> None:
     """Serve `app` on the parent's socket (a file descriptor), and `admin` on a UNIX socket at `path`.
 
-    `before_stop` as in `serve_on`.
+    `end_streams` as in `serve_on`.
     """
     own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     own.bind(path)
     own.listen()
     public = app, socket.socket(fileno=int(shared))
-    await serve_on([public, (admin, own)], until=_end_of_input(), before_stop=before_stop)
+    await serve_on([public, (admin, own)], until=_end_of_input(), end_streams=end_streams)
 
 
 async def _end_of_input() -> None:

@@ -45,26 +45,28 @@ class Subscription:
         self.minimal = minimal
         self.sent: tuple[State, Watermark] | None = None
         self.touched_at = 0.0
+        self._begun = False
         self._connection = connection
-        self._behind = connection.hub.tide  # the moment before what is offered and not sent
+        self._behind: Watermark | None = None  # the moment before what is offered and not sent
         self.watch = connection.hub.watch(watched, self)
 
     def offer(self, state: State, before: Watermark, touched_at: float) -> bool:
         if self.sent is not None and state.shows_as(self.sent[0]):
             self.has(state, self.sent[1])
             return False
-        if self not in self._connection.pending:
+        if self._begun and self not in self._connection.pending:
             self._behind, self.touched_at = self._behind or before, touched_at
             self._connection.pending[self] = None
-        return True
+        return self._begun
 
     def begin(self, known: Collection[str]) -> None:
         """Send the present state, unless the client has one of that ETag."""
         state = self.watch.state
         assert state is not None
+        self._begun = True
         if state.etag and state.etag in known:
             self.has(state, state.moment)
-        elif self.sent is None:
+        else:
             self._connection.pending[self] = None
         self._connection.wake()
 
@@ -83,7 +85,7 @@ class Subscription:
     def complete_to(self, tide: Watermark) -> Watermark | None:
         """The moment up to which this client has all that changes the read."""
         if self.sent is None:
-            return self._behind
+            return None
         moment = self._behind if self in self._connection.pending else self.watch.before or tide
         return self.sent[1] if moment is None or contains(self.sent[1], moment) else moment
 
@@ -107,7 +109,7 @@ class Connection:
         self._tide: Watermark | None = None  # to tell
         self._shown: Watermark | None = None  # by the last state
         self._told: Watermark | None = None
-        self._barred_at: float | None = None  # since then something does not follow what was sent
+        self._barred_at: float | None = None  # since then the tide lacks something that was sent
         self._expiry: asyncio.TimerHandle | None = None
         self._cut: asyncio.TimerHandle | None = None
 
@@ -144,7 +146,11 @@ class Connection:
 
     def hear(self, tide: Watermark) -> None:
         """Tell the tide, unless this is of another history than what was told."""
-        if self._barred_at is not None and _now() - self._barred_at >= BARRED_SECONDS:
+        if self._follows(tide, self._shown, self._told):
+            self._barred_at = None
+        elif self._barred_at is None:
+            self._barred_at = _now()
+        elif _now() - self._barred_at >= BARRED_SECONDS:
             self.end("other-history")
         self._tide = tide
         self.wake()
@@ -185,7 +191,6 @@ class Connection:
                 return End(self.reason, random.randrange(*RETRY_MS))
             message = self._next_tide() if self._tide is not None else self._next_state()
             if message is not None:
-                self._barred_at = None
                 return message
             if self._tide is None:
                 self._news.clear()
@@ -197,9 +202,8 @@ class Connection:
         tide = self.hub.tide
         for subscription in self.pending:
             state, moment = subscription.state(tide)
-            if not self._follows(moment, self._shown, self._told):
-                self._barred_at = self._barred_at or _now()
-            elif best is None or moment.as_of < best.moment.as_of:
+            follows = self._follows(moment, self._shown, self._told)
+            if follows and (best is None or moment.as_of < best.moment.as_of):
                 best = Shown(subscription, state, moment)
         if best is not None:
             best.subscription.has(best.state, best.moment)
@@ -219,7 +223,6 @@ class Connection:
             moments.append(moment)
         least = min(moments, key=lambda moment: moment.as_of)
         if not self._follows(least, self._told):
-            self._barred_at = self._barred_at or _now()
             return None
         self._told = least
         return least

@@ -28,6 +28,7 @@ class Connections:
         self.hub = hub
         self._metrics = metrics
         self._clock = clock
+        self.most_watches = settings.live_watches
         self._settings = settings
         self._subjects: Counter[str] = Counter()
         self._slots: list[dict[Connection, None]] = [{} for _ in range(TICKS_PER_SECOND)]

@@ -74,12 +74,11 @@ class Hub:
     def named(self, names: frozenset[str], counted: frozenset[str]) -> None:
         """Every watch that depends on one of `names` is due."""
         before = self.following.tide
-        for name in names:
-            found = self._index.get(name)
-            if found is not None:
-                for watch in found if isinstance(found, set) else (found,):
-                    if watch.before is None and not (name in counted and watch.ignores(name)):
-                        self._touch(watch, before)
+        for name in self._index.keys() & names:
+            found = self._index[name]
+            for watch in found if isinstance(found, set) else (found,):
+                if watch.before is None and not (name in counted and watch.ignores(name)):
+                    self._touch(watch, before)
 
     def reset(self) -> None:
         """Messages may have been missed: every watch is due."""

@@ -61,6 +61,10 @@ class Client:
     def tides(self) -> list[str]:
         return [one.as_of for one in self.got if isinstance(one, Watermark)]
 
+    @property
+    def ended(self) -> bool:
+        return isinstance(self.got[-1] if self.got else None, End)
+
     def has_likes(self, count: int) -> bool:
         return bool(self.bodies) and self.bodies[-1]["like_count"] == count
 
@@ -226,7 +230,7 @@ async def test_a_stream_ends_if_the_tide_does_not_reach_what_it_has_shown(
         like(post, 3, 1)
         await until(lambda: client.has_likes(1), "the like")
         fall_back(post, former)
-        await until(lambda: isinstance(client.got[-1], End), "the end", 5)
+        await until(lambda: client.ended, "the end", 5)
         assert client.connection.reason == "other-history"
         again = it.client()
         await until(lambda: it.reader.following.bypass is None, "the tide")
@@ -271,7 +275,7 @@ async def test_a_connection_ends_with_its_token_unless_it_gets_another(
         for client in (one, other):
             await client.watch(POST_5)
         other.connection.expires(time.time() + 600)
-        await until(lambda: isinstance(one.got[-1], End), "the end", 3)
+        await until(lambda: one.ended, "the end", 3)
         assert one.connection.reason == "token-expired"
         like(post, 2, 1)
         await until(lambda: other.has_likes(1), "a state")
@@ -283,7 +287,7 @@ async def test_a_drain_ends_all_and_admits_none(shared_stack: Stack, post: World
         for client in clients:
             await client.watch(POST_5)
         it.connections.drain()
-        await until(lambda: all(isinstance(one.got[-1], End) for one in clients), "the ends", 2)
+        await until(lambda: all(one.ended for one in clients), "the ends", 2)
         assert len({str(one.got[-1]) for one in clients}) > 1  # they come back at random moments
         with pytest.raises(Problem):
             it.client("subject-2")
@@ -315,6 +319,23 @@ async def test_a_time_without_replies_makes_nothing_due(shared_stack: Stack, pos
         assert (watch.before, it.reader.resets("connection"), it.reader.resets("broken")) == (None, 0, 0)
         like(post, 2, 1)
         await until(lambda: client.has_likes(1), "the like")
+
+
+async def test_a_feed_first_made_without_redis_hears_of_later_posts(shared_stack: Stack, post: World) -> None:
+    """MongoDB gives its page whole, without the keys of the lists that it is made of."""
+    post.user(2)
+    post.follow(1, 2, 1)
+    async with live(shared_stack) as it:
+        post.cache.execute_command("CLIENT PAUSE 1500")  # type: ignore[no-untyped-call]
+        await until(lambda: it.reader.following.bypass is not None, "blindness", 3)
+        client = it.client()
+        await client.watch(FEED)
+        await until(lambda: client.bodies and ids(client.bodies[-1]) == ["5"], "the first state")
+        await until(lambda: it.reader.following.bypass is None, "the tide", 3)
+        assert it.reader.following.position.life == 0
+        post.post(7, author_id=2)
+        post.batch(2, ["user:2:posts", "post:7"])
+        await until(lambda: ids(client.bodies[-1]) == ["7", "5"], "the post", 4)
 
 
 async def test_counters_of_authors_alone_make_no_read_due_that_does_not_show_them(

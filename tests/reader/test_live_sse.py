@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 
 import httpx2
 import pytest
 
+from authorizer_lambda.settings import AuthSettings
 from ops.stack import Stack
+from reader.app import Reader
+from reader.live import connection
+from reader.settings import ReaderSettings
 from tests.conftest import AUTH, service_environment
 from tests.reader.conftest import RunningReader, follows, starting_reader
+from tests.reader.inside import until
 from tests.reader.world import SOURCE, World
 from tests.support.harness import wait_until
 from tests.support.services import running_services
 from tests.support.streams import Ended, Stream, watching
-from tests.support.tokens import bearer, short_bearer
+from tests.support.tokens import bearer, short_token
+from tidemark.admin import Server, listen
 from tidemark.consistency_token import ConsistencyKeys, sign
 from tidemark.gtid import GtidSet
+from tidemark.settings import Address, load
 
 ME = bearer("subject-1", "read")
 READS = (
@@ -165,7 +173,7 @@ def test_a_token_in_the_url_is_none(url: str) -> None:
 
 
 def test_a_stream_ends_with_its_token(url: str) -> None:
-    with watching(url, "/post/5", short_bearer("subject-1", 2)) as stream:
+    with watching(url, "/post/5", {"Authorization": f"Bearer {short_token('subject-1', 2)}"}) as stream:
         stream.state()
         assert stream.next("end", seconds=4).data == {"reason": "token-expired"}
         with pytest.raises(Ended):
@@ -214,6 +222,28 @@ def small_reader(shared_stack: Stack, url: str) -> Iterator[RunningReader]:
         with reader.client() as client:
             wait_until(lambda: follows(client), "the tide")
         yield reader
+
+
+@pytest.mark.anyio
+async def test_a_client_that_reads_nothing_loses_its_connection(
+    shared_stack: Stack, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end stays open, and what nobody reads would stay in memory."""
+    monkeypatch.setattr(connection, "TAKES_NOTHING_SECONDS", 0.5)
+    world.user(1)
+    for id in range(1, 21):
+        world.post(id, body="x" * 200_000)
+    settings = load(ReaderSettings, service_environment(shared_stack))
+    reader = Reader(settings, AuthSettings.from_environ(AUTH))
+    listener = listen(Address("127.0.0.1", 0))
+    server, url = Server(reader.app, websockets=True), f"http://127.0.0.1:{listener.getsockname()[1]}"
+    serving = asyncio.create_task(server.serve([listener]))
+    stream = await asyncio.to_thread(Stream, url, "/user/1/posts", ME, receive_bytes=4096)
+    await until(lambda: reader.metrics.live_ends.counts["sse", "slow"], "the end of the stream")
+    await until(lambda: not server.server_state.connections, "the connection to be cut", 2)
+    stream.close()
+    server.should_exit = True
+    await serving
 
 
 def test_connections_are_limited_for_each_subject_and_for_all(small_reader: RunningReader) -> None:

@@ -19,6 +19,6 @@ def bearer(subject: str, *scopes: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token(subject, *scopes)}"}
 
 
-def short_bearer(subject: str, seconds: int) -> dict[str, str]:
-    """The header with a token for so long."""
-    return {"Authorization": f"Bearer {mint(AUTH_SETTINGS, subject, ['read'], seconds)}"}
+def short_token(subject: str, seconds: int) -> str:
+    """A token to read for so long."""
+    return mint(AUTH_SETTINGS, subject, ["read"], seconds)
