@@ -131,8 +131,15 @@ class Watching:
             if client.seen.ended:
                 raise Refused(client.seen.ended)
 
-        async with asyncio.timeout(OPENED_WITHIN_SECONDS):
-            await asyncio.gather(*(connect(*watch) for watch in watches))
+        try:
+            async with asyncio.timeout(OPENED_WITHIN_SECONDS):
+                await asyncio.gather(*(connect(*watch) for watch in watches))
+        except TimeoutError:
+            without = [client.seen for client in self._clients if client.seen.shown == TIDE]
+            got = [(seen.post, len(seen.messages) // 3) for seen in without]
+            raise Refused(
+                f"{len(without)} have no state after {OPENED_WITHIN_SECONDS:g} s; (post, messages): {got[:10]}"
+            ) from None
 
     async def wait_until_shown(self, counts: Mapping[int, int], seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -94,6 +94,7 @@ class WebSocket(Stream):
     """One read on each connection (RFC 6455). Nobody listens in, so that the mask is zero."""
 
     accepted = b"101 "
+    _is_watching = False
 
     def opening(self, netloc: str) -> bytes:
         fields = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
@@ -117,7 +118,10 @@ class WebSocket(Stream):
             raise Refused(repr(payload))
         if kind == PING:
             self.replies += _masked(PONG, payload)
-        return payload if kind == TEXT else b"", start + size
+        self._is_watching |= payload.startswith(b'{"path"')
+        if kind != TEXT or (payload.startswith(b'{"tide"') and not self._is_watching):
+            payload = b""  # a tide may come before the reader has read of the watch
+        return payload, start + size
 
 
 TRANSPORTS: dict[str, type[Stream]] = {"sse": ServerSentEvents, "websocket": WebSocket}

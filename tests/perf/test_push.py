@@ -34,6 +34,7 @@ EVENTS = (
 )
 FRAMES = (
     b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n"
+    + frame(1, b'{"tide":"1970-01-01T00:00:07.400Z"}')  # before the reader knows of the watch
     + frame(1, b'{"path":"/post/5",' + STATE[1:])
     + frame(9, b"ping")
     + frame(1, b'{"tide":"1970-01-01T00:00:07.500Z"}')
