@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("interrupted; what was started is stopped")
         return 130
     report.seconds = round(time.monotonic() - started, 1)
-    _print(report, as_json=as_json)
+    show(report, as_json=as_json)
     return 0 if report.held else 1
 
 
@@ -88,7 +88,8 @@ def failure_of(system: System, trip: RoundTrip) -> Failure | None:
     return None
 
 
-def _print(report: Report, *, as_json: bool) -> None:
+def show(report: Report, *, as_json: bool) -> None:
+    """Print a table, the checks and the next command, or one JSON object."""
     if as_json:
         print(json.dumps(asdict(report)))
         return

@@ -17,6 +17,7 @@ from perf.authorizer import authorizer
 from perf.compare import readme, report
 from perf.compare.options import more_options
 from perf.compare.run import compare
+from perf.feed import command as feed
 from perf.live.push import more_options as push_options
 from perf.live.push import push
 from perf.projector import applying, growth, lag, stages
@@ -49,6 +50,17 @@ COMMANDS = {
         read,
         "what one reader process can do, and what other code does",
         {"seconds": (6.0, "per lane"), "seed": SEED},
+    ),
+    "feed": Command(
+        feed.feed,
+        "what one reader process can do with feeds, and whether they are true",
+        {
+            "seconds": (6.0, "per lane"),
+            "posts-per-s": (50.0, "by authors who are followed"),
+            "celebrity": (0, "followers of one more author, whose posts are timed; 0: none"),
+            "seed": SEED,
+        },
+        feed.more_options,
     ),
     "push": Command(
         push,

@@ -29,17 +29,17 @@ CHUNK = 2_000
 UNCHECKED = "SET SESSION foreign_key_checks = 0, unique_checks = 0"
 
 
-def load_posts(url: str, posts: int, seed: int) -> None:
-    """`posts` posts of USERS authors, bodies of about 250 characters, ids from 1."""
+def load_posts(url: str, posts: int, seed: int, users: int = USERS) -> None:
+    """`posts` posts of `users` authors, bodies of about 250 characters, ids from 1."""
     chance = random.Random(seed)
     with (
         pymysql.connect(**mysql_arguments(url), autocommit=True) as connection,
         connection.cursor() as cursor,
     ):
-        users = [(f"perf-{n}", f"perf_{n}", f"Person {n}") for n in range(1, USERS + 1)]
-        cursor.executemany("INSERT INTO users (subject, handle, display_name) VALUES (%s, %s, %s)", users)
+        people = [(f"perf-{n}", f"perf_{n}", f"Person {n}") for n in range(1, users + 1)]
+        cursor.executemany("INSERT INTO users (subject, handle, display_name) VALUES (%s, %s, %s)", people)
         for chunk in _chunks(posts):
-            rows = [(id, chance.randint(1, USERS), body(chance)) for id in chunk]
+            rows = [(id, chance.randint(1, users), body(chance)) for id in chunk]
             cursor.executemany("INSERT INTO posts (id, author_id, body) VALUES (%s, %s, %s)", rows)
 
 

@@ -1,5 +1,6 @@
 -- Requests for the ids of a file, one after the other; the summary as one line of JSON.
--- Environment: PERF_IDS (file, an id per line), PERF_PATH ("/post/%s"), PERF_TOKEN, PERF_DELAY_MS,
+-- Environment: PERF_IDS (file: a line is an id, and may have a space and a token of its own),
+-- PERF_PATH ("/post/%s"), PERF_TOKEN, PERF_DELAY_MS,
 -- PERF_HEADER ("Name: value", may be empty).
 local requests, at, delay_ms = {}, 0, tonumber(os.getenv("PERF_DELAY_MS") or "0")
 local threads = 0
@@ -15,7 +16,9 @@ function init(arguments)
   if name then headers[name] = value end
   local path = os.getenv("PERF_PATH")
   for line in io.lines(os.getenv("PERF_IDS")) do
-    requests[#requests + 1] = wrk.format("GET", string.format(path, line), headers)
+    local what, token = string.match(line, "^(%S+) ?(%S*)$")
+    if token ~= "" then headers["Authorization"] = "Bearer " .. token end
+    requests[#requests + 1] = wrk.format("GET", string.format(path, what), headers)
   end
   at = id * 37
 end

@@ -23,12 +23,12 @@ class SecondReader:
     admin_url: str
 
 
-def second_reader(system: System, settings: Mapping[str, str]) -> SecondReader:
+def second_reader(system: System, settings: Mapping[str, str], name: str = "second reader") -> SecondReader:
     """Start it; the system stops it with its own services. Raises ServerFailed."""
     bind, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
     binds = {"TIDEMARK_READER_BIND": bind, "TIDEMARK_READER_ADMIN_BIND": admin}
     environment = {**system.environment(), **settings, **binds}
-    child = Child("second reader", ("reader",), environment, system.stack.directory / "second-reader.log")
+    child = Child(name, ("reader",), environment, system.stack.directory / f"{name.replace(' ', '-')}.log")
     system.children[child.name] = child
     deadline = time.monotonic() + READY_WITHIN_SECONDS
     while not _is_ready(f"http://{admin}"):

@@ -17,11 +17,22 @@ from starlette.routing import Match, Route, WebSocketRoute
 from authorizer_lambda.middleware import BearerAuthMiddleware
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import Claims
+from reader.answering import Services
 from reader.cache import Cache
 from reader.consistency import Consistency
 from reader.document_store import DocumentStore
-from reader.endpoints import Read, Services, entity, feed, hashtag, listing, openapi
-from reader.errors import DocumentsUnavailable, MomentGone, not_found, stores_unavailable
+from reader.endpoints import (
+    Read,
+    caller,
+    entity,
+    everybody,
+    feed,
+    hashtag,
+    listing,
+    notifications,
+    user_by_handle,
+)
+from reader.errors import NOTHING, DocumentsUnavailable, MomentGone, not_found, stores_unavailable
 from reader.fetching import Fetching
 from reader.following import Following
 from reader.live.connections import Connections
@@ -30,6 +41,7 @@ from reader.live.watch import Watched
 from reader.live.websocket import Live, request_for
 from reader.metrics import ReaderMetrics
 from reader.moments import Moments
+from reader.openapi import openapi
 from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.replica import Replica
 from reader.settings import ReaderSettings
@@ -39,9 +51,13 @@ from tidemark.problem import problem_response
 PUBLIC_PATHS = frozenset({"/openapi.json"})
 ROUTES: list[Route] = [
     Route("/post/{id}", entity(POST), methods=["GET"]),
+    Route("/user/me", caller(), methods=["GET"]),
+    Route("/user/by-handle/{handle}", user_by_handle(), methods=["GET"]),
     Route("/user/{id}", entity(USER), methods=["GET"]),
     *(Route(kind.path, listing(kind), methods=["GET"]) for kind in LISTINGS),
+    Route("/posts", everybody(), methods=["GET"]),
     Route("/feed", feed(), methods=["GET"]),
+    Route("/user/me/notifications", notifications(), methods=["GET"]),
     Route("/hashtag/{tag}", hashtag(), methods=["GET"]),
     Route("/openapi.json", openapi),
 ]
@@ -54,7 +70,7 @@ def resolve(path: str, claims: Claims) -> Watched:
         match, found = route.matches(scope)
         if match is Match.FULL and isinstance(route.endpoint, Read):
             return route.endpoint.watched({**scope, **found})
-    raise not_found()
+    raise not_found(*NOTHING)
 
 
 class Reader:

@@ -1,11 +1,12 @@
-"""The queries as values: an entity, or a page of one of three kinds."""
+"""The queries as values: an entity, or a page of one of four kinds."""
 
 from __future__ import annotations
 
 import msgspec
 
 from reader.paging import Page
-from reader.read_model.declarations import Entity, Listing
+from reader.read_model.entities import Entity, Listing
+from reader.read_model.scans import TextList
 
 
 class EntityQuery(msgspec.Struct, frozen=True):
@@ -13,6 +14,13 @@ class EntityQuery(msgspec.Struct, frozen=True):
 
     entity: Entity
     id: int
+
+
+class UserQuery(msgspec.Struct, frozen=True):
+    """The user whom a list of one finds by a text."""
+
+    by: TextList
+    text: str
 
 
 class ListQuery(msgspec.Struct, frozen=True):
@@ -30,6 +38,13 @@ class FeedQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
+class HotQuery(msgspec.Struct, frozen=True):
+    """A page of the posts of `subject`'s feed, the hottest of the newest first."""
+
+    subject: str
+    page: Page
+
+
 class HashtagQuery(msgspec.Struct, frozen=True):
     """A page of the newest posts with a hashtag, in its canonical spelling."""
 
@@ -37,4 +52,36 @@ class HashtagQuery(msgspec.Struct, frozen=True):
     page: Page
 
 
-Query = EntityQuery | ListQuery | FeedQuery | HashtagQuery
+class EverybodyQuery(msgspec.Struct, frozen=True):
+    """A page of the newest posts of all."""
+
+    page: Page
+
+
+class NotificationsQuery(msgspec.Struct, frozen=True):
+    """A page of the notifications of `subject`'s user."""
+
+    subject: str
+    page: Page
+
+
+Plain = (
+    EntityQuery
+    | UserQuery
+    | ListQuery
+    | FeedQuery
+    | HotQuery
+    | HashtagQuery
+    | EverybodyQuery
+    | NotificationsQuery
+)
+
+
+class ViewedQuery(msgspec.Struct, frozen=True):
+    """The same, and with each post or user what it is to `subject`'s user."""
+
+    query: Plain
+    subject: str
+
+
+Query = Plain | ViewedQuery

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 
 import msgspec
 import structlog
 
 from reader.asked import Query
-from reader.composing import Answer, View, compose
+from reader.composing import Answer, compose
 from reader.demands import Demands, Need
 from reader.errors import DocumentsUnavailable, MomentGone
 from reader.fetching import Fetching
@@ -20,6 +19,7 @@ from reader.metrics import ReaderMetrics
 from reader.moments import Moments
 from reader.parts import Origin
 from reader.read_model.cached_values import Watermark
+from reader.view import View
 from tidemark.consistency_token import HEADER
 from tidemark.gtid import EMPTY, GtidSet
 from tidemark.problem import Problem
@@ -109,16 +109,15 @@ class Consistency:
                 return await self._at_present(query, Origin.MOVED_ON)
         if path:
             self._keep(path, view, answer)
-        for label, count in Counter(one.label for one in view.local).items():
+        for label, count in view.local.items():
             self._metrics.cache_requests.add("local", label, "hit", amount=count)
         return answer
 
     def _keep(self, path: str, view: View, answer: Answer) -> None:
         """For the next one who asks for `path`, if the replica has all parts."""
         if answer.origin is Origin.LOCAL and answer.body is not None:
-            labels = [one.label for one in view.local]
             kept = msgspec.structs.replace(answer, view=None)
-            self._following.replica.keep(path, kept, len(answer.body), view.parts, labels)
+            self._following.replica.keep(path, kept, len(answer.body), view.parts, view.local)
 
     async def _complete(self, query: Query, view: View) -> Answer:
         """One MGET and one read of MongoDB a level at most: a list, its items, and their authors."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,6 +16,9 @@ from tidemark.problem import Problem
 
 WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:;[^,]*)?(?=,|$)", re.IGNORECASE)
 MAX_AGE = re.compile(r"(?:^|,)\s*max-age\s*=\s*\"?(\d{1,9})\"?\s*(?=,|$)", re.IGNORECASE)
+ENTITY_TAG = re.compile(rb'(?:W/)?("[^"]*")')
+IF_NONE_MATCH = b"if-none-match"
+CONDITIONS = frozenset({IF_NONE_MATCH, b"cache-control", b"consistency-token", b"cookie", b"prefer"})
 DEFAULT_WAIT_SECONDS = 0.15  # many times the usual lag of the projector
 
 
@@ -47,6 +50,23 @@ class Demands:
 
 
 NO_DEMANDS = Demands()
+
+
+def conditions_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+    """The values of the headers that an answer depends on, by name."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        if name in CONDITIONS:
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def is_known(known: Sequence[bytes], tag: bytes) -> bool:
+    """If-None-Match compares weakly (RFC 9110, 13.1.2): a W/ before a tag is ignored."""
+    if not known:
+        return False
+    tags = b", ".join(known)
+    return tags in (b"*", tag) or tags.strip() == b"*" or tag in ENTITY_TAG.findall(tags)
 
 
 def demands_of(

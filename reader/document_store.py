@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,8 +20,11 @@ from reader.paging import Page, encode_cursor
 from reader.parts import Wanted, WantedPage
 from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_list, encode_page
 from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id
-from reader.read_model.declarations import COLLECTIONS, ENTITIES, Entity, is_present
+from reader.read_model.declarations import COLLECTIONS, ENTITIES
+from reader.read_model.entities import Entity, is_present
+from reader.read_model.notifications import NOTIFICATIONS
 from reader.read_model.scans import CachedList, Scan
+from reader.stored_notifications import stored_notifications
 from reader.stored_scan import BsonDocument, StoredScan
 
 TIMEOUT_MS = 2_000  # of one read, finding the primary included
@@ -95,7 +98,9 @@ class DocumentStore:
         lists: dict[str, tuple[CachedList, list[Any]]] = {}
         values = {}
         for one in wanted:
-            if isinstance(one, WantedPage):
+            if one.kind is NOTIFICATIONS:
+                values[one.key] = await self._notifications(moment, one)
+            elif isinstance(one, WantedPage):
                 values[one.key] = await self.page(moment, one)
             elif isinstance(one.kind, CachedList):
                 lists.setdefault(one.label, (one.kind, []))[1].append(one.id)
@@ -112,7 +117,7 @@ class DocumentStore:
         """A page of ids of items, in the encoding of the cache."""
         kind, page, values = wanted.kind, wanted.page, wanted.values
         if len(values) == 1:
-            found = await self._scan(moment, kind, values[0], page)
+            found = await self._scan(moment, kind, values[0], page, wanted.among)
         else:
             chunks = [values[at : at + MERGED_SCANS] for at in range(0, len(values), MERGED_SCANS)]
             scans = [await self._scan(moment, kind, {"$in": chunk}, page) for chunk in chunks]
@@ -120,6 +125,12 @@ class DocumentStore:
             found = heapq.nlargest(page.limit + 1, documents, key=lambda document: document["_id"])
         ids, cursor = _shown(moment, found, kind, page.limit)
         return encode_page(moment.proof.seq, ids, cursor)
+
+    async def _notifications(self, moment: Moment, wanted: Wanted | WantedPage) -> bytes:
+        def find(scan: Scan, options: BsonDocument) -> Awaitable[list[BsonDocument]]:
+            return self._read(moment, scan.collection, **options)
+
+        return await stored_notifications(find, moment.proof, wanted)
 
     async def _lists(self, moment: Moment, kind: CachedList, values: Sequence[Any]) -> dict[str, bytes]:
         """Key -> the first ids. Lists of documents with fields are read together, others one by one."""
@@ -173,9 +184,11 @@ class DocumentStore:
             if is_present(document)
         }
 
-    async def _scan(self, moment: Moment, scan: Scan, value: object, page: Page) -> list[BsonDocument]:
+    async def _scan(
+        self, moment: Moment, scan: Scan, value: object, page: Page, among: Sequence[int] = ()
+    ) -> list[BsonDocument]:
         """The page's documents, and one more if there are more."""
-        return await self._read(moment, scan.collection, **_stored(moment, scan).page(value, page))
+        return await self._read(moment, scan.collection, **_stored(moment, scan).page(value, page, among))
 
     async def _read(self, moment: Moment, name: str, **options: Any) -> list[BsonDocument]:
         return await self._run(

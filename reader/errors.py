@@ -28,8 +28,11 @@ class ReadModelMissing(DocumentsUnavailable):
     """MongoDB answers, but no build serves yet: start the projector, or wait for its first snapshot."""
 
 
-def not_found(headers: Mapping[str, str] | None = None) -> Problem:
-    return Problem(404, "not-found", "There is nothing here.", headers=headers)
+NOTHING = "not-found", "There is nothing here."  # the code and detail of a 404
+
+
+def not_found(code: str, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    return Problem(404, code, detail, headers=headers)
 
 
 def stores_unavailable() -> Problem:

@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from reader.cache import MGET_KEYS, Cache, FillLease
-from reader.composing import View
 from reader.document_store import DocumentStore
 from reader.errors import CacheBypassed, DocumentsUnavailable, MomentGone
 from reader.following import Following
@@ -23,8 +22,9 @@ from reader.moments import Moments
 from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, decode
-from reader.read_model.declarations import AUTHORED, USER
+from reader.read_model.declarations import AUTHORED, POST, USER, USER_POSTS
 from reader.read_model.scans import CachedList
+from reader.view import View
 
 MAX_AUTHORS = 100_000
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
@@ -75,20 +75,22 @@ class Fetching:
                 view.stored = await self._read(left, self._moments.at(view.moment))
             entries = await self._read(left, self._moments.entries(view.stored, left))
             self._count_entries(left, entries)
-            paged = any(isinstance(one, WantedPage) for one in left)
-            view.pinned = view.pinned or paged
+            paged = [one for one in left if isinstance(one, WantedPage)]
+            view.pages += paged
             view.add(entries, Origin.NOT_CACHED if paged else Origin.MISS)
         if view.position is not None:
             self._move_on(view, view.position, {})
         for one in wanted:
             self._remember_author(one, view.parts[one.key])
 
-    def _remember_author(self, authored: Wanted | WantedPage, entry: Entry) -> None:
-        """The next one who lacks the post or comment asks for its author at once: one round less."""
-        if isinstance(authored, Wanted) and authored.kind.name in AUTHORED and entry.present:
-            if len(self._authors) >= MAX_AUTHORS:
-                self._authors.clear()
-            self._authors[authored.key] = Wanted(USER, int(entry.head))
+    def _remember_author(self, found: Wanted | WantedPage, entry: Entry) -> None:
+        """The next one who lacks a post or comment, or a list's newest post, asks for its author at once."""
+        if isinstance(found, Wanted) and entry.present and found.kind is USER_POSTS:
+            self._authors[POST.key(entry.first)] = Wanted(USER, found.id)
+        elif isinstance(found, Wanted) and entry.present and found.kind.name in AUTHORED:
+            self._authors[found.key] = Wanted(USER, entry.author_id)
+        if len(self._authors) > MAX_AUTHORS:
+            self._authors.clear()
 
     async def aclose(self) -> None:
         """Cancel the flights under way; nobody waits for them any more."""
@@ -121,8 +123,7 @@ class Fetching:
     def _move_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
         """To the tide, unless a message since has named a part of the view, or one that was found.
 
-        No message names a page that is not cached. Returns the view's position. The view has a replica only
-        if this is at the same position.
+        No message names a page that is not cached. Returns the view's position.
         """
         following = self._following
         now, tide = following.position, following.tide
@@ -130,13 +131,14 @@ class Fetching:
             return began
         if (
             tide is None
-            or view.pinned
+            or view.pages
             or following.named.between(view.parts, began, now)
             or any(following.named.between((key,), one.position, now) for key, one in found.items())
         ):
-            view.replica = None
+            names = following.named.names(began, now)
+            view.named, view.replica = names or frozenset(), None if names is None else following.replica
             return began
-        view.moment, view.position, view.replica, view.stored = tide, now, following.replica, None
+        view.moment, view.position, view.named, view.stored = tide, now, frozenset(), None
         return now
 
     async def _lookup(self, wanted: Sequence[Wanted]) -> dict[str, Found]:

@@ -35,6 +35,7 @@ class Named:
     def __init__(self) -> None:
         self.position = Position(0, 0)
         self._names: deque[frozenset[str]] = deque()
+        self._unions: dict[tuple[int, int], frozenset[str]] = {}  # of messages, by the first and last
         self._kept = 0
         self._begin_batch()
 
@@ -51,6 +52,7 @@ class Named:
         self._begin_batch()
         self.position = Position(self.position.life, self.position.messages + 1)
         self._names.append(names)
+        self._unions.clear()
         self._kept += 1 + len(names)
         while self._kept > KEPT:
             self._kept -= 1 + len(self._names.popleft())
@@ -65,6 +67,7 @@ class Named:
     def reset(self) -> None:
         self.position = Position(self.position.life + 1, 0)
         self._names.clear()
+        self._unions.clear()
         self._kept = 0
         self._begin_batch()
         if self.listener is not None:
@@ -74,10 +77,19 @@ class Named:
         """False if certainly no message between the two positions named any of `keys`."""
         if one == other:
             return False
+        names = self.names(one, other)
+        return names is None or not names.isdisjoint(keys)
+
+    def names(self, one: Position, other: Position) -> frozenset[str] | None:
+        """All that messages between two positions named; None if it is not known."""
         if one.life != self.position.life or other.life != self.position.life:
-            return True
+            return None
         first, last = sorted((one.messages, other.messages))
         begin = len(self._names) - (self.position.messages - first)
         if begin < 0:
-            return True
-        return any(not names.isdisjoint(keys) for names in islice(self._names, begin, begin + last - first))
+            return None
+        union = self._unions.get((first, last))
+        if union is None:  # asked for again and again until the next message
+            union = frozenset().union(*islice(self._names, begin, begin + last - first))
+            self._unions[first, last] = union
+        return union

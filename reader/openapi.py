@@ -7,17 +7,20 @@ from types import GenericAlias
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
+from reader.notifications import UserNotificationPage
 from reader.read_model.declarations import (
     ENTITIES,
     LISTINGS,
     MAX_FOLLOWEES,
-    PAGE_LIMIT,
     PAGE_LIMIT_MAX,
     POST,
-    Entity,
+    VIEWED,
     Post,
 )
+from reader.read_model.entities import PAGE_LIMIT, Entity
 from tidemark.http import EVENT_STREAM
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from tidemark.strict_protocol import MAX_HEAD_BYTES
@@ -36,6 +39,10 @@ FEED_PAGE = msgspec.defstruct(
     "FeedPage", [("items", list[Post]), ("next", str | None), ("complete", bool, True)]
 )
 
+NOTIFICATIONS = (
+    "Who followed the caller, liked or commented on a post of the caller's, or mentioned the caller, newest "
+    "first. Only the caller sees it. `unread_count` is at most 50"
+)
 HEADERS: dict[str, str] = {
     "Freshness": 'as-of="...": this answer contains everything that MySQL had committed by that time '
     "(MySQL's clock); `stale`: that time is long ago; `in-parts`: with a part of a large transaction",
@@ -69,12 +76,13 @@ PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
     500: ("The service failed; the request id finds the reason in its log", ()),
     503: ("The stores cannot answer now, or not as recently as the request demands", ("Retry-After",)),
 }
+WITHOUT_PARENT = tuple(code for code in PROBLEMS if code != 404)  # a list that is always there
 
 
 def document() -> Json:
     """The whole document."""
     _, schemas = msgspec.json.schema_components(
-        [*TYPES.values(), *PAGES.values(), FEED_PAGE, ProblemDocument],
+        [*TYPES.values(), *PAGES.values(), FEED_PAGE, UserNotificationPage, ProblemDocument],
         ref_template="#/components/schemas/{name}",
     )
     return {
@@ -102,17 +110,25 @@ def _paths() -> Json:
         for listing in LISTINGS
     }
     return {
-        "/post/{id}": {"get": _operation("A post", "Post", [_path("id")], PROBLEMS)},
-        "/user/{id}": {"get": _operation("A user", "User", [_path("id")], PROBLEMS)},
-        **lists,
-        "/feed": {
-            "get": _operation(FEED, FEED_PAGE.__name__, PAGING, (400, 401, 403, 431, 500, 503), ("Link",))
+        "/post/{id}": {"get": _operation("A post", "Post", [_path("id"), INCLUDE], PROBLEMS)},
+        "/user/{id}": {"get": _operation("A user", "User", [_path("id"), INCLUDE], PROBLEMS)},
+        "/user/me": {"get": _operation("The caller's own user", "User", [INCLUDE], PROBLEMS)},
+        "/user/by-handle/{handle}": {
+            "get": _operation(
+                "The user with a handle, in any case", "User", [_path("handle"), INCLUDE], PROBLEMS
+            )
         },
+        "/user/me/notifications": {
+            "get": _operation(NOTIFICATIONS, UserNotificationPage.__name__, PAGING, WITHOUT_PARENT, ("Link",))
+        },
+        **lists,
+        "/posts": _list("The newest posts of all", POST, "", WITHOUT_PARENT),
+        "/feed": {"get": _operation(FEED, FEED_PAGE.__name__, [*PAGING, INCLUDE], WITHOUT_PARENT, ("Link",))},
         "/hashtag/{tag}": _list(
             "The newest posts with a hashtag, in any case and Unicode form",
             POST,
             "tag",
-            (400, 401, 403, 431, 500, 503),
+            WITHOUT_PARENT,
         ),
         "/openapi.json": {
             "get": {"summary": "This document", "security": [], "responses": {"200": {"description": "OK"}}}
@@ -121,7 +137,8 @@ def _paths() -> Json:
 
 
 def _list(summary: str, item: Entity, name: str = "id", problems: Iterable[int] = PROBLEMS) -> Json:
-    parameters = [*([_path(name)] if name else []), *PAGING]
+    viewed = [INCLUDE] if item.name in VIEWED else []
+    parameters = [*([_path(name)] if name else []), *PAGING, *viewed]
     return {"get": _operation(summary, PAGES[item.name].__name__, parameters, problems, ("Link",))}
 
 
@@ -191,6 +208,18 @@ PAGING: list[Json] = [
         "schema": {"type": "string"},
     },
 ]
+ORDER: Json = {
+    "name": "order",
+    "in": "query",
+    "description": "`hot`: the newest 100 posts, the hottest first",
+    "schema": {"type": "string", "enum": ["hot"]},
+}
+INCLUDE: Json = {
+    "name": "include",
+    "in": "query",
+    "description": "`viewer`: each post and user has `viewer`, what it is to the caller",
+    "schema": {"type": "string", "enum": ["viewer"]},
+}
 IF_NONE_MATCH: Json = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 LAST_EVENT_ID: Json = {
     "name": "Last-Event-ID",
@@ -199,3 +228,7 @@ LAST_EVENT_ID: Json = {
     "schema": {"type": "string"},
 }
 OPENAPI = msgspec.json.encode(document())
+
+
+async def openapi(request: Request) -> Response:
+    return Response(OPENAPI, media_type="application/json")

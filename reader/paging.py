@@ -6,10 +6,13 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
-from reader.read_model.declarations import PAGE_LIMIT, PAGE_LIMIT_MAX
+from reader.read_model.declarations import PAGE_LIMIT_MAX
+from reader.read_model.entities import PAGE_LIMIT
 from reader.read_model.scans import Order, microseconds
 from tidemark.ids import MAX_ID
 from tidemark.problem import Problem
@@ -28,6 +31,20 @@ class Page:
 
 
 FIRST_PAGE = Page()  # the only one that is cached
+
+
+def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
+    """The query string of an ASGI scope."""
+    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+
+
+def next_url(scope: Mapping[str, Any], cursor: str) -> str:
+    """The request again, with `cursor`."""
+    asked = query_of(scope)
+    query = {name: asked[name] for name in ("limit", "include", "order") if name in asked} | {
+        "cursor": cursor
+    }
+    return f"{quote(scope['path'])}?{urlencode(query)}"
 
 
 def requested_page(query: Mapping[str, str], order: Order) -> Page:
@@ -57,6 +74,8 @@ def decode_cursor(text: str, order: Order) -> tuple[OrderValue, ...]:
 
 
 def _fits(name: str, value: OrderValue) -> bool:
+    if name == "hot":
+        return isinstance(value, int)
     if name == "created_at":
         return isinstance(value, str) and TIME.fullmatch(value) is not None and _is_time(value)
     return isinstance(value, int) and 1 <= value <= MAX_ID

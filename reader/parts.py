@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from reader.paging import Page
-from reader.read_model.declarations import Entity
+from reader.read_model.entities import Entity
 from reader.read_model.scans import CachedList
 
 
@@ -50,17 +50,24 @@ class Wanted:
 class WantedPage:
     """A page of ids beyond what is cached, of one list or of several merged. Only MongoDB gives it.
 
-    Lists are merged in the order of ids.
+    Lists are merged in the order of ids. `among`: only these items of one list are asked for.
     """
 
-    __slots__ = ("key", "kind", "page", "values")
+    __slots__ = ("among", "key", "kind", "page", "values")
 
-    def __init__(self, kind: CachedList, values: Sequence[int | str], page: Page) -> None:
+    def __init__(
+        self, kind: CachedList, values: Sequence[int | str], page: Page, among: Sequence[int] = ()
+    ) -> None:
         self.kind = kind
         self.values = values
         self.page = page
-        self.key = f"page {kind.label} {','.join(map(str, values))} {page.limit} {page.after}"
+        self.among = among
+        self.key = f"page {kind.label} {_text(values)} {page.limit} {page.after} {_text(among)}"
 
     @property
     def label(self) -> str:
         return self.kind.label
+
+
+def _text(values: Sequence[int | str]) -> str:
+    return ",".join(map(str, values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,12 +14,16 @@ PART_BYTES = 120
 
 
 class Kept(NamedTuple):
-    """A composed answer, with the entries it was made of. It is valid while the replica has all these."""
+    """A composed answer, with the entries it was made of. It is valid while the replica has all these.
+
+    `checked`: how many entries had left the replica when it had all these for certain.
+    """
 
     answer: Any
     parts: tuple[tuple[str, Entry], ...]
     labels: tuple[tuple[str, int], ...]  # of the parts, for metrics
     bytes: int
+    checked: int = -1
 
 
 class Replica:
@@ -30,6 +34,7 @@ class Replica:
         self._drops = metrics.replica_drops
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._answers: OrderedDict[str, Kept] = OrderedDict()
+        self._left = 0  # entries that are not here any more
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -40,6 +45,13 @@ class Replica:
         if entry is not None:
             self._entries.move_to_end(key)
         return entry
+
+    def get_all(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """The entries that are here, by key."""
+        entries = self._entries
+        found = {key: entry for key in keys if (entry := entries.get(key)) is not None}
+        deque(map(entries.move_to_end, found), maxlen=0)
+        return found
 
     def put(self, key: str, entry: Entry) -> None:
         size = _size(entry)
@@ -53,23 +65,24 @@ class Replica:
         kept = self._answers.get(path)
         if kept is None:
             return None
-        for key, entry in kept.parts:
-            if self.get(key) is not entry:
-                self._forget(path)
-                return None
+        if kept.checked != self._left:
+            for key, entry in kept.parts:
+                if self.get(key) is not entry:
+                    self._forget(path)
+                    return None
+            self._answers[path] = kept._replace(checked=self._left)
         self._answers.move_to_end(path)
         return kept
 
     def keep(
-        self, path: str, answer: Any, size: int, parts: Mapping[str, Entry], labels: Iterable[str]
+        self, path: str, answer: Any, size: int, parts: Mapping[str, Entry], labels: Mapping[str, int]
     ) -> None:
         """Keep an answer that was made of `parts`, all of which come from here."""
         if path in self._answers:
             self._forget(path)
         size += OVERHEAD_BYTES + PART_BYTES * len(parts)
         if size <= self._limit:
-            counts = tuple(Counter(labels).items())
-            self._answers[path] = Kept(answer, tuple(parts.items()), counts, size)
+            self._answers[path] = Kept(answer, tuple(parts.items()), tuple(labels.items()), size)
             self.bytes += size
             self._make_room()
 
@@ -78,6 +91,7 @@ class Replica:
         for key in keys:
             entry = self._entries.pop(key, None)
             if entry is not None:
+                self._left += 1
                 self.bytes -= _size(entry)
                 self._drops.add("named")
 
@@ -93,6 +107,7 @@ class Replica:
             if self._answers:
                 self._forget(next(iter(self._answers)))
             else:
+                self._left += 1
                 self.bytes -= _size(self._entries.popitem(last=False)[1])
             self._drops.add("memory")
 

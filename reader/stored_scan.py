@@ -14,6 +14,7 @@ from tidemark.ids import MAX_ID
 
 BEYOND, UP_TO = {-1: "$lt", 1: "$gt"}, {-1: "$lte", 1: "$gte"}
 BsonDocument = dict[str, Any]
+ROWS: BsonDocument = {"created_at": {"$exists": True}}  # no stubs
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,20 @@ class StoredScan:
         """Builds of version 2 and before have no edges: columns are fields, and each list has an index."""
         return cls(scan, COLLECTIONS[scan.collection].edge if model_version > UNNAMED_MODEL else None)
 
-    def page(self, value: Any, page: Page) -> BsonDocument:
-        """The fields of a `find` command for a page's documents, and one more if there are more."""
+    def page(self, value: Any, page: Page, among: Sequence[int] = ()) -> BsonDocument:
+        """The fields of a `find` command for a page's documents, and one more if there are more.
+
+        `among`: only of these items.
+        """
         found = (
             _of_edges(self.edge, self.scan, value, page) if self.edge else _of_fields(self.scan, value, page)
         )
+        if among:
+            name, filter = (
+                self.edge.path(self.scan.item_id) if self.edge else self.scan.item_id,
+                found["filter"],
+            )
+            found["filter"] = {**filter, name: {**filter.get(name, {}), "$in": [*among]}}
         return {**found, "limit": page.limit + 1, "batchSize": page.limit + 1}
 
     def together(self, collection: str, values: Sequence[Any], page: Page) -> BsonDocument:
@@ -50,17 +60,26 @@ class StoredScan:
         }
 
     def item(self, document: Mapping[str, Any]) -> int:
-        return int(self._value(document, self.scan.item_id))
+        return int(self.value(document, self.scan.item_id))
 
     def place(self, document: Mapping[str, Any]) -> list[OrderValue]:
         """The order values in the form of cursors."""
-        values = {name: self._value(document, name) for name, _ in self.scan.order}
-        if self.edge:
+        values = {name: self.value(document, name) for name, _ in self.scan.order}
+        if self.edge and self.edge.t in values:
             values[self.edge.t] = time_text(values[self.edge.t])
         return list(values.values())
 
-    def _value(self, document: Mapping[str, Any], name: str) -> Any:
-        return document["_id"][self.edge.keys[name]] if self.edge else document[name]
+    def projection(self, columns: Sequence[str]) -> dict[str, bool]:
+        """The `projection` of a `find` command that shows these columns."""
+        if self.edge:
+            return {self.edge.path(column): True for column in columns}
+        return {"_id": False, **dict.fromkeys(columns, True)}
+
+    def value(self, document: Mapping[str, Any], name: str) -> Any:
+        """A column's value in a document."""
+        if self.edge is not None and name in self.edge.keys:
+            return document["_id"][self.edge.keys[name]]
+        return document[name]
 
 
 def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
@@ -68,18 +87,27 @@ def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
 
     With a filter by `$or` on that index, MongoDB would read each document, and all edges of one moment.
     """
-    after = (microseconds(str(page.after[0])), int(page.after[1])) if page.after else None
+    index = edge.index(scan.index)
+    if edge.t not in dict(scan.order):
+        (by, _), *order = index
+        return {
+            "filter": {by: value, **_following(tuple(order), page.after)},
+            "projection": {name: True for name, _ in index},
+            "sort": dict(index),
+            "hint": dict(index),
+        }
+    after = (microseconds(str(page.after[0])), *map(int, page.after[1:])) if page.after else None
     if edge.columns == tuple(column for column, _ in scan.index):
         end = {"t": after[0], "u": after[1]} if after else {"t": MAX_ID}  # no time is later
         ids = {"$gte": {"p": value}, "$lt": {"p": value, **end}}
         return {"filter": {"_id": ids}, "projection": {"_id": True}, "sort": {"_id": -1}}
-    index = edge.index(scan.index)
     names = [name for name, _ in index]
-    first = (after[0], after[1] - 1) if after else (MAX_ID, MAX_ID)
+    others = len(names) - 2
+    first = (*after[:-1], after[-1] - 1) if after else (MAX_ID,) * (1 + others)
     return {
         "filter": {},
         "min": dict(zip(names, (value, *first), strict=True)),
-        "max": dict(zip(names, (value, -MAX_ID, 0), strict=True)),
+        "max": dict(zip(names, (value, -MAX_ID, *[0] * others), strict=True)),
         "projection": dict.fromkeys(names, True),
         "sort": dict(index),
         "hint": dict(index),
@@ -87,12 +115,16 @@ def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
 
 
 def _of_fields(scan: Scan, value: Any, page: Page) -> BsonDocument:
-    """Only fields of the index are read. It is named, or the planner would at times walk all of `_id`."""
+    """Only fields of the index are read. It is named, or the planner would at times walk all of `_id`.
+
+    A list of all rows walks `_id`, and reads the documents, because some may be stubs.
+    """
+    chosen, hint = ({scan.by: value}, dict(scan.index)) if scan.by else (ROWS, {"_id": 1})
     return {
-        "filter": {scan.by: value, **_following(scan.order, page.after)},
+        "filter": {**chosen, **_following(scan.order, page.after)},
         "projection": {"_id": False, **{name: True for name, _ in scan.order}, scan.item_id: True},
         "sort": dict(scan.order),
-        "hint": dict(scan.index),
+        "hint": hint,
     }
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pymysql
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
+from xdist.scheduler import LoadScopeScheduling
 
 from ops.stack import Stack
 from ops.stack.servers.server import NO_SERVERS
@@ -22,6 +25,7 @@ settings.register_profile(
     "tidemark", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("tidemark")
+gc.disable()  # until all tests are collected: they stay, and a third of that time went into looking at them
 
 LONGEST = (  # modules that begin first, so that no worker ends alone with one of them
     "schedules/test_schedules.py",
@@ -39,6 +43,10 @@ LONGEST = (  # modules that begin first, so that no worker ends alone with one o
     "docker/",
     "reader/",
 )
+TOGETHER = {  # module -> what it shares with others
+    **{f"tests/ops/test_{name}.py": "one system" for name in ("console", "dashboards", "logs")},
+    **{f"tests/authorizer/test_{name}.py": "the zips" for name in ("zip", "lambda_runtime")},
+}
 STARTS_SERVERS = {"shared_stack", "zips"}  # fixtures; `zips` downloads
 AUTH = {
     "TIDEMARK_AUTH_ALGORITHM": "HS256",
@@ -68,6 +76,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if STARTS_SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+
+
+class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """A module stays in one process, and so do modules that share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module: str = super()._split_scope(nodeid)
+        return TOGETHER.get(module, module)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModule | None:
+    return ByModule(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

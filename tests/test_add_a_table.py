@@ -39,17 +39,18 @@ TABLE = Example(
             "writer/schema.py",
             "writer/commands.py",
             "writer/handlers.py",
+            "writer/deletion.py",
             "writer/endpoints.py",
             "reader/read_model/declarations.py",
             "binlog_projector/domain/projections.py",
         }
     ),
-    "writer/migrations/0002_bookmarks.sql",
+    "writer/migrations/0003_bookmarks.sql",
 )
 FIELD = Example(
     1,
     frozenset({"writer/schema.py", "writer/commands.py", "reader/read_model/declarations.py"}),
-    "writer/migrations/0002_language.sql",
+    "writer/migrations/0003_language.sql",
 )
 
 
@@ -98,7 +99,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("example", [TABLE, FIELD], ids=["a table: seven files", "a field: four files"])
+@pytest.mark.parametrize("example", [TABLE, FIELD], ids=["a table: eight files", "a field: four files"])
 def test_the_page_changes_the_files_it_names_and_is_clean(checkout: Path, example: Example) -> None:
     before = contents(checkout)
     apply(example, checkout)

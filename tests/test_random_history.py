@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import httpx2
@@ -12,10 +12,16 @@ import pytest
 
 from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
-from reader.read_model.declarations import LISTINGS, is_present
+from reader.read_model.declarations import LISTINGS
+from reader.read_model.entities import is_present
 from tests.support.acts import ACTS, FIRST_IDS, IDS, begin_at
-from tests.support.harness import admin_connection, assert_everything_is_equal, wait_until_caught_up
-from tests.support.oracle import Documents, expected_documents, present
+from tests.support.harness import (
+    admin_connection,
+    assert_everything_is_equal,
+    run_sql,
+    wait_until_caught_up,
+)
+from tests.support.oracle import Documents, expected_documents, hot_feed, present
 from tests.support.services import Services, running_services
 
 
@@ -43,14 +49,62 @@ def test_any_history_ends_with_everything_equal(
             services.read(f"/post/{first + b}")  # fills entries to keep true
             services.read(f"/user/{first + a}/followers")
             services.read("/feed", f"s{a}")
+            services.read("/feed?order=hot", f"s{a}")
             services.read("/hashtag/tag0")
+            services.read(f"/user/by-handle/hh{b}")
+            services.read(f"/user/{first + a}/comments")
+            services.read("/posts?include=viewer", f"s{b}")
+            services.read("/user/me", f"s{a}")
     wait_until_caught_up(stack, connection)
     assert_everything_is_equal(stack, connection)
-    assert_every_read_is_equal(services, expected_documents(connection), first)
+    assert_every_read_is_equal(services, connection, first)
     assert assert_everything_is_equal(stack, connection) > IDS
 
 
-def assert_every_read_is_equal(services: Services, documents: Documents, first: int) -> None:
+def test_the_hot_feed_is_mysqls_order_of_the_newest_hundred(
+    services_and_sql: tuple[Stack, Services, Connection],
+) -> None:
+    """Random posts, likes and comments, and users who follow most of the others or nobody."""
+    stack, services, connection = services_and_sql
+    chance, users, posts = random.Random(8), range(1, 9), range(1, 301)
+    begin_at(connection, 1)
+    insert(connection, "users (subject, handle, display_name)", [(f"s{id}", f"h{id}", "N") for id in users])
+    times = [f"2026-01-{chance.randint(1, 3):02} 0{chance.randint(0, 9)}:00:00.{at:06}" for at in posts]
+    insert(
+        connection,
+        "posts (author_id, created_at, body)",
+        [(chance.choice(users), at, "text") for at in times],
+    )
+    for _ in range(3):
+        popular = [int(300 * chance.random() ** chance.choice((0.1, 1))) for _ in range(600)]
+        likes = [(id, chance.choice(users)) for id in popular]
+        insert(connection, "likes (post_id, user_id)", likes)
+        insert(connection, "comments (post_id, author_id, body)", [(*like, "") for like in likes[::2]])
+        insert(
+            connection, "follows (follower_id, followee_id)", [(id % 5, chance.choice(users)) for id in posts]
+        )
+        wait_until_caught_up(stack, connection)
+        for id in users:
+            expected = hot_feed(connection, id)
+            found = [int(post["id"]) for post in read_all(services, "/feed?order=hot", f"s{id}")]
+            assert found == expected != sorted(expected, reverse=True)
+        gone = ", ".join(str(id) for id in chance.sample(posts, 20))
+        deletions = (("comments", "post_id"), ("likes", "post_id"), ("posts", "id"))
+        run_sql(
+            connection, *(f"DELETE FROM {table} WHERE {column} IN ({gone})" for table, column in deletions)
+        )
+        run_sql(connection, "DELETE FROM follows WHERE follower_id = 2")
+
+
+def insert(connection: Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Insert the rows that no constraint refuses."""
+    with connection.cursor() as cursor:
+        values = ", ".join(["%s"] * len(rows[0]))
+        cursor.executemany(f"INSERT IGNORE INTO {into} VALUES ({values})", rows)
+
+
+def assert_every_read_is_equal(services: Services, connection: Connection, first: int) -> None:
+    documents = expected_documents(connection)
     for number in range(first, first + IDS + 1):
         check_entity(
             services, f"/user/{number}", user_json(documents, number), documents["users"].get(number)
@@ -68,7 +122,11 @@ def assert_every_read_is_equal(services: Services, documents: Documents, first: 
         tagged = [id for id, post in documents["posts"].items() if tag in post.get("hashtags", [])]
         expected = [post_json(documents, id) for id in sorted(tagged, reverse=True)]
         assert read_all(services, f"/hashtag/{tag}") == expected
-    check_feeds(services, documents)
+    posts = sorted(posts_of(documents), reverse=True)
+    assert read_all(services, "/posts") == [post_json(documents, id) for id in posts]
+    check_feeds(services, connection, documents)
+    check_people(services, documents)
+    check_viewers(services, documents)
 
 
 def check_entity(services: Services, path: str, expected: object, document: dict[str, Any] | None) -> None:
@@ -80,24 +138,62 @@ def check_entity(services: Services, path: str, expected: object, document: dict
         assert answer.status_code == 404, path
 
 
-def check_feeds(services: Services, documents: Documents) -> None:
+def check_feeds(services: Services, connection: Connection, documents: Documents) -> None:
     for user_id, user in documents["users"].items():
         if is_present(user):
             follows = present(documents, "follows")
             authors = {edge["followee_id"] for edge in follows if edge["follower_id"] == user_id} | {user_id}
-            wanted = [
-                id
-                for id, post in documents["posts"].items()
-                if is_present(post) and post["author_id"] in authors
-            ]
+            wanted = [id for id, post in posts_of(documents).items() if post["author_id"] in authors]
             expected = [post_json(documents, id) for id in sorted(wanted, reverse=True)]
             assert read_all(services, "/feed", user["subject"]) == expected
+            hottest = [post_json(documents, id) for id in hot_feed(connection, user_id)]
+            assert read_all(services, "/feed?order=hot", user["subject"]) == hottest
+
+
+def posts_of(documents: Documents) -> dict[Any, dict[str, Any]]:
+    """Those with rows, by id."""
+    return {id: post for id, post in documents["posts"].items() if is_present(post)}
+
+
+def check_people(services: Services, documents: Documents) -> None:
+    """Each subject's own user, and the user of each handle."""
+    people = {user["subject"]: id for id, user in documents["users"].items() if is_present(user)}
+    for subject in {*people, *(f"s{number}" for number in range(IDS))}:
+        own = services.read("/user/me", subject)
+        expected = user_json(documents, people[subject]) if subject in people else None
+        assert (own.json() if own.status_code == 200 else None) == expected, subject
+    by_handle = {documents["users"][id]["handle"].lower(): id for id in people.values()}
+    handles = [*by_handle, *(f"{start}{number}" for start in ("hh", "_h", "h") for number in range(IDS))]
+    for handle in handles:
+        answer = services.read(f"/user/by-handle/{handle.upper()}")
+        if handle in by_handle and len(handle) > 2 and handle.isascii():
+            assert answer.json() == user_json(documents, by_handle[handle]), handle
+        else:
+            assert answer.status_code == 404, handle
+
+
+def check_viewers(services: Services, documents: Documents) -> None:
+    """What all posts and users are to each subject."""
+    likes = {(edge["user_id"], edge["post_id"]) for edge in present(documents, "likes")}
+    follows = {(edge["follower_id"], edge["followee_id"]) for edge in present(documents, "follows")}
+    people = {user["subject"]: id for id, user in documents["users"].items() if is_present(user)}
+    for subject in (*people, "nobody"):
+        me = people.get(subject, 0)
+        for post in pages(services, "/posts?include=viewer", subject):
+            assert post["viewer"] == {"liked": (me, int(post["id"])) in likes}
+        for id in people.values():
+            user = services.read(f"/user/{id}?include=viewer", subject).json()
+            both = {"following": (me, id) in follows, "followed_by": (id, me) in follows}
+            assert user["viewer"] == both, (subject, id)
+            for user in pages(services, f"/user/{id}/followers?include=viewer&limit=2", subject):
+                other = int(user["id"])
+                assert user["viewer"]["following"] == ((me, other) in follows)
 
 
 def read_all(services: Services, path: str, subject: str = "s0") -> list[Any]:
     """All items, page by page, and the same again in small pages."""
     whole = pages(services, path, subject)
-    assert whole == pages(services, f"{path}?limit=2", subject)
+    assert whole == pages(services, f"{path}{'&' if '?' in path else '?'}limit=2", subject)
     return whole
 
 
@@ -160,6 +256,7 @@ def listed(documents: Documents, path: str, parent_id: int) -> list[dict[str, An
         "/post/{id}/comments": ("comments", "post_id", "_id", comment_json),
         "/post/{id}/likes": ("likes", "post_id", "user_id", user_json),
         "/user/{id}/posts": ("posts", "author_id", "_id", post_json),
+        "/user/{id}/comments": ("comments", "author_id", "_id", comment_json),
         "/user/{id}/followers": ("follows", "followee_id", "follower_id", user_json),
         "/user/{id}/following": ("follows", "follower_id", "followee_id", user_json),
     }[path]

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.command == "migrate":
-            _migrate(as_json=options.json)
+            _migrate(as_json=options.json, finish=options.finish)
         else:
             _serve()
     except SettingError as error:
@@ -51,8 +51,8 @@ def _serve() -> None:
     uvloop.run(admin.serve(apps))
 
 
-def _migrate(*, as_json: bool) -> None:
-    applied = migrate(load(MigratorSettings, os.environ).mysql_url)
+def _migrate(*, as_json: bool, finish: bool) -> None:
+    applied = migrate(load(MigratorSettings, os.environ).mysql_url, finish=finish)
     if as_json:
         print(json.dumps({"applied": applied}))
     else:
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command="serve")
     commands.add_parser("serve", help="serve HTTP (the default)")
     migrating = commands.add_parser("migrate", help="apply the migrations that are new")
+    migrating.add_argument("--finish", action="store_true", help="once no writer of an older release runs")
     migrating.add_argument("--json", action="store_true", help='print {"applied": [names]}')
     return parser
 

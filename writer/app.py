@@ -22,8 +22,10 @@ from tidemark.consistency_token import ConsistencyKeys
 from tidemark.http import EXCEPTION_HANDLERS, BodyLimit, RequestContext
 from writer import endpoints, metrics, openapi
 from writer.database import Database, readiness
-from writer.idempotency import keep_purging
+from writer.deletion import finish_a_deletion
+from writer.idempotency import purge_expired
 from writer.settings import WriterSettings
+from writer.upkeep import keep_doing
 
 OPENAPI_PATH = "/openapi.json"
 
@@ -43,7 +45,7 @@ def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
         database = Database(settings.mysql_url, settings.pool_size)
         try:
             async with anyio.create_task_group() as background:
-                background.start_soon(keep_purging, database)
+                background.start_soon(keep_doing, database, purge_expired, finish_a_deletion)
                 yield {"database": database, "consistency_keys": settings.consistency_keys}
                 background.cancel_scope.cancel()
         finally:

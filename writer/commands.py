@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from tidemark.handles import HANDLE
 from tidemark.ids import Id
 
 NOT_BLANK = r"^\s*[^\s\x00][^\x00]*$"
 NO_NUL = r"^[^\x00]*$"
-HANDLE = r"^[A-Za-z0-9_]{3,30}(?![\s\S])"  # Python's $ would let a final newline pass
 
+Handle = Annotated[str, Meta(pattern=HANDLE)]
+DisplayName = Annotated[str, Meta(min_length=1, max_length=80, pattern=NOT_BLANK)]
+Bio = Annotated[str, Meta(max_length=500, pattern=NO_NUL)]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]  # UTC, six decimals, Z
 
 
@@ -24,9 +28,19 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class PutProfile(Command, frozen=True):
-    handle: Annotated[str, Meta(pattern=HANDLE)]
-    display_name: Annotated[str, Meta(min_length=1, max_length=80, pattern=NOT_BLANK)]
-    bio: Annotated[str, Meta(max_length=500, pattern=NO_NUL)] = ""
+    handle: Handle
+    display_name: DisplayName
+    bio: Bio = ""
+
+
+class EditProfile(Command, frozen=True):
+    handle: Handle | UnsetType = UNSET
+    display_name: DisplayName | UnsetType = UNSET
+    bio: Bio | UnsetType = UNSET
+
+
+class DeleteProfile(Command, frozen=True):
+    pass
 
 
 class WritePost(Command, frozen=True):
@@ -44,6 +58,11 @@ class DeletePost(Command, frozen=True):
 
 class WriteComment(Command, frozen=True):
     post_id: int = msgspec.field(name="id")
+    body: Annotated[str, Meta(min_length=1, max_length=1000, pattern=NOT_BLANK)]
+
+
+class EditComment(Command, frozen=True):
+    comment_id: int = msgspec.field(name="id")
     body: Annotated[str, Meta(min_length=1, max_length=1000, pattern=NOT_BLANK)]
 
 
@@ -65,6 +84,10 @@ class FollowUser(Command, frozen=True):
 
 class UnfollowUser(FollowUser, frozen=True):
     pass
+
+
+class ReadNotifications(Command, frozen=True):
+    until: Annotated[datetime, Meta(tz=True)]
 
 
 class Profile(msgspec.Struct, frozen=True):

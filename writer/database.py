@@ -220,11 +220,11 @@ def readiness(url: str) -> str:
     """ "ok" if this account can change the tables, else the error, such as `--read-only`.
 
     The connection is not from the pool: a busy pool is no broken one. A read-only server refuses the UPDATE
-    although no row matches.
+    although no row matches. It names the table of the latest migration.
     """
     try:
         with connect(url, autocommit=False) as connection:
-            Session(connection).execute("UPDATE users SET bio = bio WHERE FALSE")
+            Session(connection).execute("UPDATE users, user_deletions SET users.bio = users.bio WHERE FALSE")
     except (Interrupted, StatementRefused) as error:
         return str(error.__cause__)
     return "ok"

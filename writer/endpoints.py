@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -24,10 +25,13 @@ from tidemark.problem import Problem
 from writer import commands, handlers, metrics
 from writer.commands import Answer, Command
 from writer.database import Committed, Database, Session
+from writer.deletion import delete_profile
+from writer.errors import RETRY_AFTER
 from writer.idempotency import IdempotencyKey, once
 
 log = structlog.get_logger()
 C = TypeVar("C", bound=Command)
+MORE_SECONDS = 5.0  # for a command that takes several transactions; then the client repeats it
 FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")
 
 
@@ -64,17 +68,23 @@ ENDPOINTS = (
         handlers.put_profile,
         {200: commands.Profile, 201: commands.Profile},
     ),
+    Endpoint("PATCH", "/user/me", commands.EditProfile, handlers.edit_profile, {200: commands.Profile}),
+    Endpoint("DELETE", "/user/me", commands.DeleteProfile, delete_profile, {202: None, 204: None}),
     Endpoint("POST", "/post", commands.WritePost, handlers.write_post, {201: commands.Post}),
     Endpoint("PATCH", "/post/{id}", commands.EditPost, handlers.edit_post, {200: commands.Post}, (403,)),
     Endpoint("DELETE", "/post/{id}", commands.DeletePost, handlers.delete_post, problems=(403,)),
     Endpoint(
         "POST", "/post/{id}/comment", commands.WriteComment, handlers.write_comment, {201: commands.Comment}
     ),
+    Endpoint(
+        "PATCH", "/comment/{id}", commands.EditComment, handlers.edit_comment, {200: commands.Comment}, (403,)
+    ),
     Endpoint("DELETE", "/comment/{id}", commands.DeleteComment, handlers.delete_comment, problems=(403,)),
     Endpoint("PUT", "/post/{id}/like", commands.LikePost, handlers.like_post),
     Endpoint("DELETE", "/post/{id}/like", commands.UnlikePost, handlers.unlike_post),
     Endpoint("PUT", "/user/{id}/follow", commands.FollowUser, handlers.follow_user, problems=(422,)),
     Endpoint("DELETE", "/user/{id}/follow", commands.UnfollowUser, handlers.unfollow_user),
+    Endpoint("PUT", "/user/me/notifications/read", commands.ReadNotifications, handlers.read_notifications),
 )
 
 
@@ -100,6 +110,8 @@ async def respond(request: Request) -> Response:
     answer = done.result
     _note(endpoint, "replayed" if answer.replayed else "done", done.gtids)
     headers = {"Location": answer.location} if answer.location else {}
+    if answer.status == HTTPStatus.ACCEPTED:
+        headers |= RETRY_AFTER
     response = Response(answer.body, answer.status, headers, "application/json" if answer.body else None)
     _let_read_own_write(response, done.gtids, request.state.consistency_keys)
     return response
@@ -125,13 +137,22 @@ async def _carry_out(request: Request, endpoint: Endpoint[C]) -> Committed[Answe
     command = _command(endpoint, subject, request.path_params, body)
     database: Database = request.state.database
     if endpoint.method != "POST":
-        return await database.run(lambda db: endpoint.handler(db, command), repeatable=True)
+        return await _until_done(database, lambda db: endpoint.handler(db, command))
     key = IdempotencyKey.of(request, subject, body)
     if key is None:
         return await database.run(lambda db: endpoint.handler(db, command), repeatable=False)
     return await database.run(
         lambda db: once(db, key, lambda db: endpoint.handler(db, command)), repeatable=True
     )
+
+
+async def _until_done(database: Database, work: Callable[[Session], Answer]) -> Committed[Answer]:
+    """Run `work` in one transaction, and in further ones while it answers 202 and there is time."""
+    deadline = time.monotonic() + MORE_SECONDS
+    while True:
+        done = await database.run(work, repeatable=True)
+        if done.result.status != HTTPStatus.ACCEPTED or time.monotonic() >= deadline:
+            return done
 
 
 async def _body(request: Request) -> bytes:
@@ -149,7 +170,7 @@ async def _body(request: Request) -> bytes:
 
 def _command(endpoint: Endpoint[C], subject: str, path_ids: Mapping[str, str], body: bytes) -> C:
     ids = {name: _id(text) for name, text in path_ids.items()}
-    fields = msgspec.structs.asdict(_decoded(body, endpoint.body)) if endpoint.body else {}
+    fields = msgspec.to_builtins(_decoded(body, endpoint.body)) if endpoint.body else {}
     return msgspec.convert({"subject": subject, **ids, **fields}, endpoint.command)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from tidemark.problem import Problem
 from writer.commands import (
@@ -14,21 +17,28 @@ from writer.commands import (
     Comment,
     DeleteComment,
     DeletePost,
+    EditComment,
     EditPost,
+    EditProfile,
     FollowUser,
     LikePost,
     Post,
     Profile,
     PutProfile,
+    ReadNotifications,
     UnfollowUser,
     UnlikePost,
     WriteComment,
     WritePost,
 )
 from writer.database import Rows, Session
+from writer.deletion import OF_POST
 from writer.errors import Contended, Duplicate, MissingRow
+from writer.mentions import mention, no_longer_mention
 
 NO_CONTENT = Answer(204)
+POST_AUTHOR = "COALESCE((SELECT author_id FROM posts WHERE id = %s), 0)"  # the foreign key refuses 0
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 Authored = TypeVar("Authored", Post, Comment)
 
 
@@ -42,6 +52,7 @@ def put_profile(db: Session, profile: PutProfile) -> Answer:
                 "UPDATE users SET handle = %s, display_name = %s, bio = %s WHERE subject = %s", *fields
             )
         else:
+            _refuse_deleted(db, profile.subject)
             db.insert(
                 "INSERT INTO users (handle, display_name, bio, subject) VALUES (%s, %s, %s, %s)", *fields
             )
@@ -51,18 +62,34 @@ def put_profile(db: Session, profile: PutProfile) -> Answer:
     return _changed(stored) if known else _created(stored, f"/user/{stored.id}")
 
 
+def edit_profile(db: Session, edit: EditProfile) -> Answer:
+    """Change the given fields of one's own profile."""
+    fields = {name: value for name, value in structs.asdict(edit).items() if value is not UNSET}
+    subject = fields.pop("subject")
+    if not fields:
+        raise Problem(422, "nothing-given", "Give at least one field of the profile.")
+    me = _user_id(db, subject)
+    places = ", ".join(f"{name} = %s" for name in fields)
+    try:
+        db.execute(f"UPDATE users SET {places} WHERE id = %s", *fields.values(), me)  # noqa: S608
+    except Duplicate as error:
+        raise _taken(error) from error
+    return _changed(_profile(db, subject))
+
+
 def write_post(db: Session, post: WritePost) -> Answer:
     """Write a post."""
     post_id = _insert(db, "posts", post)
+    mention(db, post.subject, post.body, post_id)
     return _created(_stored(db, Post, "posts", post_id), f"/post/{post_id}")
 
 
 def edit_post(db: Session, edit: EditPost) -> Answer:
     """Change the text of one's own post."""
-    me = _user_id(db, edit.subject)
-    if not _is_mine(me, db.rows("SELECT author_id FROM posts WHERE id = %s FOR UPDATE", edit.post_id)):
-        raise MissingRow("posts")
+    _demand_mine(db, edit.subject, "posts", edit.post_id)
     db.execute("UPDATE posts SET body = %s WHERE id = %s", edit.body, edit.post_id)
+    no_longer_mention(db, edit.body, edit.post_id)
+    mention(db, edit.subject, edit.body, edit.post_id)
     return _changed(_stored(db, Post, "posts", edit.post_id))
 
 
@@ -70,34 +97,48 @@ def delete_post(db: Session, command: DeletePost) -> Answer:
     """Delete one's own post with its likes and comments. While the post is locked nobody can add to them."""
     me = _user_id(db, command.subject)
     if _is_mine(me, db.rows("SELECT author_id FROM posts WHERE id = %s FOR UPDATE", command.post_id)):
-        db.execute("DELETE FROM likes WHERE post_id = %s", command.post_id)
-        db.execute("DELETE FROM comments WHERE post_id = %s", command.post_id)
+        for table in OF_POST:
+            db.execute(f"DELETE FROM {table} WHERE post_id = %s", command.post_id)  # noqa: S608
         db.execute("DELETE FROM posts WHERE id = %s", command.post_id)
     return NO_CONTENT
 
 
 def write_comment(db: Session, comment: WriteComment) -> Answer:
     """Comment on a post."""
-    comment_id = _insert(db, "comments", comment)
+    comment_id = _insert(db, "comments", comment, of_post=comment.post_id)
+    mention(db, comment.subject, comment.body, comment.post_id, comment_id)
     return _created(_stored(db, Comment, "comments", comment_id), f"/comment/{comment_id}")
+
+
+def edit_comment(db: Session, edit: EditComment) -> Answer:
+    """Change the text of one's own comment."""
+    _demand_mine(db, edit.subject, "comments", edit.comment_id)
+    db.execute("UPDATE comments SET body = %s WHERE id = %s", edit.body, edit.comment_id)
+    stored = _stored(db, Comment, "comments", edit.comment_id)
+    no_longer_mention(db, edit.body, int(stored.post_id), edit.comment_id)
+    mention(db, edit.subject, edit.body, int(stored.post_id), edit.comment_id)
+    return _changed(stored)
 
 
 def delete_comment(db: Session, command: DeleteComment) -> Answer:
     """Delete one's own comment."""
     me = _user_id(db, command.subject)
     if _is_mine(me, db.rows("SELECT author_id FROM comments WHERE id = %s FOR UPDATE", command.comment_id)):
+        db.execute("DELETE FROM mentions WHERE comment_id = %s", command.comment_id)
         db.execute("DELETE FROM comments WHERE id = %s", command.comment_id)
     return NO_CONTENT
 
 
 def like_post(db: Session, like: LikePost) -> Answer:
     """Like a post; again changes nothing."""
-    added = db.execute(
-        "INSERT INTO likes (post_id, user_id) SELECT %s, id FROM users WHERE subject = %s"
-        " ON DUPLICATE KEY UPDATE user_id = likes.user_id",
-        like.post_id,
-        like.subject,
-    )
+    with _named(db, like.subject):
+        added = db.execute(
+            f"INSERT INTO likes (post_id, user_id, post_author_id) SELECT %s, id, {POST_AUTHOR}"  # noqa: S608
+            " FROM users WHERE subject = %s ON DUPLICATE KEY UPDATE user_id = likes.user_id",
+            like.post_id,
+            like.post_id,
+            like.subject,
+        )
     if not added:  # the like is there already, or there is no such user
         _user_id(db, like.subject)
     return NO_CONTENT
@@ -115,12 +156,13 @@ def follow_user(db: Session, follow: FollowUser) -> Answer:
     me = _user_id(db, follow.subject)
     if follow.user_id == me:
         raise Problem(422, "self-follow", "Nobody can follow themselves.", "id")
-    db.execute(
-        "INSERT INTO follows (follower_id, followee_id) VALUES (%s, %s)"
-        " ON DUPLICATE KEY UPDATE follower_id = follower_id",
-        me,
-        follow.user_id,
-    )
+    with _named(db, follow.subject):
+        db.execute(
+            "INSERT INTO follows (follower_id, followee_id) VALUES (%s, %s)"
+            " ON DUPLICATE KEY UPDATE follower_id = follower_id",
+            me,
+            follow.user_id,
+        )
     return NO_CONTENT
 
 
@@ -131,22 +173,56 @@ def unfollow_user(db: Session, follow: UnfollowUser) -> Answer:
     return NO_CONTENT
 
 
+def read_notifications(db: Session, read: ReadNotifications) -> Answer:
+    """Mark one's own notifications as read up to a moment. An earlier one changes nothing."""
+    until = max(EARLIEST, min(read.until, LATEST)).astimezone(UTC).replace(tzinfo=None)
+    changed = db.execute(
+        "INSERT INTO notification_reads (user_id, until)"
+        " SELECT id, LEAST(%s, CURRENT_TIMESTAMP(6)) AS sent FROM users WHERE subject = %s"
+        " ON DUPLICATE KEY UPDATE until = GREATEST(notification_reads.until, VALUES(until))",
+        until.isoformat(" ", "microseconds"),
+        read.subject,
+    )
+    if not changed:  # the mark is there already, or there is no such user
+        _user_id(db, read.subject)
+    return NO_CONTENT
+
+
 def _created(resource: Profile | Post | Comment, location: str) -> Answer:
     return Answer(201, msgspec.json.encode(resource), location)
 
 
-def _changed(resource: Profile | Post) -> Answer:
+def _changed(resource: Profile | Post | Comment) -> Answer:
     return Answer(200, msgspec.json.encode(resource))
 
 
 def _user_id(db: Session, subject: str) -> int:
     for (user_id,) in db.rows("SELECT id FROM users WHERE subject = %s", subject):
         return int(user_id)
-    raise _unknown_user()
+    raise _unknown_user(db, subject)
 
 
-def _unknown_user() -> Problem:
+def _unknown_user(db: Session, subject: str) -> Problem:
+    _refuse_deleted(db, subject)
     return Problem(409, "unknown-user", "You have no profile yet: create it with PUT /user/me.")
+
+
+def _refuse_deleted(db: Session, subject: str) -> None:
+    """Raises Problem 409 while rows of a deleted profile are left."""
+    if db.rows("SELECT user_id FROM user_deletions WHERE subject = %s", subject):
+        raise Problem(
+            409, "being-deleted", "Your profile is being deleted: repeat DELETE /user/me until 204."
+        )
+
+
+@contextmanager
+def _named(db: Session, subject: str) -> Iterator[None]:
+    """The row that an INSERT misses may be the subject's own, deleted meanwhile: that is no 404."""
+    try:
+        yield
+    except MissingRow:
+        _user_id(db, subject)
+        raise
 
 
 def _is_mine(me: int, authors: Rows) -> bool:
@@ -154,6 +230,13 @@ def _is_mine(me: int, authors: Rows) -> bool:
     if any(author != (me,) for author in authors):
         raise Problem(403, "not-yours", "Only its author may change or delete it.")
     return bool(authors)
+
+
+def _demand_mine(db: Session, subject: str, table: str, id: int) -> None:
+    """Lock a row. Raises Problem 403 if another user wrote it, 404 if there is none."""
+    me = _user_id(db, subject)
+    if not _is_mine(me, db.rows(f"SELECT author_id FROM {table} WHERE id = %s FOR UPDATE", id)):  # noqa: S608
+        raise MissingRow(table)
 
 
 def _taken(error: Duplicate) -> Problem:
@@ -170,15 +253,21 @@ def _profile(db: Session, subject: str) -> Profile:
     return Profile(str(user_id), *rest)
 
 
-def _insert(db: Session, table: str, command: Command) -> int:
+def _insert(db: Session, table: str, command: Command, *, of_post: int | None = None) -> int:
     """Insert a row of the subject and return its id. Its columns are the command's other fields."""
     values = structs.asdict(command)
     subject = values.pop("subject")
-    columns, places = ", ".join(values), ", ".join(["%s"] * len(values))
-    found = f"SELECT {places}, id FROM users WHERE subject = %s"  # noqa: S608 - our own names
-    if id := db.insert(f"INSERT INTO {table} ({columns}, author_id) {found}", *values.values(), subject):
-        return id
-    raise _unknown_user()
+    places = ["%s"] * len(values)
+    if of_post is not None:
+        values["post_author_id"] = of_post
+        places.append(POST_AUTHOR)
+    columns = ", ".join(values)
+    found = f"SELECT {', '.join(places)}, id FROM users WHERE subject = %s"  # noqa: S608 - our own names
+    with _named(db, subject):
+        id = db.insert(f"INSERT INTO {table} ({columns}, author_id) {found}", *values.values(), subject)
+    if not id:
+        raise _unknown_user(db, subject)
+    return id
 
 
 def _stored(db: Session, kind: type[Authored], table: str, id: int) -> Authored:

@@ -8,20 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-import anyio
-import structlog
 from starlette.requests import Request
 
 from tidemark.problem import Problem
 from writer.commands import Answer
-from writer.database import Database, Session
-from writer.errors import Duplicate, StatementRefused
+from writer.database import Session
+from writer.errors import Duplicate
 
 HEADER = "Idempotency-Key"
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
-PURGE_SECONDS = 60
 PURGE_ROWS = 1000
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -86,19 +82,7 @@ def _stored(db: Session, key: IdempotencyKey) -> Answer:
     return Answer(status, body, location, replayed=True)
 
 
-def purge_expired(db: Session) -> int:
-    """Delete some keys that are older than a day; return how many."""
-    return db.execute(
-        "DELETE FROM idempotency_keys WHERE created_at < NOW(6) - INTERVAL 24 HOUR LIMIT %s", PURGE_ROWS
-    )
-
-
-async def keep_purging(database: Database) -> None:
-    """Delete expired keys, now and every minute, until cancelled."""
-    while True:
-        try:
-            while (await database.run(purge_expired, repeatable=True)).result == PURGE_ROWS:
-                pass
-        except (Problem, StatementRefused) as error:
-            log.warning("expired idempotency keys stay until the next attempt", error=str(error))
-        await anyio.sleep(PURGE_SECONDS)
+def purge_expired(db: Session) -> bool:
+    """Delete some keys that are older than a day; return whether there may be more."""
+    expired = "DELETE FROM idempotency_keys WHERE created_at < NOW(6) - INTERVAL 24 HOUR LIMIT %s"
+    return db.execute(expired, PURGE_ROWS) == PURGE_ROWS

@@ -28,7 +28,7 @@ REASONS = {
     403: "The token lacks the scope `write`, or the thing belongs to somebody else",
     404: "What the path names does not exist",
     408: f"The body took longer than {MAX_BODY_SECONDS:g} s",
-    409: "You have no profile yet (create it with PUT /user/me), or the handle is taken",
+    409: "You have no profile yet (create it with PUT /user/me), it is being deleted, or the handle is taken",
     413: f"The body has more than {MAX_BODY_BYTES} bytes",
     415: "The body is not application/json, or it is encoded",
     422: "A field is not acceptable; `field` names it",
@@ -37,6 +37,7 @@ REASONS = {
     503: "Busy, or MySQL does not answer: repeat the request, "
     "unless the problem is `outcome-unknown` or `ids-exhausted`",
 }
+ANSWERS = {202: "Readers do not see it any more, but rows are left: repeat the request until 204"}
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {
         "description": "Finds the request in the logs",
@@ -129,9 +130,8 @@ def _problems(endpoint: Endpoint[Any]) -> list[int]:
 
 
 def _answer(status: int, body: type[msgspec.Struct] | None) -> Json:
-    answer = _response(
-        HTTPStatus(status).phrase, "X-Request-Id", TOKEN, *(["Location"] if status == 201 else [])
-    )
+    special = {201: ["Location"], 202: ["Retry-After"]}.get(status, [])
+    answer = _response(ANSWERS.get(status, HTTPStatus(status).phrase), "X-Request-Id", TOKEN, *special)
     return answer | {"content": _content("application/json", body)} if body else answer
 
 
@@ -156,4 +156,7 @@ def _schemas() -> Json:
     sent = [endpoint.body for endpoint in ENDPOINTS if endpoint.body]
     answered = [body for endpoint in ENDPOINTS for body in endpoint.answers.values() if body]
     _, schemas = msgspec.json.schema_components([ProblemDocument, *sent, *answered], ref_template=REF)
+    for body in sent:
+        if not schemas[body.__name__]["required"]:
+            schemas[body.__name__]["minProperties"] = 1
     return schemas

@@ -13,14 +13,9 @@ from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.truth import Truth
 from reader.read_model.cached_values import Entry, encode_entity, entity_of, list_of
 from reader.read_model.cached_values import decode as decode_value
-from reader.read_model.declarations import (
-    AUTHORED,
-    COMMENT,
-    PAGE_LIMIT,
-    USER,
-    Entity,
-    Listing,
-)
+from reader.read_model.declarations import AUTHORED, COMMENT, USER
+from reader.read_model.entities import PAGE_LIMIT, Entity, Listing
+from reader.read_model.notifications import NOTIFICATIONS, Told
 
 Truths = dict[tuple[str, DocumentId], Truth]
 
@@ -30,18 +25,20 @@ class Expectation:
     """The right `entry` under `key`, and the right `answer` to `path`, which is made of the keys in `parts`.
 
     An answer is a JSON body, or the ids of a page's items, or None for 404. `path` None: not asked. Ids
-    of a list below `floor` are not known.
+    of a list below `floor` are not known. `entry` of a list: its ids, or notifications.
     """
 
     key: str
     truth: Truth | None
-    entry: tuple[bool, bytes, bytes] | tuple[int, ...]
+    entry: tuple[bool, bytes, bytes] | tuple[int, ...] | Told
     path: str | None
     answer: Any
     parts: frozenset[str]
     floor: int = 0
 
     def is_entry(self, found: Entry) -> bool:
+        if isinstance(self.entry, Told):
+            return found.told() == self.entry
         if self.truth is None:
             return tuple(id for id in found.ids() if id >= self.floor) == self.entry
         return (found.present, found.head, found.body) == self.entry
@@ -61,6 +58,7 @@ def expectations(keys: Iterable[str], source: SourceView) -> dict[str, Expectati
     keys = list(keys)
     entities = {key: found for key in keys if (found := entity_of(key))}
     lists = {key: listed for key in keys if (listed := list_of(key))}
+    told = {key: lists.pop(key)[1] for key in [*lists] if lists[key][0] is NOTIFICATIONS}
     firsts = {key: source.first_ids(one, value) for key, (one, value) in lists.items()}
     shown: set[tuple[str, DocumentId]] = {(entity.collection, id) for entity, id in entities.values()}
     for key, (one, value) in lists.items():
@@ -77,6 +75,10 @@ def expectations(keys: Iterable[str], source: SourceView) -> dict[str, Expectati
             if isinstance(one, Listing) and isinstance(value, int)
             else Expectation(key, None, firsts[key][0], None, None, frozenset({key}), firsts[key][1])
             for key, (one, value) in lists.items()
+        },
+        **{
+            key: Expectation(key, None, source.told(int(user)), None, None, frozenset({key}))
+            for key, user in told.items()
         },
     }
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from binlog_projector.domain.changes import Row
+from binlog_projector.domain.made import MADE
 from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.projections import (
     COUNTERS,
-    MADE,
     PLANS,
     Counter,
     Listed,
@@ -22,7 +22,8 @@ from binlog_projector.domain.truth import Truth
 from binlog_projector.mysql.connections import Connection, query_rows
 from binlog_projector.mysql.table_rows import Key, beyond, names
 from reader.read_model.declarations import COLLECTIONS
-from reader.read_model.scans import CachedList
+from reader.read_model.notifications import KEPT, NOTIFICATIONS, Notification, Told
+from reader.read_model.scans import EPOCH, MICROSECOND, CachedList
 from writer.schema import TABLES, Table
 
 SEARCHED = 500  # newest rows
@@ -66,7 +67,8 @@ class SourceView:
     def first_ids(self, one: CachedList, value: int | str) -> tuple[tuple[int, ...], int]:
         """The first ids of a list, and the least id of which this is known: 0, if of all.
 
-        MySQL has no index of a field that is made of a column. Then only the newest rows are searched.
+        MySQL has an index of a field that is made of a column only if it calls them equal. Else only the
+        newest rows are searched.
         """
         own = TABLES[one.collection].primary_key[0]
         ways = [
@@ -74,17 +76,46 @@ class SourceView:
         ]
         order = f" ORDER BY {', '.join(ways)}" if ways else ""
         listed, item = Listed.of(one), own if one.item_id == "_id" else one.item_id
-        made = one.by in MADE
-        condition, limit = ("", SEARCHED) if made else (f" WHERE `{one.by}` = %s", one.limit)
+        made = MADE.get(one.collection, {}).get(one.by)
+        searched = made is not None and not made.is_equal
+        column = made.columns[0] if made else one.by
+        chosen = column and not searched
+        condition, limit = f" WHERE `{column}` = %s" if chosen else "", SEARCHED if searched else one.limit
         columns = list(dict.fromkeys((item, *listed.place)))
         found = query_rows(
             self.connection,
             f"SELECT {names(columns)} FROM `{one.collection}`{condition}{order} LIMIT {limit}",  # noqa: S608
-            () if made else (value,),
+            (value,) if chosen else (),
         )
         rows = [dict(zip(columns, row, strict=True)) for row in found]
         ids = [row[item] for row in rows if not made or value in listed.values(row)]
-        return tuple(ids[: one.limit]), rows[-1][item] if made and len(rows) == SEARCHED else 0
+        return tuple(ids[: one.limit]), rows[-1][item] if searched and len(rows) == SEARCHED else 0
+
+    def told(self, user: int) -> Told:
+        """The newest notifications of a user."""
+        found: list[Notification] = []
+        for number, one in enumerate(NOTIFICATIONS.sources, 1):
+            own = TABLES[one.collection].primary_key[0]
+            made = MADE.get(one.collection, {}).get(one.by)
+            place = ["`created_at`", *(f"`{own if name == '_id' else name}`" for name, _ in one.order[1:])]
+            columns = [*(own if name == "_id" else name for name in (one.item_id, one.of, one.actor))]
+            comment = f"COALESCE(`{own if one.comment == '_id' else one.comment}`, 0)" if one.comment else "0"
+            rows = query_rows(
+                self.connection,
+                f"SELECT `created_at`, {names(columns)}, {comment} FROM `{one.collection}` "  # noqa: S608
+                f"WHERE `{made.columns[0] if made else one.by}` = %s AND `{one.actor}` <> %s "
+                f"ORDER BY {', '.join(f'{column} DESC' for column in place)} LIMIT {KEPT}",
+                (user, user),
+            )
+            found += [
+                Notification((at - EPOCH) // MICROSECOND, number, id, of, actor, comment)
+                for at, id, of, actor, comment in rows
+            ]
+        marks = query_rows(
+            self.connection, "SELECT `until` FROM `notification_reads` WHERE `user_id` = %s", (user,)
+        )
+        until = (marks[0][0] - EPOCH) // MICROSECOND if marks else 0
+        return Told(until, sorted(found, reverse=True)[:KEPT])
 
     def _rows(self, name: str, ids: Sequence[DocumentId]) -> list[Row]:
         table = TABLES[name]

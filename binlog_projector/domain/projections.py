@@ -1,4 +1,4 @@
-"""From rows to documents: a copy of the table's columns unless said otherwise, and the declared counters.
+"""From rows to documents: a copy of the table's columns, the fields in MADE, and the declared counters.
 
 Snapshot, stream, audit and the tests' oracle all derive from PROJECTIONS and COUNTERS. Counters belong to an
 id, not to a row: a like of a missing post counts, and a post that is deleted and made again keeps its likes.
@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from binlog_projector.domain.changes import Row, RowChange
+from binlog_projector.domain.made import MADE, NOT_COPIED, Made
 from binlog_projector.domain.mutations import DocumentId, Fields, Increment, Invalidate, Mutation, Put, Remove
 from binlog_projector.errors import UnprojectableRow
 from reader.read_model.declarations import COLLECTIONS, LISTS
 from reader.read_model.scans import CachedList, Edge, EdgeId
-from tidemark.hashtags import at_most, hashtags
+from tidemark.hashtags import at_most
 from tidemark.ids import MAX_ID
 from writer.schema import TABLES, Table
 
@@ -49,32 +50,24 @@ def identity(table: Table) -> tuple[str, ...]:
     return edge.columns if edge else table.primary_key
 
 
-def copied(table: Table) -> Projection:
-    """The projection that copies a table's columns, except those in `_id`. Times become text."""
-    columns = [column for column in table.columns if column not in identity(table)]
+def projection(table: Table) -> Projection:
+    """A copy of a table's columns, except those in `_id`, and its made fields. Times become text."""
+    columns = [name for name in table.columns if name not in NOT_COPIED and name not in identity(table)]
     times = [column for column in columns if column.endswith("_at")]
+    made = [(field, one.value) for field, one in MADE.get(table.name, {}).items()]
 
     def fields_of(row: Row) -> Fields:
         fields = {column: row[column] for column in columns}
         for column in times:
             fields[column] = _timestamp(column, fields[column])
+        for field, value in made:
+            fields[field] = value(row)
         return fields
 
     return fields_of
 
 
-COPIED = {name: copied(table) for name, table in TABLES.items()}
-
-
-tags_of = lru_cache(maxsize=64)(hashtags)  # a document and the lists that it is in want them
-MADE = {"hashtags": ("body", tags_of)}  # field -> the column that it is made of, and how
-
-
-def post(row: Row) -> Fields:
-    return {**COPIED["posts"](row), "hashtags": tags_of(row["body"])}
-
-
-PROJECTIONS = {**COPIED, "posts": post}
+PROJECTIONS = {name: projection(table) for name, table in TABLES.items()}
 
 
 def most_hashtags(change: RowChange) -> int:
@@ -106,6 +99,7 @@ class Listed:
     """A cached list fed by this table. `place`: columns that decide membership and order.
 
     A row is in the lists of all its `values`. Fields of documents are columns of the same names, or MADE.
+    NULL names no list.
     """
 
     key: Callable[[Any], str]
@@ -114,11 +108,11 @@ class Listed:
 
     @classmethod
     def of(cls, one: CachedList) -> Listed:
-        column, values_in = MADE.get(one.by, (one.by, _itself))
-        fields = (column, *(name for name, _ in one.order), one.item_id)
+        column, values_in = _values(one)
+        fields = (*column, *(name for name, _ in one.order), one.item_id)
         key = TABLES[one.collection].primary_key
         columns = (column for field in fields for column in (key if field == "_id" else (field,)))
-        return cls(one.key, lambda row: values_in(row[column]), tuple(dict.fromkeys(columns)))
+        return cls(one.key, values_in, tuple(dict.fromkeys(columns)))
 
 
 @dataclass(frozen=True)
@@ -152,8 +146,18 @@ class Plan:
             ) from error
 
 
-def _itself(value: object) -> tuple[object]:
-    return (value,)
+def _values(one: CachedList) -> tuple[tuple[str, ...], Callable[[Row], Iterable[Any]]]:
+    """The columns that decide in which lists a row is, if any do, and the lists' values for a row."""
+    if not one.by:
+        return (), lambda row: ("",)
+    by = MADE.get(one.collection, {}).get(one.by) or Made((one.by,), itemgetter(one.by))
+    return by.columns, lambda row: _each(by.value(row))
+
+
+def _each(value: Any) -> Iterable[Any]:
+    if isinstance(value, list):
+        return value
+    return () if value is None else (value,)
 
 
 PLANS = {

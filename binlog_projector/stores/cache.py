@@ -34,7 +34,8 @@ from reader.read_model.cached_values import (
     value_ttl_ms,
 )
 from reader.read_model.control import Checkpoint, JournalEntry
-from reader.read_model.declarations import MODEL_VERSION, Entity, is_present
+from reader.read_model.declarations import MODEL_VERSION
+from reader.read_model.entities import Entity, is_present
 
 REPLAY_ENTRIES = 50
 PROBED_KEYS = 1_000  # at once: Redis serves others in between

@@ -15,7 +15,8 @@ from pymongo.errors import OperationFailure
 
 from binlog_projector.stores.mongodb import BsonDocument
 from reader.read_model.control import CONTROL, Checkpoint, checkpoint_id, journal_id
-from reader.read_model.declarations import COLLECTIONS, is_present
+from reader.read_model.declarations import COLLECTIONS
+from reader.read_model.entities import is_present
 
 # MongoDB's errors for a time that is ahead of its clock (after a restore), too old, or before the collection
 # got its present indexes.

@@ -1,4 +1,4 @@
-"""`python -m perf.baseline sql|sql_counters|cache_aside HOST:PORT`: one lane, until SIGTERM or SIGINT."""
+"""`python -m perf.baseline LANE HOST:PORT`: one of ALL_LANES, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import uvloop
 
 from authorizer_lambda.settings import AuthSettings
 from perf.baseline.app import Stores, create_app
-from perf.baseline.lanes import LANES
+from perf.baseline.lanes import ALL_LANES
 from tidemark import logs
 from tidemark.admin import serve
 from tidemark.settings import address
@@ -19,7 +19,7 @@ def main(lane: str, where: str) -> None:
     """Stores: PERF_MYSQL_URL and PERF_REDIS_URL. Token checks: the settings of the services."""
     logs.configure("baseline")
     stores = Stores(os.environ["PERF_MYSQL_URL"], os.environ["PERF_REDIS_URL"])
-    app = create_app(LANES[lane], stores, AuthSettings.from_environ(os.environ))
+    app = create_app(ALL_LANES[lane], stores, AuthSettings.from_environ(os.environ))
     uvloop.run(serve([(app, address(where))]))
 
 

@@ -55,6 +55,7 @@ def create_app(lane: Lane, stores: Stores, auth: AuthSettings) -> Starlette:
     return Starlette(
         routes=[
             Route("/post/{id:int}", read),
+            Route("/feed", feed),
             Route("/post", write, methods=["POST"]),
             Route("/post/{id:int}/like", like, methods=["PUT"]),
             Route("/post/{id:int}/like", unlike, methods=["DELETE"]),
@@ -75,6 +76,11 @@ async def read(request: Request) -> Response:
     if body is None:
         raise Problem(404, "not-found", "There is nothing here.")
     return Response(body, media_type="application/json")
+
+
+async def feed(request: Request) -> Response:
+    its: Sources = request.state.sources
+    return Response(await its.feed(_subject(request)), media_type="application/json")
 
 
 async def write(request: Request) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from redis import Redis
 from ops.stack.urls import mysql_arguments
 from ops.system import System
 from perf import wrk
+from perf.baseline.cache_aside import PREFIX
 from perf.baseline.counters import recount
-from perf.baseline.lanes import LANES, PREFIX
+from perf.baseline.lanes import LANES
 from perf.compare import jmeter
 from perf.compare.contenders import Contender, machine_for
 from perf.compare.crowd import Crowd
@@ -121,6 +122,18 @@ class Bench:
         plan = Plan("mixed", lane.read_url, options.threads, iterations, 0, self._ids, lane.write_url)
         return self._jmeter(lane, plan, "95 % reads, 5 % writes")
 
+    def feeds(self, lane: Contender) -> Samples:
+        """GET /feed of many callers in turn, as fast as the threads can."""
+        options = self._options
+        tokens = [self._system.token(f"perf-{user}") for user in self._crowd.feed_callers]
+        callers = _id_file(self._folder / "callers", tokens)
+        warming = _id_file(self._folder / "warming", [f"feed {token}" for token in tokens])
+        with machine_for(lane, self._system):
+            seconds = min(WARM_UP_SECONDS, options.warm_up)
+            wrk.run(lane.read_url, lane.reader.pid, warming, self._token, seconds, path="/%s")
+        plan = Plan("get_feed", lane.read_url, options.threads, options.iterations, tokens=callers)
+        return self._jmeter(lane, plan, "feeds")
+
     def samples(self, lane: str, plan: str) -> Path:
         """JMeter's own file of a run."""
         return self._folder / f"{plan}-{lane}" / "samples.jtl"
@@ -186,6 +199,6 @@ def likes_by_post(mysql_url: str) -> dict[int, int]:
         return {int(post): int(likes) for post, likes in cursor.fetchall()}
 
 
-def _id_file(path: Path, ids: list[int]) -> Path:
+def _id_file(path: Path, ids: Sequence[int | str]) -> Path:
     path.write_text("".join(f"{id}\n" for id in ids))
     return path

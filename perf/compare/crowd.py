@@ -22,19 +22,22 @@ USERS_PER_POST = 10  # most people read and like, few write
 LIKES_PER_POST = 50
 COMMENTS_PER_POST = 2
 WRITERS = 50
+FEED_CALLERS, FOLLOWEES = 50, 200
 CHUNK = 2_000
 
 
 class Crowd:
     """`posts` posts and ten times as many users, with ids from 1; the user n has the subject `perf-n`.
 
-    Beside them there are `writers`, who like nothing until the benchmark lets them.
+    Beside them there are `writers`, who like nothing until the benchmark lets them. The `feed_callers` follow
+    FOLLOWEES authors each.
     """
 
     def __init__(self, posts: int, seed: int) -> None:
         self.posts = posts
         self.users = posts * USERS_PER_POST
         self.writers = range(self.users + 1, self.users + 1 + WRITERS)
+        self.feed_callers = range(1, min(self.users, FEED_CALLERS) + 1)
         self.seed = seed
 
     @cached_property
@@ -71,6 +74,8 @@ class Crowd:
             "posts": self.posts,
             "likes": sum(likes),
             "comments": self.posts * COMMENTS_PER_POST,
+            "feed_callers": len(self.feed_callers),
+            "followees_of_each": FOLLOWEES,
             "most_likes_of_a_post": likes[0],
             "likes_of_the_post_that_is_read": round(sum(map(operator.mul, self._shares, likes))),
         }
@@ -80,11 +85,12 @@ class Crowd:
         yield "INSERT INTO posts (id, author_id, body) VALUES (%s, %s, %s)", self._posts()
         yield "INSERT INTO likes (post_id, user_id) VALUES (%s, %s)", self._likes()
         yield "INSERT INTO comments (post_id, author_id, body) VALUES (%s, %s, %s)", self._comments()
+        yield "INSERT INTO follows (follower_id, followee_id) VALUES (%s, %s)", self._follows()
 
     def _users(self) -> Iterator[tuple[object, ...]]:
         return ((n, f"perf-{n}", f"perf_{n}", f"Person {n}") for n in range(1, self.writers.stop))
 
-    def _posts(self) -> Iterator[tuple[object, ...]]:
+    def _posts(self) -> Iterator[tuple[int, int, str]]:
         chance = random.Random(f"{self.seed} posts")
         return ((n, chance.randint(1, self.users), _text(chance, 42)) for n in range(1, self.posts + 1))
 
@@ -98,6 +104,13 @@ class Crowd:
         chance = random.Random(f"{self.seed} comments")
         for post in self.picks(self.posts * COMMENTS_PER_POST, "comments"):
             yield post, chance.randint(1, self.users), _text(chance, 12)
+
+    def _follows(self) -> Iterator[tuple[object, ...]]:
+        chance = random.Random(f"{self.seed} follows")
+        authors = sorted({author for _, author, _ in self._posts()})
+        for caller in self.feed_callers:
+            others = [author for author in authors if author != caller]
+            yield from ((caller, author) for author in chance.sample(others, min(FOLLOWEES, len(others))))
 
 
 def _text(chance: random.Random, words: int) -> str:

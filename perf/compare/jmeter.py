@@ -24,7 +24,10 @@ class LoadFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan of `perf/plans` and its parameters. `rate`: requests per second; 0: as many as possible."""
+    """A plan of `perf/plans` and its parameters. `rate`: requests per second; 0: as many as possible.
+
+    `ids`: a file of posts; `tokens`: a file of callers' bearer tokens.
+    """
 
     name: str
     url: str
@@ -33,6 +36,7 @@ class Plan:
     rate: float = 0.0
     ids: Path | None = None
     write_url: str = ""
+    tokens: Path | None = None
 
     @property
     def samples(self) -> int:
@@ -44,6 +48,7 @@ class Plan:
         found: dict[str, object] = {
             **{"host": where.hostname, "port": where.port, "whost": writes.hostname, "wport": writes.port},
             **{"threads": self.threads, "iterations": self.iterations, "rate": self.rate, "ids": self.ids},
+            "tokens": self.tokens,
         }
         return {name: str(value) for name, value in found.items() if value is not None}
 

@@ -19,7 +19,8 @@ from redis import Redis
 
 from ops.stack.urls import mysql_arguments
 from ops.system import System
-from perf.compare.contenders import Contender, metrics
+from perf.catching_up import metrics
+from perf.compare.contenders import Contender
 from perf.procfs import cpu_seconds
 
 Reading = dict[str, float]

@@ -67,7 +67,8 @@ def _wrk_rows(found: Mapping[str, Any]) -> list[Sequence[str]]:
 
 def _jmeter_rows(found: Mapping[str, Any]) -> list[Sequence[str]]:
     before, after, threads = found["lanes"]["sql"], found["lanes"]["tidemark"], found["options"]["threads"]
-    plans = {"posts": "`POST /post`", "mixed": "95 % `GET /post/{id}`, 5 % `POST /post`"}
+    feeds = f"`GET /feed` of people who follow {found['dataset'].get('followees_of_each')} others"
+    plans = {"feeds": feeds, "posts": "`POST /post`", "mixed": "95 % `GET /post/{id}`, 5 % `POST /post`"}
     paced = after["paced_samples"] // threads
     return [
         _row(
@@ -82,6 +83,7 @@ def _jmeter_rows(found: Mapping[str, Any]) -> list[Sequence[str]]:
         *(
             _row(text, threads, after[plan]["samples"] // threads, before[plan], after[plan], "tps", "p99_ms")
             for plan, text in plans.items()
+            if plan in after
         ),
     ]
 

@@ -203,7 +203,7 @@ def _jmeter(lanes: Mapping[str, Any]) -> Iterable[str]:
     yield "<h3>JMeter, as fast as its threads can</h3>"
     rows = [
         [f"{lane}: {text}", *(cell(figures[plan][name]) for name in ("samples", "tps", "p50_ms", "p99_ms"))]
-        for plan, text in (("posts", "POST /post"), ("mixed", "95 % GET, 5 % POST"))
+        for plan, text in (("feeds", "GET /feed"), ("posts", "POST /post"), ("mixed", "95 % GET, 5 % POST"))
         for lane, figures in lanes.items()
         if plan in figures
     ]

@@ -25,6 +25,7 @@ class Measurements:
     paced: dict[str, Samples] = field(default_factory=dict)
     posts: dict[str, Samples] = field(default_factory=dict)
     mixed: dict[str, Samples] = field(default_factory=dict)
+    feeds: dict[str, Samples] = field(default_factory=dict)
 
 
 def figures(measured: Measurements) -> Figures:
@@ -53,7 +54,7 @@ def _lane(measured: Measurements, name: str) -> Figures:
     paced = measured.paced[name]
     jmeter = {
         plan: runs[name]
-        for plan, runs in (("posts", measured.posts), ("mixed", measured.mixed))
+        for plan, runs in (("posts", measured.posts), ("mixed", measured.mixed), ("feeds", measured.feeds))
         if name in runs
     }
     return {

@@ -38,7 +38,7 @@ def compare(**given: Any) -> Figures:
     """Measure and write the report; returns `result.json`. Raises StackError, LoadFailed, RuntimeError."""
     options = options_from(given)
     began = time.monotonic()
-    total = 4 + len(NAMES) * (options.rounds + 1) + 2 * len(BEFORE_AND_AFTER) + options.sweep * STEPS_OF_SWEEP
+    total = 4 + len(NAMES) * (options.rounds + 1) + 3 * len(BEFORE_AND_AFTER) + options.sweep * STEPS_OF_SWEEP
     with steps(total) as progress, tempfile.TemporaryDirectory(prefix="tidemark-perf-") as work:
         progress.next("starting everything")
         about = description(options)
@@ -88,7 +88,7 @@ def description(options: Options) -> Figures:
 def measure(
     lanes: Mapping[str, Contender], measuring: Bench, options: Options, progress: Steps
 ) -> Measurements:
-    """All rounds, A B C D A B C D. Then paced reads, all at the same rate. Then writes by JMeter."""
+    """All rounds, A B C D A B C D. Then paced reads, all at the same rate. Then writes and feeds."""
     found = Measurements(options.rate, {name: [] for name in lanes})
     for number in range(1, options.rounds + 1):
         for name, lane in lanes.items():
@@ -108,4 +108,5 @@ def measure(
     )
     found.posts = each(BEFORE_AND_AFTER, "posts", measuring.posts)
     found.mixed = each(BEFORE_AND_AFTER, "95 % reads and 5 % posts", measuring.mixed)
+    found.feeds = each(BEFORE_AND_AFTER, "feeds", measuring.feeds)
     return found

@@ -8,20 +8,20 @@ from typing import Any
 
 from ops.stack.progress import say
 from ops.system import System
+from perf.catching_up import wait_until_caught_up
 from perf.live.clients import Clients, Seen, running
 from perf.live.floor import capture, serve_floor
 from perf.live.gets import Gets
 from perf.live.judging import judge, percentile, states_per_s
 from perf.live.likes import Likes
+from perf.measured import Reader
 from perf.procfs import rss_kib
-from perf.reader.measured import Reader
 
 WATCHES_PER_SUBJECT = 5
 POLLED_PER_S, POLLED_SECONDS = 20.0, 15.0
 HOT_PER_S, HOT_SECONDS = 500.0, 10.0
 TIDE_SECONDS = 2.0  # until every connection has been told the tide
 SHOWN_WITHIN_SECONDS = 10.0  # after the last like
-CAUGHT_UP_WITHIN_SECONDS = 300.0
 Figures = dict[str, Any]
 
 
@@ -39,14 +39,10 @@ class Bench:
     def close(self) -> None:
         self._gets.close()
 
-    def warm_up(self, last_user: int, posts: Sequence[int]) -> None:
-        """Until the reader shows the last user, and holds all posts."""
+    def warm_up(self, posts: Sequence[int]) -> None:
+        """Until the reader holds all posts."""
         say("waiting for the projector")
-        deadline = time.monotonic() + CAUGHT_UP_WITHIN_SECONDS
-        while self._gets.body(f"/user/{last_user}") is None:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the projector did not catch up within {CAUGHT_UP_WITHIN_SECONDS:g} s")
-            time.sleep(0.1)
+        wait_until_caught_up(self._system)
         for post in posts:
             self._gets.body(f"/post/{post}")
 

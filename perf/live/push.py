@@ -9,13 +9,13 @@ from typing import Any
 
 from ops.stack.servers.process import stop_processes
 from ops.system import System
-from perf.dataset import USERS, load_posts
+from perf.dataset import load_posts
 from perf.live.bench import HOT_PER_S, HOT_SECONDS, POLLED_PER_S, POLLED_SECONDS, Bench
 from perf.live.clients import starting_clients
 from perf.live.likes import starting_likes
 from perf.live.streams import TRANSPORTS
-from perf.reader.measured import Reader
-from perf.reader.stampede import allow_files
+from perf.measured import Reader
+from perf.open_files import allow_files
 from perf.second_reader import second_reader
 
 STOPPED_WITHIN_SECONDS = 25.0
@@ -54,7 +54,7 @@ def push(
         for number, one in enumerate(transports):
             reader = _first_reader(system) if number == 0 else _next_reader(system, limit)
             with contextlib.closing(Bench(system, reader, likes, clients, one)) as bench:
-                bench.warm_up(USERS + likers, posts)
+                bench.warm_up(posts)
                 polled = polled or bench.polled(posts[watched], min(seconds, POLLED_SECONDS))
                 figures = bench.many(connections, posts[:watched], writes_per_s, seconds)
                 hot = posts[watched + 1 + 2 * number :]

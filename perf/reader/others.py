@@ -18,6 +18,7 @@ from ops.stack.progress import say
 from ops.stack.servers.ports import free_port
 from ops.system import ROOT, System
 from perf import wrk
+from perf.measured import checked
 from perf.reader.lanes import PREFIX
 from perf.wrk import Load
 
@@ -81,10 +82,3 @@ class Others:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"nothing answers at {url}")
             time.sleep(0.05)
-
-
-def checked(load: Load) -> Load:
-    """Raises RuntimeError for failed requests."""
-    if load.failed or not load.requests:
-        raise RuntimeError(f"{load.failed} of {load.requests} requests failed")
-    return load

@@ -8,9 +8,8 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,20 @@ import redis
 from ops.stack.progress import say
 from ops.stack.urls import mysql_arguments
 from ops.system import System
-from perf import wrk
 from perf.dataset import USERS, load_posts
-from perf.reader.measured import Reader
+from perf.measured import Measuring, Reader, in_rounds, pace_ms
+from perf.open_files import allow_files
 from perf.reader.others import Lane, Others
-from perf.reader.stampede import allow_files, ask_at_once
+from perf.reader.stampede import ask_at_once
 from perf.second_reader import WITHOUT_LOCAL, second_reader
 
 HOT, COLD = 10_000, 20_000
 COLD_PER_S = 3_000  # several times what was seen anywhere
-ROUNDS = 3
 FILL_SECONDS = 6.0
 WRITES_PER_S = 500
 STAMPEDE = 1_000
 LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES (%s, %s)"
 UNLIKE = "DELETE FROM likes WHERE post_id = %s AND user_id = %s"
-Measuring = Callable[[float], dict[str, Any]]
 
 
 def read(seconds: float, seed: int) -> dict[str, Any]:
@@ -110,12 +107,18 @@ class Bench:
         return found
 
     def _under_writes(self, found: Mapping[str, Any], constant: Lane, seconds: float) -> dict[str, Any]:
-        """Reads at half of the pace of `local`, while the same posts or one post get likes."""
-        pace = _pace_ms(found["local"])
+        """Reads at half of the pace of `local`, while the same posts or one post get likes.
+
+        The constant route is measured both alone and beside the writes: MySQL, MongoDB and the projector
+        share the machine with the reader.
+        """
+        pace = pace_ms(found["local"])
         lanes: dict[str, Any] = {"constant_paced": constant(seconds, delay_ms=pace).as_json()}
         with self._writes(HOT):
+            lanes["constant_paced_beside_writes"] = constant(seconds, delay_ms=pace).as_json()
             lanes["under_writes"] = self.reader.load("under_writes", self.ids["all"], seconds, delay_ms=pace)
         with self._writes(1, first=2):
+            lanes["constant_beside_writes"] = constant(seconds).as_json()
             lanes["hot_beside_writes"] = self.reader.load("hot_beside_writes", self.ids["one"], seconds)
         with self._writes(1):
             lanes["hot_under_writes"] = self.reader.load("hot_under_writes", self.ids["one"], seconds)
@@ -175,18 +178,6 @@ class Bench:
 
 def _plain(lane: Lane) -> Measuring:
     return lambda seconds: lane(seconds).as_json()
-
-
-def in_rounds(lanes: Mapping[str, Measuring], seconds: float) -> dict[str, Any]:
-    """Each lane's round of median throughput. Other work of the machine meets all lanes alike."""
-    rounds = [{name: lane(seconds / ROUNDS) for name, lane in lanes.items()} for _ in range(ROUNDS)]
-    return {name: sorted((one[name] for one in rounds), key=itemgetter("rps"))[ROUNDS // 2] for name in lanes}
-
-
-def _pace_ms(fastest: Mapping[str, float]) -> int:
-    """The pause of each connection for half as many requests; answers then take about half as long."""
-    cycle_ms = 2 * 1000 * wrk.CONNECTIONS / fastest["rps"]
-    return max(1, round(cycle_ms - fastest["p50_ms"] / 2))
 
 
 def _ids(path: Path, first: int, count: int) -> Path:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from authorizer_lambda.tokens import Claims
+from reader.demands import Demands, demands_of
 from reader.live.connection import Connection
 from reader.live.hub import Hub
 from reader.metrics import ReaderMetrics
@@ -34,6 +35,11 @@ class Connections:
         self._slots: list[dict[Connection, None]] = [{} for _ in range(TICKS_PER_SECOND)]
         self._turns = itertools.cycle(self._slots)
         self._draining = False
+
+    def demands_of(self, conditions: Mapping[bytes, Sequence[bytes]]) -> Demands:
+        """What the first state has to meet. Raises Problem 400."""
+        its = self._settings
+        return demands_of(conditions, its.consistency_keys, self._clock(), its.max_wait_seconds)
 
     def count(self) -> int:
         return self._subjects.total()

@@ -171,13 +171,13 @@ class Hub:
         assert view is not None
         if not watch.subscribers:
             return []
-        keys = tuple(map(sys.intern, view.parts))
+        pages = (one.kind.key(value) for one in view.pages for value in one.values)  # that MongoDB gave
+        keys = tuple(map(sys.intern, dict.fromkeys((*view.parts, *pages))))
         self._depend(watch, keys)
-        state = watch.state = State(answer)
+        state = watch.state = State(answer, watch.absent)
         before, touched_at = watch.before or state.moment, watch.touched_at
         position, named = view.position or began, self.following.named
-        # `pinned`: no message names a page that MongoDB gave.
-        if position is None or view.pinned or named.between(keys, position, named.position):
+        if position is None or named.between(keys, position, named.position):
             self._touch(watch, None)
         else:
             watch.before = None

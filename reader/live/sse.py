@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Collection, Sequence
 
 from starlette.types import Receive, Scope, Send
 
 from authorizer_lambda.middleware import CLAIMS
-from reader.demands import Demands
+from reader.demands import ENTITY_TAG, IF_NONE_MATCH, conditions_of
 from reader.live.connection import RETRY_MS, Connection, End, Message, Shown
 from reader.live.connections import Connections
 from reader.live.watch import Watched, as_of
@@ -36,21 +35,22 @@ def wants_stream(scope: Scope) -> bool:
 
 
 async def stream(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    connections: Connections,
-    watched: Watched,
-    *,
-    demands: Demands,
-    known: Collection[str],
-    prefer: Sequence[bytes],
+    scope: Scope, receive: Receive, send: Send, connections: Connections, watched: Watched
 ) -> None:
     """Raises Problem before the stream begins."""
-    minimal = any(map(MINIMAL.search, prefer))
+    conditions = conditions_of(scope["headers"])
+    known = conditions.pop(IF_NONE_MATCH, [])
+    known += [value for name, value in scope["headers"] if name == b"last-event-id"]
+    minimal = any(map(MINIMAL.search, conditions.get(b"prefer", ())))
     headers = [*HEADERS, *([(b"preference-applied", b"return=minimal")] if minimal else [])]
     with connections.admit(scope[CLAIMS], "sse", scope["state"]["abort"]) as connection:
-        await connection.watch(watched, scope["path"], demands=demands, known=known, minimal=minimal)
+        await connection.watch(
+            watched,
+            scope["path"],
+            demands=connections.demands_of(conditions),
+            known={tag.decode("latin-1") for tag in ENTITY_TAG.findall(b", ".join(known))},
+            minimal=minimal,
+        )
         gone = asyncio.create_task(_end_when_gone(receive, connection))
 
         async def write(message: Message) -> None:

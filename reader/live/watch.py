@@ -8,33 +8,35 @@ from typing import Protocol
 
 import msgspec
 
-from reader.asked import EntityQuery, FeedQuery, ListQuery, Query
+from reader.asked import EntityQuery, FeedQuery, HotQuery, ListQuery, Plain, Query, UserQuery, ViewedQuery
 from reader.composing import Answer
-from reader.errors import not_found
 from reader.read_model.cached_values import Watermark
 from reader.read_model.declarations import USER
 from tidemark.gtid import GtidSet
-from tidemark.problem import problem_response
+from tidemark.problem import Problem, problem_response
 
 PACE_SECONDS = 0.1  # between two states of a read
 FEED_PACE_SECONDS = 1.0
-NOT_FOUND = problem_response(not_found()).body
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """A read that can be watched. Equal keys are one read: path, query string, and the caller if it matters."""
+    """A read that can be watched. `absent`: the answer if there is none.
+
+    Equal keys are one read: path, query string, and the caller if it matters.
+    """
 
     key: tuple[str, str, str]
     query: Query
+    absent: Problem
 
 
 class State:
     """What GET answers at `moment`, and later as long as the watch is not due."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, absent: Problem) -> None:
         self.moment = answer.moment
-        self.status = 404 if answer.body is None else 200
-        self.body = bytes(NOT_FOUND) if answer.body is None else answer.body
+        self.status = absent.status if answer.body is None else 200
+        self.body = bytes(problem_response(absent).body) if answer.body is None else answer.body
         self.etag = "" if answer.body is None else f'"{answer.version}"'
         self._encoded: tuple[Watermark, bytes] | None = None
 
@@ -78,6 +80,7 @@ class Watch:
     """
 
     __slots__ = (
+        "absent",
         "before",
         "composing",
         "counts",
@@ -95,6 +98,7 @@ class Watch:
     def __init__(self, watched: Watched) -> None:
         self.key = watched.key
         self.query = watched.query
+        self.absent = watched.absent
         self.subscribers: dict[Subscriber, None] = {}
         self.keys: tuple[str, ...] = ()
         self.state: State | None = None
@@ -103,16 +107,19 @@ class Watch:
         self.not_before = 0.0  # the next state comes no earlier
         self.composing: asyncio.Task[None] | None = None
         self.queued = False
-        self.pace = FEED_PACE_SECONDS if isinstance(self.query, FeedQuery) else PACE_SECONDS
-        self.counts = _shows_counters_of_users(self.query)
+        query = self.query.query if isinstance(self.query, ViewedQuery) else self.query
+        self.pace = FEED_PACE_SECONDS if isinstance(query, FeedQuery | HotQuery) else PACE_SECONDS
+        self.counts = _shows_counters_of_users(query)
 
     def ignores(self, name: str) -> bool:
         """Whether a change of the counters alone does not change this read: authors are shown without."""
         return not self.counts and name.startswith(f"{USER.name}:")
 
 
-def _shows_counters_of_users(query: Query) -> bool:
+def _shows_counters_of_users(query: Plain) -> bool:
     match query:
+        case UserQuery():
+            return True
         case EntityQuery(entity):
             return entity is USER
         case ListQuery(listing):

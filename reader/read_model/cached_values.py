@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
-from reader.read_model.declarations import ENTITIES, LISTS, Document, Entity, OwnedList
+from reader.read_model.declarations import ENTITIES, LISTS
+from reader.read_model.entities import Document, Entity, OwnedList
+from reader.read_model.notifications import NOTIFICATIONS, Told
 from reader.read_model.scans import CachedList, TextList
 
 VALUE, ABSENT, LEASE = b"V", b"N", b"L"
@@ -23,7 +26,7 @@ MAX_VALUE_BYTES = 256 * 1024
 ENTITY_KEY = re.compile(r"([a-z]+):([0-9]{1,19})")
 LIST_OF = {
     (one.parent.name, one.name) if isinstance(one, OwnedList) else (one.name, ""): one for one in LISTS
-}
+} | {("user", NOTIFICATIONS.name): NOTIFICATIONS}
 
 
 def cache_key(epoch: str, key: str) -> str:
@@ -88,7 +91,12 @@ def encode_page(version: int, ids: list[int], next_cursor: str | None) -> bytes:
     )
 
 
-class Entry(msgspec.Struct, frozen=True):
+def encode_notifications(version: int, told: Told, next_cursor: str | None) -> bytes:
+    """As a page, but with JSON behind the newline."""
+    return VALUE + encode_version(version) + (next_cursor or "").encode() + b"\n" + msgspec.json.encode(told)
+
+
+class Entry(msgspec.Struct, frozen=True, dict=True):
     """A cached value taken apart. `present` is False for a known absence."""
 
     present: bool
@@ -96,8 +104,21 @@ class Entry(msgspec.Struct, frozen=True):
     head: bytes = b""
     body: bytes = b""
 
+    @cached_property
+    def first(self) -> int:
+        """The first id of a list; 0 if it is empty. Cached: a feed compares those of thousands of lists."""
+        return int(self.body.partition(b",")[0] or 0)
+
+    @property
+    def author_id(self) -> int:
+        """Of a post or comment: its head begins with this number."""
+        return int(self.head.partition(b" ")[0])
+
     def ids(self) -> list[int]:
         return [int(id) for id in self.body.split(b",")] if self.body else []
+
+    def told(self) -> Told:
+        return msgspec.json.decode(self.body, type=Told)
 
 
 def decode(value: bytes | None) -> Entry | None:

@@ -17,7 +17,8 @@ import msgspec
 from msgspec import structs
 
 from reader.read_model.cached_values import Watermark
-from reader.read_model.declarations import MODEL_VERSION, Document
+from reader.read_model.declarations import MODEL_VERSION
+from reader.read_model.entities import Document
 from tidemark.gtid import Gtid, GtidSet
 
 CONTROL = "control"

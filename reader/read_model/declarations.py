@@ -6,30 +6,24 @@ meets another version in the watermark bypasses Redis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from operator import itemgetter
-from typing import Annotated, Any, NewType
+from typing import Annotated
 
 import msgspec
-from msgspec import Meta, structs
+from msgspec import UNSET, Meta, UnsetType
 
-from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList
+from reader.read_model.entities import AUTHOR, VIEWER, Count, Document, Entity, Listing, OwnedList, json_of
+from reader.read_model.notifications import NOTIFICATIONS
+from reader.read_model.scans import CachedList, Collection, Edge, Order, TextList, WholeList, microseconds
 from tidemark.ids import Id
 
-MODEL_VERSION = 3
-Document = Mapping[str, Any]
-
-PAGE_LIMIT = 20  # of the first page
+MODEL_VERSION = 4
 PAGE_LIMIT_MAX = 100
 NEWEST_FIRST: Order = (("_id", -1),)
 HEAD = 100  # ids of the lists from which feeds and hashtags are made
 MAX_FOLLOWEES = 5_000  # of whom the feed shows posts: the most recently followed
+MAX_LIKED = 5_000  # posts whose likes by one user are cached: the newest posts
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-Count = NewType("Count", int)  # of rows; the projector keeps it by increments
-AUTHOR = "author"
 
 
 class Author(msgspec.Struct):
@@ -38,6 +32,19 @@ class Author(msgspec.Struct):
     id: Id
     handle: str
     display_name: str
+
+
+class UserViewer(msgspec.Struct):
+    """Whether the caller follows the user, and the user the caller."""
+
+    following: bool
+    followed_by: bool
+
+
+class PostViewer(msgspec.Struct):
+    """Whether the caller likes the post."""
+
+    liked: bool
 
 
 class User(msgspec.Struct):
@@ -50,6 +57,7 @@ class User(msgspec.Struct):
     following_count: Count
     created_at: Time
     updated_at: Time
+    viewer: UserViewer | UnsetType = UNSET  # if the request includes it
 
 
 class Post(msgspec.Struct):
@@ -61,6 +69,7 @@ class Post(msgspec.Struct):
     created_at: Time
     updated_at: Time
     author: Author | None  # null: gone
+    viewer: PostViewer | UnsetType = UNSET  # if the request includes it
 
 
 class Comment(msgspec.Struct):
@@ -74,97 +83,29 @@ class Comment(msgspec.Struct):
     author: Author | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entity:
-    """A document that is cached under its own key. `head`: the bytes that a reader needs before the body.
-
-    `shown` declares its fields. JSON, OpenAPI type and counters are derived from it. The document has the
-    same names, but `_id` for the id. An author is another document, which `with_author` adds.
-    """
-
-    name: str
-    collection: str
-    shown: type[msgspec.Struct]
-    to_head: Callable[[Document], bytes]
-
-    def key(self, id: int) -> str:
-        return f"{self.name}:{id}"
-
-    @property
-    def label(self) -> str:
-        return self.name
-
-    @cached_property
-    def to_json(self) -> Callable[[Document], dict[str, Any]]:
-        """Makes the JSON of a document, without the author."""
-        return _json_of(self.shown)
-
-    @cached_property
-    def counters(self) -> tuple[str, ...]:
-        return tuple(field.name for field in structs.fields(self.shown) if field.type is Count)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnedList(CachedList):
-    """A list of a `parent`, by the parent's id."""
-
-    parent: Entity
-    limit: int = PAGE_LIMIT
-
-    def key(self, value: int) -> str:
-        return f"{self.parent.name}:{value}:{self.name}"
-
-    def value(self, text: str) -> int:
-        return int(text)
-
-    @cached_property
-    def label(self) -> str:
-        return f"{self.parent.name}_{self.name}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing(OwnedList):
-    """A list whose pages are answers. If it is cached beyond the first page, its order is that of ids."""
-
-    path: str
-    item: Entity
-
-
-def is_present(document: Document | None) -> bool:
-    """False for no document and for a stub: readers see neither."""
-    return document is not None and "created_at" in document
-
-
-def _json_of(shown: type[msgspec.Struct]) -> Callable[[Document], dict[str, Any]]:
-    """A function that takes the fields of `shown` from a document, ids as text. The author is left out."""
-    fields = [field for field in structs.fields(shown) if field.name != AUTHOR]
-    names = [field.name for field in fields]
-    ids = [field.name for field in fields if field.type == Id]
-    values = itemgetter(*("_id" if name == "id" else name for name in names))
-
-    def to_json(document: Document) -> dict[str, Any]:
-        json = dict(zip(names, values(document), strict=True))
-        for name in ids:
-            json[name] = str(json[name])
-        return json
-
-    return to_json
-
-
 def _author_id(document: Document) -> bytes:
     return b"%d" % document["author_id"]
+
+
+def _author_and_rank(post: Document) -> bytes:
+    """The author's id, and what a ranking needs: `created_at` in seconds, likes, comments."""
+    second = microseconds(post["created_at"]) // 1_000_000
+    return b"%d %d %d %d" % (post["author_id"], second, post["like_count"], post["comment_count"])
 
 
 def _author_bytes(user: Document) -> bytes:
     return msgspec.json.encode(_author_json(user))
 
 
-_author_json = _json_of(Author)
+_author_json = json_of(Author)
 USER = Entity(name="user", collection="users", shown=User, to_head=_author_bytes)
-POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_id)
+POST = Entity(name="post", collection="posts", shown=Post, to_head=_author_and_rank)
 COMMENT = Entity(name="comment", collection="comments", shown=Comment, to_head=_author_id)
 ENTITIES = {entity.name: entity for entity in (USER, POST, COMMENT)}
-AUTHORED = frozenset(entity.name for entity in ENTITIES.values() if AUTHOR in entity.shown.__struct_fields__)
+AUTHORED, VIEWED = (
+    frozenset(name for name, entity in ENTITIES.items() if field in entity.shown.__struct_fields__)
+    for field in (AUTHOR, VIEWER)
+)
 
 POST_COMMENTS = Listing(
     path="/post/{id}/comments",
@@ -197,6 +138,16 @@ USER_POSTS = Listing(
     order=NEWEST_FIRST,
     item_id="_id",
 )
+USER_COMMENTS = Listing(
+    path="/user/{id}/comments",
+    name="comments",
+    parent=USER,
+    item=COMMENT,
+    collection="comments",
+    by="author_id",
+    order=NEWEST_FIRST,
+    item_id="_id",
+)
 USER_FOLLOWERS = Listing(
     path="/user/{id}/followers",
     name="followers",
@@ -217,7 +168,14 @@ USER_FOLLOWING = Listing(
     order=(("created_at", -1), ("followee_id", -1)),
     item_id="followee_id",
 )
-LISTINGS = (POST_COMMENTS, POST_LIKES, USER_POSTS, USER_FOLLOWING, USER_FOLLOWERS)
+LISTINGS = (
+    POST_COMMENTS,
+    POST_LIKES,
+    USER_POSTS,
+    USER_COMMENTS,
+    USER_FOLLOWING,
+    USER_FOLLOWERS,
+)
 
 USER_FOLLOWEES = OwnedList(
     name="followees",
@@ -228,17 +186,40 @@ USER_FOLLOWEES = OwnedList(
     order=USER_FOLLOWING.order,
     item_id=USER_FOLLOWING.item_id,
 )
+USER_LIKED = OwnedList(
+    name="liked",
+    parent=USER,
+    limit=MAX_LIKED,
+    collection="likes",
+    by="user_id",
+    order=(("post_id", -1),),
+    item_id="post_id",
+)
 USERS_BY_SUBJECT = TextList(
     name="subject", limit=1, collection="users", by="subject", order=(), item_id="_id"
 )
+USERS_BY_HANDLE = TextList(name="handle", limit=1, collection="users", by="handles", order=(), item_id="_id")
 POSTS_BY_HASHTAG = TextList(
     name="hashtag", limit=HEAD, collection="posts", by="hashtags", order=NEWEST_FIRST, item_id="_id"
 )
-LISTS: tuple[CachedList, ...] = (*LISTINGS, USER_FOLLOWEES, USERS_BY_SUBJECT, POSTS_BY_HASHTAG)
+EVERYBODY_POSTS = WholeList(
+    name="everybody", limit=HEAD, collection="posts", order=NEWEST_FIRST, item_id="_id"
+)
+LISTS: tuple[CachedList, ...] = (
+    *LISTINGS,
+    USER_FOLLOWEES,
+    USER_LIKED,
+    USERS_BY_SUBJECT,
+    USERS_BY_HANDLE,
+    POSTS_BY_HASHTAG,
+    EVERYBODY_POSTS,
+    *NOTIFICATIONS.sources,
+    NOTIFICATIONS,
+)
 
 
 def _collection(name: str) -> Collection:
-    indexes = tuple(dict.fromkeys(scan.index for scan in LISTS if scan.collection == name))
+    indexes = tuple(dict.fromkeys(scan.index for scan in LISTS if scan.collection == name and scan.by))
     for entity in ENTITIES.values():
         if entity.collection == name:
             return Collection(name=name, counters=entity.counters, indexes=indexes)
@@ -246,4 +227,7 @@ def _collection(name: str) -> Collection:
     return Collection(name=name, counters=(), indexes=tuple(map(edge.index, others)), edge=edge)
 
 
-COLLECTIONS = {name: _collection(name) for name in ("users", "posts", "comments", "likes", "follows")}
+COLLECTIONS = {
+    name: _collection(name)
+    for name in ("users", "posts", "comments", "likes", "follows", "mentions", "notification_reads")
+}

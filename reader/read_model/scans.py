@@ -21,7 +21,7 @@ CLUSTERED: Mapping[str, Any] = {"clusteredIndex": {"key": {"_id": 1}, "unique": 
 class Scan:
     """A walk through one index, from the documents of one value of `by`, in `order`, to ids of items.
 
-    `_id` stands for the id of the document itself.
+    `_id` stands for the id of the document itself. `by` is empty for a walk through all rows' documents.
     """
 
     collection: str
@@ -31,7 +31,7 @@ class Scan:
 
     @property
     def index(self) -> Order:
-        return ((self.by, 1), *self.order)
+        return (*(((self.by, 1),) if self.by else ()), *self.order)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,24 @@ class TextList(CachedList):
         return bytes.fromhex(text).decode()
 
 
+@dataclass(frozen=True, kw_only=True)
+class WholeList(CachedList):
+    """A list of all rows of a collection, under one key. Its value is the empty text."""
+
+    by: str = ""
+
+    def key(self, value: str) -> str:
+        return f"{self.name}:{self.collection}"
+
+    def value(self, text: str) -> str:
+        if text != self.collection:
+            raise ValueError(f"{self.name} has no list {text}")
+        return ""
+
+    def keys_of(self, document: Mapping[str, Any]) -> list[str]:
+        return [self.key("")]
+
+
 class EdgeId(NamedTuple):
     """An edge's `_id`, in MongoDB {p, t, u} in this order: the list's owner, the time, the listed item.
 
@@ -106,7 +124,7 @@ class Edge:
         return dict(zip(self.columns, EdgeId._fields, strict=True))
 
     def path(self, column: str) -> str:
-        return f"_id.{self.keys[column]}"
+        return f"_id.{self.keys[column]}" if column in self.keys else column
 
     def index(self, columns: Order) -> Order:
         """The documents' index for an index of columns."""

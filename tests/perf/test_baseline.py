@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2
 import pymysql
@@ -18,11 +19,13 @@ from starlette.testclient import TestClient
 from ops.stack import Stack
 from ops.stack.urls import mysql_arguments
 from perf.baseline.app import Stores, create_app
+from perf.baseline.cache_aside import PREFIX
 from perf.baseline.counters import recount
-from perf.baseline.lanes import LANES, PREFIX
+from perf.baseline.fanout import FanOut
+from perf.baseline.lanes import ALL_LANES, LANES
 from perf.compare.crowd import Crowd
 from tests.conftest import empty_stores
-from tests.support.harness import wait_until
+from tests.support.harness import admin_connection, rows, wait_until
 from tests.support.services import Services, running_services
 from tests.support.tokens import AUTH_SETTINGS, bearer
 
@@ -38,6 +41,7 @@ class World:
     services: Services
     mysql_url: str
     cache: redis.Redis
+    stack: Stack
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +56,10 @@ def world(shared_stack: Stack) -> Iterator[World]:
         recount(url)
         lanes = {
             name: undo.enter_context(TestClient(create_app(lane, stores, AUTH_SETTINGS)))
-            for name, lane in LANES.items()
+            for name, lane in ALL_LANES.items()
         }
         cache = undo.enter_context(redis.Redis.from_url(shared_stack.redis.admin_url))
-        yield World(lanes, services, url, cache)
+        yield World(lanes, services, url, cache, shared_stack)
 
 
 def headers(user: int = 1) -> dict[str, str]:
@@ -92,6 +96,41 @@ def test_every_lane_and_tidemark_answer_the_same_bytes(world: World) -> None:
         == CROWD.likes_of(0)
         == CROWD.users
     )
+
+
+def test_every_lane_and_tidemark_answer_the_same_feed(world: World) -> None:
+    reader, lonely = 2, CROWD.users
+    with admin_connection(world.stack) as connection:
+        found = rows(
+            connection, f"SELECT MIN(followee_id) FROM tidemark.follows WHERE follower_id = {reader}"
+        )
+    author = int(found[0][0])
+    with FanOut(world.mysql_url, world.stack.redis.admin_url) as fanout:
+        fanout.fill([reader, lonely])
+        first = feed(world, reader)
+        assert len(first["items"]) == 20 and first["next"]
+        assert feed(world, lonely) == {"items": [], "next": None}
+        written = world.lanes["sql"].post("/post", headers=headers(author), json={"body": ODD})
+        assert fanout.deliver(author, id := int(written.json()["id"])) == followers(world, author) + 1
+        assert fanout.shows(reader, id) and not fanout.shows(lonely, id)
+    recount(world.mysql_url)
+    assert feed(world, reader)["items"][0]["id"] == str(id)
+
+
+def feed(world: World, user: int) -> Any:
+    """The feed, which all lanes and the reader answer with the same bytes."""
+    truth = world.lanes["sql"].get("/feed", headers=headers(user)).content
+    wait_until(lambda: world.services.read("/feed", f"perf-{user}").content == truth, "the feed")
+    for name, lane in world.lanes.items():
+        assert lane.get("/feed", headers=headers(user)).content == truth, name
+    return json.loads(truth)
+
+
+def followers(world: World, user: int) -> int:
+    with admin_connection(world.stack) as connection:
+        return int(
+            rows(connection, f"SELECT COUNT(*) FROM tidemark.follows WHERE followee_id = {user}")[0][0]
+        )
 
 
 @pytest.mark.parametrize(

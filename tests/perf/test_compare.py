@@ -19,10 +19,11 @@ import pytest
 
 from ops.stack.servers.process import ProcessIdentity
 from ops.system import System
+from perf.catching_up import wait_until_caught_up
 from perf.compare import jmeter, report
 from perf.compare.bench import bench, likes_by_post
 from perf.compare.charts import number_text
-from perf.compare.contenders import Contender, contenders, wait_until_caught_up
+from perf.compare.contenders import Contender, contenders
 from perf.compare.crowd import Crowd
 from perf.compare.jmeter import LoadFailed, Plan
 from perf.compare.meters import percentile_ms, timeline
@@ -64,8 +65,9 @@ def lanes(system: System) -> Iterator[dict[str, Contender]]:
 
 @pytest.mark.server
 def test_a_tiny_comparison_has_every_figure_and_every_sample(
-    system: System, lanes: dict[str, Contender], tmp_path: Path
+    system: System, lanes: dict[str, Contender], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("perf.compare.bench.WARM_UP_PASSES", 1)
     two = {name: lanes[name] for name in ("sql", "tidemark")}
     with timeline(system) as times, bench(system, CROWD, TINY, tmp_path, times) as measuring:
         found = figures(measure(two, measuring, TINY, Steps(0, None)))
@@ -74,6 +76,7 @@ def test_a_tiny_comparison_has_every_figure_and_every_sample(
         assert lane["errors"] == 0
         assert lane["posts"]["samples"] == 3 * 7
         assert lane["mixed"]["samples"] == 3 * 7 * 4
+        assert lane["feeds"]["samples"] == 3 * 7
         assert lane["under_writes"]["writes_per_s"] > 0
         assert lane["under_writes"]["checks"] > 10
         assert lane["under_writes"]["stale"] == lane["under_writes"]["left_stale"] == 0
@@ -109,6 +112,7 @@ def test_a_lane_that_forgets_to_forget_is_caught(system: System, lanes: dict[str
     assert written.left_stale > 0
 
 
+@pytest.mark.long
 @pytest.mark.server
 def test_an_interrupted_comparison_leaves_no_process_and_no_report(tmp_path: Path) -> None:
     options = ["--posts", "20", "--duration", "60", "--out", str(tmp_path / "r")]
@@ -162,6 +166,17 @@ def test_readmes_figures_are_those_that_its_result_makes(tmp_path: Path) -> None
     assert all(f"<!-- {part}: " in emptied.read_text() for part in PARTS)
     assert "TPS before" not in emptied.read_text()
     assert fill(emptied) == README.read_text()
+
+
+def test_a_result_with_feeds_has_a_row_more() -> None:
+    found = json.loads((ROOT / "perf/results/two-cores/result.json").read_text())
+    found["dataset"]["followees_of_each"] = 200
+    without = PARTS["load test"](found).splitlines()
+    for name in ("sql", "tidemark"):
+        found["lanes"][name]["feeds"] = {"samples": 800, "tps": 40.0, "p50_ms": 20.0, "p99_ms": 30.0}
+    row = "| `GET /feed` of people who follow 200 others | 8 | 100 | 40 | 40 | 30 ms | 30 ms | - |"
+    added = [line for line in PARTS["load test"](found).splitlines() if line not in without]
+    assert added == [row]
 
 
 @pytest.fixture

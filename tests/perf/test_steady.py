@@ -36,6 +36,7 @@ def assert_ratios(found: Any, peers: set[str]) -> None:
     assert found["p99_to_floor_p50"] == round(found["p99_ms"] / found["floor_p50_ms"], 3)
 
 
+@pytest.mark.long
 @pytest.mark.server
 def test_lag_stands_next_to_its_floor(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -27,13 +27,13 @@ from binlog_projector.domain.batch import ENTITY_OF, Batch
 from binlog_projector.domain.changes import RowChange
 from binlog_projector.domain.projections import document_id, project
 from binlog_projector.domain.truth import touched_by
-from binlog_projector.mysql.connections import Connection
+from binlog_projector.mysql.connections import Connection, query_value
 from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
 from binlog_projector.mysql.source import MySqlSource
 from binlog_projector.stores.audit_store import AuditStore, RepairQueue, RepairRequest, StoredView
 from ops.stack import Stack
-from reader.read_model.cached_values import cache_key
-from reader.read_model.declarations import COLLECTIONS
+from reader.read_model.cached_values import VALUE, cache_key, list_of
+from reader.read_model.declarations import COLLECTIONS, LISTINGS, LISTS, USERS_BY_HANDLE
 from tests.conftest import AUTH, empty_stores, service_environment
 from tests.reader.conftest import plain_client
 from tests.support.harness import (
@@ -318,6 +318,41 @@ def metric(http: httpx2.Client, name: str) -> float:
         lines = http.get("/metrics").text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(f"tidemark_audit_{name} "))
     return 0.0
+
+
+def test_a_handle_is_looked_up_in_mysql_among_any_number_of_users(system: System) -> None:
+    """By its index, where `Zo\u00e9` is equal to `zoe`, which finds nobody."""
+    many = ", ".join(f"('many{n}', 'Many{n}', 'N')" for n in range(600))
+    run_sql(
+        system.connection,
+        f"INSERT INTO users (subject, handle, display_name) VALUES {many}, ('zoe', 'Zo\u00e9', 'Z')",
+    )
+    last = query_value(system.connection, "SELECT id FROM users WHERE subject = 'many599'")
+    view = SourceView(system.connection)
+    assert view.first_ids(USERS_BY_HANDLE, "many599") == ((last,), 0)
+    assert view.first_ids(USERS_BY_HANDLE, "zoe") == ((), 0)
+
+
+def test_a_wrong_entry_of_any_list_is_found_and_repaired(system: System) -> None:
+    run_sql(system.connection, "UPDATE posts SET body = '#quiet' WHERE id = 1")
+    run_sql(system.connection, "INSERT INTO users (subject, handle, display_name) VALUES ('q', 'Quiet', 'Q')")
+    wait_until_caught_up(system.stack, system.connection)
+    paths = [listing.path.format(id=1) for listing in LISTINGS]
+    for path in (*paths, "/feed", "/posts?include=viewer", "/hashtag/quiet", "/user/by-handle/quiet"):
+        assert system.services.read(path).status_code == 200
+    mark = watermark(system.stack)
+    assert mark is not None
+    wrong = {}
+    with redis.Redis.from_url(system.stack.redis.admin_url) as cache:
+        for name in cache.scan_iter(match=cache_key(mark.epoch, "*"), count=1000):
+            key, value = name.decode().removeprefix(cache_key(mark.epoch, "")), cache.get(name)
+            if (listed := list_of(key)) and isinstance(value, bytes) and value.startswith(VALUE):
+                wrong[listed[0].label] = key
+                cache.set(name, value.partition(b"\n")[0] + b"\n999", px=3_600_000)
+    assert wrong.keys() == {one.label for one in LISTS}
+    found = differences(system.audit("--repair", status=0), "cache entry")
+    assert found >= {("stale", key) for key in wrong.values()}
+    assert_clean(system.audit(status=0))
 
 
 def test_all_damage_is_found_and_repaired_while_traffic_goes_on(

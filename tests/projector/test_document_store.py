@@ -43,11 +43,13 @@ from tidemark.gtid import EMPTY, Gtid
 
 NOW = "2026-11-23T00:00:00.000000Z"
 INDEXES = {
-    "users": {"subject_1"},
+    "users": {"subject_1", "handles_1"},
     "posts": {"author_id_1__id_-1", "hashtags_1__id_-1"},
-    "comments": {"post_id_1__id_-1"},
-    "likes": set(),
+    "comments": {"post_id_1__id_-1", "author_id_1__id_-1", "told_1_created_at_-1__id_-1"},
+    "likes": {"_id.u_1__id.p_-1", "told_1__id.t_-1__id.u_-1__id.p_-1"},
     "follows": {"_id.u_1__id.t_-1__id.p_-1"},
+    "mentions": set(),
+    "notification_reads": set(),
 }
 FIELDS = {"author_id": 1, "body": "b", "hashtags": [], "created_at": "2026", "updated_at": "2026"}
 

@@ -30,12 +30,13 @@ def post(id: int = 1, author: int = 7, body: str = "hi") -> dict[str, Any]:
     return {"id": id, "author_id": author, "body": body, "created_at": NOON, "updated_at": NOON}
 
 
-def comment(id: int, post_id: int, body: str = "c") -> dict[str, Any]:
-    return {**post(id, 7, body), "post_id": post_id}
+def comment(id: int, post_id: int, body: str = "c", tells: int | None = None) -> dict[str, Any]:
+    return {**post(id, 7, body), "post_id": post_id, "post_author_id": tells}
 
 
-def like(post_id: int, user: int) -> dict[str, Any]:
-    return {"post_id": post_id, "user_id": user, "created_at": NOON}
+def like(post_id: int, user: int, tells: int | None = None) -> dict[str, Any]:
+    """`tells`: the post's author; None as in a row of an older writer."""
+    return {"post_id": post_id, "user_id": user, "created_at": NOON, "post_author_id": tells}
 
 
 def mutations(table: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> list[object]:
@@ -57,11 +58,17 @@ def test_a_collection_has_the_name_of_its_table() -> None:
 
 
 def test_a_projection_copies_the_columns_of_its_table() -> None:
-    more = {"posts": {"hashtags": ["x"]}}
+    more: dict[str, dict[str, Any]] = {
+        "posts": {"hashtags": ["x"]},
+        "users": {"handles": ["#x"]},
+        "likes": {"told": None},
+        "comments": {"told": None},
+    }
     for name, table in TABLES.items():
         row = {column: NOON if column.endswith("_at") else "#x" for column in table.columns}
         copied = {column: "2026-11-23T12:00:00.000005Z" if column.endswith("_at") else "#x" for column in row}
-        copied = {column: value for column, value in copied.items() if column not in identity(table)}
+        others = {*identity(table), "post_author_id"}
+        copied = {column: value for column, value in copied.items() if column not in others}
         assert PROJECTIONS[name](row) == {**copied, **more.get(name, {})}
 
 
@@ -114,16 +121,18 @@ def test_an_edge_that_gets_another_time_is_another_document() -> None:
     later = {**like(1, 9), "created_at": NOON + timedelta(microseconds=1)}
     batch = folded(RowChange("likes", like(1, 9), later))
     old, new = batch.documents["likes"].values()
-    assert (old.put, old.remove, new.put, new.new) == (None, {}, {}, True)
-    assert batch.keys == ("post:1:likes",)
+    nobody = {"told": None}
+    assert (old.put, old.remove, new.put, new.new) == (None, nobody, nobody, True)
+    assert batch.keys == ("post:1:likes",)  # the order of `liked` is that of posts
 
 
 def test_keys_of_which_only_counters_change_are_named_apart() -> None:
     """A row's own change or a repair of its key names it among the others, once."""
     liked, edited = RowChange("likes", None, like(1, 9)), RowChange("posts", post(), post(body="new #x"))
-    assert (folded(liked).keys, folded(liked).counted) == (("post:1:likes",), ("post:1",))
+    lists = ("post:1:likes", "user:9:liked")
+    assert (folded(liked).keys, folded(liked).counted) == (lists, ("post:1",))
     both = folded(liked, edited)
-    assert (both.keys, both.counted) == (("post:1", "post:1:likes", "hashtag:78"), ())
+    assert (both.keys, both.counted) == (("post:1", *lists, "hashtag:78"), ())
     repaired = Batch(EMPTY)
     repaired.fold([Increment("posts", 1, "like_count", 1), Invalidate("post:1")])
     assert (repaired.keys, repaired.counted) == (("post:1",), ())
@@ -132,7 +141,7 @@ def test_keys_of_which_only_counters_change_are_named_apart() -> None:
 def test_a_new_post_counts_for_its_author_and_enters_the_list() -> None:
     found = mutations("posts", None, post())
     assert Increment("users", 7, "post_count", 1) in found
-    assert Invalidate("user:7:posts") in found
+    assert Invalidate("user:7:posts") in found and Invalidate("everybody:posts") in found
 
 
 def test_an_edit_touches_the_document_and_the_hashtags_of_both_texts() -> None:
@@ -143,16 +152,20 @@ def test_an_edit_touches_the_document_and_the_hashtags_of_both_texts() -> None:
     )
 
 
-def test_a_users_row_touches_the_key_of_its_subject() -> None:
-    """Once it comes, goes, or gets another one."""
-    user = {"id": 7, "subject": "a:b", "handle": "h", "display_name": "", "bio": ""}
+def test_a_users_row_touches_the_keys_of_its_subject_and_handle() -> None:
+    """Once it comes, goes, or gets another one. A handle that is not ASCII has no key."""
+    user = {"id": 7, "subject": "a:b", "handle": "Ab", "display_name": "", "bio": ""}
     one = {**user, "created_at": NOON, "updated_at": NOON}
     other = {**one, "subject": "c"}
+    renamed, foreign = {**one, "handle": "aB_"}, {**one, "handle": "\N{KELVIN SIGN}b"}
     for before, after, keys in (
-        (None, one, ["subject:613a62"]),
+        (None, one, ["subject:613a62", "handle:6162"]),
         (one, {**one, "bio": "b"}, []),
         (one, other, ["subject:613a62", "subject:63"]),
-        (other, None, ["subject:63"]),
+        (other, None, ["subject:63", "handle:6162"]),
+        (one, renamed, ["handle:6162", "handle:61625f"]),
+        (one, foreign, ["handle:6162"]),
+        (foreign, renamed, ["handle:61625f"]),
     ):
         found = mutations("users", before, after)
         assert [mutation.key for mutation in found if isinstance(mutation, Invalidate)] == keys
@@ -161,7 +174,38 @@ def test_a_users_row_touches_the_key_of_its_subject() -> None:
 def test_a_follow_touches_all_lists_of_both() -> None:
     follow = {"follower_id": 1, "followee_id": 2, "created_at": NOON}
     assert {*folded(RowChange("follows", None, follow)).keys} == {
-        *("user:1:following", "user:1:followees", "user:2:followers"),
+        *("user:1:following", "user:1:followees", "user:2:followers", "user:2:notifications"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "before", "after", "told"),
+    [
+        ("likes", None, like(1, 9, tells=7), {7}),
+        ("likes", like(1, 9, tells=7), None, {7}),
+        ("likes", None, like(1, 7, tells=7), set()),
+        ("likes", None, like(1, 9), set()),
+        ("likes", like(1, 9), like(1, 9, tells=7), {7}),
+        ("comments", None, comment(5, 1, tells=8), {8}),
+        ("comments", comment(5, 1, tells=8), comment(5, 2, tells=9), {8, 9}),
+        ("comments", comment(5, 1, tells=8), comment(5, 1, "edited", tells=8), set()),
+        ("comments", None, comment(5, 1, tells=7), set()),
+        (
+            "mentions",
+            None,
+            {"user_id": 3, "id": 1, "author_id": 7, "post_id": 1, "comment_id": None, "created_at": NOON},
+            {3},
+        ),
+        ("notification_reads", None, {"user_id": 3, "until": NOON}, {3}),
+    ],
+)
+def test_a_deed_touches_the_notifications_of_whom_it_tells(
+    table: str, before: dict[str, Any] | None, after: dict[str, Any] | None, told: set[int]
+) -> None:
+    """Nobody of one's own deed, nor a row without the post's author."""
+    keys = {mutation.key for mutation in mutations(table, before, after) if isinstance(mutation, Invalidate)}
+    assert {key for key in keys if key.endswith(":notifications")} == {
+        f"user:{user}:notifications" for user in told
     }
 
 
@@ -203,7 +247,7 @@ def test_a_like_and_its_unlike_add_up_to_nothing() -> None:
     batch = folded(RowChange("likes", None, like(1, 9)), RowChange("likes", like(1, 9), None))
     assert batch.documents["posts"][1].increments == {}
     (removed,) = batch.documents["likes"].values()
-    assert (removed.put, removed.remove, removed.increments) == (None, {}, {})
+    assert (removed.put, removed.remove, removed.increments) == (None, {"told": None}, {})
 
 
 def test_deleted_and_made_again_is_there() -> None:
@@ -228,7 +272,7 @@ def transaction(number: int, *changes: RowChange) -> Transaction:
 
 
 def new_posts(number: int, count: int) -> Transaction:
-    """A transaction of new posts, each with its own author: three keys each."""
+    """A transaction of new posts, each with its own author: four keys each, one of them the same."""
     ids = range(number * MAX_KEYS, number * MAX_KEYS + count)
     return transaction(number, *(RowChange("posts", None, post(id, author=id)) for id in ids))
 
@@ -249,12 +293,13 @@ def test_waiting_transactions_become_one_batch() -> None:
     (batch,) = batches(*likes, transaction(101))
     assert batch.documents["posts"][1].increments == {"like_count": 100}
     assert (batch.transactions, batch.rows, str(batch.gtid_set)) == (101, 100, f"{SOURCE}:1-101")
-    assert (batch.keys, batch.counted) == (("post:1:likes",), ("post:1",))
+    lists = ("post:1:likes", *(f"user:{n}:liked" for n in range(1, 101)))
+    assert (batch.keys, batch.counted) == (lists, ("post:1",))
     assert batch.anchor is not None and batch.anchor.gtid.number == 101
 
 
 def test_a_batch_exceeds_its_limits_only_for_one_transaction() -> None:
-    third = MAX_KEYS // 9
+    third = MAX_KEYS // 12
     found = batches(new_posts(1, third), new_posts(2, third), new_posts(3, third), new_posts(4, MAX_ROWS + 1))
     assert [batch.transactions for batch in found] == [3, 1]
     assert len(found[0].keys) <= MAX_KEYS and found[1].rows > MAX_ROWS

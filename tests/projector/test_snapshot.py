@@ -122,7 +122,7 @@ def test_rows_that_change_during_the_copy_are_copied_as_they_were(
 
 def test_chunks_hold_every_row_and_every_orphan_once_and_in_order(connection: Connection) -> None:
     make_orphans(connection)
-    likes = rows(connection, "SELECT post_id, user_id, created_at FROM likes ORDER BY post_id, user_id")
+    likes = rows(connection, f"SELECT {', '.join(LIKES.columns)} FROM likes ORDER BY post_id, user_id")
     counters = [counter for counter in COUNTERS if counter.collection == "posts"]
     for size in (1, 7, len(likes), 1000):
         chunks = list(table_rows.rows(connection, LIKES, (), size))

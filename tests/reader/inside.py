@@ -16,7 +16,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from ops.stack import Stack
 from reader.asked import EntityQuery, ListQuery, Query
 from reader.cache import Cache, FillLease
-from reader.composing import Answer, View
+from reader.composing import Answer
 from reader.consistency import Consistency
 from reader.demands import NO_DEMANDS, Demands, Need
 from reader.document_store import DocumentStore, Moment
@@ -27,8 +27,9 @@ from reader.moments import Moments
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted, WantedPage
 from reader.read_model.cached_values import Watermark
-from reader.read_model.declarations import Entity, Listing
+from reader.read_model.entities import Entity, Listing
 from reader.replica import Replica
+from reader.view import View
 from reader.wire import Request
 from tests.reader.world import World
 

@@ -70,7 +70,7 @@ async def test_keys_of_a_former_epoch_are_never_served(shared_stack: Stack, worl
         world.set_watermark(world.commit(9))
         await reader.follows(world)
         answer = await reader.read(USER, 1)
-        assert (answer.version, answer.origin) == ("3.8.9", Origin.STORED)
+        assert (answer.version, answer.origin) == ("4.8.9", Origin.STORED)
 
 
 async def test_another_model_version_bypasses_the_cache(shared_stack: Stack, world: World) -> None:
@@ -80,7 +80,7 @@ async def test_another_model_version_bypasses_the_cache(shared_stack: Stack, wor
     async with inside(shared_stack, follow=False) as reader:
         await until(lambda: reader.following.bypass is Origin.OTHER_MODEL, "the watermark to be read")
         answer = await reader.read(USER, 1)
-        assert (answer.origin, answer.version) == (Origin.OTHER_MODEL, "3.7.2")
+        assert (answer.origin, answer.version) == (Origin.OTHER_MODEL, "4.7.2")
         assert await bypass_reason(reader) is Origin.OTHER_MODEL
         world.cache.set(WATERMARK_KEY, "a|shape|of|the|future")
         await asyncio.sleep(0.3)
@@ -101,7 +101,7 @@ async def test_without_a_watermark_nothing_is_read_from_the_cache_or_stored(
         await until(lambda: reader.following.bypass is Origin.NO_WATERMARK, "the answer that there is none")
         answers = [await reader.read(USER, id) for id in (1, 2)]
         assert [answer.origin for answer in answers] == [Origin.NO_WATERMARK] * 2
-        assert (answers[0].version, answers[1].body) == ("3.7.2", None)
+        assert (answers[0].version, answers[1].body) == ("4.7.2", None)
         assert reader.counted("session_answers", reason="no_watermark") == 2
         assert world.cached("user:2") is None
         world.set_watermark(world.commit(2))

@@ -106,6 +106,48 @@ def test_a_stub_is_absent(api: httpx2.Client, world: World) -> None:
     assert api.get("/user/6").status_code == 404
 
 
+def test_a_user_is_found_by_handle_in_any_case(api: httpx2.Client, world: World) -> None:
+    world.user(1, handle="Jane_D")
+    for handle in ("jane_d", "JANE_D", "Jane_D"):
+        assert api.get(f"/user/by-handle/{handle}").json() == api.get("/user/1").json()
+    assert api.get("/user/by-handle/janE_D").headers["cache-status"] == "redis; hit"
+    nobody = api.get("/user/by-handle/jane")
+    assert (nobody.status_code, nobody.headers["freshness"][:6]) == (404, "as-of=")
+
+
+@pytest.mark.parametrize(
+    "handle", ["ab", "a" * 31, "jane-d", "jane%20d", "jan\u00eb", "\u212aelvin", "jane%0A"]
+)
+def test_no_store_is_asked_for_a_handle_that_nobody_can_choose(api: httpx2.Client, handle: str) -> None:
+    answer = api.get(f"/user/by-handle/{handle}")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+    assert "freshness" not in answer.headers
+
+
+def test_the_version_of_a_handle_changes_with_its_user(api: httpx2.Client, world: World) -> None:
+    """Two users change their handles in one batch."""
+    tags: list[str] = []
+    for first, second in (("jane", "joe"), ("joe", "jane")):
+        world.user(1, handle=first, v=5)
+        world.user(2, handle=second, v=5)
+        world.batch(5 + len(tags), ["handle:6a616e65", "user:1", "user:2"])
+        tags.append(api.get("/user/by-handle/jane").headers["etag"])
+    assert tags == ['"4.7.1.5"', '"4.7.2.5"']
+
+
+def test_a_caller_finds_their_own_user_or_how_to_make_one(api: httpx2.Client, world: World) -> None:
+    for _ in range(2):
+        answer = api.get("/user/me")
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/unknown-user")
+        assert "PUT /user/me" in answer.json()["detail"]
+        assert answer.headers["freshness"].startswith("as-of=")
+    world.user(1)
+    world.user(2)
+    world.batch(3, ["subject:" + b"subject-1".hex()])
+    assert api.get("/user/me").json() == api.get("/user/1").json()
+    assert api.get("/user/me").headers["cache-status"] == "redis; hit"
+
+
 def test_a_post_outlives_its_author(api: httpx2.Client, world: World) -> None:
     world.post(5, author_id=2)
     assert api.get("/post/5").json()["author"] is None
@@ -115,11 +157,11 @@ def test_the_version_names_epoch_model_and_every_part(api: httpx2.Client, world:
     world.user(1, v=11)
     world.post(5, v=22)
     world.batch(30)
-    assert api.get("/post/5").headers["etag"] == '"3.7.22.11"'
+    assert api.get("/post/5").headers["etag"] == '"4.7.22.11"'
     world.user(1, v=31, display_name="Renamed")
     world.batch(31, ["user:1"])
-    answer = api.get("/post/5", headers={"if-none-match": '"3.7.22.11"'})
-    assert (answer.status_code, answer.headers["etag"]) == (200, '"3.7.22.31"')
+    answer = api.get("/post/5", headers={"if-none-match": '"4.7.22.11"'})
+    assert (answer.status_code, answer.headers["etag"]) == (200, '"4.7.22.31"')
     assert answer.json()["author"]["display_name"] == "Renamed"
 
 

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 from ops.stack import Stack
-from reader.asked import FeedQuery
-from reader.composing import Answer, View, compose
+from reader.asked import FeedQuery, Query
+from reader.composing import Answer, compose
 from reader.named import Position
 from reader.paging import Page, encode_cursor
 from reader.parts import Origin, Wanted, WantedPage
@@ -33,7 +33,8 @@ from reader.read_model.declarations import (
     USER_POSTS,
     USERS_BY_SUBJECT,
 )
-from reader.read_model.scans import CachedList
+from reader.read_model.scans import CachedList, time_text
+from reader.view import View
 from tests.reader.inside import Inside, inside, shown
 from tests.reader.world import World
 
@@ -49,6 +50,7 @@ class Facts:
 
     authors: dict[int, int]  # post -> its author
     followees: list[int]  # the most recently followed first
+    ranks: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # post -> second, likes, comments
     asked: list[WantedPage] = field(default_factory=list)
 
     def entry(self, wanted: Wanted | WantedPage) -> Entry:
@@ -76,8 +78,10 @@ class Facts:
             "v": 1,
             "author_id": self.authors[int(wanted.id)],
         }
-        zero = {"like_count": 0, "comment_count": 0, "created_at": "", "updated_at": ""}
-        return encode_entity(POST, {**fields, **zero})
+        second, likes, comments = self.ranks.get(int(wanted.id), (0, 0, 0))
+        counts = {"like_count": likes, "comment_count": comments}
+        times = dict.fromkeys(("created_at", "updated_at"), time_text(second * 1_000_000))
+        return encode_entity(POST, {**fields, **counts, **times})
 
     @staticmethod
     def below(page: Page) -> int:
@@ -92,9 +96,9 @@ class Facts:
         return [id for id in found if id < self.below(page)]
 
 
-def composed(facts: Facts, page: Page, *, blind: bool = False) -> Answer:
+def composed(facts: Facts, query: Query, *, blind: bool = False) -> Answer:
     view = View(MOMENT, None if blind else Position(0, 0), None)
-    while (answer := compose(FeedQuery("subject-1", page), view)) is None:
+    while (answer := compose(query, view)) is None:
         view.add({one.key: facts.entry(one) for one in view.missing.values()}, Origin.HIT)
     return answer
 
@@ -116,7 +120,10 @@ def test_the_feed_of_any_world_is_its_newest_posts(blind: bool) -> None:
         facts = random_facts(chance)
         after = (chance.randrange(1, 2_100),) if chance.random() < 0.6 else None
         page = Page(chance.choice((1, 5, 20, 20, 100)), after)
-        answer, expected = shown(composed(facts, page, blind=blind)), facts.expected(page)
+        answer, expected = (
+            shown(composed(facts, FeedQuery("subject-1", page), blind=blind)),
+            facts.expected(page),
+        )
         ids = [int(post["id"]) for post in answer["items"]]
         assert ids == expected[: page.limit], seed
         more = len(expected) > page.limit
@@ -139,7 +146,7 @@ def test_mongodb_is_asked_only_for_authors_whose_head_ends_above_the_page() -> N
         (Page(20, (200,)), (2, 3)),
     ):
         facts.asked.clear()
-        answer = shown(composed(facts, page))
+        answer = shown(composed(facts, FeedQuery("subject-1", page)))
         assert [int(post["id"]) for post in answer["items"]] == facts.expected(page)[: page.limit], page
         assert [one.values for one in facts.asked] == ([asked] if asked else []), page
 
@@ -268,6 +275,26 @@ async def test_a_new_post_of_one_followee_costs_one_key(shared_stack: Stack, wor
         reader.commands.sent.clear()
         assert ids(await reader.ask(ME))[:2] == [200_000, 99_998]
         assert reader.commands.collections() == ["control", "control", "posts_b3", "posts_b3"]
+
+
+async def test_a_feed_that_a_message_overtakes_takes_all_else_from_the_replica(
+    shared_stack: Stack, world: World
+) -> None:
+    """It holds its moment: a head is named while another one, which it lacks, is on its way."""
+    people(world, range(2, 32))
+    async with inside(shared_stack, local_bytes=2**24) as reader:
+        before = await reader.ask(ME)
+        reader.replica.drop([USER_POSTS.key(7)])
+        reader.commands.sent.clear()
+        async with reader.fetching.before_level.holding(reader.ask(ME)) as asking:
+            world.post(200_000, author_id=9)
+            world.batch(3, [USER_POSTS.key(9), POST.key(200_000), USER.key(9)])
+            await reader.follows(world)
+        answer = await asking
+        assert (answer.moment.seq, answer.body) == (2, before.body)
+        found = {kind: reader.requests("redis", kind, "hit") for kind in ("user_posts", "post", "user")}
+        assert found == {"user_posts": 1, "post": 0, "user": 0}
+        assert ids(await reader.ask(ME))[0] == 200_000
 
 
 async def test_a_caller_without_a_user_has_one_at_the_batch_that_makes_it(

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from ops.stack import Stack
-from reader.composing import View
 from reader.parts import Origin, Wanted
 from reader.read_model.cached_values import (
     ABSENT_TTL_MS,
@@ -21,6 +20,7 @@ from reader.read_model.cached_values import (
 )
 from reader.read_model.control import CONTROL
 from reader.read_model.declarations import COMMENT, LISTINGS, POST, USER
+from reader.view import View
 from tests.reader.inside import inside, shown, until
 from tests.reader.world import World
 
@@ -35,7 +35,7 @@ async def test_a_miss_stores_the_document_with_its_own_version(shared_stack: Sta
     world.batch(9)
     async with inside(shared_stack, local_bytes=0) as reader:
         answer = await reader.read(USER, 1)
-        assert (answer.origin, answer.version, answer.moment.seq) == (Origin.STORED, "3.7.4", 9)
+        assert (answer.origin, answer.version, answer.moment.seq) == (Origin.STORED, "4.7.4", 9)
         assert world.cached("user:1") == encode_entity(USER, user)
         assert 0.85 * VALUE_TTL_MS < world.ttl_ms("user:1") <= 1.1 * VALUE_TTL_MS
         assert (await reader.read(USER, 1)).origin is Origin.HIT

@@ -10,7 +10,8 @@ import httpx2
 import pytest
 
 from reader.read_model.cached_values import encode_entity
-from reader.read_model.declarations import LISTINGS, PAGE_LIMIT, POST, USER
+from reader.read_model.declarations import LISTINGS, POST, USER
+from reader.read_model.entities import PAGE_LIMIT
 from tests.reader.world import World, moment
 
 PEOPLE = range(1, 48)
@@ -23,6 +24,7 @@ def populate(world: World) -> dict[str, list[str]]:
             world.user(id)
             world.post(id, author_id=1)
             world.comment(id, post_id=1, author_id=id)
+            world.comment(100 + id, post_id=2, author_id=1)
             second = id % 5  # many rows at the same moment: their ids decide the order
             world.like(1, id, second)
             world.follow(id + 1, 1, second)
@@ -37,6 +39,7 @@ def populate(world: World) -> dict[str, list[str]]:
         "/user/{id}/posts": by_id,
         "/user/{id}/followers": others,
         "/user/{id}/following": others,
+        "/user/{id}/comments": [*(str(100 + id) for id in sorted(PEOPLE, reverse=True)), "1"],
     }
 
 
@@ -139,7 +142,7 @@ def test_a_lists_version_changes_with_its_items_and_their_authors(api: httpx2.Cl
     url = "/post/5/comments"
     tags = [api.get(url).headers["etag"]]
     assert api.get(url, headers={"if-none-match": tags[0]}).status_code == 304
-    assert tags[0].startswith('"3.7.')
+    assert tags[0].startswith('"4.7.')
     changes = [
         ("user:2", encode_entity(USER, world.user(2, v=2, display_name="Other"))),
         ("post:5", encode_entity(POST, {**post, "v": 3, "like_count": 9})),  # not shown: the same version
@@ -158,7 +161,7 @@ def test_a_lists_version_changes_with_its_items_and_their_authors(api: httpx2.Cl
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "", "1.5", "٣", "020", "1000"])
 def test_a_bad_limit_is_named(api: httpx2.Client, limit: str) -> None:
-    for path in ("/user/1/posts", "/feed", "/hashtag/sea"):
+    for path in ("/user/1/posts", "/feed", "/hashtag/sea", "/posts"):
         answer = api.get(path, params={"limit": limit})
         assert (answer.status_code, answer.json()["field"]) == (400, "limit")
 
@@ -231,6 +234,24 @@ def test_the_feed_of_a_caller_without_a_user_is_empty(api: httpx2.Client) -> Non
     answer = api.get("/feed")
     assert (answer.status_code, answer.json()) == (200, {"items": [], "next": None})
     assert answer.headers["freshness"].startswith("as-of=")
+
+
+def test_the_posts_of_all_can_be_walked_past_the_cached_ones(api: httpx2.Client, world: World) -> None:
+    """Counters without a post are none of them."""
+    assert api.get("/posts").json() == {"items": [], "next": None}
+    with world.many():
+        for id in range(1, 251, 2):
+            world.post(id, author_id=id)
+            world.put("posts", {"_id": id + 1, "like_count": 1, "comment_count": 0, "v": 1})
+    world.batch(3, ["everybody:posts"])
+    expected = [str(id) for id in range(249, 0, -2)]
+    for walk in (by_next, by_link):
+        for query in ({}, {"limit": 7}, {"limit": 100}):
+            pages = walk(api, "/posts", **query)
+            assert [id for page in pages for id in page] == expected
+            assert all(len(page) == query.get("limit", PAGE_LIMIT) for page in pages[:-1])
+    for query in ({}, {"limit": 60}):
+        assert api.get("/posts", params=query).headers["cache-status"] == "redis; hit"
 
 
 def test_a_hashtag_shows_its_posts_newest_first_in_any_case(api: httpx2.Client, world: World) -> None:

@@ -17,6 +17,7 @@ from ops.stack import Stack
 from reader.asked import EntityQuery, FeedQuery, ListQuery, Query
 from reader.composing import Answer
 from reader.demands import Demands
+from reader.errors import NOTHING, not_found
 from reader.live import connection, hub
 from reader.live.connection import Connection, End, Message, Shown
 from reader.live.connections import Connections
@@ -51,7 +52,7 @@ class Client:
         self.got.append(message)
 
     async def watch(self, query: Query) -> None:
-        await self.connection.watch(Watched((str(query), "", ""), query), str(query))
+        await self.connection.watch(Watched((str(query), "", ""), query, not_found(*NOTHING)), str(query))
 
     @property
     def bodies(self) -> list[dict[str, object]]:

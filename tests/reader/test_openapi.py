@@ -73,15 +73,17 @@ def test_actual_answers_are_those_that_are_described(
             ("1000", {}),
             ("12345", {}),
             ("1", {"limit": "0"}),
+            ("1", {"include": "viewer"}),
+            ("1", {"include": "everything"}),
         ):
-            path = template.format(id=id, tag="sea")
+            path = template.format(id=id, tag="sea", handle=f"user_{id}")
             for known in ("", api.get(path, params=query).headers.get("etag", "")):
                 answer = api.get(path, params=query, headers={"if-none-match": known})
                 assert_described(answer, template)
                 seen.add(answer.status_code)
         with running_reader.anonymous() as nobody, running_reader.client(scope="write") as writer:
             for client in (nobody, writer):
-                answer = client.get(template.format(id=1, tag="sea"))
+                answer = client.get(template.format(id=1, tag="sea", handle="user_1"))
                 assert_described(answer, template)
                 seen.add(answer.status_code)
     world.database["control"].delete_many({})

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from ops.stack import Stack
-from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
+from reader.asked import EntityQuery, FeedQuery, HashtagQuery, HotQuery, ListQuery, Query
 from reader.composing import Answer
 from reader.paging import FIRST_PAGE, Page
+from reader.ranking import hot
 from reader.read_model.declarations import COMMENT, LISTINGS, POST, POSTS_BY_HASHTAG
 from tests.reader.inside import Inside, inside, shown
 from tests.reader.world import World, moment
@@ -23,12 +24,12 @@ POSTS = next(listing for listing in LISTINGS if listing.path == "/user/{id}/post
 COMMENTS = next(listing for listing in LISTINGS if listing.path == "/post/{id}/comments")
 USERS, IDS = (1, 2, 3), range(1, 9)
 LONG_AGO = "1.1"
-BATCHES, READERS = 150, 6
+READERS = 6
 QUERIES: tuple[Query, ...] = (
     *(EntityQuery(kind, id) for kind in (POST, COMMENT) for id in (1, 2, 3)),
     *(ListQuery(POSTS, id, page) for id in USERS for page in (FIRST_PAGE, Page(100))),
     *(ListQuery(COMMENTS, id, page) for id in (1, 2) for page in (FIRST_PAGE, Page(100))),
-    *(FeedQuery("subject-9", page) for page in (Page(), Page(3))),
+    *(kind("subject-9", page) for kind in (FeedQuery, HotQuery) for page in (Page(), Page(3))),
     *(HashtagQuery("sea", page) for page in (Page(), Page(3))),
 )
 
@@ -39,10 +40,11 @@ class State:
 
     names: dict[int, str] = field(default_factory=lambda: dict.fromkeys(USERS, "first"))
     posts: dict[int, tuple[int, str]] = field(default_factory=dict)
+    likes: dict[int, int] = field(default_factory=dict)  # by post
     comments: dict[int, tuple[int, str]] = field(default_factory=dict)  # all odd ones on post 1, others on 2
 
     def copy(self) -> State:
-        return State(dict(self.names), dict(self.posts), dict(self.comments))
+        return State(dict(self.names), dict(self.posts), dict(self.likes), dict(self.comments))
 
     def item(self, of: dict[int, tuple[int, str]], id: int) -> Any:
         author, text = of[id]
@@ -62,6 +64,10 @@ class State:
                     return None
             case FeedQuery(_, page):  # user 9 follows 1 and 2
                 of, ids = self.posts, [id for id, (author, _) in self.posts.items() if author < 3]
+            case HotQuery(_, page):
+                ids = [id for id, (author, _) in self.posts.items() if author < 3]
+                hottest = sorted(ids, key=lambda id: (hot(id, self.likes[id], 0), id), reverse=True)
+                return [self.item(self.posts, id) for id in hottest[: page.limit]]
             case HashtagQuery(_, page):
                 of, ids = self.posts, [id for id, (_, text) in self.posts.items() if "#sea" in text]
             case _:
@@ -90,8 +96,8 @@ def change(world: World, state: State, chance: random.Random, word: str) -> set[
             if id not in state.posts:
                 keys |= {f"user:{author}", f"user:{author}:posts"}
             text = chance.choice((word, f"{word} #sea"))
-            state.posts[id] = author, text
-            world.post(id, author, body=text)
+            state.posts[id], state.likes[id] = (author, text), chance.randrange(9)
+            world.post(id, author, body=text, like_count=state.likes[id])  # each a second younger
         else:
             author, parent = chance.choice(USERS), 1 if id % 2 else 2
             keys |= {f"comment:{id}"}
@@ -114,10 +120,10 @@ def told(answer: Answer) -> Any:
     return [(one["id"], one["body"], one["author"]["display_name"]) for one in body.get("items", [body])]
 
 
-async def read_on(reader: Inside, states: dict[int, State], chance: random.Random) -> int:
+async def read_on(reader: Inside, states: dict[int, State], chance: random.Random, batches: int) -> int:
     """Check answers until all batches are there. Nothing that one client reads goes back."""
     last = number = 0
-    while last < BATCHES:
+    while last < batches:
         query = chance.choice(QUERIES)
         answer = await reader.ask(query)
         seq = answer.moment.seq
@@ -128,13 +134,14 @@ async def read_on(reader: Inside, states: dict[int, State], chance: random.Rando
     return number
 
 
+@pytest.mark.parametrize("batches", [100, pytest.param(300, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("seed", "local_bytes", "cluster_times"),
     [(1, 2**20, True), (2, 6_000, True), (3, 0, True), (4, 2**20, False)],
     ids=["all fits", "little fits", "no replica", "times are gone"],
 )
 async def test_every_answer_is_what_its_moment_had(
-    shared_stack: Stack, world: World, seed: int, local_bytes: int, cluster_times: bool
+    shared_stack: Stack, world: World, seed: int, local_bytes: int, cluster_times: bool, batches: int
 ) -> None:
     """One batch in ten is committed well before it reaches Redis."""
     chance, state = random.Random(seed), State()
@@ -157,14 +164,14 @@ async def test_every_answer_is_what_its_moment_had(
 
     async with inside(shared_stack, local_bytes=local_bytes) as reader:
         clients = [
-            asyncio.create_task(read_on(reader, states, random.Random(100 * seed + at)))
+            asyncio.create_task(read_on(reader, states, random.Random(100 * seed + at), batches))
             for at in range(READERS)
         ]
-        for seq in range(2, BATCHES + 1):
+        for seq in range(2, batches + 1):
             await asyncio.to_thread(batch, seq)
             await asyncio.sleep(chance.choice((0, 0.002, 0.01)))
         read = await asyncio.gather(*clients)
-        assert sum(read) > 2 * BATCHES
+        assert sum(read) > 2 * batches
         assert reader.resets("broken") == 0
         counts = {layer: reader.requests(layer, "user", "hit") for layer in ("local", "redis", "mongo")}
         assert (counts["local"] > 0) == (local_bytes > 0)

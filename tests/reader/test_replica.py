@@ -42,7 +42,7 @@ def test_the_least_recently_used_entry_leaves_first() -> None:
 def test_a_replica_of_no_bytes_keeps_nothing() -> None:
     held, _ = replica(0)
     held.put("user:1", Entry(False, 1))
-    held.keep("/user/1", object(), 0, {}, [])
+    held.keep("/user/1", object(), 0, {}, {})
     assert (held.get("user:1"), held.answer("/user/1"), len(held), held.bytes) == (None, None, 0, 0)
 
 
@@ -59,8 +59,8 @@ def test_every_way_out_gives_the_bytes_back() -> None:
     for key, entry in entries.items():
         held.put(key, entry)
         held.put(key, entry)
-    held.keep("/list", object(), 1_000, entries, ["user"] * 5)
-    held.keep("/list", object(), 500, entries, ["user"] * 5)
+    held.keep("/list", object(), 1_000, entries, {"user": 5})
+    held.keep("/list", object(), 500, entries, {"user": 5})
     assert held.bytes > 5_500
     held.drop(["user:0", "user:9"])
     assert held.answer("/list") is None
@@ -74,9 +74,13 @@ def test_an_answer_is_kept_as_long_as_each_of_its_entries() -> None:
     parts = {key: Entry(True, 1, b"", BODY) for key in ("post:1", "user:1")}
     for key, entry in parts.items():
         held.put(key, entry)
-    held.keep("/post/1", "the answer", 100, parts, ["post", "user"])
+    held.keep("/post/1", "the answer", 100, parts, {"post": 1, "user": 1})
     kept = held.answer("/post/1")
     assert kept is not None and kept.answer == "the answer"
+    held.drop(["user:7", "post:9"])
+    held.put("user:7", Entry(True, 1, b"", BODY))
+    held.drop(["user:7"])
+    assert all(held.answer("/post/1") for _ in range(2))
     held.drop(["user:1"])
     held.put("user:1", Entry(True, 2, b"", BODY))
     assert held.answer("/post/1") is None

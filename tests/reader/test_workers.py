@@ -6,8 +6,11 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
+from pymongo.database import Database
 
 from ops.stack import Stack
 from tests.conftest import service_environment
@@ -18,9 +21,11 @@ from tests.support.harness import wait_until
 REQUESTS = 60
 
 
-@pytest.fixture
-def workers(shared_stack: Stack, world: World) -> Iterator[RunningReader]:
-    world.begin()
+@pytest.fixture(scope="module")
+def workers(shared_stack: Stack, database: Database[dict[str, Any]]) -> Iterator[RunningReader]:
+    """One reader for all tests: they leave it with both workers, except for the last two."""
+    with redis.Redis.from_url(shared_stack.redis.admin_url) as cache:
+        World(database, cache)
     with starting_reader(service_environment(shared_stack), "--workers", "2") as reader:
         wait_until(lambda: reader.answers() and reader.ready().status_code == 200, "both workers")
         yield reader
@@ -45,6 +50,28 @@ def test_both_workers_serve_and_their_metrics_add_up(workers: RunningReader) -> 
     assert workers.ready().status_code == 200
 
 
+def test_a_stopped_worker_makes_the_reader_not_ready_by_name(workers: RunningReader) -> None:
+    one, _ = children(workers.process.popen.pid)
+    os.kill(one, signal.SIGSTOP)
+    try:
+        assert (workers.ready().status_code, workers.ready().json()["worker 1"]) == (503, "does not answer")
+    finally:
+        os.kill(one, signal.SIGCONT)
+    wait_until(lambda: workers.ready().json().get("worker 1") == "ok", "the worker to go on")
+
+
+def test_a_slow_store_is_no_worker_that_does_not_answer(workers: RunningReader, shared_stack: Stack) -> None:
+    """Readiness waits up to 2 s for MongoDB; a reader with Redis alone is ready."""
+    shared_stack.mongodb.pause()
+    try:
+        answer = workers.ready()
+    finally:
+        shared_stack.mongodb.resume()
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"reads": "ok", "degraded: mongodb": "ok", "worker 1": "ok", "worker 2": "ok"}
+    wait_until(lambda: "mongodb" not in workers.ready().text, "MongoDB")
+
+
 def test_a_killed_worker_is_started_again_and_no_count_is_lost(workers: RunningReader) -> None:
     one, other = children(workers.process.popen.pid)
     ask_on_new_connections(workers)
@@ -63,26 +90,6 @@ def test_a_killed_worker_is_started_again_and_no_count_is_lost(workers: RunningR
     assert workers.metrics('tidemark_reader_worker_restarts_total{worker="1"}') == [1]
     assert one not in children(workers.process.popen.pid) and other in children(workers.process.popen.pid)
     assert "a worker ended; it is started again" in [event["event"] for event in workers.process.events()]
-
-
-def test_a_stopped_worker_makes_the_reader_not_ready_by_name(workers: RunningReader) -> None:
-    one, _ = children(workers.process.popen.pid)
-    os.kill(one, signal.SIGSTOP)
-    try:
-        assert (workers.ready().status_code, workers.ready().json()["worker 1"]) == (503, "does not answer")
-    finally:
-        os.kill(one, signal.SIGCONT)
-
-
-def test_a_slow_store_is_no_worker_that_does_not_answer(workers: RunningReader, shared_stack: Stack) -> None:
-    """Readiness waits up to 2 s for MongoDB; a reader with Redis alone is ready."""
-    shared_stack.mongodb.pause()
-    try:
-        answer = workers.ready()
-    finally:
-        shared_stack.mongodb.resume()
-    assert answer.status_code == 200, answer.text
-    assert answer.json() == {"reads": "ok", "degraded: mongodb": "ok", "worker 1": "ok", "worker 2": "ok"}
 
 
 def test_workers_do_not_outlive_a_killed_parent(workers: RunningReader) -> None:

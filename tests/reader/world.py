@@ -146,10 +146,12 @@ class World:
         return left
 
     def user(self, id: int, **fields: Any) -> Document:
+        handle = fields.get("handle", f"user_{id}")
         document = {
             "_id": id,
             "subject": f"subject-{id}",
-            "handle": f"user_{id}",
+            "handle": handle,
+            "handles": [handle.lower()],
             "display_name": f"User {id}",
             "bio": "",
             "created_at": moment(),
@@ -173,7 +175,9 @@ class World:
         }
         return self.put("posts", {**document, **fields})
 
-    def comment(self, id: int, post_id: int, author_id: int = 1, body: str = "") -> Document:
+    def comment(
+        self, id: int, post_id: int, author_id: int = 1, body: str = "", told: int | None = None
+    ) -> Document:
         times = {"created_at": moment(id), "updated_at": moment(id)}
         return self.put(
             "comments",
@@ -183,18 +187,22 @@ class World:
                 "author_id": author_id,
                 "body": body or f"c {id}",
                 **times,
+                "told": told,
                 "v": 1,
             },
         )
 
-    def like(self, post_id: int, user_id: int, second: float = 0) -> Document:
-        return self._edge("likes", post_id, user_id, second)
+    def like(self, post_id: int, user_id: int, second: float = 0, told: int | None = None) -> Document:
+        return self._edge("likes", post_id, user_id, second, told=told)
 
     def follow(self, follower_id: int, followee_id: int, second: float = 0) -> Document:
         return self._edge("follows", follower_id, followee_id, second)
 
-    def _edge(self, collection: str, p: int, u: int, second: float) -> Document:
-        return self.put(collection, {"_id": {"p": p, "t": microseconds(moment(second)), "u": u}})
+    def mention(self, user_id: int, id: int, author_id: int = 2, post_id: int = 1) -> Document:
+        return self._edge("mentions", user_id, id, id, author_id=author_id, post_id=post_id, comment_id=None)
+
+    def _edge(self, collection: str, p: int, u: int, second: float, **fields: Any) -> Document:
+        return self.put(collection, {"_id": {"p": p, "t": microseconds(moment(second)), "u": u}, **fields})
 
     def put(self, collection: str, document: Document) -> Document:
         if self._gathered is None:

@@ -35,7 +35,7 @@ def sql(*statements: str) -> Act:
     def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
         ids = {"a": first + a, "b": first + b, "c": first + c}
         try:
-            run_sql(connection, *(statement.format(**ids, s=f"s{a}", h=f"h{a}") for statement in statements))
+            run_sql(connection, *(statement.format(**ids, s=f"s{a}", h=f"hh{a}") for statement in statements))
         except (pymysql.err.IntegrityError, pymysql.err.OperationalError):
             run_sql(connection, "ROLLBACK")
 
@@ -65,12 +65,15 @@ def begin_at(connection: Connection, first: int) -> None:
 NEW_POST = "INSERT INTO posts (author_id, body) VALUES ({a}, 'sql #t{b}')"
 LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a})"
 COMMENT = "INSERT INTO comments (post_id, author_id, body) VALUES ({b}, {a}, 'c{c}')"
+COME = http(
+    "PUT",
+    "/user/me",
+    lambda a, b, c: {"handle": f"Hh{b}", "display_name": f"N{c}", "bio": f"é😀{' ' * (b % 3)}"},
+)
 ACTS: tuple[Act, ...] = (
-    http(
-        "PUT",
-        "/user/me",
-        lambda a, b, c: {"handle": f"h{b}", "display_name": f"N{c}", "bio": f"é😀{' ' * (b % 3)}"},
-    ),
+    *(COME, COME),  # as often as they leave
+    http("PATCH", "/user/me", lambda a, b, c: {"handle": f"Hh{b}"} if c % 2 else {"display_name": f"P{c}"}),
+    http("DELETE", "/user/me"),
     http("POST", "/post", lambda a, b, c: {"body": f"post {c} #tag{b % 3}"}),
     http("POST", "/post", lambda a, b, c: {"body": f"another {c} #tag{b % 3} #x"}),
     http(
@@ -81,6 +84,7 @@ ACTS: tuple[Act, ...] = (
     http("PATCH", "/post/{b}", lambda a, b, c: {"body": f"edited {c}"}),
     http("DELETE", "/post/{b}"),
     http("POST", "/post/{b}/comment", lambda a, b, c: {"body": f"comment {c}"}),
+    http("PATCH", "/comment/{b}", lambda a, b, c: {"body": f"edited comment {c}"}),
     http("DELETE", "/comment/{b}"),
     http("PUT", "/post/{b}/like"),
     http("DELETE", "/post/{b}/like"),
@@ -103,6 +107,9 @@ ACTS: tuple[Act, ...] = (
     sql_without_checks("UPDATE posts SET id = {c} + 100 WHERE id = {b}"),
     sql_without_checks("UPDATE users SET id = {c} WHERE id = {b}"),
     sql("UPDATE comments SET post_id = {b} WHERE id = {c}"),
+    sql("UPDATE comments SET author_id = {a} WHERE id = {c}"),
+    sql("UPDATE users SET handle = UPPER(handle) WHERE id = {b}"),
+    sql("UPDATE users SET handle = CONCAT('\N{LATIN SMALL LETTER O WITH DIAERESIS}', handle) WHERE id = {b}"),
     sql("UPDATE IGNORE follows SET followee_id = {b} WHERE follower_id = {a}"),
     sql_without_checks("DELETE FROM posts WHERE id = {b}"),
     sql_without_checks(LIKE),

@@ -24,10 +24,11 @@ from reader.read_model.cached_values import WATERMARK_KEY, Watermark
 from tests.support.oracle import actual_documents, assert_cache_is_true, expected_documents
 from tests.support.secrecy import leaks
 from tidemark.gtid import GtidSet
+from writer.migrate import migrations
+from writer.schema import statements
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
-MIGRATIONS = ROOT / "writer/migrations"
 
 
 def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 20) -> T:
@@ -61,8 +62,10 @@ def run_sql(connection: Connection, *statements: str) -> None:
 
 
 def create_tables(connection: Connection) -> None:
-    for migration in sorted(MIGRATIONS.glob("*.sql")):
-        run_sql(connection, *(part for part in migration.read_text().split(";\n") if part.strip()))
+    """As `migrate` does without `--finish`."""
+    for migration in migrations():
+        if not migration.finishing:
+            run_sql(connection, *statements(migration.sql))
 
 
 class Process:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter as Tally
+from collections.abc import Mapping
 from typing import Any
 from unicodedata import category, normalize
 
+import msgspec
 import redis
 from pymongo import MongoClient
 
@@ -17,8 +19,9 @@ from binlog_projector.stores.document_ids import decode_id
 from ops.stack import Stack
 from reader.paging import encode_cursor
 from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key, decode, encode_entity
-from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTS, OwnedList, is_present
-from reader.read_model.scans import time_text
+from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTS
+from reader.read_model.entities import is_present
+from reader.read_model.scans import TextList, microseconds, time_text
 from writer.schema import TABLES
 
 KINDS = {**dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo", "Nl", "Nd", "Pc"), "c"), "Mn": "m", "Mc": "m"}
@@ -29,6 +32,7 @@ OF_THEIR_OWN = {
     "\u00b7": "c",
 }
 TAG = re.compile("(?<![cm&])#(c[cm]*(?:j[cm]+)*)")  # in the kinds of a text's characters
+DEEDS = {"likes": "user_id", "comments": "author_id"}  # table -> the column of whoever does it
 Documents = dict[str, dict[Any, dict[str, Any]]]  # collection -> _id -> document
 
 
@@ -42,6 +46,9 @@ def expected_documents(connection: Connection) -> Documents:
             documents[name][key] = {"_id": key, **PROJECTIONS[name](row)}  # an edge has nothing else
             if name == "posts":
                 documents[name][key]["hashtags"] = hashtags_of(row["body"])
+            if name in DEEDS:
+                own = row["post_author_id"] == row[DEEDS[name]]
+                documents[name][key]["told"] = None if own else row["post_author_id"]
     tallies = {counter: Tally(row[counter.by] for row in tables[counter.table]) for counter in COUNTERS}
     for counter, tally in tallies.items():
         for key in tally:
@@ -58,6 +65,28 @@ def hashtags_of(body: str) -> list[str]:
     kinds = "".join(OF_THEIR_OWN.get(one) or KINDS.get(category(one), " ") for one in text)
     tags = [text[slice(*found.span(1))].lower() for found in TAG.finditer(kinds)]
     return list(dict.fromkeys(normalize("NFC", tag) for tag in tags))[:30]
+
+
+HOT_FEED = """
+    SELECT id FROM (
+        SELECT id, created_at, LENGTH(BIN(points)) - 1 AS b, points FROM (
+            SELECT id, created_at,
+                1 + (SELECT COUNT(*) FROM likes WHERE post_id = posts.id)
+                + 2 * (SELECT COUNT(*) FROM comments WHERE post_id = posts.id) AS points
+            FROM posts
+            WHERE author_id = %(user)s
+                OR author_id IN (SELECT followee_id FROM follows WHERE follower_id = %(user)s)
+            ORDER BY id DESC LIMIT 100
+        ) AS newest
+    ) AS counted
+    ORDER BY TO_SECONDS(created_at) + 1693 * (8 * b + ((points << 3) >> b) - 8) DESC, id DESC"""
+
+
+def hot_feed(connection: Connection, user: int) -> list[int]:
+    """The ids of a user's ranked feed, by SQL alone."""
+    with connection.cursor() as cursor:
+        cursor.execute(HOT_FEED, {"user": user})
+        return [id for (id,) in cursor.fetchall()]
 
 
 def read_tables(connection: Connection) -> dict[str, list[Row]]:
@@ -123,8 +152,12 @@ def assert_cache_is_true(stack: Stack, documents: Documents) -> int:
 def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes]:
     entity_name, _, rest = name.partition(":")
     parent, _, list_name = rest.partition(":")
+    if list_name == "notifications":
+        return expected_notifications(int(parent), documents)
     if list_name:
         return _expected_list(f"{entity_name}_{list_name}", int(parent), documents)
+    if name == "everybody:posts":
+        return _expected_list("everybody", "", documents)
     if entity_name not in ENTITIES:
         return _expected_list(entity_name, bytes.fromhex(rest).decode(), documents)
     entity = ENTITIES[entity_name]
@@ -136,16 +169,70 @@ def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes
     return True, entry.head, entry.body
 
 
+def told(user: int, documents: Documents) -> list[tuple[str, str, int, int, int, int | None]]:
+    """All notifications of a user, newest first: time, kind, id, post (or the user), actor, comment."""
+    follows, likes, comments, mentions = (
+        present(documents, name) for name in ("follows", "likes", "comments", "mentions")
+    )
+    found = [
+        *(
+            (row["created_at"], "1 follow", row["follower_id"], user, row["follower_id"], None)
+            for row in follows
+            if row["followee_id"] == user
+        ),
+        *(
+            (row["created_at"], "2 like", row["user_id"], row["post_id"], row["user_id"], None)
+            for row in likes
+            if row["told"] == user
+        ),
+        *(
+            (row["created_at"], "3 comment", row["_id"], row["post_id"], row["author_id"], row["_id"])
+            for row in comments
+            if row["told"] == user
+        ),
+        *(
+            (row["created_at"], "4 mention", row["id"], row["post_id"], row["author_id"], row["comment_id"])
+            for row in mentions
+            if row["user_id"] == user
+        ),
+    ]
+    return sorted((each for each in found if each[4] != user), reverse=True, key=lambda each: each[:4])
+
+
+def read_until(user: int, documents: Documents) -> str:
+    marks = present(documents, "notification_reads")
+    return next((mark["until"] for mark in marks if mark["user_id"] == user), time_text(0))
+
+
+def expected_notifications(user: int, documents: Documents) -> tuple[bool, bytes, bytes]:
+    found = [
+        [microseconds(at), int(kind[0]), id, of, actor, comment or 0]
+        for at, kind, id, of, actor, comment in told(user, documents)
+    ]
+    cursor = encode_cursor([time_text(found[49][0]), *found[49][1:4]]) if len(found) > 50 else ""
+    until = microseconds(read_until(user, documents))
+    return True, cursor.encode(), msgspec.json.encode([until, found[:50]])
+
+
 def _expected_list(label: str, value: int | str, documents: Documents) -> tuple[bool, bytes, bytes]:
     one = next(one for one in LISTS if one.label == label)
-    edges = [
-        edge
-        for edge in present(documents, one.collection)
-        if (value in edge[one.by] if one.by == "hashtags" else edge[one.by] == value)
-    ]
+    edges = [edge for edge in present(documents, one.collection) if _is_in(edge, one.by, value)]
     edges.sort(key=lambda edge: [edge[field] for field, _ in one.order], reverse=True)
     shown = edges[: one.limit]
     more = len(edges) > one.limit
     cursor = encode_cursor([shown[-1][field] for field, _ in one.order]).encode() if more else b""
-    is_list = isinstance(one, OwnedList) or shown != []
+    is_list = not isinstance(one, TextList) or shown != []
     return is_list, cursor, b",".join(b"%d" % edge[one.item_id] for edge in shown)
+
+
+def _is_in(document: Mapping[str, Any], by: str, value: int | str) -> bool:
+    """Whether a document is in the list of this value. Of handles, only ASCII ones are in any."""
+    match by:
+        case "":
+            return True
+        case "hashtags":
+            return value in document["hashtags"]
+        case "handles":
+            handle: str = document["handle"]
+            return all(one <= "\x7f" for one in handle) and handle.casefold() == value
+    return bool(document[by] == value)

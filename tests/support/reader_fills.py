@@ -9,7 +9,8 @@ from pymongo import MongoClient
 
 from ops.stack import Stack
 from reader.read_model.cached_values import VALUE_TTL_MS, cache_key, encode_entity
-from reader.read_model.declarations import COLLECTIONS, ENTITIES, is_present
+from reader.read_model.declarations import COLLECTIONS, ENTITIES
+from reader.read_model.entities import is_present
 from tests.support.harness import watermark
 
 

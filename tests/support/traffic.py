@@ -42,7 +42,7 @@ def write_traffic(connection: Connection, chance: random.Random, transactions: i
 
 
 @contextlib.contextmanager
-def traffic(stack: Stack, seed: int, pause_seconds: float = 0.002) -> Iterator[None]:
+def traffic(stack: Stack, seed: int, pause_seconds: float = 0.01) -> Iterator[None]:
     """Random writes for the length of a block."""
     stopping = threading.Event()
 

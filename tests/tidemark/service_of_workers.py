@@ -1,7 +1,7 @@
 """A small service with workers: `python -m tests.tidemark.service_of_workers HOST:PORT HOST:PORT`.
 
 `/` answers with the worker's process id, `/slow` a second later. With `--uneven-in FOLDER` only the first
-worker, which finds the folder empty, is ready.
+worker, which finds the folder empty, is ready. `--pause SECONDS` is the first pause before a restart.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from tidemark import logs
+from tidemark import logs, workers
 from tidemark.admin import admin_app
 from tidemark.settings import address
-from tidemark.workers import serve_as_worker, serve_workers
 
 WORKERS = 2
 
@@ -32,19 +31,21 @@ def main() -> int:
     parser.add_argument("public", type=address)
     parser.add_argument("admin", type=address)
     parser.add_argument("--uneven-in", type=Path)
+    parser.add_argument("--pause", type=float, default=workers.PAUSE_SECONDS)
     parser.add_argument("--worker", nargs=2)
     options = parser.parse_args()
     logs.configure("service")
     registry = CollectorRegistry()
     if options.worker is None:
+        workers.PAUSE_SECONDS = options.pause
         restarts = Counter("restarts_total", "restarts", ["worker"], registry=registry)
-        return serve_workers(WORKERS, options.public, options.admin, registry, restarts)
+        return workers.serve_workers(WORKERS, options.public, options.admin, registry, restarts)
     public, ready = public_app(registry), options.uneven_in is None or is_first(options.uneven_in)
 
     async def parts() -> dict[str, str]:
         return {"store": "ok"} if ready else {"store": "away", "other": "away"}
 
-    uvloop.run(serve_as_worker(public, admin_app(registry, parts), *options.worker))
+    uvloop.run(workers.serve_as_worker(public, admin_app(registry, parts), *options.worker))
     return 0
 
 

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.reader.conftest import plain_client
 from tests.support.harness import Process, free_port, process, wait_until
 from tidemark.tally import Tally
-from tidemark.workers import MOST_RESTARTS, combined
+from tidemark.workers import MOST_RESTARTS, PAUSE_SECONDS, combined
 
 REQUESTS = 40
 COUNTED = ("requests_total", "seconds_count", "seconds_sum", "seconds_bucket")
@@ -74,31 +74,21 @@ def serving(*options: str) -> Iterator[Service]:
         yield Service(started, f"http://{public}", client)
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with serving() as service:
+@contextlib.contextmanager
+def both_serving(*options: str) -> Iterator[Service]:
+    with serving(*options) as service:
         wait_until(service.is_ready, "both workers")
         yield service
 
 
-def test_a_killed_worker_is_started_again_while_the_other_serves(service: Service) -> None:
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with both_serving() as service:
+        yield service
+
+
+def test_a_stopped_worker_is_named_and_a_killed_one_is_started_again(service: Service) -> None:
     one, other = service.pids()
-    os.kill(one, signal.SIGKILL)
-    seen: list[tuple[int, dict[str, str]]] = []
-    while not seen or not service.is_ready():
-        seen.append(service.readiness())
-        assert service.get() in {other, *service.pids()}
-    assert (503, {"worker 1": "does not answer", "worker 2": "ok"}) in seen
-    assert one not in service.pids() and other in service.pids()
-    assert {service.get() for _ in range(REQUESTS)} == set(service.pids())
-    assert service.metrics()['restarts_total{worker="1"}'] == 1
-    assert service.metrics()['restarts_total{worker="2"}'] == 0
-    (event,) = [event for event in service.process.events() if event["event"].startswith("a worker ended")]
-    assert (event["worker"], event["pid"], event["exit_status"]) == ("worker 1", one, -signal.SIGKILL)
-
-
-def test_a_stopped_worker_is_named_within_two_seconds(service: Service) -> None:
-    _, other = service.pids()
     os.kill(other, signal.SIGSTOP)
     try:
         began = time.monotonic()
@@ -107,6 +97,20 @@ def test_a_stopped_worker_is_named_within_two_seconds(service: Service) -> None:
     finally:
         os.kill(other, signal.SIGCONT)
     wait_until(service.is_ready, "the worker to go on")
+    os.kill(one, signal.SIGKILL)
+    seen: list[tuple[int, dict[str, str]]] = []
+    while not seen or not service.is_ready():
+        seen.append(service.readiness())
+        assert service.get() in {other, *service.pids()}
+        time.sleep(PAUSE_SECONDS / 2)
+    assert (503, {"worker 1": "does not answer", "worker 2": "ok"}) in seen
+    assert one not in service.pids() and other in service.pids()
+    assert {service.get() for _ in range(REQUESTS)} == set(service.pids())
+    assert service.metrics()['restarts_total{worker="1"}'] == 1
+    assert service.metrics()['restarts_total{worker="2"}'] == 0
+    (event,) = [event for event in service.process.events() if event["event"].startswith("a worker ended")]
+    assert (event["worker"], event["pid"], event["exit_status"]) == ("worker 1", one, -signal.SIGKILL)
+    assert event["pause_seconds"] == PAUSE_SECONDS
 
 
 def test_readiness_shows_the_worst_worker_and_names_each(tmp_path: Path) -> None:
@@ -138,6 +142,7 @@ def test_no_counter_goes_back_when_workers_stop_end_and_start(service: Service) 
     assert [scrape["places"] for scrape in seen] == [20, 10, 10]
     while len(service.pids()) < 2 or not service.is_ready():
         seen.append(service.metrics())
+        time.sleep(PAUSE_SECONDS / 2)
     service.kill(other, next(pid for pid in service.pids() if pid != other))
     wait_until(service.is_ready, "both workers")
     seen.append(service.metrics())
@@ -154,18 +159,20 @@ def test_no_counter_goes_back_when_workers_stop_end_and_start(service: Service) 
     assert seen[-1]["seconds_sum"] == REQUESTS / 2
 
 
-def test_a_worker_that_keeps_ending_ends_all_with_a_reason(service: Service) -> None:
-    one, other = service.pids()
-    for _ in range(MOST_RESTARTS):
-        one = service.kill(one, other)
-    os.kill(one, signal.SIGKILL)
-    assert service.process.popen.wait(timeout=20) == 1
-    service.process.expected_status = 1
-    last = service.process.events()[-1]
-    assert last["event"] == "a worker keeps ending; stopping all" and last["worker"] == "worker 1"
-    pauses = [event["pause_seconds"] for event in service.process.events() if "pause_seconds" in event]
-    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2]
-    assert not Path(f"/proc/{other}").exists()
+def test_a_worker_that_keeps_ending_ends_all_with_a_reason() -> None:
+    """Each pause is twice the former one."""
+    with both_serving("--pause", "0.01") as service:
+        one, other = service.pids()
+        for _ in range(MOST_RESTARTS):
+            one = service.kill(one, other)
+        os.kill(one, signal.SIGKILL)
+        assert service.process.popen.wait(timeout=20) == 1
+        service.process.expected_status = 1
+        last = service.process.events()[-1]
+        assert last["event"] == "a worker keeps ending; stopping all" and last["worker"] == "worker 1"
+        pauses = [event["pause_seconds"] for event in service.process.events() if "pause_seconds" in event]
+        assert pauses == [0.01, 0.02, 0.04, 0.08, 0.16]
+        assert not Path(f"/proc/{other}").exists()
 
 
 def test_all_workers_finish_what_is_under_way_at_sigterm(service: Service) -> None:

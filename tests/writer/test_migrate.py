@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,11 @@ from tests.writer.people import at_once
 from writer.__main__ import main
 from writer.database import readiness
 from writer.errors import MigrationFailed
-from writer.migrate import FOLDER, migrate
-from writer.schema import SCHEMA, TABLES
+from writer.migrate import migrate, migrations
+from writer.schema import MIGRATIONS, SCHEMA, TABLES
 
-NAMES = sorted(path.name for path in FOLDER.glob("*.sql"))
+NAMES = [each.name for each in migrations() if not each.finishing]
+FINISHING = [each.name for each in migrations() if each.finishing]
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def url(mysql: MySql) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the product's migrations."""
-    return Path(shutil.copytree(FOLDER, tmp_path / "migrations"))
+    return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
 
 
 def tables(mysql: MySql) -> set[str]:
@@ -46,14 +49,22 @@ def test_an_empty_schema_is_filled_and_a_second_run_changes_nothing(mysql: MySql
     assert migrate(url) == NAMES
     assert readiness(mysql.url) == "ok"
     assert migrate(url) == []
-    assert tables(mysql) == {*TABLES, "idempotency_keys", "schema_migrations"}
+    assert tables(mysql) == {*TABLES, "idempotency_keys", "user_deletions", "schema_migrations"}
+
+
+def test_a_writer_is_not_ready_before_its_latest_migration(mysql: MySql, url: str, folder: Path) -> None:
+    (folder / NAMES[-1]).unlink()
+    assert migrate(url, folder) == NAMES[:-1]
+    assert "user_deletions" in readiness(mysql.url)
+    assert migrate(url) == NAMES[-1:]
+    assert readiness(mysql.url) == "ok"
 
 
 def test_a_new_file_is_applied_to_an_older_schema(mysql: MySql, url: str, folder: Path) -> None:
     migrate(url, folder)
     sql = "CREATE TABLE bookmarks (id INT PRIMARY KEY); -- 100 %s; fine\nINSERT INTO bookmarks VALUES (1);\n"
-    (folder / "0009_bookmarks.sql").write_text(sql)
-    assert migrate(url, folder) == ["0009_bookmarks.sql"]
+    (folder / "0090_bookmarks.sql").write_text(sql)
+    assert migrate(url, folder) == ["0090_bookmarks.sql"]
     assert mysql.rows("SELECT id FROM bookmarks") == ((1,),)
 
 
@@ -65,35 +76,48 @@ def test_two_at_once_apply_everything_once(url: str) -> None:
 def test_an_applied_file_that_was_changed_is_refused_by_name(mysql: MySql, url: str, folder: Path) -> None:
     migrate(url, folder)
     (folder / NAMES[0]).write_text((folder / NAMES[0]).read_text() + "-- harmless?\n")
-    (folder / "0009_new.sql").write_text("CREATE TABLE new_one (id INT PRIMARY KEY);")
+    (folder / "0090_new.sql").write_text("CREATE TABLE new_one (id INT PRIMARY KEY);")
     with pytest.raises(MigrationFailed, match=rf"{NAMES[0]} is not what was applied"):
         migrate(url, folder)
     assert "new_one" not in tables(mysql)
 
 
 def test_a_file_that_fails_is_named_and_not_recorded(mysql: MySql, url: str, folder: Path) -> None:
-    (folder / "0009_bad.sql").write_text(
+    (folder / "0090_bad.sql").write_text(
         "CREATE TABLE half (id INT PRIMARY KEY);\nCREATE TABLE half (id INT);\n"
     )
-    with pytest.raises(MigrationFailed, match=r"0009_bad.sql: .*'half' already exists.*by hand"):
+    with pytest.raises(MigrationFailed, match=r"0090_bad.sql: .*'half' already exists.*by hand"):
         migrate(url, folder)
     assert mysql.rows("SELECT name FROM schema_migrations ORDER BY version") == tuple(
         (name,) for name in NAMES
     )
     mysql.execute("DROP TABLE half")
-    (folder / "0009_bad.sql").write_text("CREATE TABLE half (id INT PRIMARY KEY);\n")
-    assert migrate(url, folder) == ["0009_bad.sql"]
+    (folder / "0090_bad.sql").write_text("CREATE TABLE half (id INT PRIMARY KEY);\n")
+    assert migrate(url, folder) == ["0090_bad.sql"]
 
 
 def test_a_migration_gives_way_to_a_long_transaction(mysql: MySql, url: str, folder: Path) -> None:
     migrate(url, folder)
-    (folder / "0009_alter.sql").write_text("ALTER TABLE users ADD COLUMN age INT NULL;")
+    (folder / "0090_alter.sql").write_text("ALTER TABLE users ADD COLUMN age INT NULL;")
     with (
         mysql.locked("SELECT COUNT(*) FROM users"),
-        pytest.raises(MigrationFailed, match=r"0009_alter.sql: .*timeout"),
+        pytest.raises(MigrationFailed, match=r"0090_alter.sql: .*timeout"),
     ):
-        migrate(url, folder)
-    assert migrate(url, folder) == ["0009_alter.sql"]
+        migrate(url, folder, patience_seconds=1)
+    with ThreadPoolExecutor() as threads:
+        with mysql.locked("SELECT COUNT(*) FROM users"):
+            migrating = threads.submit(migrate, url, folder)
+            time.sleep(2)
+        assert migrating.result() == ["0090_alter.sql"]
+
+
+def test_a_file_that_older_writers_cannot_live_with_waits_for_its_word(mysql: MySql, url: str) -> None:
+    nullable = "SELECT is_nullable FROM information_schema.columns WHERE column_name = 'post_author_id'"
+    assert migrate(url) == NAMES
+    assert mysql.rows(nullable) == (("YES",), ("YES",))
+    assert migrate(url, finish=True) == FINISHING
+    assert mysql.rows(nullable) == (("NO",), ("NO",))
+    assert migrate(url, finish=True) == []
 
 
 @pytest.mark.parametrize("name", ["9_short.sql", "0001_twice.sql", "later.sql"])

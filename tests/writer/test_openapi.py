@@ -62,6 +62,12 @@ def test_bodies_are_described_by_the_rules_that_check_them(document: Any) -> Non
     assert (schema["properties"]["body"]["minLength"], schema["properties"]["body"]["maxLength"]) == (1, 1000)
 
 
+def test_a_patch_of_a_profile_needs_any_of_its_fields(document: Any) -> None:
+    schema = document["components"]["schemas"]["EditProfileBody"]
+    assert schema["properties"].keys() == {"handle", "display_name", "bio"}
+    assert (schema["required"], schema["minProperties"]) == ([], 1)
+
+
 def test_every_operation_needs_a_token_and_says_how_it_can_fail(document: Any) -> None:
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     for _, path, operation in operations(document):
@@ -85,11 +91,15 @@ def test_answers_are_as_described(document: Any, writer: Writer) -> None:
     post = jane.post()
     for path, answer in (
         ("/user/me", jane.send("PUT", "/user/me", {"handle": "as_described", "display_name": "Jane"})),
+        ("/user/me", jane.send("PATCH", "/user/me", {"bio": "x"})),
+        ("/user/me", jane.send("PATCH", "/user/me", {})),
+        ("/user/me", writer.person().send("DELETE", "/user/me")),
         ("/post", jane.send("POST", "/post", {"body": "x"})),
         ("/post", jane.send("POST", "/post", {"body": ""})),
         ("/post", writer.http.post("/post")),
         ("/post/{id}", jane.send("PATCH", f"/post/{post}", {"body": "y"})),
-        ("/post/{id}/comment", jane.send("POST", f"/post/{post}/comment", {"body": "x"})),
+        ("/post/{id}/comment", comment := jane.send("POST", f"/post/{post}/comment", {"body": "x"})),
+        ("/comment/{id}", jane.send("PATCH", comment.headers["location"], {"body": "y"})),
         ("/post/{id}/like", jane.send("PUT", f"/post/{post}/like")),
         ("/post/{id}/like", jane.send("PUT", "/post/9999999999/like")),
         ("/user/{id}/follow", jane.send("PUT", f"/user/{jane.id}/follow")),

@@ -10,6 +10,7 @@ from tests.writer.mysql import MySql
 from tests.writer.people import Writer, at_once
 
 MISSING = "9999999999999999999"
+EDITABLE = pytest.mark.parametrize("path", ["/post", "/post/{}/comment"])
 
 
 def test_a_post_is_answered_with_its_id_and_place(writer: Writer, mysql: MySql) -> None:
@@ -31,21 +32,23 @@ def test_text_is_kept_as_it_was_sent(writer: Writer, mysql: MySql, body: str) ->
     assert mysql.value("SELECT body FROM posts WHERE id = %s", post) == body
 
 
-def test_an_edit_changes_the_text_and_its_updated_at(writer: Writer) -> None:
+@EDITABLE
+def test_an_edit_changes_the_text_and_its_updated_at(writer: Writer, path: str) -> None:
     jane = writer.person()
-    before = jane.send("POST", "/post", {"body": "Hello"}).json()
-    answer = jane.send("PATCH", f"/post/{before['id']}", {"body": "Bye"})
+    created = jane.send("POST", path.format(jane.post()), {"body": "Hello"})
+    before = created.json()
+    answer = jane.send("PATCH", created.headers["location"], {"body": "Bye"})
     assert answer.status_code == 200
     assert answer.json() == {**before, "body": "Bye", "updated_at": answer.json()["updated_at"]}
     assert answer.json()["updated_at"] > before["updated_at"]
 
 
-def test_the_same_edit_again_changes_nothing(writer: Writer) -> None:
+@EDITABLE
+def test_the_same_edit_again_changes_nothing(writer: Writer, path: str) -> None:
     jane = writer.person()
-    path = f"/post/{jane.post()}"
-    assert (
-        jane.send("PATCH", path, {"body": "Bye"}).json() == jane.send("PATCH", path, {"body": "Bye"}).json()
-    )
+    edited = jane.send("POST", path.format(jane.post()), {"body": "Hello"}).headers["location"]
+    first, again = (jane.send("PATCH", edited, {"body": "Bye"}) for _ in range(2))
+    assert first.json() == again.json()
 
 
 def test_only_the_author_changes_or_deletes_a_post(writer: Writer, mysql: MySql) -> None:
@@ -86,6 +89,8 @@ def test_deleting_again_or_what_never_was_is_fine(writer: Writer) -> None:
 def test_a_missing_post_can_be_neither_edited_nor_commented(writer: Writer) -> None:
     jane = writer.person()
     assert jane.send("PATCH", f"/post/{MISSING}", {"body": "x"}).status_code == 404
+    edited = jane.send("PATCH", f"/comment/{MISSING}", {"body": "x"})
+    assert (edited.status_code, edited.json()["detail"]) == (404, "There is no such comment.")
     answer = jane.send("POST", f"/post/{MISSING}/comment", {"body": "x"})
     assert (answer.status_code, answer.json()["detail"]) == (404, "There is no such post.")
 
@@ -99,9 +104,10 @@ def test_a_comment_is_answered_with_its_id_place_and_post(writer: Writer) -> Non
     assert (comment["post_id"], comment["body"]) == (post, "Hi")
 
 
-def test_only_the_author_deletes_a_comment_not_even_the_posts_author(writer: Writer) -> None:
+def test_only_the_author_changes_a_comment_not_even_the_posts_author(writer: Writer) -> None:
     jane, joe = writer.person(), writer.person()
     comment = joe.send("POST", f"/post/{jane.post()}/comment", {"body": "Hi"}).headers["location"]
+    assert jane.send("PATCH", comment, {"body": "Ho"}).status_code == 403
     assert jane.send("DELETE", comment).status_code == 403
     assert joe.send("DELETE", comment).status_code == 204
 

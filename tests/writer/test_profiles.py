@@ -58,12 +58,37 @@ def test_putting_the_same_profile_again_changes_nothing(writer: Writer) -> None:
     assert (again.status_code, again.json()) == (200, created.json())
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"handle": new_handle()}, {"display_name": "J."}, {"bio": ""}, {"bio": "B", "display_name": "J"}],
+)
+def test_a_patch_changes_only_what_it_is_given(writer: Writer, change: dict[str, str]) -> None:
+    jane = writer.stranger()
+    before = jane.send("PUT", "/user/me", profile()).json()
+    answer = jane.send("PATCH", "/user/me", change)
+    assert answer.status_code == 200
+    assert answer.json() == {**before, **change, "updated_at": answer.json()["updated_at"]}
+    assert answer.json()["updated_at"] > before["updated_at"]
+    assert jane.send("PATCH", "/user/me", change).json() == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({}, None), ({"name": "J"}, "name"), ({"bio": None}, "bio"), ({"display_name": " "}, "display_name")],
+    ids=str,
+)
+def test_a_patch_without_a_good_field_is_refused(writer: Writer, body: Any, field: str | None) -> None:
+    answer = writer.person().send("PATCH", "/user/me", body)
+    assert (answer.status_code, answer.json().get("field")) == (422, field)
+
+
 @pytest.mark.parametrize("change", [str, str.upper], ids=["same", "other case"])
 def test_a_handle_belongs_to_one_user(writer: Writer, change: Any) -> None:
     taken = profile()
     writer.stranger().send("PUT", "/user/me", taken)
-    for other in (writer.stranger(), writer.person()):
-        answer = other.send("PUT", "/user/me", profile(handle=change(taken["handle"])))
+    sent = [(writer.stranger(), "PUT"), (writer.person(), "PUT"), (writer.person(), "PATCH")]
+    for other, method in sent:
+        answer = other.send(method, "/user/me", profile(handle=change(taken["handle"])))
         assert (answer.status_code, answer.json()["field"]) == (409, "handle")
 
 
@@ -78,10 +103,12 @@ def test_one_subjects_first_requests_at_once_make_one_user(writer: Writer, mysql
 def test_everything_but_the_profile_needs_a_profile(writer: Writer) -> None:
     stranger, post = writer.stranger(), writer.person().post()
     for method, path, body in (
+        ("PATCH", "/user/me", {"bio": "x"}),
         ("POST", "/post", {"body": "x"}),
         ("PATCH", f"/post/{post}", {"body": "x"}),
         ("DELETE", f"/post/{post}", None),
         ("POST", f"/post/{post}/comment", {"body": "x"}),
+        ("PATCH", "/comment/1", {"body": "x"}),
         ("DELETE", "/comment/1", None),
         ("PUT", f"/post/{post}/like", None),
         ("DELETE", f"/post/{post}/like", None),

@@ -10,7 +10,7 @@ import pytest
 from tests.support.tokens import bearer
 from tests.writer.mysql import MySql
 from tests.writer.people import Person, Writer
-from writer.commands import WriteComment
+from writer.commands import EditComment, WriteComment
 from writer.endpoints import ENDPOINTS
 
 OK_PROFILE = {"handle": "jane_1", "display_name": "Jane", "bio": ""}
@@ -158,16 +158,17 @@ def test_a_member_that_is_there_twice_is_named_with_its_places(
 
 def test_the_longest_texts_may_be_escaped_in_any_way(jane: Person, post: str) -> None:
     emoji = "".join(f"\\u{unit:04X}" for unit in (0xD83D, 0xDC69))  # twelve bytes a character
+    comment = jane.send("POST", f"/post/{post}/comment", {"body": "x"}).json()["id"]
     lengths = {"body": 2000, "handle": 30, "display_name": 80, "bio": 500}
     for endpoint in ENDPOINTS:
         fields = endpoint.body.__struct_fields__ if endpoint.body else ()
         name_of = {name: "".join(f"\\u{ord(letter):04x}" for letter in name) for name in fields}
         text_of = {name: (emoji if name != "handle" else "\\u0061") * lengths[name] for name in fields}
-        if endpoint.command is WriteComment:
+        if endpoint.command in (WriteComment, EditComment):
             text_of["body"] = emoji * 1000
         body = ",\n".join(f'  "{name_of[name]}" : "{text_of[name]}"' for name in fields)
         headers = {"Content-Type": "application/json"}
-        path = endpoint.path.format(id=post)
+        path = endpoint.path.format(id=comment if endpoint.command is EditComment else post)
         if fields:
             answer = jane.send(endpoint.method, path, content=f"{{\n{body}\n}}".encode(), headers=headers)
             assert answer.status_code in (200, 201), answer.text

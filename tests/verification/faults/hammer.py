@@ -14,7 +14,7 @@ from tests.support.harness import wait_until
 from tests.verification.faults.system import PATHS
 from tests.verification.faults.witness import AS_OF
 
-PAUSE_SECONDS = 0.002
+PAUSE_SECONDS = 0.05  # between rounds
 
 
 @dataclass(frozen=True)

@@ -48,18 +48,18 @@ def test_whoever_sends_back_the_last_token_never_reads_backwards(system: System)
     writing = threading.Thread(target=write)
     writing.start()
     try:
-        with ExitStack() as others:
-            other = others.enter_context(reader(environment))
+        with system.reading.client() as one, ExitStack() as others:
+            other = others.enter_context(others.enter_context(reader(environment)).client())
             for number in range(READS):
                 if number == RESTARTED:
                     others.close()
-                    other = others.enter_context(reader(environment))
+                    other = others.enter_context(others.enter_context(reader(environment)).client())
                 if number == KILLED:
                     stack.redis.kill()
                     stack.redis.start()
-                with (system.reading, other)[number % 2].client() as client:
-                    headers = {HEADER: token, "Prefer": "wait=2"} if token else {}
-                    answer = client.get(f"/post/{POSTS[number % len(POSTS)]}", headers=headers)
+                headers = {HEADER: token, "Prefer": "wait=2"} if token else {}
+                client = (one, other)[number % 2]
+                answer = client.get(f"/post/{POSTS[number % len(POSTS)]}", headers=headers)
                 statuses[answer.status_code] += 1
                 if token and answer.status_code in (200, 404):
                     token = answer.headers[HEADER]

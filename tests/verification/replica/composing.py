@@ -19,7 +19,7 @@ def compose(rules: Rules, scenario: Scenario, world: World) -> Moves:
 
 
 def go_on(rules: Rules, scenario: Scenario, world: World, under_way: Composition) -> Moves:
-    """From the replica while its tide is the moment, else from MongoDB, else from one session at present."""
+    """From the replica what no message has named since the moment, else from MongoDB, else from one session."""
     tide, moment = world.reader.tide, under_way.moment
     missing = [key for key in KEYS if under_way.parts[key] is None]
     if not missing:
@@ -29,7 +29,7 @@ def go_on(rules: Rules, scenario: Scenario, world: World, under_way: Composition
         yield Step("the composition moves on", world.with_reader(composition=moved))
     for key in missing:
         found = world.reader.local[key]
-        at_moment = tide is not None and tide.lineage == moment.lineage
+        at_moment = tide is not None and world.reader.named[key] <= moment.seq
         if found is not None and (at_moment or not rules.replica_is_at_the_moment):
             yield Step(
                 f"part {key} from the replica", with_part(world, under_way, key, found.content, reads=0)

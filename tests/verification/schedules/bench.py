@@ -20,7 +20,8 @@ from ops.stack import Stack
 from reader.metrics import ReaderMetrics
 from reader.read_model.cached_values import WATERMARK_KEY
 from reader.read_model.control import CONTROL, SERVING_ID, JournalEntry, checkpoint_id, journal_id
-from reader.read_model.declarations import COLLECTIONS, ENTITIES, is_present
+from reader.read_model.declarations import COLLECTIONS, ENTITIES
+from reader.read_model.entities import is_present
 from tests.verification.schedules.history import History, batch_of, entity_content, last_number, opening_of
 from tests.verification.schedules.projector_stores import (
     JOURNAL_HOURS,

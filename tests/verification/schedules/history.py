@@ -17,14 +17,8 @@ from reader.asked import EntityQuery, HashtagQuery, ListQuery, Query
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted
 from reader.read_model.cached_values import Entry, encode_entity, encode_page
-from reader.read_model.declarations import (
-    COMMENT,
-    POST,
-    POST_COMMENTS,
-    USER,
-    Document,
-    Entity,
-)
+from reader.read_model.declarations import COMMENT, POST, POST_COMMENTS, USER
+from reader.read_model.entities import Document, Entity
 from reader.read_model.scans import CachedList
 from tidemark.gtid import Gtid, GtidSet
 from writer.schema import TABLES
@@ -108,7 +102,7 @@ class History:
         head, body = self._part(key, state)
         shown = msgspec.json.decode(body)
         if not key.startswith(USER.name):
-            shown["author"] = msgspec.json.decode(self._part(USER.key(int(head)), state)[0])
+            shown["author"] = msgspec.json.decode(self._part(USER.key(int(head.split()[0])), state)[0])
         return shown
 
     def _part(self, key: str, state: int) -> tuple[bytes, bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from reader.read_model.cached_values import VALUE, cache_key, encode_absent, encode_version
-from reader.read_model.declarations import Entity
+from reader.read_model.entities import Entity
 from tests.verification.schedules.actors import Leadership, Product, Reader
 from tests.verification.schedules.bench import Bench
 from tests.verification.schedules.faults import ALL, TTL_MS, Faults

@@ -15,8 +15,10 @@ from tests.verification.schedules.faults import PROJECTORS
 from tests.verification.schedules.mutations import MUTATIONS
 from tests.verification.schedules.running import SHIPPING, Runner
 
-SHORT, LONG, RESTORES = range(2_000), range(2_000, 22_000), range(300)
+SHORT, LONG = range(2_000), range(2_000, 22_000)
+RESTORES, LONG_RESTORES = range(100), range(100, 1_000)
 SEED = os.environ.get("SCHEDULE_SEED")
+PROJECTORS_ALONE = replace(SHIPPING, asked=False)
 NUMBER = re.compile(r"\d{2,}|e\d+:|\d+$")  # of ids, epochs and batches, which grow from run to run
 
 
@@ -26,12 +28,17 @@ def test_promises_hold_in_thousands_of_schedules(runner: Runner) -> None:
 
 def test_projectors_alone_keep_the_cache_true_to_a_restored_mongodb(runner: Runner) -> None:
     """Readers' fills are left out: they are judged above, without restores."""
-    print(runner.count(RESTORES, replace(SHIPPING, asked=False), PROJECTORS))
+    print(runner.count(RESTORES, PROJECTORS_ALONE, PROJECTORS))
 
 
 @pytest.mark.long
 def test_promises_hold_in_twenty_thousand_schedules(runner: Runner) -> None:
     print(runner.count(LONG))
+
+
+@pytest.mark.long
+def test_projectors_alone_keep_the_cache_true_in_hundreds_of_restores(runner: Runner) -> None:
+    print(runner.count(LONG_RESTORES, PROJECTORS_ALONE, PROJECTORS))
 
 
 def test_a_seed_decides_every_step(runner: Runner) -> None:

@@ -28,10 +28,14 @@ from tidemark.gtid import EMPTY, GtidSet
 KEYS = ConsistencyKeys.parse(AUTH["TIDEMARK_CONSISTENCY_SECRET"])
 AS_OF = re.compile(r'as-of="([^"]+)"')
 IDS = range(13)  # added to the first id
+PAGES = 3  # of one list in a row, at most
 PATHS = (
     *("/post/{id}", "/user/{id}", "/post/{id}/comments", "/post/{id}/likes"),
     *("/user/{id}/posts", "/user/{id}/followers", "/user/{id}/following", "/hashtag/tag{tag}"),
+    *("/user/{id}/comments", "/posts", "/user/me", "/user/by-handle/HH{tag}"),
+    *("/posts?include=viewer", "/user/{id}?include=viewer", "/post/{id}/likes?include=viewer"),
     *("/hashtag/हिन्दी", "/hashtag/สวัสดี", "/hashtag/Cafe\u0301"),
+    *("/feed", "/feed?limit=3", "/feed?order=hot", "/feed?order=hot&limit=3"),
 )
 
 
@@ -55,42 +59,59 @@ class Records:
 
 
 class Asking:
-    """One client. Now and then it sends the latest token of a write, or the ETag of an earlier answer."""
+    """One client. Now and then it sends the latest token of a write, or the ETag of an earlier answer.
+
+    It reads feeds as anybody, and of feeds and hashtags often the next page, too.
+    """
 
     def __init__(self, services: Services, records: Records, chance: random.Random) -> None:
         self.services = services
         self.records = records
         self.chance = chance
-        self.known: dict[str, tuple[str, Any]] = {}
+        self.known: dict[tuple[str, str], tuple[str, Any]] = {}
 
     def ask_for_anything(self) -> None:
         template = self.chance.choice(PATHS)
         self.ask(template, self.chance.choice(IDS), self.chance.randint(0, 2))
 
     def ask(self, template: str, number: int, tag: int) -> None:
+        subject = f"s{number}"
         path = template.format(id=self.records.first_id + number, tag=tag)
+        for _ in range(PAGES):
+            next = self._read(path, subject)
+            if not next or not path.startswith(("/feed", "/hashtag")) or self.chance.random() < 0.5:
+                return
+            path = next
+
+    def _read(self, path: str, subject: str) -> str:
+        """Returns the next page's path; empty if there is none."""
         headers, token = {}, EMPTY
         held = self.records.token
         if held.text and time.monotonic() - held.issued < 30 and self.chance.random() < 0.3:
             headers, token = {HEADER: held.text, "Prefer": "wait=1"}, verify(held.text, KEYS, time.time())
-        if path in self.known and self.chance.random() < 0.3:
-            headers["If-None-Match"] = self.known[path][0]
+        if (path, subject) in self.known and self.chance.random() < 0.3:
+            headers["If-None-Match"] = self.known[path, subject][0]
         try:
-            self._record(path, token, self.services.read(path, headers=headers))
+            answer = self.services.read(path, subject, headers)
         except httpx2.TransportError:
             self.records.refused[0] += 1
+            return ""
+        self._record(path, subject, token, answer)
+        return answer.headers.get("link", "").partition(">")[0].lstrip("<")
 
-    def _record(self, path: str, token: GtidSet, answer: httpx2.Response) -> None:
+    def _record(self, path: str, subject: str, token: GtidSet, answer: httpx2.Response) -> None:
         bound = AS_OF.match(answer.headers.get("freshness", ""))
         if answer.status_code not in (200, 304, 404) or bound is None:
             self.records.refused[answer.status_code] += 1
             return
-        body = self.known[path][1] if answer.status_code == 304 else None
+        body = self.known[path, subject][1] if answer.status_code == 304 else None
         if answer.status_code == 200:
             body = answer.json()
-            self.known[path] = answer.headers["etag"], body
+            self.known[path, subject] = answer.headers["etag"], body
         origin = f"{answer.status_code} {answer.headers.get('cache-status', '')}"
-        self.records.answers.append(Answer(path, body, comparable(bound[1]), token, received(), origin))
+        self.records.answers.append(
+            Answer(path, body, comparable(bound[1]), token, received(), origin, subject)
+        )
 
 
 def observe(stack: Stack, records: Records, stopping: threading.Event) -> None:

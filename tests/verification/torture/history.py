@@ -11,13 +11,17 @@ from typing import Any
 
 from binlog_projector.domain.changes import Row, RowChange, Transaction
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id
-from reader.read_model.declarations import COLLECTIONS, LISTINGS, PAGE_LIMIT, Listing
+from reader.read_model.declarations import COLLECTIONS, LISTINGS
+from reader.read_model.entities import Listing
 from tests.support.oracle import hashtags_of
 from tests.verification.torture.effects import Effect
 from tidemark.gtid import Gtid, GtidSet
+from writer.schema import TABLES
 
 Key = tuple[str, Any]  # collection and id, or list and parent's id
-TAGGED = "hashtag"
+TAGGED, EVERYBODY, SUBJECT, HANDLE = "hashtag", "everybody", "subject", "handle"  # lists without a parent
+KEPT = 300  # ids of a list: more than any page that is asked for reaches
+PAIRS = "pair"  # the key of an edge has its collection and both ids
 
 
 @dataclass
@@ -151,8 +155,14 @@ class _Tables:
                         (path(listing), document[listing.by]), id, place, document[listing.item_id], by
                     )
                 )
-        for tag in fields.get("hashtags", ()):
-            touched.add(self._list((TAGGED, tag), id, (id,), id, by))
+        keys: list[Key] = [(TAGGED, tag) for tag in fields.get("hashtags", ())]
+        if table == "posts":
+            keys.append((EVERYBODY, ""))
+        if table == "users":
+            keys += [(SUBJECT, row["subject"]), (HANDLE, row["handle"].lower())]
+        if COLLECTIONS[table].edge:
+            keys.append((PAIRS, (table, *(row[column] for column in TABLES[table].primary_key))))
+        touched |= {self._list(key, id, (id,), id, by) for key in keys}
         return touched
 
     def _list(self, key: Key, id: Any, place: tuple[Any, ...], item: Any, by: int) -> Key:
@@ -170,7 +180,7 @@ class _Tables:
         return {"_id": id, **fields, **{name: self.counts[collection, name, id] for name in counters}}
 
     def _page(self, key: Key) -> tuple[int, ...]:
-        return tuple(item for _, item in heapq.nlargest(PAGE_LIMIT, self.lists[key].values()))
+        return tuple(item for _, item in heapq.nlargest(KEPT, self.lists[key].values()))
 
 
 def path(listing: Listing) -> str:

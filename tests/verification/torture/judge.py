@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from unicodedata import normalize
+from urllib.parse import parse_qsl, unquote, urlencode
 
-from reader.read_model.declarations import AUTHORED, ENTITIES, LISTINGS, POST, USER, Entity
-from tests.verification.torture.history import TAGGED, Clock, History, Key, path
+from reader.read_model.declarations import (
+    AUTHORED,
+    ENTITIES,
+    LISTINGS,
+    POST,
+    USER,
+    USER_FOLLOWING,
+    USER_POSTS,
+)
+from reader.read_model.entities import PAGE_LIMIT, Entity
+from tests.verification.torture.history import (
+    EVERYBODY,
+    HANDLE,
+    PAIRS,
+    SUBJECT,
+    TAGGED,
+    Clock,
+    History,
+    Key,
+    path,
+)
 from tidemark.gtid import EMPTY, GtidSet
 
 VISIBLE_WITHIN_SECONDS = 0.5  # MySQL shows a row a moment before its GTID counts as executed
@@ -16,7 +40,10 @@ VISIBLE_WITHIN_SECONDS = 0.5  # MySQL shows a row a moment before its GTID count
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer. `body`: None for a 404. `token`: of the request. `received`: by MySQL's clock."""
+    """An answer. `body`: None for a 404. `token`: of the request. `received`: by MySQL's clock.
+
+    `subject`: who asked for it.
+    """
 
     path: str
     body: Any
@@ -24,6 +51,7 @@ class Answer:
     token: GtidSet = EMPTY
     received: str = "9999"
     origin: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +83,7 @@ class Judge:
         point = window.first
         while point <= window.last:
             state = State(self.history, point)
-            if _shown(state, answer.path) == _without_cursor(answer.body):
+            if _shown(state, answer.path, answer.subject) == _without_cursor(answer.body):
                 return True
             point = state.next_change
         return False
@@ -75,23 +103,93 @@ class State:
         return versions.between(self._point, self._point)[0]
 
 
-def _shown(state: State, address: str) -> Any:
+def _shown(state: State, address: str, subject: str) -> Any:
     """The body of the right answer; None for a 404."""
-    _, kind, *rest = address.split("/")
+    path_part, _, query = address.partition("?")
+    asked = dict(parse_qsl(query))
+    if asked.get("include"):
+        return _viewed(state, _shown(state, _without_include(address), subject), subject)
+    limit, after = int(asked.get("limit", PAGE_LIMIT)), _decoded(asked.get("cursor", ""))
+    _, kind, *rest = unquote(path_part).split("/")
+    if kind == "feed":
+        ids = _hottest(state, subject, after) if asked.get("order") == "hot" else _feed(state, subject, after)
+        return _page(state, ids, POST, limit)
     if kind == TAGGED:
-        return _page(state, (TAGGED, normalize("NFC", rest[0].lower())), POST)
+        tagged = state.get((TAGGED, normalize("NFC", rest[0].lower()))) or ()
+        return _page(state, _behind(tagged, after), POST, limit)
+    if kind == "posts":
+        return _page(state, _behind(state.get((EVERYBODY, "")) or (), after), POST, limit)
+    if rest[0] in ("me", "by-handle"):
+        found = state.get((SUBJECT, subject) if rest[0] == "me" else (HANDLE, rest[1].lower()))
+        return _entity(state, USER, found[0]) if found else None
     entity, id = ENTITIES[kind], int(rest[0])
     if len(rest) == 1:
         return _entity(state, entity, id)
     if state.get((entity.collection, id)) is None:
         return None
-    listing = next(one for one in LISTINGS if one.path.format(id=id) == address)
-    return _page(state, (path(listing), id), listing.item)
+    listing = next(one for one in LISTINGS if one.path.format(id=id) == path_part)
+    return _page(state, state.get((path(listing), id)) or (), listing.item, limit)
 
 
-def _page(state: State, key: Key, item: Entity) -> Any:
-    shown = (_entity(state, item, id) for id in state.get(key) or ())
-    return {"items": [one for one in shown if one is not None]}
+def _without_include(address: str) -> str:
+    path_part, _, query = address.partition("?")
+    return f"{path_part}?{urlencode([one for one in parse_qsl(query) if one[0] != 'include'])}"
+
+
+def _viewed(state: State, body: Any, subject: str) -> Any:
+    """The body, with each post or user what it is to the caller."""
+    if body is None:
+        return None
+    if "items" in body:
+        return {**body, "items": [_viewed(state, item, subject) for item in body["items"]]}
+    me, id = (state.get((SUBJECT, subject)) or (0,))[0], int(body["id"])
+    if "author" in body:
+        return {**body, "viewer": {"liked": _is(state, "likes", id, me)}}
+    both = {"following": _is(state, "follows", me, id), "followed_by": _is(state, "follows", id, me)}
+    return {**body, "viewer": both}
+
+
+def _is(state: State, table: str, one: int, other: int) -> bool:
+    """Whether there is an edge with this primary key."""
+    return bool(state.get((PAIRS, (table, one, other))))
+
+
+def _feed(state: State, subject: str, after: Sequence[int]) -> list[int]:
+    """The posts of the subject's user and of those whom this one follows, the newest first."""
+    users = state.get((SUBJECT, subject)) or ()
+    authors = {
+        author for user in users for author in (user, *(state.get((path(USER_FOLLOWING), user)) or ()))
+    }
+    posts = {id for author in authors for id in state.get((path(USER_POSTS), author)) or ()}
+    return _behind(sorted(posts, reverse=True), after)
+
+
+def _hottest(state: State, subject: str, after: Sequence[int]) -> list[int]:
+    """The newest 100 of the feed, those of the cursor's window, by rank."""
+    newest = _feed(state, subject, [after[2] + 1] if after else [])[:100]
+    places = sorted(((_rank(state.get((POST.collection, id))), id) for id in newest), reverse=True)
+    return [id for rank, id in places if not after or (rank, id) < (after[0], after[1])]
+
+
+def _rank(post: Mapping[str, Any]) -> int:
+    """By the digits of the points: the first four, after which eighths no longer count."""
+    digits = f"{1 + post['like_count'] + 2 * post['comment_count']:b}"
+    eighths = 8 * (len(digits) - 2) + int((digits + "000")[:4], 2)
+    return math.floor(datetime.fromisoformat(post["created_at"]).timestamp()) + 1_693 * eighths
+
+
+def _behind(ids: Sequence[int], after: Sequence[int]) -> list[int]:
+    return [id for id in ids if not after or id < after[0]]
+
+
+def _decoded(cursor: str) -> list[int]:
+    values: list[int] = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)) or "[]")
+    return values
+
+
+def _page(state: State, ids: Sequence[int], item: Entity, limit: int) -> Any:
+    shown = (_entity(state, item, id) for id in ids[:limit])
+    return {"items": [one for one in shown if one is not None], "next": len(ids) > limit}
 
 
 def _entity(state: State, entity: Entity, id: int) -> Any:
@@ -105,7 +203,8 @@ def _entity(state: State, entity: Entity, id: int) -> Any:
 
 
 def _without_cursor(body: Any) -> Any:
-    return {"items": body["items"]} if body is not None and "items" in body else body
+    """Of a cursor, whether there is one."""
+    return {**body, "next": body.get("next") is not None} if body is not None and "items" in body else body
 
 
 def _author(document: Any) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from binlog_projector.domain.changes import BinlogPosition, RowChange, Transaction
+from reader.paging import encode_cursor
 from tests.verification.torture.__main__ import main
 from tests.verification.torture.faults import FAULTS
 from tests.verification.torture.history import Clock, History, Observed
@@ -27,7 +28,7 @@ CUT = pytest.mark.filterwarnings(  # the HTTP client leaves cut sockets to the g
 )
 SOURCE = "aaaaaaaa-0000-0000-0000-000000000001"
 MOMENT = datetime(2026, 1, 1)
-USER = {"id": 1, "subject": "s", "handle": "h", "display_name": "N", "bio": ""}
+USER = {"id": 1, "subject": "s0", "handle": "h", "display_name": "N", "bio": ""}
 TIMES = {"created_at": MOMENT, "updated_at": MOMENT}
 
 
@@ -39,6 +40,7 @@ def post(body: str, id: int = 1) -> dict[str, Any]:
     return row(id=id, author_id=1, body=body)
 
 
+HOT = 1_767_225_600 + 1_693 * 8  # of MOMENT, with one like
 LIKE = {"post_id": 1, "user_id": 1, "created_at": MOMENT}
 CHANGES = [
     RowChange("users", None, row(**USER)),
@@ -51,6 +53,10 @@ CHANGES = [
     RowChange("posts", post("another", 2), None),
     RowChange("posts", post("third #tag"), post("fourth #tag")),
     RowChange("users", row(**USER), row(**{**USER, "display_name": "M"})),
+    RowChange("users", None, row(**{**USER, "id": 2, "subject": "t", "handle": "g"})),
+    RowChange("follows", None, {"follower_id": 2, "followee_id": 1, "created_at": MOMENT}),
+    RowChange("posts", None, post("last", 3)),
+    RowChange("likes", None, LIKE),
 ]
 
 
@@ -85,6 +91,15 @@ def shown(body: str, likes: int, **changes: object) -> dict[str, Any]:
     return {"id": "1", "body": body, "hashtags": tags, **counts, **times, "author": author, **changes}
 
 
+ME = {
+    **{"id": "1", "handle": "h", "display_name": "N", "bio": ""},
+    **{"post_count": 0, "follower_count": 0, "following_count": 0},
+    **dict.fromkeys(TIMES, "2026-01-01T00:00:00.000000Z"),
+}
+M = {"id": "1", "handle": "h", "display_name": "M"}
+FOURTH, LIKED = (shown("fourth #tag", likes, author=M) for likes in (0, 1))
+LAST = shown("last", 0, id="3", author=M)
+NOBODY = {"following": False, "followed_by": False}
 ALLOWED = [
     Answer("/post/1", shown("second", 1), second(4)),
     Answer("/post/1", shown("second", 1), second(3)),  # fresher than its bound
@@ -94,6 +109,29 @@ ALLOWED = [
     Answer("/hashtag/tag", {"items": [shown("third #tag", 0)]}, second(6)),
     Answer("/post/1/likes", {"items": []}, second(6)),
     Answer("/post/2", None, second(8)),
+    Answer("/posts", {"items": [shown("third #tag", 0, id="1")]}, second(8), received=second(8)),
+    Answer("/posts", {"items": []}, second(1)),
+    Answer("/post/1?include=viewer", shown("second", 1, viewer={"liked": True}), second(4), subject="s0"),
+    Answer("/posts?include=viewer", {"items": [shown("third #tag", 0, viewer={"liked": False})]}, second(8)),
+    Answer("/user/1?include=viewer", {**ME, "viewer": NOBODY}, second(1), received=second(1)),
+    Answer("/user/me", None, second(0), subject="s0"),
+    Answer("/user/me", ME, second(1), received=second(1), subject="s0"),
+    Answer("/user/by-handle/H", ME, second(1), received=second(1)),
+    Answer("/user/by-handle/hh", None, second(5)),
+    Answer("/feed", {"items": []}, second(9), subject="t"),
+    Answer("/feed", {"items": [FOURTH]}, second(12), subject="t", received=second(12)),
+    Answer("/feed", {"items": [LAST, LIKED]}, second(14), subject="t"),
+    Answer("/feed?limit=1", {"items": [LAST], "next": "WzNd"}, second(14), subject="t"),
+    Answer("/feed?limit=1&cursor=WzNd", {"items": [LIKED], "next": None}, second(14), subject="t"),
+    Answer("/feed?order=hot", {"items": [LAST, FOURTH]}, second(13), subject="s0", received=second(13)),
+    Answer("/feed?order=hot", {"items": [LIKED, LAST]}, second(14), subject="s0"),
+    Answer(
+        f"/feed?order=hot&cursor={encode_cursor((HOT, 1, 3))}", {"items": [LAST]}, second(14), subject="s0"
+    ),
+    Answer(
+        f"/feed?order=hot&cursor={encode_cursor((HOT, 2, 2))}", {"items": [LIKED]}, second(14), subject="s0"
+    ),
+    Answer("/hashtag/tag?limit=1&cursor=WzFd", {"items": []}, second(14)),
 ]
 FORBIDDEN = {
     "older than its bound": Answer("/post/1", shown("second", 0), second(4.1)),
@@ -111,6 +149,33 @@ FORBIDDEN = {
     "a list with an item too many": Answer("/post/1/likes", {"items": [shown("x", 0)]}, second(6)),
     "parts of two moments": Answer(
         "/post/1", shown("third #tag", 0, author={"id": "1", "handle": "h", "display_name": "M"}), second(8)
+    ),
+    "a like that is gone": Answer(
+        "/post/1?include=viewer", shown("third #tag", 0, viewer={"liked": True}), second(6)
+    ),
+    "a follow that never was": Answer(
+        "/user/1?include=viewer", {**ME, "viewer": {**NOBODY, "following": True}}, second(1)
+    ),
+    "a post too few of all": Answer("/posts", {"items": []}, second(2)),
+    "another's profile": Answer("/user/me", {**ME, "id": "2"}, second(1), received=second(1), subject="s0"),
+    "a handle that somebody has": Answer("/user/by-handle/h", None, second(1)),
+    "a feed of somebody else": Answer("/feed", {"items": [LAST, LIKED]}, second(14), subject="nobody"),
+    "a feed without a new followee": Answer("/feed", {"items": []}, second(12), subject="t"),
+    "a feed with a post that its other parts had not yet": Answer(
+        "/feed", {"items": [LAST, LIKED]}, second(13), subject="t", received=second(13)
+    ),
+    "a page that hides the next one": Answer("/feed?limit=1", {"items": [LAST]}, second(14), subject="t"),
+    "a feed that leaves out followees": Answer(
+        "/feed", {"items": [LAST, LIKED], "complete": False}, second(14), subject="t"
+    ),
+    "a ranked feed in another order": Answer(
+        "/feed?order=hot", {"items": [LAST, LIKED]}, second(14), subject="s0"
+    ),
+    "a ranked page beyond its window": Answer(
+        f"/feed?order=hot&cursor={encode_cursor((HOT, 2, 2))}",
+        {"items": [LIKED, LAST]},
+        second(14),
+        subject="s0",
     ),
     "a list that is older than its bound": Answer("/hashtag/tag", {"items": []}, second(5)),
 }

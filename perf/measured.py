@@ -1,8 +1,10 @@
-"""One reader process under load, with what each read cost the stores."""
+"""One reader process under load, with what each read cost the stores. Lanes that take turns."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import httpx2
 
 from ops.stack.progress import say
 from perf import wrk
-from perf.reader.others import checked
+from perf.wrk import Load
 
+ROUNDS = 3
+Measuring = Callable[[float], dict[str, Any]]
 PER_READ = {
     "redis_commands_per_read": ("tidemark_redis_commands_total",),
     "mongodb_operations_per_read": ("tidemark_mongodb_reads_total",),
@@ -46,7 +50,9 @@ class Reader:
         )
         now = self.counts()
         spent = {
-            name: round(sum(now.get(one, 0) - before.get(one, 0) for one in counters) / load.requests, 5)
+            name: round(
+                sum(now.get(one, 0) - before.get(one, 0) for one in counters) / max(1, load.requests), 5
+            )
             for name, counters in PER_READ.items()
         }
         hits = {kind: now.get(kind, 0) - before.get(kind, 0) for kind in ("hits", "misses")}
@@ -69,3 +75,24 @@ def _hits_of(name: str) -> list[str]:
     if 'layer="mongo"' in name:
         return ["misses"]
     return ["hits"] if 'result="hit"' in name or 'result="absent"' in name else []
+
+
+def checked(load: Load) -> Load:
+    """Raises RuntimeError for failed requests."""
+    if load.failed:
+        raise RuntimeError(f"{load.failed} of {load.requests} requests failed")
+    return load
+
+
+def in_rounds(lanes: Mapping[str, Measuring], seconds: float) -> dict[str, Any]:
+    """Each lane's round of median throughput. Other work of the machine meets all lanes alike."""
+    rounds = [{name: lane(seconds / ROUNDS) for name, lane in lanes.items()} for _ in range(ROUNDS)]
+    return {name: sorted((one[name] for one in rounds), key=itemgetter("rps"))[ROUNDS // 2] for name in lanes}
+
+
+def pace_ms(fastest: Mapping[str, float]) -> int:
+    """The pause of each connection for half as many requests; answers then take about half as long."""
+    if not fastest["rps"]:
+        raise RuntimeError("no request was answered")
+    cycle_ms = 2 * 1000 * wrk.CONNECTIONS / fastest["rps"]
+    return max(1, round(cycle_ms - fastest["p50_ms"] / 2))
