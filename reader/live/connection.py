@@ -189,12 +189,11 @@ class Connection:
         while True:
             if self.reason:
                 return End(self.reason, random.randrange(*RETRY_MS))
-            message = self._next_tide() if self._tide is not None else self._next_state()
+            message = self._next_tide() or self._next_state()
             if message is not None:
                 return message
-            if self._tide is None:
-                self._news.clear()
-                await self._news.wait()
+            self._news.clear()
+            await self._news.wait()
 
     def _next_state(self) -> Shown | None:
         """The offered state of the earliest moment among those that contain all that was sent before."""
@@ -213,8 +212,9 @@ class Connection:
 
     def _next_tide(self) -> Watermark | None:
         """The least over the reads; None: there is nothing to tell."""
-        assert self._tide is not None
         tide, self._tide = self._tide, None
+        if tide is None:
+            return None
         moments = [tide]
         for subscription in self.subscriptions.values():
             moment = subscription.complete_to(tide)

@@ -174,6 +174,16 @@ async def test_the_tide_waits_for_a_due_state_and_for_nothing_else(shared_stack:
         assert client.has_likes(1)
 
 
+async def test_a_tide_before_the_first_state_holds_it_back_no_longer(
+    shared_stack: Stack, post: World
+) -> None:
+    async with live(shared_stack) as it:
+        client = it.client()
+        await client.watch(POST_5)
+        client.connection.hear(post.watermark())
+        await until(lambda: client.has_likes(0), "the first state", 2)
+
+
 async def test_the_tide_goes_on_while_a_read_is_always_due(shared_stack: Stack, post: World) -> None:
     async with live(shared_stack) as it:
         client = it.client()
