@@ -16,9 +16,16 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from reader.bson_values import RAW, plain, snapshot, timestamp
 from reader.errors import DocumentsUnavailable, MomentGone, ReadModelMissing
-from reader.paging import Page, encode_cursor
+from reader.paging import Page
 from reader.parts import Wanted, WantedPage
-from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_list, encode_page
+from reader.read_model.cached_values import (
+    Watermark,
+    encode_absent,
+    encode_cursor,
+    encode_entity,
+    encode_list,
+    encode_page,
+)
 from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id
 from reader.read_model.declarations import COLLECTIONS, ENTITIES
 from reader.read_model.entities import Entity, is_present

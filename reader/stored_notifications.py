@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from reader.errors import DocumentsUnavailable
-from reader.paging import FIRST_PAGE, Page, encode_cursor
+from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted, WantedPage
-from reader.read_model.cached_values import Watermark, encode_notifications
+from reader.read_model.cached_values import Watermark, encode_cursor, encode_notifications
 from reader.read_model.notifications import NOTIFICATIONS, Notification, Source, Told
 from reader.read_model.scans import Scan, microseconds
 from reader.stored_scan import BsonDocument, StoredScan
@@ -33,8 +33,8 @@ async def stored_notifications(find: Find, proof: Watermark, wanted: Wanted | Wa
         after = source.after(page.after, number) if page.after else None
         stored = StoredScan.of(source, proof.model_version)
         asked = stored.page(user, Page(page.limit + 1, after))  # one follow may be one's own
-        columns = filter(None, (source.order[0][0], source.item_id, source.of, source.actor, source.comment))
-        documents = await find(source, {**asked, "projection": stored.projection(list(columns))})
+        columns = (source.order[0][0], source.item_id, *source.shows)
+        documents = await find(source, {**asked, "projection": stored.projection(columns)})
         found += [_notification(number, source, stored, document) for document in documents]
     found = sorted((each for each in found if each.actor != user), reverse=True)
     shown = found[: page.limit]

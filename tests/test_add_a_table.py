@@ -45,12 +45,12 @@ TABLE = Example(
             "binlog_projector/domain/projections.py",
         }
     ),
-    "writer/migrations/0003_bookmarks.sql",
+    "writer/migrations/0010_bookmarks.sql",
 )
 FIELD = Example(
     1,
     frozenset({"writer/schema.py", "writer/commands.py", "reader/read_model/declarations.py"}),
-    "writer/migrations/0003_language.sql",
+    "writer/migrations/0010_language.sql",
 )
 
 

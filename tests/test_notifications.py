@@ -183,7 +183,7 @@ def test_a_cursor_of_another_list_is_refused(services: Services, cursor: str) ->
 
 
 def test_a_cursor_at_the_end_of_time_is_no_fault(services: Services) -> None:
-    from reader.paging import encode_cursor
+    from reader.read_model.cached_values import encode_cursor
 
     cursor = encode_cursor(["9999-12-31T23:59:59.999999Z", 4, 1, 1])
     assert services.read(f"{PATH}?cursor={cursor}", "jane").json()["items"] == []

@@ -21,7 +21,7 @@ from tests.support.harness import (
     run_sql,
     wait_until_caught_up,
 )
-from tests.support.oracle import Documents, expected_documents, hot_feed, present
+from tests.support.oracle import Documents, expected_documents, hot_feed, present, read_until, told
 from tests.support.services import Services, running_services
 
 
@@ -55,6 +55,7 @@ def test_any_history_ends_with_everything_equal(
             services.read(f"/user/{first + a}/comments")
             services.read("/posts?include=viewer", f"s{b}")
             services.read("/user/me", f"s{a}")
+            services.read("/user/me/notifications", f"s{a}")
     wait_until_caught_up(stack, connection)
     assert_everything_is_equal(stack, connection)
     assert_every_read_is_equal(services, connection, first)
@@ -125,6 +126,7 @@ def assert_every_read_is_equal(services: Services, connection: Connection, first
     posts = sorted(posts_of(documents), reverse=True)
     assert read_all(services, "/posts") == [post_json(documents, id) for id in posts]
     check_feeds(services, connection, documents)
+    check_notifications(services, documents)
     check_people(services, documents)
     check_viewers(services, documents)
 
@@ -148,6 +150,25 @@ def check_feeds(services: Services, connection: Connection, documents: Documents
             assert read_all(services, "/feed", user["subject"]) == expected
             hottest = [post_json(documents, id) for id in hot_feed(connection, user_id)]
             assert read_all(services, "/feed?order=hot", user["subject"]) == hottest
+
+
+def check_notifications(services: Services, documents: Documents) -> None:
+    for user_id, user in documents["users"].items():
+        if is_present(user):
+            every, until = told(user_id, documents), read_until(user_id, documents)
+            expected = [
+                {
+                    "kind": kind[2:],
+                    "created_at": at,
+                    "actor": author_json(documents, actor),
+                    "post_id": None if kind == "1 follow" else str(of),
+                    "comment_id": str(comment) if comment else None,
+                }
+                for at, kind, _, of, actor, comment in every
+            ]
+            assert read_all(services, "/user/me/notifications", user["subject"]) == expected
+            unread = services.read("/user/me/notifications", user["subject"]).json()["unread_count"]
+            assert unread == sum(at > until for at, *_ in every[:50])
 
 
 def posts_of(documents: Documents) -> dict[Any, dict[str, Any]]:

@@ -12,7 +12,8 @@ from writer.database import Session
 
 ALLOWANCE = 3_800  # of a transaction: below what the projector applies in one batch (4,000 rows, 4 MiB)
 TEXT, POST = 4, 16  # what a comment (up to 4 KB in the binlog) and a post (8 KB, 30 hashtags) take of it
-OF_POST = {"likes": 1, "mentions": 1, "comments": TEXT}  # tables that refer to posts, and what a row takes
+# Tables that refer to posts, and what a row takes.
+OF_POST = {"likes": 1, "mentions": 1, "comments": TEXT}
 OF_USER = (  # first the rows that show a user in lists of others: counters and lists change together
     ("likes", "user_id", 1),
     ("follows", "follower_id", 1),

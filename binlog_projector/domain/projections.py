@@ -94,6 +94,12 @@ def project(change: RowChange) -> list[Mutation]:
     return mutations
 
 
+def is_of_edges(one: CachedList) -> bool:
+    """Whether it is the list in whose order a collection of edges lies."""
+    edge = COLLECTIONS[one.collection].edge
+    return edge is not None and edge.columns == tuple(column for column, _ in one.index)
+
+
 @dataclass(frozen=True)
 class Listed:
     """A cached list fed by this table. `place`: columns that decide membership and order.
@@ -109,9 +115,11 @@ class Listed:
     @classmethod
     def of(cls, one: CachedList) -> Listed:
         column, values_in = _values(one)
-        fields = (*column, *(name for name, _ in one.order), one.item_id)
+        fields = (*column, *(name for name, _ in one.order), one.item_id, *one.shows)
         key = TABLES[one.collection].primary_key
-        columns = (column for field in fields for column in (key if field == "_id" else (field,)))
+        columns = [column for field in fields for column in (key if field == "_id" else (field,))]
+        if is_of_edges(one):  # the journal must name each change of an edge by a list that its id names
+            columns += TABLES[one.collection].columns
         return cls(one.key, values_in, tuple(dict.fromkeys(columns)))
 
 

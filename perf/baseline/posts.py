@@ -12,8 +12,7 @@ import msgspec
 
 from ops.stack.urls import mysql_arguments
 from perf.baseline.counters import TABLE
-from reader.paging import encode_cursor
-from reader.read_model.cached_values import page_body, with_author
+from reader.read_model.cached_values import encode_cursor, page_body, with_author
 from reader.read_model.declarations import POST, USER
 from reader.read_model.entities import PAGE_LIMIT
 from tidemark.hashtags import hashtags

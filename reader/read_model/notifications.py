@@ -67,6 +67,10 @@ class Source(OfNotifications):
     of: str
     comment: str = ""
 
+    @property
+    def shows(self) -> tuple[str, ...]:
+        return (self.actor, self.of, self.comment) if self.comment else (self.actor, self.of)
+
     def after(self, cursor: tuple[int | str, ...], number: int) -> tuple[int | str, ...]:
         """The order values of this source, its number given, behind which it continues after a cursor."""
         time, kind, id, of = cursor

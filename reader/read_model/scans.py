@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 Order = tuple[tuple[str, int], ...]
 EPOCH = datetime(1970, 1, 1)
 MICROSECOND = timedelta(microseconds=1)
+ROWS: Mapping[str, Any] = {"created_at": {"$exists": True}}  # no stubs
 CLUSTERED: Mapping[str, Any] = {"clusteredIndex": {"key": {"_id": 1}, "unique": True}}
 
 
@@ -33,6 +34,21 @@ class Scan:
     def index(self) -> Order:
         return (*(((self.by, 1),) if self.by else ()), *self.order)
 
+    def first(self, value: Any) -> dict[str, Any]:
+        """The fields of MongoDB's `find` for the documents of one value, which are no edges.
+
+        Only fields of the index are read. It is named, or the planner would at times walk all of `_id`. A walk
+        through all rows' documents takes `_id`, and reads the documents, because some may be stubs.
+        """
+        filter, hint = ({self.by: value}, dict(self.index)) if self.by else (ROWS, {"_id": 1})
+        names = dict.fromkeys((*(name for name, _ in self.order), self.item_id), True)
+        return {
+            "filter": filter,
+            "projection": {"_id": False, **names},
+            "sort": dict(self.order),
+            "hint": hint,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class CachedList(Scan):
@@ -48,6 +64,11 @@ class CachedList(Scan):
     def value(self, text: str) -> int | str:
         """The value in a key. Raises ValueError."""
         raise NotImplementedError
+
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """Columns that are cached, besides the item's id."""
+        return ()
 
     @cached_property
     def label(self) -> str:

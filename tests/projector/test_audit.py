@@ -141,7 +141,8 @@ def corrupt_documents(of: Callable[[str], Database]) -> set[tuple[str, str]]:
         {"_id": 777, "author_id": 1, "body": "x", "hashtags": [], "created_at": "x", "updated_at": "x"}
     )
     of("comments").insert_one({"_id": "not a number", "created_at": "x"})
-    gone, moved, twin = like_of(of, d, 1), like_of(of, d, 2), like_of(of, e, 1)
+    gone, moved, twin, telling = like_of(of, d, 1), like_of(of, d, 2), like_of(of, e, 1), like_of(of, e, 2)
+    of("likes").update_one({"_id": telling}, {"$set": {"told": 9}})
     of("likes").delete_many({"_id": gone})
     of("likes").delete_many({"_id": moved})
     foreign = {"u": 1, "t": twin["t"], "p": e}  # in another order it is another id
@@ -158,6 +159,7 @@ def corrupt_documents(of: Callable[[str], Database]) -> set[tuple[str, str]]:
         ("phantom", "comments:not a number"),
         ("missing", name_of(gone)),
         ("missing", name_of(moved)),  # it has another time
+        ("stale", name_of(telling)),
         *(("phantom", name_of(id)) for id in strange),
         ("phantom", f"likes:{{{numbers}}}"),
         ("phantom", "likes:1:1"),
@@ -188,13 +190,15 @@ def assert_clean(report: dict[str, Any]) -> None:
 def test_every_change_of_an_edge_journals_a_list_that_its_id_names() -> None:
     """Trace 15, for tables without a cache key of their own: so a repair knows that an edge was touched."""
     for name in COLLECTIONS.keys() - ENTITY_OF.keys():
-        row = dict.fromkeys(TABLES[name].columns, 1) | {"created_at": datetime(2026, 1, 1)}
+        edge = COLLECTIONS[name].edge
+        assert edge is not None
+        row = dict.fromkeys(TABLES[name].columns, 1) | {edge.t: datetime(2026, 1, 1)}
         for column in {*TABLES[name].columns} - {*TABLES[name].primary_key}:
             other = row | {column: datetime(2026, 1, 2)}
             batch = Batch(EMPTY)
             batch.fold(project(RowChange(name, row, other)))
             for one in (row, other):
-                assert touched_by(name, document_id(name, one)) <= {*batch.keys}, (name, column)
+                assert touched_by(name, document_id(name, one)) & {*batch.keys}, (name, column)
 
 
 def test_a_repair_that_an_event_has_overtaken_is_dropped(system: System) -> None:
@@ -338,7 +342,8 @@ def test_a_wrong_entry_of_any_list_is_found_and_repaired(system: System) -> None
     run_sql(system.connection, "INSERT INTO users (subject, handle, display_name) VALUES ('q', 'Quiet', 'Q')")
     wait_until_caught_up(system.stack, system.connection)
     paths = [listing.path.format(id=1) for listing in LISTINGS]
-    for path in (*paths, "/feed", "/posts?include=viewer", "/hashtag/quiet", "/user/by-handle/quiet"):
+    paths += ["/feed", "/posts?include=viewer", "/hashtag/quiet", "/user/by-handle/quiet"]
+    for path in (*paths, "/user/me/notifications"):
         assert system.services.read(path).status_code == 200
     mark = watermark(system.stack)
     assert mark is not None
@@ -369,7 +374,8 @@ def test_all_damage_is_found_and_repaired_while_traffic_goes_on(
             wrong_entries = corrupt_cache(cache, mark.epoch)
         report = system.audit("--repair", status=0)
         assert differences(report, "document") == wrong
-        assert differences(report, "cache entry") == wrong_entries
+        # the traffic may have had lists read back from the damaged documents
+        assert differences(report, "cache entry") >= wrong_entries
         assert report["repaired"] == report["found"] >= len(wrong) + len(wrong_entries)
         assert_clean(system.audit(status=0))
     wait_until_caught_up(system.stack, system.connection)

@@ -162,7 +162,7 @@ def test_a_statement_among_the_parts_says_how_much_was_applied(
 ) -> None:
     monkeypatch.setattr(parts, "MAX_ROWS", 2)
     start = executed(connection)
-    like = "INSERT INTO likes (post_id, user_id) VALUES ({0}, 1), ({0}, 2)"
+    like = "INSERT INTO likes (post_id, user_id, post_author_id) VALUES ({0}, 1, NULL), ({0}, 2, NULL)"
     run_sql(connection, "SET binlog_row_image = MINIMAL", "BEGIN", *map(like.format, range(1, 5)))
     run_sql(connection, "UPDATE users SET bio = 'x'", "COMMIT", "SET binlog_row_image = FULL")
     stream = delivered(source, start)

@@ -189,6 +189,7 @@ def test_a_follow_touches_all_lists_of_both() -> None:
         ("comments", None, comment(5, 1, tells=8), {8}),
         ("comments", comment(5, 1, tells=8), comment(5, 2, tells=9), {8, 9}),
         ("comments", comment(5, 1, tells=8), comment(5, 1, "edited", tells=8), set()),
+        ("comments", comment(5, 1, tells=8), comment(5, 2, tells=8), {8}),
         ("comments", None, comment(5, 1, tells=7), set()),
         (
             "mentions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pymysql
 
@@ -56,15 +57,19 @@ def sql_without_checks(*statements: str) -> Act:
 
 def begin_at(connection: Connection, first: int) -> None:
     """Deletes all rows. New ones get ids from `first` on."""
-    for table in ("likes", "follows", "comments", "posts", "users"):
+    for table in ("mentions", "notification_reads", "likes", "follows", "comments", "posts", "users"):
         run_sql(connection, f"DELETE FROM {table}")
-    for table in ("comments", "posts", "users"):
+    for table in ("mentions", "comments", "posts", "users"):
         run_sql(connection, f"ALTER TABLE {table} AUTO_INCREMENT = {first}")
 
 
 NEW_POST = "INSERT INTO posts (author_id, body) VALUES ({a}, 'sql #t{b}')"
 LIKE = "INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a})"
 COMMENT = "INSERT INTO comments (post_id, author_id, body) VALUES ({b}, {a}, 'c{c}')"
+TELL = (
+    "INSERT IGNORE INTO likes (post_id, user_id, post_author_id)"
+    " SELECT id, {a}, author_id FROM posts WHERE id IN ({b}, {c})"
+)
 COME = http(
     "PUT",
     "/user/me",
@@ -86,6 +91,15 @@ ACTS: tuple[Act, ...] = (
     http("POST", "/post/{b}/comment", lambda a, b, c: {"body": f"comment {c}"}),
     http("PATCH", "/comment/{b}", lambda a, b, c: {"body": f"edited comment {c}"}),
     http("DELETE", "/comment/{b}"),
+    http("POST", "/post", lambda a, b, c: {"body": f"@hh{b} and (@HH{c})"}),
+    http("PATCH", "/post/{b}", lambda a, b, c: {"body": f"@hh{c} not @hh{b}0"}),
+    http("POST", "/post/{b}/comment", lambda a, b, c: {"body": f"@hh{c}, @hh{a}"}),
+    http("PATCH", "/comment/{b}", lambda a, b, c: {"body": f"@hh{a}"}),
+    http(
+        "PUT",
+        "/user/me/notifications/read",
+        lambda a, b, c: {"until": (datetime.now(UTC) - timedelta(seconds=c)).isoformat()},
+    ),
     http("PUT", "/post/{b}/like"),
     http("DELETE", "/post/{b}/like"),
     http("PUT", "/user/{b}/follow"),
@@ -93,6 +107,11 @@ ACTS: tuple[Act, ...] = (
     sql("BEGIN", NEW_POST, LIKE, "ROLLBACK"),
     sql("BEGIN", NEW_POST, "SAVEPOINT s", LIKE, "ROLLBACK TO s", COMMENT, "COMMIT"),
     sql("INSERT IGNORE INTO likes (post_id, user_id) VALUES ({b}, {a}), ({b}, {c}), ({c}, {a})"),
+    sql(TELL),
+    sql(
+        "UPDATE likes SET post_author_id = (SELECT author_id FROM posts WHERE posts.id = likes.post_id)"
+        " WHERE user_id = {a}"
+    ),
     sql("UPDATE posts SET body = CONCAT('many ', id) WHERE id % 3 = {a} % 3"),
     sql("DELETE FROM likes WHERE user_id = {a}"),
     sql("INSERT INTO likes (post_id, user_id) VALUES ({b}, {a}) ON DUPLICATE KEY UPDATE created_at = NOW(6)"),
@@ -108,6 +127,13 @@ ACTS: tuple[Act, ...] = (
     sql_without_checks("UPDATE users SET id = {c} WHERE id = {b}"),
     sql("UPDATE comments SET post_id = {b} WHERE id = {c}"),
     sql("UPDATE comments SET author_id = {a} WHERE id = {c}"),
+    sql("UPDATE IGNORE mentions SET user_id = {b}, created_at = NOW(6) WHERE user_id = {a}"),
+    sql_without_checks("UPDATE comments SET post_author_id = {a} WHERE id = {c}"),
+    sql_without_checks(
+        "INSERT INTO mentions (user_id, author_id, post_id, comment_id) VALUES ({a}, {b}, {c}, {b})"
+    ),
+    sql_without_checks("REPLACE INTO notification_reads (user_id, until) VALUES ({a}, NOW(6))"),
+    sql("DELETE FROM mentions WHERE author_id = {a}"),
     sql("UPDATE users SET handle = UPPER(handle) WHERE id = {b}"),
     sql("UPDATE users SET handle = CONCAT('\N{LATIN SMALL LETTER O WITH DIAERESIS}', handle) WHERE id = {b}"),
     sql("UPDATE IGNORE follows SET followee_id = {b} WHERE follower_id = {a}"),

@@ -19,6 +19,7 @@ from tests.conftest import service_environment
 from tests.reader.conftest import RunningReader
 from tests.support.harness import process, projector, run_sql, wait_until_caught_up
 from tests.support.oracle import actual_documents, present
+from tests.support.tokens import bearer
 from tests.verification.faults.system import PATHS, reader, running_system
 
 Database = Any
@@ -75,6 +76,11 @@ def answers(reading: RunningReader) -> dict[str, Any]:
     return found
 
 
+def notifications_status(reading: RunningReader) -> int:
+    with reading.client() as client:
+        return client.get("/user/me/notifications", headers=bearer("s0")).status_code
+
+
 def refused(environment: Mapping[str, str], command: Sequence[str], status: int) -> None:
     with process(environment, "-m", "binlog_projector", *command) as running:
         running.expected_status = status
@@ -98,6 +104,7 @@ def test_a_read_model_of_the_release_before_is_served_until_a_rebuild_replaces_i
         with reader(environment) as starting:
             for reading in (system.reading, starting):
                 assert answers(reading) == before
+                assert notifications_status(reading) == 503
         refused(environment, ["run"], 1)
         refused(environment, ["audit"], 2)
         kept = [each for each in database["control"].find() if each["_id"] not in ("lease", "rebuild")]
@@ -108,6 +115,7 @@ def test_a_read_model_of_the_release_before_is_served_until_a_rebuild_replaces_i
             name: list(database[name].find()) for name in ("likes_b1", "follows_b1")
         }.items() <= older.items()
         assert answers(system.reading) == before
+        assert notifications_status(system.reading) == 200
         with projector(environment):
             run_sql(system.connection, "DELETE FROM likes WHERE post_id = 1")
             system.assert_all_is_well()
