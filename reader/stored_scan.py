@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from reader.paging import Page
-from reader.read_model.cached_values import OrderValue
+from reader.read_model.cached_values import OrderValue, encode_cursor
 from reader.read_model.control import UNNAMED_MODEL
 from reader.read_model.declarations import COLLECTIONS
 from reader.read_model.scans import Edge, Order, Scan, microseconds, time_text
@@ -58,6 +58,11 @@ class StoredScan:
             ],
             "cursor": {"batchSize": len(values) + 1},
         }
+
+    def shown(self, found: Sequence[BsonDocument], limit: int) -> tuple[list[int], str | None]:
+        """The ids of up to `limit` items, and the cursor behind them if there are more."""
+        cursor = encode_cursor(self.place(found[limit - 1])) if len(found) > limit else None
+        return [self.item(document) for document in found[:limit]], cursor
 
     def item(self, document: Mapping[str, Any]) -> int:
         return int(self.value(document, self.scan.item_id))

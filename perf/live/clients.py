@@ -138,7 +138,7 @@ class Watching:
             without = [client.seen for client in self._clients if client.seen.shown == TIDE]
             got = [(seen.post, len(seen.messages) // 3) for seen in without]
             raise Refused(
-                f"{len(without)} have no state after {OPENED_WITHIN_SECONDS:g} s; (post, messages): {got[:10]}"
+                f"{len(without)} have no state after {OPENED_WITHIN_SECONDS:g} s; post, messages: {got[:10]}"
             ) from None
 
     async def wait_until_shown(self, counts: Mapping[int, int], seconds: float) -> None:
