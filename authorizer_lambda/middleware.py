@@ -23,6 +23,8 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 OnDecision = Callable[[str, str], None]
 
 CLAIMS = "tidemark.claims"
+JUDGE = "tidemark.judge"
+SUBPROTOCOL = "bearer."
 CHALLENGE = 'Bearer realm="tidemark"'
 POLICY_VIOLATION = 1008
 
@@ -34,7 +36,10 @@ def _uncounted(source: str, result: str) -> None:
 class BearerAuthMiddleware:
     """Answers 401, 403 or 503 itself; on success `scope["tidemark.claims"]` holds the `Claims`.
 
-    Requests for exactly one of `public_paths` pass unchecked, and so does lifespan; websockets are refused.
+    Requests for exactly one of `public_paths` pass unchecked, and so does lifespan. WebSockets are refused
+    unless `websockets`. Their token may come as the subprotocol `bearer.TOKEN`, because browsers set no
+    headers. One without any token passes without claims: the app gets it in a message, and asks the
+    coroutine `scope["tidemark.judge"](token)`, which gives the claims or raises Problem.
     `clock` gives Unix seconds. `on_decision(source, result)` is called for each decision: source `cache` or
     `verify`; result `allow`, `unauthorized`, `forbidden` or `unavailable`.
     """
@@ -45,11 +50,13 @@ class BearerAuthMiddleware:
         settings: AuthSettings,
         *,
         public_paths: frozenset[str],
+        websockets: bool = False,
         clock: Callable[[], float] = time.time,
         on_decision: OnDecision = _uncounted,
     ) -> None:
         self._app = app
         self._public_paths = public_paths
+        self._websockets = websockets
         self._on_decision = on_decision
         self._tokens = VerifiedTokens(settings, clock)
         self._keys = KeyFetcher(settings, clock)
@@ -57,25 +64,34 @@ class BearerAuthMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+        elif scope["type"] == "websocket" and self._websockets:
+            scope[JUDGE] = self._judge
+            offered = [one for one in scope["subprotocols"] if one.startswith(SUBPROTOCOL)]
+            values = _authorization(scope) or [_bearer(one.removeprefix(SUBPROTOCOL)) for one in offered]
+            await (
+                self._authorize(scope, receive, send, values) if values else self._app(scope, receive, send)
+            )
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
         elif scope["path"] in self._public_paths:
             await self._app(scope, receive, send)
         else:
-            await self._authorize(scope, receive, send)
+            await self._authorize(scope, receive, send, _authorization(scope))
 
-    async def _authorize(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _authorize(self, scope: Scope, receive: Receive, send: Send, values: list[bytes]) -> None:
         try:
-            scope[CLAIMS] = await self._claims(scope)
+            scope[CLAIMS] = await self._claims(values, scope.get("method", "GET"))
         except Problem as problem:
             await problem_response(problem)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _claims(self, scope: Scope) -> Claims:
-        """The claims of a request that may pass. Raises Problem."""
+    async def _judge(self, token: str) -> Claims:
+        return await self._claims([_bearer(token)], "GET")
+
+    async def _claims(self, values: list[bytes], method: str) -> Claims:
+        """The claims of a request that may pass, by its Authorization headers. Raises Problem."""
         try:
-            values = [value for name, value in scope["headers"] if name == b"authorization"]
             claims, source = self._tokens.recall(values), "cache"
             if claims is None:
                 await self._keys.ready_for(bearer_token(values))
@@ -86,12 +102,20 @@ class BearerAuthMiddleware:
         except KeysUnavailable as error:
             self._on_decision("verify", "unavailable")
             raise _no_keys() from error
-        needed = required_scope(scope["method"])
+        needed = required_scope(method)
         allowed = needed in claims.scopes
         self._on_decision(source, "allow" if allowed else "forbidden")
         if not allowed:
             raise _refused_scope(needed)
         return claims
+
+
+def _authorization(scope: Scope) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name == b"authorization"]
+
+
+def _bearer(token: str) -> bytes:
+    return f"Bearer {token}".encode("latin-1", "replace")
 
 
 class VerifiedTokens:

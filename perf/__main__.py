@@ -18,6 +18,8 @@ from perf.compare import readme, report
 from perf.compare.options import more_options
 from perf.compare.run import compare
 from perf.feed import command as feed
+from perf.live.push import more_options as push_options
+from perf.live.push import push
 from perf.projector import applying, growth, lag, stages
 from perf.projector.cpu import LOADS, cpu
 from perf.projector.decode import decode
@@ -59,6 +61,18 @@ COMMANDS = {
             "seed": SEED,
         },
         feed.more_options,
+    ),
+    "push": Command(
+        push,
+        "how soon connections that watch posts are sent each like, next to polling and to a bare loop",
+        {
+            "connections": (5_000, "at a time"),
+            "watched": (500, "posts"),
+            "writes-per-s": (200.0, "likes of the watched posts, in turn"),
+            "seconds": (60.0, "of these likes"),
+            "seed": SEED,
+        },
+        push_options,
     ),
     "decode": Command(
         decode,

@@ -8,7 +8,7 @@ import httpx2
 
 from ops.system import System
 
-CAUGHT_UP_WITHIN_SECONDS = 600.0
+CAUGHT_UP_WITHIN_SECONDS = 1_800.0  # a million followers take minutes
 CAUGHT_UP_SECONDS = 0.5
 LAG = "tidemark_projector_lag_seconds"
 

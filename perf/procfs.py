@@ -15,7 +15,16 @@ def cpu_seconds(pid: int) -> float:
 
 
 def peak_rss_mib(pid: int) -> float:
-    """The peak of its memory: VmHWM of proc_pid_status(5); 0 once it has ended."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
-    return round(int(line.split()[1]) / 1024, 1)
+    """The peak of its memory; 0 once it has ended."""
+    return round(_status_kib(pid, "VmHWM:") / 1024, 1)
+
+
+def rss_kib(pid: int) -> int:
+    """Its memory now; 0 once it has ended."""
+    return _status_kib(pid, "VmRSS:")
+
+
+def _status_kib(pid: int, name: str) -> int:
+    """A line of proc_pid_status(5)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)

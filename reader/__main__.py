@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"reader: {error}", file=sys.stderr)
         return 2
     if options.worker:
-        uvloop.run(serve_as_worker(*_apps(settings, auth), *options.worker))
+        reader, admin = _apps(settings, auth)
+        shared, path = options.worker
+        uvloop.run(serve_as_worker(reader.app, admin, shared, path, end_streams=reader.end_streams))
         return 0
     logs.log_settings(effective(settings))
     try:
@@ -59,15 +61,16 @@ def _serve(settings: ReaderSettings, auth: AuthSettings, workers: int) -> int:
         return serve_workers(
             workers, settings.bind, settings.admin_bind, metrics.registry, metrics.worker_restarts
         )
-    app, admin = _apps(settings, auth)
-    uvloop.run(serve([(app, settings.bind), (admin, settings.admin_bind)]))
+    reader, admin = _apps(settings, auth)
+    public = reader.app, settings.bind
+    uvloop.run(serve([public, (admin, settings.admin_bind)], end_streams=reader.end_streams))
     return 0
 
 
-def _apps(settings: ReaderSettings, auth: AuthSettings) -> tuple[ASGIApp, ASGIApp]:
+def _apps(settings: ReaderSettings, auth: AuthSettings) -> tuple[Reader, ASGIApp]:
     reader = Reader(settings, auth)
     _spare_garbage_collection()
-    return reader.app, admin_app(reader.metrics.registry, reader.ready)
+    return reader, admin_app(reader.metrics.registry, reader.ready)
 
 
 def _spare_garbage_collection() -> None:

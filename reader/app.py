@@ -12,15 +12,17 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route, WebSocketRoute
 
 from authorizer_lambda.middleware import BearerAuthMiddleware
 from authorizer_lambda.settings import AuthSettings
+from authorizer_lambda.tokens import Claims
+from reader.answering import Services
 from reader.cache import Cache
 from reader.consistency import Consistency
 from reader.document_store import DocumentStore
 from reader.endpoints import (
-    Services,
+    Read,
     caller,
     entity,
     everybody,
@@ -30,9 +32,13 @@ from reader.endpoints import (
     notifications,
     user_by_handle,
 )
-from reader.errors import DocumentsUnavailable, MomentGone
+from reader.errors import NOTHING, DocumentsUnavailable, MomentGone, not_found, stores_unavailable
 from reader.fetching import Fetching
 from reader.following import Following
+from reader.live.connections import Connections
+from reader.live.hub import Hub
+from reader.live.watch import Watched
+from reader.live.websocket import Live, request_for
 from reader.metrics import ReaderMetrics
 from reader.moments import Moments
 from reader.openapi import openapi
@@ -40,11 +46,10 @@ from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.replica import Replica
 from reader.settings import ReaderSettings
 from tidemark.http import EXCEPTION_HANDLERS, RequestContext
-from tidemark.problem import Problem, problem_response
+from tidemark.problem import problem_response
 
 PUBLIC_PATHS = frozenset({"/openapi.json"})
-RETRY_AFTER = {"retry-after": "1"}
-ROUTES = [
+ROUTES: list[Route] = [
     Route("/post/{id}", entity(POST), methods=["GET"]),
     Route("/user/me", caller(), methods=["GET"]),
     Route("/user/by-handle/{handle}", user_by_handle(), methods=["GET"]),
@@ -58,6 +63,16 @@ ROUTES = [
 ]
 
 
+def resolve(path: str, claims: Claims) -> Watched:
+    """The read of a path with its query string, as its caller may watch it. Raises Problem."""
+    scope = request_for(path, claims)
+    for route in ROUTES:
+        match, found = route.matches(scope)
+        if match is Match.FULL and isinstance(route.endpoint, Read):
+            return route.endpoint.watched({**scope, **found})
+    raise not_found(*NOTHING)
+
+
 class Reader:
     """The service: `app` is public; the admin port has `ready` and `metrics`. `clock` gives Unix seconds."""
 
@@ -68,13 +83,19 @@ class Reader:
         self._settings = settings
         self._clock = clock
         self._stores: tuple[Following, DocumentStore] | None = None
+        self._connections: Connections | None = None
         decisions = self.metrics.decisions.add
         self.app = Starlette(
-            routes=ROUTES,
+            routes=[*ROUTES, WebSocketRoute("/live", Live(resolve))],
             middleware=[
                 Middleware(RequestContext, observe=self.metrics.observe_request),
                 Middleware(
-                    BearerAuthMiddleware, auth, public_paths=PUBLIC_PATHS, clock=clock, on_decision=decisions
+                    BearerAuthMiddleware,
+                    auth,
+                    public_paths=PUBLIC_PATHS,
+                    websockets=True,
+                    clock=clock,
+                    on_decision=decisions,
                 ),
             ],
             exception_handlers={**EXCEPTION_HANDLERS, DocumentsUnavailable: on_documents_unavailable},
@@ -94,6 +115,11 @@ class Reader:
         if len(wrong) == len(problems):
             return wrong
         return {"reads": "ok", **{f"degraded: {store}": "ok" for store in wrong}}
+
+    def end_streams(self) -> None:
+        """Before a stop: clients that watch are told to come back, later and not all at once."""
+        if self._connections is not None:
+            self._connections.drain()
 
     def _show(self, documents: DocumentStore, following: Following) -> None:
         """Gauges ask when they are scraped."""
@@ -120,22 +146,24 @@ class Reader:
         fetching = Fetching(following, Cache(following), documents, moments, self.metrics)
         consistency = Consistency(following, fetching, moments, self.metrics, settings.max_waiters)
         self._stores = following, documents
-        task = asyncio.create_task(following.run())
+        hub = Hub(following, consistency)
+        connections = self._connections = Connections(hub, settings, self.metrics, self._clock)
+        self.metrics.live_connections.set_function(connections.count)
+        self.metrics.live_watches.set_function(lambda: len(hub.watches))
+        tasks = [asyncio.create_task(one.run()) for one in (hub, connections, following)]
         try:
-            yield {"services": Services(consistency, settings, self.metrics, self._clock)}
+            yield {"services": Services(consistency, connections, settings, self.metrics, self._clock)}
         finally:
             self._stores = None
             await fetching.aclose()
-            task.cancel()
-            await asyncio.wait([task])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await documents.aclose()
 
 
 async def on_documents_unavailable(request: Request, error: Exception) -> Response:
-    problem = Problem(
-        503, "stores-unavailable", "The data cannot be read now; try again.", headers=RETRY_AFTER
-    )
-    return problem_response(problem)
+    return problem_response(stores_unavailable())
 
 
 async def _documents_problem(documents: DocumentStore) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 
+import msgspec
 import structlog
 
 from reader.asked import Query
@@ -115,7 +116,8 @@ class Consistency:
     def _keep(self, path: str, view: View, answer: Answer) -> None:
         """For the next one who asks for `path`, if the replica has all parts."""
         if answer.origin is Origin.LOCAL and answer.body is not None:
-            self._following.replica.keep(path, answer, len(answer.body), view.parts, view.local)
+            kept = msgspec.structs.replace(answer, view=None)
+            self._following.replica.keep(path, kept, len(answer.body), view.parts, view.local)
 
     async def _complete(self, query: Query, view: View) -> Answer:
         """One MGET and one read of MongoDB a level at most: a list, its items, and their authors."""

@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from reader.bson_values import RAW, plain, snapshot, timestamp
 from reader.errors import DocumentsUnavailable, MomentGone, ReadModelMissing
-from reader.paging import Page, encode_cursor
+from reader.paging import Page
 from reader.parts import Wanted, WantedPage
 from reader.read_model.cached_values import Watermark, encode_absent, encode_entity, encode_list, encode_page
 from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id
@@ -123,7 +123,7 @@ class DocumentStore:
             scans = [await self._scan(moment, kind, {"$in": chunk}, page) for chunk in chunks]
             documents = (document for scan in scans for document in scan)
             found = heapq.nlargest(page.limit + 1, documents, key=lambda document: document["_id"])
-        ids, cursor = _shown(moment, found, kind, page.limit)
+        ids, cursor = _stored(moment, kind).shown(found, page.limit)
         return encode_page(moment.proof.seq, ids, cursor)
 
     async def _notifications(self, moment: Moment, wanted: Wanted | WantedPage) -> bytes:
@@ -142,9 +142,7 @@ class DocumentStore:
         else:
             found = {value: await self._scan(moment, kind, value, page) for value in values}
         return {
-            kind.key(value): encode_list(
-                kind, moment.proof.seq, *_shown(moment, found[value], kind, kind.limit)
-            )
+            kind.key(value): encode_list(kind, moment.proof.seq, *stored.shown(found[value], kind.limit))
             for value in values
         }
 
@@ -236,12 +234,3 @@ class DocumentStore:
 
 def _stored(moment: Moment, scan: Scan) -> StoredScan:
     return StoredScan.of(scan, moment.proof.model_version)
-
-
-def _shown(
-    moment: Moment, found: Sequence[BsonDocument], scan: Scan, limit: int
-) -> tuple[list[int], str | None]:
-    """The ids of up to `limit` items, and the cursor behind them if there are more."""
-    shown, stored = found[:limit], _stored(moment, scan)
-    cursor = encode_cursor(stored.place(shown[-1])) if len(found) > limit else None
-    return [stored.item(document) for document in shown], cursor

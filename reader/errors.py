@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reader.parts import Origin
+from tidemark.problem import Problem
 
 
 class CacheBypassed(Exception):
@@ -23,3 +26,15 @@ class DocumentsUnavailable(Exception):
 
 class ReadModelMissing(DocumentsUnavailable):
     """MongoDB answers, but no build serves yet: start the projector, or wait for its first snapshot."""
+
+
+NOTHING = "not-found", "There is nothing here."  # the code and detail of a 404
+
+
+def not_found(code: str, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    return Problem(404, code, detail, headers=headers)
+
+
+def stores_unavailable() -> Problem:
+    detail = "The data cannot be read now; try again."
+    return Problem(503, "stores-unavailable", detail, headers={"retry-after": "1"})

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from reader.paging import Page, encode_cursor
+from reader.paging import Page
 from reader.parts import Wanted, WantedPage
 from reader.ranking import hot
-from reader.read_model.cached_values import Entry
+from reader.read_model.cached_values import Entry, encode_cursor
 from reader.read_model.declarations import HEAD, POST, USER_FOLLOWEES, USER_POSTS, USERS_BY_SUBJECT
 from reader.read_model.scans import Order
 from reader.view import Newest, View

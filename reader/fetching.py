@@ -75,8 +75,8 @@ class Fetching:
                 view.stored = await self._read(left, self._moments.at(view.moment))
             entries = await self._read(left, self._moments.entries(view.stored, left))
             self._count_entries(left, entries)
-            paged = any(isinstance(one, WantedPage) for one in left)
-            view.pinned = view.pinned or paged
+            paged = [one for one in left if isinstance(one, WantedPage)]
+            view.pages += paged
             view.add(entries, Origin.NOT_CACHED if paged else Origin.MISS)
         if view.position is not None:
             self._move_on(view, view.position, {})
@@ -131,7 +131,7 @@ class Fetching:
             return began
         if (
             tide is None
-            or view.pinned
+            or view.pages
             or following.named.between(view.parts, began, now)
             or any(following.named.between((key,), one.position, now) for key, one in found.items())
         ):

@@ -181,9 +181,8 @@ class Following:
             return  # it came before the watermark's reply, which contains it
         if message.found != self.tide.lineage:
             raise TideBroken(f"a message continues {message.found}, the tide is {self.tide.lineage}")
-        names = frozenset((*message.keys, *message.counted))
+        names = self.named.add(message.keys, message.counted, last=message.to is not None)
         self.replica.drop(names)
-        self.named.add(names)
         if message.to is not None:
             self._advance(message.to)
 

@@ -8,6 +8,7 @@ from tidemark.tally import HistogramTally, Tally
 
 SERVICE = "reader"
 REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+LIVE_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
 ROUNDS = (0, 1, 2, 3, 4, 5, 6)
 FRESHNESS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -108,6 +109,28 @@ class ReaderMetrics:
             "Places for reads of MongoDB, and the reads that wait for one",
             ["state"],
             registry=registry,
+        )
+        self.live_connections = Gauge(
+            "tidemark_live_connections", "Connections of clients that watch", registry=registry
+        )
+        self.live_watches = Gauge(
+            "tidemark_live_watches", "Reads that are watched, each counted once", registry=registry
+        )
+        self.live_states = Tally(
+            "tidemark_live_states_total", "States sent to clients that watch", ["transport"], registry
+        )
+        self.live_delay = HistogramTally(
+            "tidemark_live_delay_seconds",
+            "From the message that names a key of a watched read to the sending of its new state",
+            [],
+            LIVE_SECONDS,
+            registry,
+        )
+        self.live_ends = Tally(
+            "tidemark_live_ends_total",
+            "Ended connections of clients that watched, by reason",
+            ["transport", "reason"],
+            registry,
         )
         self.worker_restarts = Counter(
             "tidemark_reader_worker_restarts_total",

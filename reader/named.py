@@ -3,43 +3,75 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-KEPT = 50_000  # keys, and messages
+KEPT = 50_000  # keys, and batches
 
 
 class Position(NamedTuple):
-    """A point of the tide as this process follows it: messages since a reset. `life` counts resets."""
+    """A point of the tide as this process follows it: batches since a reset. `life` counts resets."""
 
     life: int
     messages: int
 
 
+class Listener(Protocol):
+    """Who is told at once, before the tide moves."""
+
+    def named(self, names: frozenset[str], counted: frozenset[str]) -> None:
+        """A batch named `names`; of those in `counted` only counters changed."""
+
+    def reset(self) -> None:
+        """Messages may have been missed."""
+
+
 class Named:
     """The names of the latest messages, in order."""
+
+    listener: Listener | None = None
 
     def __init__(self) -> None:
         self.position = Position(0, 0)
         self._names: deque[frozenset[str]] = deque()
         self._unions: dict[tuple[int, int], frozenset[str]] = {}  # of messages, by the first and last
         self._kept = 0
+        self._begin_batch()
 
-    def add(self, names: frozenset[str]) -> None:
-        """One more message."""
+    def add(self, keys: Iterable[str], counted: Iterable[str] = (), *, last: bool = True) -> frozenset[str]:
+        """One more message; of the names in `counted` only counters changed.
+
+        A batch counts at its last message. Returns its names then, else nothing.
+        """
+        self._counted.update(counted)
+        self._others.update(keys)
+        if not last:
+            return frozenset()
+        names, counted = frozenset(self._others | self._counted), frozenset(self._counted)
+        self._begin_batch()
         self.position = Position(self.position.life, self.position.messages + 1)
         self._names.append(names)
         self._unions.clear()
         self._kept += 1 + len(names)
         while self._kept > KEPT:
             self._kept -= 1 + len(self._names.popleft())
+        if self.listener is not None:
+            self.listener.named(names, counted)
+        return names
+
+    def _begin_batch(self) -> None:
+        self._others: set[str] = set()
+        self._counted: set[str] = set()
 
     def reset(self) -> None:
         self.position = Position(self.position.life + 1, 0)
         self._names.clear()
         self._unions.clear()
         self._kept = 0
+        self._begin_batch()
+        if self.listener is not None:
+            self.listener.reset()
 
     def between(self, keys: Collection[str], one: Position, other: Position) -> bool:
         """False if certainly no message between the two positions named any of `keys`."""

@@ -8,9 +8,9 @@ from typing import Literal
 
 import msgspec
 
-from reader.paging import Page, encode_cursor
+from reader.paging import Page
 from reader.parts import Wanted, WantedPage
-from reader.read_model.cached_values import Entry
+from reader.read_model.cached_values import Entry, encode_cursor
 from reader.read_model.declarations import USER, USERS_BY_SUBJECT, Author, Time
 from reader.read_model.notifications import FOLLOWED, NOTIFICATIONS, Notification, Told
 from reader.read_model.scans import microseconds, time_text

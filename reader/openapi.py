@@ -21,6 +21,7 @@ from reader.read_model.declarations import (
     Post,
 )
 from reader.read_model.entities import PAGE_LIMIT, Entity
+from tidemark.http import EVENT_STREAM
 from tidemark.problem import MEDIA_TYPE, ProblemDocument
 from tidemark.strict_protocol import MAX_HEAD_BYTES
 
@@ -58,6 +59,11 @@ FEED = (
     "The newest posts of the caller and of the users that the caller follows. `complete` is false if they "
     f"are more than {MAX_FOLLOWEES:,}: then only the most recently followed ones count"
 )
+EVENTS = (
+    "The same read, kept current, if the request accepts it and names no page. `state`: JSON with status, "
+    "as_of, etag and body, at first and when the body has changed; `changed`: the same without status and "
+    "body; `tide`: all up to as_of was sent; `end`: the stream ends, with its reason"
+)
 PROVENANCE = ("Freshness", "Cache-Status")
 SESSION = ("Consistency-Token", "Set-Cookie", "Preference-Applied")
 PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
@@ -65,6 +71,7 @@ PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
     401: ("There is no valid bearer token", ("WWW-Authenticate",)),
     403: ("The token lacks the scope `read`", ("WWW-Authenticate",)),
     404: ("There is no such document", (*PROVENANCE, *SESSION)),
+    429: ("The caller has too many streams", ("Retry-After",)),
     431: (f"The head has more than {MAX_HEAD_BYTES} bytes", ()),
     500: ("The service failed; the request id finds the reason in its log", ()),
     503: ("The stores cannot answer now, or not as recently as the request demands", ("Retry-After",)),
@@ -139,15 +146,17 @@ def _operation(
     summary: str, schema: str, parameters: list[Json], problems: Iterable[int], headers: tuple[str, ...] = ()
 ) -> Json:
     known = (*PROVENANCE, *SESSION, "ETag")
+    found = _response("OK", (*known, *headers), "application/json", schema)
+    found["content"][EVENT_STREAM.decode()] = {"schema": {"type": "string", "description": EVENTS}}
     return {
         "summary": summary,
-        "parameters": [*parameters, IF_NONE_MATCH, *CONSISTENCY],
+        "parameters": [*parameters, IF_NONE_MATCH, LAST_EVENT_ID, *CONSISTENCY],
         "responses": {
-            "200": _response("OK", (*known, *headers), "application/json", schema),
+            "200": found,
             "304": _response("The version in If-None-Match is still current", known),
             **{
                 str(code): _response(PROBLEMS[code][0], PROBLEMS[code][1], MEDIA_TYPE, "ProblemDocument")
-                for code in problems
+                for code in sorted({*problems, 429})
             },
         },
     }
@@ -181,7 +190,8 @@ CONSISTENCY: list[Json] = [
     {
         "name": "Prefer",
         "in": "header",
-        "description": "`wait=SECONDS`: how long to wait for the write to arrive (RFC 7240)",
+        "description": "`wait=SECONDS`: how long to wait for the write to arrive (RFC 7240). "
+        "`return=minimal`: a stream of events without bodies",
         "schema": {"type": "string"},
     },
 ]
@@ -211,6 +221,12 @@ INCLUDE: Json = {
     "schema": {"type": "string", "enum": ["viewer"]},
 }
 IF_NONE_MATCH: Json = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
+LAST_EVENT_ID: Json = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "For a stream: the ETag of the state that the client has",
+    "schema": {"type": "string"},
+}
 OPENAPI = msgspec.json.encode(document())
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
+from reader.read_model.cached_values import OrderValue, encode_cursor
 from reader.read_model.declarations import PAGE_LIMIT_MAX
 from reader.read_model.entities import PAGE_LIMIT
 from reader.read_model.scans import Order, microseconds
@@ -19,7 +20,6 @@ from tidemark.problem import Problem
 
 LIMIT = re.compile(r"[1-9][0-9]{0,2}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
-OrderValue = int | str  # an id, or a time as the documents hold it
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,6 @@ def requested_page(query: Mapping[str, str], order: Order) -> Page:
         raise Problem(400, "bad-limit", f"limit must be a number from 1 to {PAGE_LIMIT_MAX}.", "limit")
     cursor = query.get("cursor")
     return Page(int(limit), None if cursor is None else decode_cursor(cursor, order))
-
-
-def encode_cursor(values: Sequence[OrderValue]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(values)).decode().rstrip("=")
 
 
 def decode_cursor(text: str, order: Order) -> tuple[OrderValue, ...]:

@@ -22,3 +22,6 @@ class ReaderSettings:
     max_staleness_seconds: int = variable("TIDEMARK_MAX_STALENESS_SECONDS", whole_number(1, 86_400), "30")
     max_wait_seconds: int = variable("TIDEMARK_READER_MAX_WAIT_SECONDS", whole_number(0, 60), "2")
     max_waiters: int = variable("TIDEMARK_READER_MAX_WAITERS", whole_number(0, 100_000), "1000")
+    live_connections: int = variable("TIDEMARK_READER_LIVE_CONNECTIONS", whole_number(0, 1_000_000), "10000")
+    live_per_subject: int = variable("TIDEMARK_READER_LIVE_PER_SUBJECT", whole_number(1, 1_000_000), "20")
+    live_watches: int = variable("TIDEMARK_READER_LIVE_WATCHES", whole_number(1, 10_000), "100")

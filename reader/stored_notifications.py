@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from reader.errors import DocumentsUnavailable
-from reader.paging import FIRST_PAGE, Page, encode_cursor
+from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted, WantedPage
-from reader.read_model.cached_values import Watermark, encode_notifications
+from reader.read_model.cached_values import Watermark, encode_cursor, encode_notifications
 from reader.read_model.notifications import NOTIFICATIONS, Notification, Source, Told
 from reader.read_model.scans import Scan, microseconds
 from reader.stored_scan import BsonDocument, StoredScan

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from reader.paging import OrderValue, Page
+from reader.paging import Page
+from reader.read_model.cached_values import OrderValue, encode_cursor
 from reader.read_model.control import UNNAMED_MODEL
 from reader.read_model.declarations import COLLECTIONS
 from reader.read_model.scans import Edge, Order, Scan, microseconds, time_text
@@ -14,7 +15,6 @@ from tidemark.ids import MAX_ID
 
 BEYOND, UP_TO = {-1: "$lt", 1: "$gt"}, {-1: "$lte", 1: "$gte"}
 BsonDocument = dict[str, Any]
-ROWS: BsonDocument = {"created_at": {"$exists": True}}  # no stubs
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class StoredScan:
             ],
             "cursor": {"batchSize": len(values) + 1},
         }
+
+    def shown(self, found: Sequence[BsonDocument], limit: int) -> tuple[list[int], str | None]:
+        """The ids of up to `limit` items, and the cursor behind them if there are more."""
+        cursor = encode_cursor(self.place(found[limit - 1])) if len(found) > limit else None
+        return [self.item(document) for document in found[:limit]], cursor
 
     def item(self, document: Mapping[str, Any]) -> int:
         return int(self.value(document, self.scan.item_id))
@@ -115,17 +120,8 @@ def _of_edges(edge: Edge, scan: Scan, value: int, page: Page) -> BsonDocument:
 
 
 def _of_fields(scan: Scan, value: Any, page: Page) -> BsonDocument:
-    """Only fields of the index are read. It is named, or the planner would at times walk all of `_id`.
-
-    A list of all rows walks `_id`, and reads the documents, because some may be stubs.
-    """
-    chosen, hint = ({scan.by: value}, dict(scan.index)) if scan.by else (ROWS, {"_id": 1})
-    return {
-        "filter": {**chosen, **_following(scan.order, page.after)},
-        "projection": {"_id": False, **{name: True for name, _ in scan.order}, scan.item_id: True},
-        "sort": dict(scan.order),
-        "hint": hint,
-    }
+    found = scan.first(value)
+    return {**found, "filter": {**found["filter"], **_following(scan.order, page.after)}}
 
 
 def _following(order: Order, after: Sequence[OrderValue] | None) -> BsonDocument:

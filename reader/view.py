@@ -26,8 +26,8 @@ class View:
 
     `position`: that moment on this process's tide; None: it is not on it. The `replica`, if set, is valid at
     `moment`, too, but for the keys that messages have `named` since. `stored`: the moment in MongoDB, once
-    known. `pinned`: a part is a page, whose changes no message names, so the moment stays. `newest`: the
-    posts of a feed, once known. `viewer`: the subject to whom items are shown; None: to anybody.
+    known. `pages`: parts whose changes no message names, so that the moment stays. `newest`: the posts of a
+    feed, once known. `viewer`: the subject to whom items are shown; None: to anybody.
     """
 
     __slots__ = (
@@ -37,8 +37,8 @@ class View:
         "named",
         "newest",
         "origin",
+        "pages",
         "parts",
-        "pinned",
         "position",
         "replica",
         "stored",
@@ -51,7 +51,7 @@ class View:
         self.replica = replica
         self.named: frozenset[str] = frozenset()
         self.stored: Shared | None = None
-        self.pinned = False
+        self.pages: list[WantedPage] = []
         self.newest: Newest | None = None
         self.parts: dict[str, Entry] = {}
         self.missing: dict[str, Wanted | WantedPage] = {}

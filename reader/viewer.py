@@ -73,7 +73,7 @@ def _members(get: Get, kind: OwnedList, owner: int, ids: Sequence[int]) -> set[i
 
 
 def _among(body: bytes, ids: Sequence[int]) -> set[int]:
-    """Those of `ids` that are in a list. Its ids stay bytes: to parse thousands takes longer than the rest."""
+    """Those of `ids` that are in a list. Its ids stay bytes: to parse thousands would take long."""
     if len(ids) == 1:
         return {*ids} if b",%d," % ids[0] in b",%b," % body else set()
     texts = {b"%d" % id: id for id in ids}

@@ -1,4 +1,4 @@
-"""Notifications: who followed, liked, commented, mentioned; private, of one moment, and gone with the deed."""
+"""Notifications: who followed, liked, commented, mentioned; private, and gone with the deed."""
 
 from __future__ import annotations
 
@@ -156,7 +156,8 @@ def test_pages_are_cut_anywhere_also_among_deeds_of_one_moment(
         "INSERT INTO likes (post_id, user_id, created_at)"
         f" {numbers} SELECT 100 + (n + 1) % 3, n, {moment} FROM t",
         "INSERT INTO comments (post_id, author_id, body, created_at, post_author_id)"
-        f" {numbers} SELECT 100, n, 'c', {moment}, 1 FROM t UNION ALL SELECT 100, 1, 'own', {moment}, 1 FROM t",
+        f" {numbers} SELECT 100, n, 'c', {moment}, 1 FROM t"
+        f" UNION ALL SELECT 100, 1, 'own', {moment}, 1 FROM t",
         "INSERT INTO mentions (user_id, author_id, post_id, created_at)"
         f" {numbers} SELECT 1, n, 100, {moment} FROM t",
     )
@@ -183,7 +184,7 @@ def test_a_cursor_of_another_list_is_refused(services: Services, cursor: str) ->
 
 
 def test_a_cursor_at_the_end_of_time_is_no_fault(services: Services) -> None:
-    from reader.paging import encode_cursor
+    from reader.read_model.cached_values import encode_cursor
 
     cursor = encode_cursor(["9999-12-31T23:59:59.999999Z", 4, 1, 1])
     assert services.read(f"{PATH}?cursor={cursor}", "jane").json()["items"] == []

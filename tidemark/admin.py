@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from tidemark.settings import Address
+from tidemark.small_messages import MAX_MESSAGE_BYTES, SmallMessages
 from tidemark.strict_protocol import StrictProtocol
 
 Health = Callable[[], Awaitable[dict[str, str]]]  # part -> "ok", or its problem
@@ -58,12 +59,14 @@ def listen(address: Address) -> socket.socket:
 class Server(uvicorn.Server):
     """A uvicorn server that leaves the signals to `serve`."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, websockets: bool = False) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 http=StrictProtocol,
-                ws="none",
+                ws=SmallMessages if websockets else "none",
+                ws_max_size=MAX_MESSAGE_BYTES,
+                ws_per_message_deflate=False,  # 50 KiB a connection, and secrets beside chosen text (CRIME)
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -78,19 +81,24 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(apps: Sequence[tuple[ASGIApp, Address]]) -> None:
+async def serve(
+    apps: Sequence[tuple[ASGIApp, Address]], end_streams: Callable[[], None] | None = None
+) -> None:
     """Serve all apps until SIGTERM or SIGINT. Raises AddressUnavailable before anything is served."""
-    await serve_on([(app, listen(address)) for app, address in apps])
+    await serve_on([(app, listen(address)) for app, address in apps], end_streams=end_streams)
 
 
 async def serve_on(
-    apps: Sequence[tuple[ASGIApp, socket.socket]], until: Coroutine[None, None, None] | None = None
+    apps: Sequence[tuple[ASGIApp, socket.socket]],
+    until: Coroutine[None, None, None] | None = None,
+    end_streams: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or the end of `until`; then finish open requests, the first app first.
 
-    Raises the error of `until`, at the end.
+    `end_streams` ends what would not end by itself; then the first app may have WebSockets, too. Raises the
+    error of `until`, at the end.
     """
-    servers = [Server(app) for app, _ in apps]
+    servers = [Server(app, websockets=end_streams is not None and not at) for at, (app, _) in enumerate(apps)]
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,6 +111,8 @@ async def serve_on(
     await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
     for end in ends:
         end.cancel()
+    if end_streams is not None:
+        end_streams()
     for server, task in zip(servers, tasks, strict=True):
         server.should_exit = True
         await task

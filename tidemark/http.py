@@ -23,12 +23,17 @@ GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 MAX_BODY_BYTES = 32 * 1024  # the longest text takes 24 KiB if every character is escaped
 MAX_BODY_SECONDS = 10.0
 CLOSE = {"connection": "close"}
+EVENT_STREAM = b"text/event-stream"
+STREAMS = (b"content-type", EVENT_STREAM)
 Observe = Callable[[str, str, int, float], None]  # method, route template, status, seconds
 log = structlog.get_logger()
 
 
 class RequestContext:
-    """Outermost ASGI middleware: gives a request its id, measures it, answers uncaught errors with 500."""
+    """Outermost ASGI middleware: gives a request its id, measures it, answers uncaught errors with 500.
+
+    A stream of events is measured up to its beginning.
+    """
 
     def __init__(self, app: ASGIApp, observe: Observe) -> None:
         self.app = app
@@ -37,17 +42,23 @@ class RequestContext:
         self._new_ids = (f"{process}-{number}".encode() for number in itertools.count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         request_id = _given_id(scope) or next(self._new_ids)
+        if scope["type"] == "websocket":
+            REQUEST_ID.set(request_id)
+            await self.app(scope, receive, send)
+            return
         started = time.perf_counter()
-        status = 0
+        status, seconds = 0, 0.0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, seconds
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if STREAMS in message["headers"]:
+                    seconds = time.perf_counter() - started
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
@@ -64,7 +75,8 @@ class RequestContext:
             )
             await problem_response(problem)(scope, receive, send_with_id)
         finally:
-            self.observe(scope["method"], _route(scope), status or 499, time.perf_counter() - started)
+            seconds = seconds or time.perf_counter() - started
+            self.observe(scope["method"], _route(scope), status or 499, seconds)
 
 
 class BodyLimit:

@@ -35,6 +35,12 @@ class StrictProtocol(OneWriteProtocol):
 
     _refusal = MALFORMED
     _incomplete_bytes = 0
+    _upgrades = False
+
+    def on_message_begin(self) -> None:
+        """An application may end the connection of a client that takes nothing: `scope["state"]["abort"]`."""
+        super().on_message_begin()
+        self.scope["state"]["abort"] = self.transport.abort
 
     def data_received(self, data: bytes) -> None:
         self._incomplete_bytes += len(data)
@@ -47,8 +53,18 @@ class StrictProtocol(OneWriteProtocol):
         if refusal := _refusal_of(self.url, self.headers, self.parser.get_http_version()):
             self._refusal = refusal
             raise ValueError("the head is refused")  # uvicorn calls send_400_response
+        self._upgrades = super()._should_upgrade() and self._may_upgrade()
         super().on_headers_complete()
         self.headers = []  # trailers come next, and are no headers (RFC 9110, 6.5.1): nobody reads them
+
+    def _may_upgrade(self) -> bool:
+        """A WebSocket begins with a GET without a body (RFC 6455, 4.1), when all answers before are sent."""
+        body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
+        idle = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
+        return idle and not body and self.parser.get_method() == b"GET"
+
+    def _should_upgrade(self) -> bool:
+        return self._upgrades
 
     def on_body(self, body: bytes) -> None:
         self._incomplete_bytes = 0

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import httpx2
@@ -58,12 +58,18 @@ def serve_workers(
         return uvloop.run(_supervise(workers, own, combined_admin_app(workers, registry)))
 
 
-async def serve_as_worker(app: ASGIApp, admin: ASGIApp, shared: str, path: str) -> None:
-    """Serve `app` on the parent's socket (a file descriptor), and `admin` on a UNIX socket at `path`."""
+async def serve_as_worker(
+    app: ASGIApp, admin: ASGIApp, shared: str, path: str, end_streams: Callable[[], None] | None = None
+) -> None:
+    """Serve `app` on the parent's socket (a file descriptor), and `admin` on a UNIX socket at `path`.
+
+    `end_streams` as in `serve_on`.
+    """
     own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     own.bind(path)
     own.listen()
-    await serve_on([(app, socket.socket(fileno=int(shared))), (admin, own)], until=_end_of_input())
+    public = app, socket.socket(fileno=int(shared))
+    await serve_on([public, (admin, own)], until=_end_of_input(), end_streams=end_streams)
 
 
 async def _end_of_input() -> None:

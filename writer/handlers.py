@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -35,6 +33,7 @@ from writer.database import Rows, Session
 from writer.deletion import OF_POST
 from writer.errors import Contended, Duplicate, MissingRow
 from writer.mentions import mention, no_longer_mention
+from writer.subjects import named, refuse_deleted, unknown_user, user_id
 
 NO_CONTENT = Answer(204)
 POST_AUTHOR = "COALESCE((SELECT author_id FROM posts WHERE id = %s), 0)"  # the foreign key refuses 0
@@ -52,7 +51,7 @@ def put_profile(db: Session, profile: PutProfile) -> Answer:
                 "UPDATE users SET handle = %s, display_name = %s, bio = %s WHERE subject = %s", *fields
             )
         else:
-            _refuse_deleted(db, profile.subject)
+            refuse_deleted(db, profile.subject)
             db.insert(
                 "INSERT INTO users (handle, display_name, bio, subject) VALUES (%s, %s, %s, %s)", *fields
             )
@@ -68,7 +67,7 @@ def edit_profile(db: Session, edit: EditProfile) -> Answer:
     subject = fields.pop("subject")
     if not fields:
         raise Problem(422, "nothing-given", "Give at least one field of the profile.")
-    me = _user_id(db, subject)
+    me = user_id(db, subject)
     places = ", ".join(f"{name} = %s" for name in fields)
     try:
         db.execute(f"UPDATE users SET {places} WHERE id = %s", *fields.values(), me)  # noqa: S608
@@ -95,7 +94,7 @@ def edit_post(db: Session, edit: EditPost) -> Answer:
 
 def delete_post(db: Session, command: DeletePost) -> Answer:
     """Delete one's own post with its likes and comments. While the post is locked nobody can add to them."""
-    me = _user_id(db, command.subject)
+    me = user_id(db, command.subject)
     if _is_mine(me, db.rows("SELECT author_id FROM posts WHERE id = %s FOR UPDATE", command.post_id)):
         for table in OF_POST:
             db.execute(f"DELETE FROM {table} WHERE post_id = %s", command.post_id)  # noqa: S608
@@ -122,7 +121,7 @@ def edit_comment(db: Session, edit: EditComment) -> Answer:
 
 def delete_comment(db: Session, command: DeleteComment) -> Answer:
     """Delete one's own comment."""
-    me = _user_id(db, command.subject)
+    me = user_id(db, command.subject)
     if _is_mine(me, db.rows("SELECT author_id FROM comments WHERE id = %s FOR UPDATE", command.comment_id)):
         db.execute("DELETE FROM mentions WHERE comment_id = %s", command.comment_id)
         db.execute("DELETE FROM comments WHERE id = %s", command.comment_id)
@@ -131,7 +130,7 @@ def delete_comment(db: Session, command: DeleteComment) -> Answer:
 
 def like_post(db: Session, like: LikePost) -> Answer:
     """Like a post; again changes nothing."""
-    with _named(db, like.subject):
+    with named(db, like.subject):
         added = db.execute(
             f"INSERT INTO likes (post_id, user_id, post_author_id) SELECT %s, id, {POST_AUTHOR}"  # noqa: S608
             " FROM users WHERE subject = %s ON DUPLICATE KEY UPDATE user_id = likes.user_id",
@@ -140,23 +139,23 @@ def like_post(db: Session, like: LikePost) -> Answer:
             like.subject,
         )
     if not added:  # the like is there already, or there is no such user
-        _user_id(db, like.subject)
+        user_id(db, like.subject)
     return NO_CONTENT
 
 
 def unlike_post(db: Session, like: UnlikePost) -> Answer:
     """Take a like back; without one nothing changes."""
-    me = _user_id(db, like.subject)
+    me = user_id(db, like.subject)
     db.execute("DELETE FROM likes WHERE post_id = %s AND user_id = %s", like.post_id, me)
     return NO_CONTENT
 
 
 def follow_user(db: Session, follow: FollowUser) -> Answer:
     """Follow a user; again changes nothing."""
-    me = _user_id(db, follow.subject)
+    me = user_id(db, follow.subject)
     if follow.user_id == me:
         raise Problem(422, "self-follow", "Nobody can follow themselves.", "id")
-    with _named(db, follow.subject):
+    with named(db, follow.subject):
         db.execute(
             "INSERT INTO follows (follower_id, followee_id) VALUES (%s, %s)"
             " ON DUPLICATE KEY UPDATE follower_id = follower_id",
@@ -168,7 +167,7 @@ def follow_user(db: Session, follow: FollowUser) -> Answer:
 
 def unfollow_user(db: Session, follow: UnfollowUser) -> Answer:
     """Stop following a user; otherwise nothing changes."""
-    me = _user_id(db, follow.subject)
+    me = user_id(db, follow.subject)
     db.execute("DELETE FROM follows WHERE follower_id = %s AND followee_id = %s", me, follow.user_id)
     return NO_CONTENT
 
@@ -184,7 +183,7 @@ def read_notifications(db: Session, read: ReadNotifications) -> Answer:
         read.subject,
     )
     if not changed:  # the mark is there already, or there is no such user
-        _user_id(db, read.subject)
+        user_id(db, read.subject)
     return NO_CONTENT
 
 
@@ -196,35 +195,6 @@ def _changed(resource: Profile | Post | Comment) -> Answer:
     return Answer(200, msgspec.json.encode(resource))
 
 
-def _user_id(db: Session, subject: str) -> int:
-    for (user_id,) in db.rows("SELECT id FROM users WHERE subject = %s", subject):
-        return int(user_id)
-    raise _unknown_user(db, subject)
-
-
-def _unknown_user(db: Session, subject: str) -> Problem:
-    _refuse_deleted(db, subject)
-    return Problem(409, "unknown-user", "You have no profile yet: create it with PUT /user/me.")
-
-
-def _refuse_deleted(db: Session, subject: str) -> None:
-    """Raises Problem 409 while rows of a deleted profile are left."""
-    if db.rows("SELECT user_id FROM user_deletions WHERE subject = %s", subject):
-        raise Problem(
-            409, "being-deleted", "Your profile is being deleted: repeat DELETE /user/me until 204."
-        )
-
-
-@contextmanager
-def _named(db: Session, subject: str) -> Iterator[None]:
-    """The row that an INSERT misses may be the subject's own, deleted meanwhile: that is no 404."""
-    try:
-        yield
-    except MissingRow:
-        _user_id(db, subject)
-        raise
-
-
 def _is_mine(me: int, authors: Rows) -> bool:
     """False if there is no such row. Raises Problem 403 if another user wrote it."""
     if any(author != (me,) for author in authors):
@@ -234,7 +204,7 @@ def _is_mine(me: int, authors: Rows) -> bool:
 
 def _demand_mine(db: Session, subject: str, table: str, id: int) -> None:
     """Lock a row. Raises Problem 403 if another user wrote it, 404 if there is none."""
-    me = _user_id(db, subject)
+    me = user_id(db, subject)
     if not _is_mine(me, db.rows(f"SELECT author_id FROM {table} WHERE id = %s FOR UPDATE", id)):  # noqa: S608
         raise MissingRow(table)
 
@@ -263,10 +233,10 @@ def _insert(db: Session, table: str, command: Command, *, of_post: int | None = 
         places.append(POST_AUTHOR)
     columns = ", ".join(values)
     found = f"SELECT {', '.join(places)}, id FROM users WHERE subject = %s"  # noqa: S608 - our own names
-    with _named(db, subject):
+    with named(db, subject):
         id = db.insert(f"INSERT INTO {table} ({columns}, author_id) {found}", *values.values(), subject)
     if not id:
-        raise _unknown_user(db, subject)
+        raise unknown_user(db, subject)
     return id
 
 

@@ -36,9 +36,10 @@ def mention(db: Session, subject: str, text: str, post_id: int, comment_id: int 
 def no_longer_mention(db: Session, text: str, post_id: int, comment_id: int | None = None) -> None:
     """Delete the mentions that an edited text does not have."""
     named = handles(text)
-    others = f" AND user_id NOT IN (SELECT id FROM users WHERE handle IN ({_places(named)}))" if named else ""  # noqa: S608
+    kept = f"SELECT id FROM users WHERE handle IN ({_places(named)})" if named else "0"  # noqa: S608
     db.execute(
-        f"DELETE FROM mentions WHERE post_id = %s AND comment_id <=> %s{others}",  # noqa: S608
+        "DELETE FROM mentions WHERE post_id = %s AND comment_id <=> %s"  # noqa: S608 - only places
+        f" AND user_id NOT IN ({kept})",
         *(post_id, comment_id, *named),
     )
 

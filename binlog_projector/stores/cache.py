@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 
 import redis
 import structlog
@@ -19,27 +17,22 @@ from binlog_projector.errors import CacheUnavailable
 from binlog_projector.fault_points import reached
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.stores.cache_scripts import APPLY, PRESENT, SET_WATERMARK
+from binlog_projector.stores.cache_values import Values, values_of
 from binlog_projector.stores.document_store import DocumentStore
 from reader.read_model.announcements import encode
 from reader.read_model.cached_values import (
-    MAX_VALUE_BYTES,
     TIDE_CHANNEL,
     WATERMARK_KEY,
     Watermark,
     absent_ttl_ms,
     cache_key,
-    encode_absent,
-    encode_entity,
-    entity_of,
     value_ttl_ms,
 )
 from reader.read_model.control import Checkpoint, JournalEntry
 from reader.read_model.declarations import MODEL_VERSION
-from reader.read_model.entities import Entity, is_present
 
 REPLAY_ENTRIES = 50
 PROBED_KEYS = 1_000  # at once: Redis serves others in between
-MAX_VALUES = 2_000  # in one APPLY, which then blocks Redis for some 10 ms; other entries are deleted
 log = structlog.get_logger()
 
 
@@ -110,7 +103,7 @@ class CacheStage:
                 self._replay()
             else:
                 reached("before_tick")
-                self._send(self.watermark, JournalEntry(checkpoint, ()), {})
+                self._send(self.watermark, JournalEntry(checkpoint, ()), Values({}))
         except redis.RedisError as error:
             self._lost(error)
 
@@ -171,7 +164,7 @@ class CacheStage:
                     self._apply(self.watermark, entry)
 
     def _apply(self, watermark: Watermark, entry: JournalEntry) -> None:
-        values = self._values(self._present(watermark.epoch, entry.touched), entry.checkpoint)
+        values = values_of(self.documents, entry, self._present(watermark.epoch, entry.touched))
         reached("before_apply")
         self._send(watermark, entry, values)
 
@@ -183,31 +176,14 @@ class CacheStage:
             found += (some[place - 1] for place in places)
         return found
 
-    def _values(self, keys: Sequence[str], batch: Checkpoint) -> dict[str, bytes]:
-        """New bytes for entities, read back from MongoDB. Keys without bytes are deleted, as are lists."""
-        wanted: dict[Entity, list[int]] = defaultdict(list)
-        for entity, id in islice(filter(None, map(entity_of, keys)), MAX_VALUES):
-            wanted[entity].append(id)
-        if not wanted:
-            return {}
-        found = self.documents.read_back(batch, {one.collection: ids for one, ids in wanted.items()})
-        values = {
-            entity.key(id): encode_entity(entity, document)
-            if document is not None and is_present(document)
-            else encode_absent(batch.seq)
-            for entity in wanted
-            for id, document in found.get(entity.collection, {}).items()
-        }
-        return {key: value for key, value in values.items() if len(value) <= MAX_VALUE_BYTES}
-
-    def _send(self, watermark: Watermark, entry: JournalEntry, values: Mapping[str, bytes]) -> None:
+    def _send(self, watermark: Watermark, entry: JournalEntry, values: Values) -> None:
         """APPLY. A refusal means that another process moved the watermark: `catch_up` has to look."""
         new = entry.checkpoint.watermark(watermark.epoch)
-        others = (key for key in entry.touched if key not in values)
-        keys = [WATERMARK_KEY, *(cache_key(watermark.epoch, key) for key in (*values, *others))]
-        arguments: list[bytes | str | int] = [watermark.lineage, new.encode(), len(values)]
-        for value in values.values():
-            arguments += [value, self._ttl_ms(value)]
+        others = (key for key in entry.touched if key not in values.bytes)
+        keys = [WATERMARK_KEY, *(cache_key(watermark.epoch, key) for key in (*values.bytes, *others))]
+        arguments: list[bytes | str | int] = [watermark.lineage, new.encode(), len(values.bytes)]
+        for key, value in values.bytes.items():
+            arguments += [value, self._ttl_ms(value), int(key in values.new)]
         arguments += [TIDE_CHANNEL, *encode(watermark.lineage, new, entry.keys, entry.counted)]
         refused, *done = self.apply_script(keys=keys, args=arguments)
         if refused or not done:

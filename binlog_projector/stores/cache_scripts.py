@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 # KEYS: watermark, keys with a value at hand, then all others of the batch. ARGV: lineage that the watermark
-# must have, new watermark, number of keys with a value, then each value and its TTL, a channel, and the
-# messages to publish there. allow-oom: the watermark must move even when memory is full.
+# must have, new watermark, number of keys with a value, then each value, its TTL, and 1 if it is stored even
+# without an entry, a channel, and the messages to publish there. allow-oom: the watermark must move even when
+# memory is full.
 # A present entry is replaced, or deleted if it looks newer than the value. None is left alone: an entry
 # filled ahead of the watermark may come from a history that MongoDB has lost (restored from a backup).
 # Most keys are neither present nor have a value. A DEL of many such keys costs Redis next to nothing.
@@ -17,9 +18,9 @@ local current = redis.call('GET', KEYS[1]) or ''
 if string.sub(current, 1, #ARGV[1]) ~= ARGV[1] then return {current} end
 local valued, updated, deleted = tonumber(ARGV[3]), 0, 0
 for i = 1, valued do
-  local key, value, ttl = KEYS[i + 1], ARGV[2 * i + 2], ARGV[2 * i + 3]
+  local key, value, ttl = KEYS[i + 1], ARGV[3 * i + 1], ARGV[3 * i + 2]
   local head = redis.call('GETRANGE', key, 0, 16)
-  if head ~= '' then
+  if head ~= '' or ARGV[3 * i + 3] == '1' then
     local newer = string.sub(head, 1, 1) ~= 'L' and string.sub(head, 2, 17) > string.sub(value, 2, 17)
     local stored = not newer and redis.pcall('SET', key, value, 'PX', ttl)
     if stored and not stored.err then
@@ -35,8 +36,8 @@ end
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[2])
 local failure = ''
-for i = 2 * valued + 5, #ARGV do
-  local published = redis.pcall('SPUBLISH', ARGV[2 * valued + 4], ARGV[i])
+for i = 3 * valued + 5, #ARGV do
+  local published = redis.pcall('SPUBLISH', ARGV[3 * valued + 4], ARGV[i])
   if type(published) == 'table' and published.err then failure = published.err end
 end
 return {'', updated, deleted, #KEYS - 1 - updated - deleted, failure}

@@ -16,7 +16,7 @@ from binlog_projector.errors import StandDown
 from binlog_projector.stores.checkpointing import CheckpointedTransactions, Command, StubMet, exactly
 from binlog_projector.stores.document_ids import encode_id
 from binlog_projector.stores.mongodb import BsonDocument, store_errors
-from binlog_projector.stores.read_back import Documents, read_back
+from binlog_projector.stores.read_back import Found, Listed, read_back
 from binlog_projector.stores.writes import Write, document_count, stamp_of, writes_of
 from reader.read_model.control import (
     CONTROL,
@@ -127,10 +127,12 @@ class DocumentStore:
         """Note that the same checkpoint is complete as of a later `as_of`."""
         self.transactions.tick(as_of)
 
-    def read_back(self, batch: Checkpoint, wanted: Mapping[str, Iterable[int]]) -> Documents:
-        """Collection -> id -> the document that the batch left, if MongoDB still tells; None for none."""
+    def read_back(
+        self, batch: Checkpoint, wanted: Mapping[str, Iterable[int]], lists: Sequence[Listed] = ()
+    ) -> Found:
+        """The documents and lists that the batch left, as far as MongoDB still tells."""
         with store_errors("the documents of a batch"):
-            return read_back(self.database, batch, wanted)
+            return read_back(self.database, batch, wanted, lists)
 
     def journal(self, after: int, limit: int) -> list[JournalEntry]:
         """Up to `limit` entries that follow batch `after`, in order, without a gap.

@@ -1,12 +1,12 @@
-"""Reads entities back as a batch left them. The cache never gets anything newer than its watermark.
+"""Reads entities and lists back as a batch left them. The cache never gets anything newer than its watermark.
 
 All reads are commands at one cluster time. A snapshot session of PyMongo would choose the time itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from bson import Timestamp
 from bson.int64 import Int64
@@ -17,6 +17,7 @@ from binlog_projector.stores.mongodb import BsonDocument
 from reader.read_model.control import CONTROL, Checkpoint, checkpoint_id, journal_id
 from reader.read_model.declarations import COLLECTIONS
 from reader.read_model.entities import is_present
+from reader.read_model.scans import CachedList
 
 # MongoDB's errors for a time that is ahead of its clock (after a restore), too old, or before the collection
 # got its present indexes.
@@ -24,12 +25,26 @@ NO_SUCH_MOMENT = (72, 239, 246)
 MOST = 1_000  # documents in one answer
 
 Documents = dict[str, dict[int, BsonDocument | None]]
+Listed = tuple[CachedList, int | str]  # a list, by its value
+
+
+class Found(NamedTuple):
+    """Collection -> id -> the document that a batch left; None for no document. Unknown ones are left out.
+
+    `lists`: the first documents of lists, and one more if there are more. Unknown ones are left out.
+    """
+
+    documents: Documents
+    lists: dict[Listed, list[BsonDocument]]
 
 
 def read_back(
-    database: Database[BsonDocument], batch: Checkpoint, wanted: Mapping[str, Iterable[int]]
-) -> Documents:
-    """Collection -> id -> the document that `batch` left; None for no document. Unknown ones are left out.
+    database: Database[BsonDocument],
+    batch: Checkpoint,
+    wanted: Mapping[str, Iterable[int]],
+    lists: Sequence[Listed] = (),
+) -> Found:
+    """The documents and lists that `batch` left.
 
     At the batch's cluster time, its checkpoint must be the present one. Without a cluster time (in a replay)
     only documents that no later batch has changed are known, and only if the journal names this batch.
@@ -38,22 +53,29 @@ def read_back(
     pinned = moment.at is not None
     try:
         if not is_ours(moment, batch, pinned=pinned):
-            return {}
+            return Found({}, {})
         found = {
             name: moment.find(COLLECTIONS[name].in_build(batch.build), {"_id": {"$in": [*ids]}})
             for name, ids in wanted.items()
         }
+        listed = {one: _first(moment, batch.build, *one) for one in lists} if pinned else {}
     except OperationFailure as error:
         if error.code not in NO_SUCH_MOMENT:
             raise
-        return {}
+        return Found({}, {})
     known: Documents = {}
     for name, documents in found.items():
         known[name] = dict.fromkeys(wanted[name]) if pinned else {}
         for document in documents:
             if pinned or (is_present(document) and document["v"] <= batch.seq):
                 known[name][document["_id"]] = document
-    return known
+    return Found(known, listed)
+
+
+def _first(moment: Moment, build: int, kind: CachedList, value: int | str) -> list[BsonDocument]:
+    query = kind.first(value)
+    filter = query.pop("filter")
+    return moment.find(COLLECTIONS[kind.collection].in_build(build), filter, limit=kind.limit + 1, **query)
 
 
 class Moment:

@@ -12,8 +12,7 @@ import msgspec
 
 from ops.stack.urls import mysql_arguments
 from perf.baseline.counters import TABLE
-from reader.paging import encode_cursor
-from reader.read_model.cached_values import page_body, with_author
+from reader.read_model.cached_values import encode_cursor, page_body, with_author
 from reader.read_model.declarations import POST, USER
 from reader.read_model.entities import PAGE_LIMIT
 from tidemark.hashtags import hashtags
@@ -23,8 +22,8 @@ TIME = "%%Y-%%m-%%dT%%H:%%i:%%s.%%fZ"  # as text, which nobody has to parse
 
 COUNTS = """(SELECT COUNT(*) FROM likes WHERE post_id = p.id),
             (SELECT COUNT(*) FROM comments WHERE post_id = p.id)"""
-# The fastest of five forms that were tried with 200 followees of a hundred posts each. A join by LATERAL, with
-# a limit for each author, was no faster, and IN read all posts.
+# The fastest of five forms that were tried with 200 followees of a hundred posts each. A join by LATERAL,
+# with a limit for each author, was no faster, and IN read all posts.
 NEWEST = f"""
 (SELECT own.id FROM users u JOIN posts own ON own.author_id = u.id
  WHERE u.subject = %s ORDER BY own.id DESC LIMIT {PAGE_LIMIT + 1})

@@ -93,7 +93,7 @@ class Bench:
         who, largest = self._who, self._who.followees[-1]
         with self._posts():
             found = self._warm(seconds)
-            found |= judging.Judged(self._system, self._seed).run(judging.PAGES)
+        found |= judging.Judged(self._system, self._seed).run(judging.PAGES)
         found |= self._baselines(seconds)
         found["hot_list_under_writes"] = hot_list(
             self._system, [self._reader, self._another("third reader", {})], self._ids("one", [1]), seconds

@@ -27,7 +27,8 @@ from tidemark.consistency_token import HEADER, ConsistencyKeys, verify
 from tidemark.gtid import GtidSet
 
 PAGES = 10_000
-USERS, READERS = 24, 6
+USERS, READERS = 24, 8
+PAUSE_SECONDS = 0.02  # between commands: most time is for reads
 LIMIT, LIMITS = 20, (3, 20, 100)
 TOKEN_SECONDS = 45.0
 KEPT_POSTS = 400
@@ -50,7 +51,7 @@ class State:
 
 @dataclass(frozen=True)
 class Commit:
-    """A user's command, when it was sent and acknowledged (Unix seconds), its token, and the state after it."""
+    """A command, when it was sent and acknowledged (Unix seconds), its token, and the state after it."""
 
     user: int
     sent: float
@@ -175,7 +176,7 @@ class Judged:
         """Commands one after the other."""
         chance = random.Random(f"{self._seed} writes")
         with closing(Client(self._writes, self._bearers)) as writer:
-            while not self._done.is_set():
+            while not self._done.wait(PAUSE_SECONDS):
                 self._history.commits.append(self._command(writer, chance))
 
     def _command(self, writer: Client, chance: random.Random) -> Commit:

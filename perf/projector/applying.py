@@ -7,7 +7,7 @@ import random
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -20,7 +20,7 @@ from binlog_projector.stores.cache import CacheStage
 from binlog_projector.stores.cache_scripts import APPLY
 from binlog_projector.stores.control_store import ControlStore
 from binlog_projector.stores.document_store import DocumentStore
-from binlog_projector.stores.read_back import Documents
+from binlog_projector.stores.read_back import Documents, Found, Listed
 from ops.stack import Stack
 from reader.read_model.announcements import encode
 from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY, Watermark, cache_key, encode_absent
@@ -37,14 +37,16 @@ class EitherWay(DocumentStore):
 
     at_present = False
 
-    def read_back(self, batch: Checkpoint, wanted: Mapping[str, Iterable[int]]) -> Documents:
+    def read_back(
+        self, batch: Checkpoint, wanted: Mapping[str, Iterable[int]], lists: Sequence[Listed] = ()
+    ) -> Found:
         if not self.at_present:
-            return super().read_back(batch, wanted)
+            return super().read_back(batch, wanted, lists)
         found: Documents = {}
         for name, ids in wanted.items():
             documents = self.database[COLLECTIONS[name].in_build(self.build)]
             found[name] = {one["_id"]: one for one in documents.find({"_id": {"$in": [*ids]}})}
-        return found
+        return Found(found, {})
 
 
 def apply(repeats: int) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from ops.stack.urls import mysql_arguments
 from ops.system import System
 from perf.dataset import USERS, load_posts
 from perf.measured import Measuring, Reader, in_rounds, pace_ms
+from perf.open_files import allow_files
 from perf.reader.others import Lane, Others
-from perf.reader.stampede import allow_files, ask_at_once
+from perf.reader.stampede import ask_at_once
 from perf.second_reader import WITHOUT_LOCAL, second_reader
 
 HOT, COLD = 10_000, 20_000

@@ -3,23 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 from urllib.parse import urlsplit
-
-SPARE_FILES = 200
-
-
-def allow_files(connections: int) -> None:
-    """Raise the limit of open files for us and our children. Raises RuntimeError if that is forbidden."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = connections + SPARE_FILES
-    if soft >= needed:
-        return
-    if hard < needed:
-        raise RuntimeError(
-            f"{connections} connections need {needed} open files; the limit (ulimit -Hn) is {hard}"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def ask_at_once(url: str, path: str, token: str, requests: int) -> None:

@@ -5,7 +5,9 @@ Versions are 16 hex digits, so that Lua in Redis can compare them as strings (it
 
 from __future__ import annotations
 
+import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +25,7 @@ VALUE_TTL_MS = 3_600_000  # +- 10 %
 ABSENT_TTL_MS = (10_000, 30_000)
 LEASE_TTL_MS = 2_000
 MAX_VALUE_BYTES = 256 * 1024
+OrderValue = int | str  # an id, or a time as the documents hold it
 ENTITY_KEY = re.compile(r"([a-z]+):([0-9]{1,19})")
 LIST_OF = {
     (one.parent.name, one.name) if isinstance(one, OwnedList) else (one.name, ""): one for one in LISTS
@@ -78,6 +81,11 @@ def encode_list(kept: CachedList, version: int, ids: list[int], next_cursor: str
     if not ids and isinstance(kept, TextList):
         return encode_absent(version)  # anybody can ask for any text: not for an hour
     return encode_page(version, ids, next_cursor)
+
+
+def encode_cursor(values: Sequence[OrderValue]) -> str:
+    """The order values of the last item, opaque to clients."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(values)).decode().rstrip("=")
 
 
 def encode_page(version: int, ids: list[int], next_cursor: str | None) -> bytes:

@@ -1,4 +1,4 @@
-"""The notifications of a user: one cached list, merged from the rows of several tables that tell of others."""
+"""The notifications of a user: one cached list, merged from rows of several tables."""
 
 from __future__ import annotations
 

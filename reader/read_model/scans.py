@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 Order = tuple[tuple[str, int], ...]
 EPOCH = datetime(1970, 1, 1)
 MICROSECOND = timedelta(microseconds=1)
+ROWS: Mapping[str, Any] = {"created_at": {"$exists": True}}  # no stubs
 CLUSTERED: Mapping[str, Any] = {"clusteredIndex": {"key": {"_id": 1}, "unique": True}}
 
 
@@ -32,6 +33,21 @@ class Scan:
     @property
     def index(self) -> Order:
         return (*(((self.by, 1),) if self.by else ()), *self.order)
+
+    def first(self, value: Any) -> dict[str, Any]:
+        """The fields of MongoDB's `find` for the documents of one value, which are no edges.
+
+        Only fields of the index are read. The index is named, or the planner would at times walk all of `_id`.
+        A walk through all rows' documents takes `_id`, and reads the documents, because some may be stubs.
+        """
+        filter, hint = ({self.by: value}, dict(self.index)) if self.by else (ROWS, {"_id": 1})
+        names = dict.fromkeys((*(name for name, _ in self.order), self.item_id), True)
+        return {
+            "filter": filter,
+            "projection": {"_id": False, **names},
+            "sort": dict(self.order),
+            "hint": hint,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ PASSED_ON = {
         "content-encoding",
         "cookie",
         "if-none-match",
+        "last-event-id",
         "prefer",
         "consistency-token",
     ),

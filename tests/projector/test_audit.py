@@ -374,7 +374,8 @@ def test_all_damage_is_found_and_repaired_while_traffic_goes_on(
             wrong_entries = corrupt_cache(cache, mark.epoch)
         report = system.audit("--repair", status=0)
         assert differences(report, "document") == wrong
-        assert differences(report, "cache entry") == wrong_entries
+        # the traffic may have had lists read back from the damaged documents
+        assert differences(report, "cache entry") >= wrong_entries
         assert report["repaired"] == report["found"] >= len(wrong) + len(wrong_entries)
         assert_clean(system.audit(status=0))
     wait_until_caught_up(system.stack, system.connection)

@@ -119,7 +119,7 @@ def test_numbers_of_64_bits_are_plain_ints(stack: Stack) -> None:
         commit_posts(documents, large)
         position = control.position()
         with AuditStore(control.client).view() as view:
-            read_back = documents.read_back(documents.position.checkpoint, {"posts": [large]})
+            read_back = documents.read_back(documents.position.checkpoint, {"posts": [large]}).documents
             found = [read_back["posts"][large] or {}, view.documents("posts", [large])[large]]
     assert position is not None and position.anchor is not None
     numbers = [position.anchor.original_commit_us, *(each["_id"] for each in found)]

@@ -18,12 +18,13 @@ from binlog_projector.domain.mutations import Invalidate, Mutation, Put, Remove
 from binlog_projector.metrics import ProjectorMetrics
 from binlog_projector.stores import cache, mongodb
 from binlog_projector.stores.cache import CacheStage
+from binlog_projector.stores.cache_values import MAX_LISTS
 from binlog_projector.stores.control_store import ControlStore
 from binlog_projector.stores.document_store import DocumentStore
 from binlog_projector.stores.mongodb import BsonDocument
 from binlog_projector.stores.read_back import Moment
 from ops.stack import Stack
-from reader.read_model.cached_values import Entry, cache_key, decode, encode_absent
+from reader.read_model.cached_values import Entry, cache_key, decode, encode_absent, encode_page
 from reader.read_model.control import CONTROL, JournalEntry, journal_id
 from tests.support.harness import wait_until
 from tests.verification.faults.replica_set import replica_set, service_urls
@@ -33,9 +34,9 @@ TOO_OLD, UNAVAILABLE = 239, 246
 WINDOW = "minSnapshotHistoryWindowInSeconds"
 
 
-def post(body: str, *, new: bool = False) -> Put:
+def post(body: str, *, new: bool = False, id: int = 1) -> Put:
     times = {"created_at": NOW, "updated_at": NOW}
-    return Put("posts", 1, {"author_id": 1, "body": body, "hashtags": [], **times}, new=new)
+    return Put("posts", id, {"author_id": id, "body": body, "hashtags": [], **times}, new=new)
 
 
 GONE = Remove("posts", 1, {"author_id": 1, "body": "", "hashtags": [], "created_at": "", "updated_at": ""})
@@ -56,7 +57,16 @@ class Side:
 
     @property
     def key(self) -> str:
-        return cache_key(self.documents.serving().epoch, "post:1")
+        return self.cached("post:1")
+
+    def cached(self, key: str) -> str:
+        return cache_key(self.documents.serving().epoch, key)
+
+    def ids(self, key: str) -> object:
+        """The ids of a cached list."""
+        value = self.admin.get(self.cached(key))
+        entry = decode(value if isinstance(value, bytes) else None)
+        return entry and (entry.ids() if entry.present else "absent")
 
     def fill(self) -> None:
         self.admin.set(self.key, encode_absent(0), px=600_000)
@@ -115,13 +125,14 @@ def test_a_batch_is_read_back_as_it_left_its_documents(side: Side) -> None:
         assert found.version == entry.checkpoint.seq and (body or b"") in found.body
 
 
-def test_only_the_key_of_an_entity_is_read_back(side: Side) -> None:
-    """Others are deleted, whatever stands behind their first colon."""
+def test_only_keys_of_entities_and_lists_are_read_back(side: Side) -> None:
+    """Others are deleted, whatever stands behind their first colon. Lists of edges are deleted, too."""
     others = (
         "hashtag:1",
         "hashtag:tide",
-        "hashtag:74",
         "subject:1",
+        "post:1:likes",
+        "user:1:followees",
         "user:\u00b2",
         "post:1:x",
         "post:x",
@@ -132,6 +143,33 @@ def test_only_the_key_of_an_entity_is_read_back(side: Side) -> None:
     found = side.applied(side.commit(post("1", new=True), *map(Invalidate, others)))
     assert found is not None and found.present
     assert side.admin.keys(cache_key("*", "*")) == [side.key.encode()]
+
+
+def test_cached_lists_are_read_back_with_the_items_that_they_lack(side: Side) -> None:
+    """A post that is in no cached list becomes no entry."""
+    side.admin.delete(side.key)
+    lists = ("user:1:posts", "hashtag:74", "everybody:posts")
+    for key in lists:
+        side.admin.set(side.cached(key), encode_page(0, [], None), px=600_000)
+    other = post("other", new=True, id=2)
+    head = (*lists[:2], "user:2:posts")
+    side.admin.delete(side.cached(lists[2]))
+    side.applied(side.commit(post("new", new=True), other, *map(Invalidate, head)))
+    assert side.ids("user:1:posts") == [1]
+    assert side.entry is not None and b'"new"' in side.entry.body
+    assert side.ids("hashtag:74") == "absent"
+    assert side.admin.exists(side.cached("user:2:posts"), side.cached("post:2")) == 0
+
+    side.applied(untimed(side.commit(GONE, Invalidate("user:1:posts"))))
+    assert side.ids("user:1:posts") is None  # a replay does not know lists
+
+
+def test_no_more_lists_are_read_back_than_apply_has_time_for(side: Side) -> None:
+    keys = [f"user:{id}:posts" for id in range(1, MAX_LISTS + 3)]
+    for key in keys:
+        side.admin.set(side.cached(key), encode_page(0, [7], None))
+    side.applied(side.commit(post("1", new=True), *map(Invalidate, keys)))
+    assert sorted(map(str, map(side.ids, keys))) == sorted(["None"] * 2 + ["[1]"] + ["[]"] * (MAX_LISTS - 1))
 
 
 def test_each_watermark_tells_a_time_at_which_the_checkpoint_was_its_own(

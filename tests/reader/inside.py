@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -62,7 +62,7 @@ class Gate:
     """A place where work waits while a test holds it; open at first."""
 
     def __init__(self) -> None:
-        self._reached = asyncio.Event()
+        self.reached = asyncio.Event()
         self._opened = asyncio.Event()
         self._opened.set()
         self._passes = 0
@@ -70,13 +70,19 @@ class Gate:
     @asynccontextmanager
     async def holding(self, work: Coroutine[Any, Any, T], passes: int = 0) -> AsyncIterator[asyncio.Task[T]]:
         """Start `work`, which passes here so many times; then it waits here while the block runs."""
-        self._passes = passes
-        self._reached.clear()
-        self._opened.clear()
-        task = asyncio.create_task(work)
-        await self._reached.wait()
-        try:
+        with self.closed(passes):
+            task = asyncio.create_task(work)
+            await self.reached.wait()
             yield task
+
+    @contextmanager
+    def closed(self, passes: int = 0) -> Iterator[None]:
+        """Who comes after so many waits while the block runs; `reached` tells."""
+        self._passes = passes
+        self.reached.clear()
+        self._opened.clear()
+        try:
+            yield
         finally:
             self.open()
 
@@ -85,12 +91,12 @@ class Gate:
 
     async def pass_through(self) -> None:
         """The first that comes to a closed gate is held; others, which it may wait for, pass."""
-        if self._opened.is_set() or self._reached.is_set():
+        if self._opened.is_set() or self.reached.is_set():
             return
         if self._passes:
             self._passes -= 1
             return
-        self._reached.set()
+        self.reached.set()
         await self._opened.wait()
 
 

@@ -23,7 +23,7 @@ from reader.read_model.declarations import (
     USER_POSTS,
 )
 from reader.read_model.notifications import NOTIFICATIONS, Source
-from reader.stored_scan import ROWS
+from reader.read_model.scans import ROWS
 from tests.reader.inside import inside
 from tests.reader.world import World, moment
 

@@ -12,13 +12,14 @@ from ops.stack import Stack
 from reader.asked import FeedQuery, Query
 from reader.composing import Answer, compose
 from reader.named import Position
-from reader.paging import Page, encode_cursor
+from reader.paging import Page
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import (
     Entry,
     Watermark,
     decode,
     encode_absent,
+    encode_cursor,
     encode_entity,
     encode_list,
     encode_page,

@@ -84,9 +84,13 @@ async def test_an_entry_leaves_with_the_message_that_names_it(
 
 async def test_all_messages_of_a_large_batch_name_keys(shared_stack: Stack, world: World) -> None:
     async with holding_user(shared_stack, world) as reader:
-        world.batch(3, ["user:1", *(f"post:{id}" for id in range(5_000))])
+        keys, before = ["user:1", *(f"post:{id}" for id in range(5_000))], reader.following.position
+        assert len(encode("", world.watermark(), keys)) > 2
+        world.batch(3, keys)
         await reader.follows(world)
-        assert reader.following.position.messages > 2
+        now = reader.following.position
+        assert now.messages == before.messages + 1  # a batch counts at its last message
+        assert all(reader.following.named.between([key], before, now) for key in keys)
         assert reader.replica.get("user:1") is None
         assert reader.resets("broken") == 0
 

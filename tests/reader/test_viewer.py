@@ -15,9 +15,9 @@ from authorizer_lambda.tokens import Claims
 from ops.stack import Stack
 from reader.asked import EverybodyQuery, FeedQuery, ListQuery, ViewedQuery
 from reader.endpoints import caller, hashtag
-from reader.paging import FIRST_PAGE, Page, encode_cursor
+from reader.paging import FIRST_PAGE, Page
 from reader.parts import Origin, Wanted, WantedPage
-from reader.read_model.cached_values import Entry, decode, encode_absent, encode_page
+from reader.read_model.cached_values import Entry, decode, encode_absent, encode_cursor, encode_page
 from reader.read_model.declarations import (
     MAX_FOLLOWEES,
     MAX_LIKED,

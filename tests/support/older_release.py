@@ -1,7 +1,7 @@
 """The release before notifications, as far as projectors and readers work from declarations.
 
-`python -m tests.support.older_release binlog_projector run`: two tables, two columns, the lists and fields made
-of them are not declared, and the read-model version is the one before.
+`python -m tests.support.older_release binlog_projector run`: two tables, two columns, the lists and fields
+made of them are not declared, and the read-model version is the one before.
 """
 
 from __future__ import annotations

@@ -17,8 +17,14 @@ from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_
 from binlog_projector.mysql.connections import Connection
 from binlog_projector.stores.document_ids import decode_id
 from ops.stack import Stack
-from reader.paging import encode_cursor
-from reader.read_model.cached_values import WATERMARK_KEY, Watermark, cache_key, decode, encode_entity
+from reader.read_model.cached_values import (
+    WATERMARK_KEY,
+    Watermark,
+    cache_key,
+    decode,
+    encode_cursor,
+    encode_entity,
+)
 from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTS
 from reader.read_model.entities import is_present
 from reader.read_model.scans import TextList, microseconds, time_text

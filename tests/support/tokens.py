@@ -17,3 +17,8 @@ def token(subject: str, *scopes: str) -> str:
 def bearer(subject: str, *scopes: str) -> dict[str, str]:
     """The header with such a token."""
     return {"Authorization": f"Bearer {token(subject, *scopes)}"}
+
+
+def short_token(subject: str, seconds: int) -> str:
+    """A token to read for so long."""
+    return mint(AUTH_SETTINGS, subject, ["read"], seconds)

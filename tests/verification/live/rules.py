@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CHANGED, GONE, NAMED, COUNTED, UNTOUCHED = "+-=#."
-"""Effects of a batch on a key. GONE: it is absent again. NAMED: it stays as it was. COUNTED: its counter moves."""
+"""Effects of a batch on a key. GONE: absent again. NAMED: as it was. COUNTED: its counter moves."""
 FOLLOWEES, HEAD, OTHER = KEYS = (0, 1, 2)
 FEED, POST = READS = (0, 1)
 """FEED reads FOLLOWEES, then HEAD, and OTHER too while it is followed. POST reads OTHER and its counter."""

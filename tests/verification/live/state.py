@@ -34,7 +34,7 @@ class Making(NamedTuple):
 
 
 class Path(NamedTuple):
-    """A read that is watched: once for all watchers. `flag`: only without the rule that compares positions."""
+    """A read that is watched: once for all watchers. `flag`: for a mutation that compares no positions."""
 
     state: State | None = None
     making: Making | None = None

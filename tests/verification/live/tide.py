@@ -1,4 +1,4 @@
-"""MongoDB's commits and the tide: messages that come late, silence, failovers, and a batch that MySQL loses."""
+"""MongoDB's commits and the tide: late messages, silence, failovers, and a batch that MySQL loses."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def compose(rules: Rules, scenario: Scenario, world: World) -> Moves:
 
 
 def go_on(rules: Rules, scenario: Scenario, world: World, under_way: Composition) -> Moves:
-    """From the replica what no message has named since the moment, else from MongoDB, else from one session."""
+    """From the replica if no message has named it since, else from MongoDB, else from one session."""
     tide, moment = world.reader.tide, under_way.moment
     missing = [key for key in KEYS if under_way.parts[key] is None]
     if not missing:

@@ -41,7 +41,7 @@ def project(rules: Rules, scenario: Scenario, world: World) -> Moves:
 
 
 def read_back(rules: Rules, scenario: Scenario, world: World, taken: Taken) -> Moves:
-    """The entity at the batch's own cluster time; in a replay at present, if its version is not newer."""
+    """At the batch's own cluster time; in a replay the entity at present, if its version is not newer."""
     to, last = taken.to, world.last
     times = [last] if taken.replayed else [min(to.seq, last)]
     if not rules.read_back_at_its_batch:
@@ -50,8 +50,13 @@ def read_back(rules: Rules, scenario: Scenario, world: World, taken: Taken) -> M
         found: Value | None = value(scenario, ENTITY, world.history, at)
         if found is not None and (found.content in scenario.gone or not counts(rules, world, taken, found)):
             found = None
-        done = world._replace(stage=ReadBack(taken.found, to, found))
-        yield Step(f"the stage reads back at {at}", done, True)
+        done = ReadBack(taken.found, to, found)
+        yield Step(f"the stage reads back at {at}", world._replace(stage=done), True)
+        listed = None if taken.replayed else value(scenario, LIST, world.history, at)
+        if listed is not None and counts(rules, world, taken, listed):
+            yield Step(
+                f"the stage reads all back at {at}", world._replace(stage=done._replace(list=listed)), True
+            )
 
 
 def counts(rules: Rules, world: World, taken: Taken, found: Value) -> bool:
@@ -63,16 +68,22 @@ def counts(rules: Rules, world: World, taken: Taken, found: Value) -> bool:
 
 
 def apply(scenario: Scenario, world: World, ready: ReadBack) -> Moves:
-    """Compare, set and announce. An entity that is present gets the value read back; a list is deleted."""
+    """Compare, set and announce. What is present gets the value read back, or is deleted.
+
+    With a list, an entity that is not present gets its value, too.
+    """
     label = f"APPLY {ready.to.seq}"
     if world.primary.mark.lineage != ready.found.lineage:
         yield Step(f"{label} is refused", world._replace(stage=None), True)
     elif has_room(world):
         named = names(scenario, ready.found.upto, ready.to.upto)
         entity, list_ = world.primary.entries
-        if named[ENTITY] and entity is not None:
+        fresh = named[LIST] and list_ is not None and ready.list is not None
+        if named[ENTITY] and (entity is not None or fresh):
             entity = ready.value
-        applied = Node(ready.to, (entity, None if named[LIST] else list_))
+        if named[LIST] and list_ is not None:
+            list_ = ready.list
+        applied = Node(ready.to, (entity, list_))
         heard = hear(world, Message(ready.found, ready.to, named))
         yield Step(label, heard._replace(primary=applied, stage=None), True)
 

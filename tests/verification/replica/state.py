@@ -63,11 +63,12 @@ class Taken(NamedTuple):
 
 
 class ReadBack(NamedTuple):
-    """The same, and what the stage has read back for the entity."""
+    """The same, and what the stage has read back for the entity and, if there were not too many, the list."""
 
     found: Mark
     to: Mark
     value: Value | None
+    list: Value | None = None
 
 
 class Watermark(NamedTuple):

@@ -140,15 +140,15 @@ class History:
 
     def _toggle_like(self) -> RowChange:
         user = self._chance.randint(1, 3)
-        row = {"post_id": self.id, "user_id": user, "created_at": self._now(), "post_author_id": self.id}
+        row = {"post_id": self.id, "post_author_id": self.id, "user_id": user, "created_at": self._now()}
         likes = self._tables["likes"].items()
         liked = next((key for key, one in likes if (one["post_id"], one["user_id"]) == (self.id, user)), 0)
         return self._remove("likes", liked) or self._put("likes", row)
 
     def _toggle_comment(self) -> RowChange:
         id = self._chance.choice(self._comments)
-        own = {"post_id": self.id, "author_id": self.id, "post_author_id": self.id}
-        row = {"id": id, **own, "body": "comment", **self._times()}
+        ids = {"id": id, "post_id": self.id, "post_author_id": self.id, "author_id": self.id}
+        row = {**ids, "body": "comment", **self._times()}
         return self._remove("comments", id) or self._put("comments", row)
 
     def _edit_comment(self) -> RowChange:

@@ -12,6 +12,7 @@ from typing import Any
 from binlog_projector.domain.batch import Batch
 from binlog_projector.stores.cache import CacheStage
 from binlog_projector.stores.cache_scripts import APPLY
+from binlog_projector.stores.cache_values import Values
 from binlog_projector.stores.document_store import DocumentStore as ProjectorDocuments
 from binlog_projector.stores.read_back import Moment, is_ours
 from reader.cache import FILL
@@ -70,7 +71,7 @@ class SkipsReplay(CacheStage):
 
     def _replay(self) -> None:
         assert self.watermark is not None
-        self._send(self.watermark, JournalEntry(self.documents.position.checkpoint, ()), {})
+        self._send(self.watermark, JournalEntry(self.documents.position.checkpoint, ()), Values({}))
 
 
 class DocumentsAtPresent(Moment):
@@ -237,14 +238,14 @@ MUTATIONS = {
         seed=897,
     ),
     "APPLY leaves leases alone": Mutation(
-        Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'L', 1, 1) ~= 'L' then")),
+        Product(patches=apply_with("if head ~= '' or", "if string.sub(head .. 'L', 1, 1) ~= 'L' or")),
     ),
     "APPLY leaves alone what is not absent": Mutation(
-        Product(patches=apply_with("if head ~= '' then", "if string.sub(head .. 'V', 1, 1) ~= 'V' then"))
+        Product(patches=apply_with("if head ~= '' or", "if string.sub(head .. 'V', 1, 1) ~= 'V' or"))
     ),
     "APPLY keeps what it has no bytes for": Mutation(
         Product(patches=apply_with("redis.call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS)))", "0")),
-        seed=1,
+        seed=11,
     ),
     "APPLY does not compare the lineage": Mutation(
         Product(patches=apply_with("~= ARGV[1] then", "== false then")), (TAKEN_OVER, FAILED_OVER), seed=1

@@ -12,7 +12,7 @@ from pymongo.client_session import ClientSession
 
 from binlog_projector.domain.batch import Batch
 from binlog_projector.stores.document_store import DocumentStore
-from binlog_projector.stores.read_back import Documents
+from binlog_projector.stores.read_back import Found, Listed
 from reader.read_model.control import Checkpoint, JournalEntry, Position, Serving
 from tests.verification.schedules.redis_commands import CHANGING, described
 from tests.verification.schedules.scheduler import pause
@@ -106,9 +106,12 @@ class ProjectorStore(DocumentStore):
         pause("find serving")
         return super().serving()
 
-    def read_back(self, batch: Checkpoint, wanted: Mapping[str, Iterable[int]]) -> Documents:
-        pause(f"read back {'' if batch.cluster_time else 'at present '}{' '.join(wanted)}")
-        return super().read_back(self._restored.seen(batch), wanted)
+    def read_back(
+        self, batch: Checkpoint, wanted: Mapping[str, Iterable[int]], lists: Sequence[Listed] = ()
+    ) -> Found:
+        names = (*wanted, *(kind.label for kind, _ in lists))
+        pause(f"read back {'' if batch.cluster_time else 'at present '}{' '.join(names)}")
+        return super().read_back(self._restored.seen(batch), wanted, lists)
 
     def journal(self, after: int, limit: int) -> list[JournalEntry]:
         pause(f"find journal after {after}")

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from binlog_projector.domain.changes import BinlogPosition, RowChange, Transaction
-from reader.paging import encode_cursor
+from reader.read_model.cached_values import encode_cursor
 from tests.verification.torture.__main__ import main
 from tests.verification.torture.faults import FAULTS
 from tests.verification.torture.history import Clock, History, Observed

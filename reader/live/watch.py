@@ -1,0 +1,141 @@
+"""A watched read: its latest state, what this depends on, and who watches."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from typing import Protocol
+
+import msgspec
+
+from reader.asked import EntityQuery, FeedQuery, HotQuery, ListQuery, Plain, Query, UserQuery, ViewedQuery
+from reader.composing import Answer
+from reader.read_model.cached_values import Watermark
+from reader.read_model.declarations import USER
+from tidemark.gtid import GtidSet
+from tidemark.problem import Problem, problem_response
+
+PACE_SECONDS = 0.1  # between two states of a read
+FEED_PACE_SECONDS = 1.0
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """A read that can be watched. `absent`: the answer if there is none.
+
+    Equal keys are one read: path, query string, and the caller if it matters.
+    """
+
+    key: tuple[str, str, str]
+    query: Query
+    absent: Problem
+
+
+class State:
+    """What GET answers at `moment`, and later as long as the watch is not due."""
+
+    def __init__(self, answer: Answer, absent: Problem) -> None:
+        self.moment = answer.moment
+        self.status = absent.status if answer.body is None else 200
+        self.body = bytes(problem_response(absent).body) if answer.body is None else answer.body
+        self.etag = "" if answer.body is None else f'"{answer.version}"'
+        self._encoded: tuple[Watermark, bytes] | None = None
+
+    def shows_as(self, other: State) -> bool:
+        return (self.status, self.body) == (other.status, other.body)
+
+    def data(self, moment: Watermark) -> bytes:
+        """Encoded once for all who get it at one moment; one line, as JSON is."""
+        if self._encoded is None or self._encoded[0] is not moment:
+            in_parts = b',"in_parts":true' if moment.open else b""
+            head = b'{"status":%d,"as_of":"%s","etag":%s' % (self.status, as_of(moment), self._tag)
+            self._encoded = moment, head + in_parts + b',"body":' + self.body + b"}"
+        return self._encoded[1]
+
+    def change(self, moment: Watermark) -> bytes:
+        """The same without the body."""
+        return b'{"as_of":"%s","etag":%s}' % (as_of(moment), self._tag)
+
+    @property
+    def _tag(self) -> bytes:
+        return msgspec.json.encode(self.etag or None)
+
+
+class Subscriber(Protocol):
+    """Who watches."""
+
+    def offer(self, state: State, before: Watermark, touched_at: float) -> bool:
+        """Take the state, now or later; only the latest counts. All up to `before` was shown before.
+
+        Returns whether to wake the subscriber.
+        """
+
+    def wake(self) -> None:
+        """Send what was offered."""
+
+
+class Watch:
+    """One read that somebody watches. It is due iff a key was named after its state's moment.
+
+    `before`: the moment before the first such message, while it is due. `touched_at`: when this came.
+    """
+
+    __slots__ = (
+        "absent",
+        "before",
+        "composing",
+        "counts",
+        "key",
+        "keys",
+        "not_before",
+        "pace",
+        "query",
+        "queued",
+        "state",
+        "subscribers",
+        "touched_at",
+    )
+
+    def __init__(self, watched: Watched) -> None:
+        self.key = watched.key
+        self.query = watched.query
+        self.absent = watched.absent
+        self.subscribers: dict[Subscriber, None] = {}
+        self.keys: tuple[str, ...] = ()
+        self.state: State | None = None
+        self.before: Watermark | None = None
+        self.touched_at = 0.0
+        self.not_before = 0.0  # the next state comes no earlier
+        self.composing: asyncio.Task[None] | None = None
+        self.queued = False
+        query = self.query.query if isinstance(self.query, ViewedQuery) else self.query
+        self.pace = FEED_PACE_SECONDS if isinstance(query, FeedQuery | HotQuery) else PACE_SECONDS
+        self.counts = _shows_counters_of_users(query)
+
+    def ignores(self, name: str) -> bool:
+        """Whether a change of the counters alone does not change this read: authors are shown without."""
+        return not self.counts and name.startswith(f"{USER.name}:")
+
+
+def _shows_counters_of_users(query: Plain) -> bool:
+    match query:
+        case UserQuery():
+            return True
+        case EntityQuery(entity):
+            return entity is USER
+        case ListQuery(listing):
+            return listing.item is USER
+    return False
+
+
+def as_of(moment: Watermark) -> bytes:
+    """As `Freshness` shows it: in ms, rounded down."""
+    return f"{moment.as_of[:23]}Z".encode()
+
+
+def contains(one: Watermark, other: Watermark) -> bool:
+    return one is other or _contains(one.gtid_set, other.gtid_set)
+
+
+@lru_cache(maxsize=1024)
+def _contains(one: str, other: str) -> bool:
+    return GtidSet.parse(one) >= GtidSet.parse(other)
