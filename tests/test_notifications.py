@@ -20,6 +20,8 @@ from tests.support.harness import (
     wait_until_caught_up,
 )
 from tests.support.services import Services, running_services
+from tests.support.streams import watching
+from tests.support.tokens import bearer
 
 PATH = "/user/me/notifications"
 PEOPLE = ("jane", "joe", "ann")
@@ -202,3 +204,15 @@ def test_the_page_is_private_and_has_a_version(services: Services) -> None:
     renamed = partial(services.read, PATH, "jane", {"If-None-Match": first.headers["etag"]})
     wait_until(lambda: renamed().status_code == 200, "the new name")
     assert brief(renamed().json()) == [("like", "joseph", mine, None)]
+
+
+def test_notifications_can_be_watched_and_a_read_mark_is_seen(services: Services) -> None:
+    mine = post(services, "jane")
+    with watching(services.reader_url, PATH, bearer("jane")) as stream:
+        assert stream.status == 200, stream.body
+        assert stream.state()["body"]["unread_count"] == 0
+        done(services, "joe", "PUT", f"/post/{mine}/like")
+        (liked,) = stream.state()["body"]["items"]
+        assert (liked["kind"], liked["post_id"]) == ("like", mine)
+        done(services, "jane", "PUT", f"{PATH}/read", {"until": liked["created_at"]})
+        assert stream.state()["body"]["unread_count"] == 0
