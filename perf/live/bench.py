@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from ops.stack.progress import say
@@ -34,17 +35,14 @@ class Bench:
         self._likes = likes
         self._clients = clients
         self._transport = transport
-        self._gets = Gets(reader.url, reader.token)
-
-    def close(self) -> None:
-        self._gets.close()
 
     def warm_up(self, posts: Sequence[int]) -> None:
         """Until the reader holds all posts."""
         say("waiting for the projector")
         wait_until_caught_up(self._system)
-        for post in posts:
-            self._gets.body(f"/post/{post}")
+        with self._gets() as gets:
+            for post in posts:
+                gets.body(f"/post/{post}")
 
     def polled(self, post: int, seconds: float) -> Figures:
         """Likes of one post, seen by one client that polls. Nobody watches."""
@@ -56,7 +54,8 @@ class Bench:
             late = time.monotonic() > deadline
             return late or (writing.done() and shown >= len(writing.result()[post]))
 
-        seen = self._gets.poll(post, is_over)
+        with self._gets() as gets:
+            seen = gets.poll(post, is_over)
         self._likes.finish(writing)
         judged = judge(self._likes.commits, [seen])
         return {"polled_p50_ms": judged.latency_ms(50), "polled_p99_ms": judged.latency_ms(99)}
@@ -118,9 +117,14 @@ class Bench:
         """Times of GETs of another post meanwhile."""
         say(f"{HOT_PER_S:g} likes/s of one post, {seconds:g} s")
         writing = self._likes.begin([post], HOT_PER_S, seconds)
-        times = self._gets.paced_ms("/post/1", writing.done)
+        with self._gets() as gets:
+            times = gets.paced_ms("/post/1", writing.done)
         self._likes.finish(writing)
         return times
+
+    def _gets(self) -> closing[Gets]:
+        """A new connection, because the reader closes one that is idle for long."""
+        return closing(Gets(self._reader.url, self._reader.token))
 
     def _open(self, url: str, watches: Sequence[int]) -> None:
         say(f"{self._transport}: opening {len(watches)} connections")

@@ -53,12 +53,12 @@ def push(
         polled: Figures = {}
         for number, one in enumerate(transports):
             reader = _first_reader(system) if number == 0 else _next_reader(system, limit)
-            with contextlib.closing(Bench(system, reader, likes, clients, one)) as bench:
-                bench.warm_up(posts)
-                polled = polled or bench.polled(posts[watched], min(seconds, POLLED_SECONDS))
-                figures = bench.many(connections, posts[:watched], writes_per_s, seconds)
-                hot = posts[watched + 1 + 2 * number :]
-                figures["one_hot"] = bench.one_hot(connections, hot[0], hot[1], min(seconds, HOT_SECONDS))
+            bench = Bench(system, reader, likes, clients, one)
+            bench.warm_up(posts)
+            polled = polled or bench.polled(posts[watched], min(seconds, POLLED_SECONDS))
+            figures = bench.many(connections, posts[:watched], writes_per_s, seconds)
+            hot = posts[watched + 1 + 2 * number :]
+            figures["one_hot"] = bench.one_hot(connections, hot[0], hot[1], min(seconds, HOT_SECONDS))
             ratio = figures["latency_p99_ms"] / polled["polled_p99_ms"]
             found[one] = {"latency_p99_to_polled_p99": round(ratio, 3), **figures}
         system.check()
