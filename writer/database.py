@@ -220,11 +220,15 @@ def readiness(url: str) -> str:
     """ "ok" if this account can change the tables, else the error, such as `--read-only`.
 
     The connection is not from the pool: a busy pool is no broken one. A read-only server refuses the UPDATE
-    although no row matches. It names the table of the latest migration.
+    although no row matches. It names the tables and columns of the latest migrations.
     """
     try:
         with connect(url, autocommit=False) as connection:
-            Session(connection).execute("UPDATE users, user_deletions SET users.bio = users.bio WHERE FALSE")
+            Session(connection).execute(
+                "UPDATE users, user_deletions, mentions, notification_reads, likes, comments"
+                " SET users.bio = users.bio"
+                " WHERE FALSE AND likes.post_author_id = 0 AND comments.post_author_id = 0"
+            )
     except (Interrupted, StatementRefused) as error:
         return str(error.__cause__)
     return "ok"

@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from ops.stack.fetch import programs
-from ops.stack.servers.ports import is_free
+from ops.stack.servers.ports import free_port, is_free
 from ops.stack.servers.process import launch_tethered
 from tests.conftest import AUTH
 from tests.docker.compose import FOLDER
-from tests.support.harness import free_port, wait_until
+from tests.support.harness import wait_until
 from tests.support.secrecy import leaks
 
 CONFIGURATION = FOLDER / "nginx/nginx.conf"

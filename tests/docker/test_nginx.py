@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from ops.stack.servers.ports import free_port
 from tests.conftest import AUTH
 from tests.docker.nginx import Gateway, Witness, running_nginx
 from tests.reader.conftest import plain_client
-from tests.support.harness import Process, free_port, process, wait_until
+from tests.support.harness import Process, process, wait_until
 from tests.support.tokens import bearer
 from tests.tidemark.raw_http import answer
 from tidemark.settings import Address

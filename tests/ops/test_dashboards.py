@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from ops.stack.fetch.programs import prometheus
+from ops.stack.servers.ports import free_port
 from ops.system import System
-from tests.support.harness import ROOT, free_port, wait_until
+from tests.support.harness import ROOT, wait_until
 
 pytestmark = pytest.mark.server
 

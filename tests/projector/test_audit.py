@@ -32,6 +32,7 @@ from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
 from binlog_projector.mysql.source import MySqlSource
 from binlog_projector.stores.audit_store import AuditStore, RepairQueue, RepairRequest, StoredView
 from ops.stack import Stack
+from ops.stack.servers.ports import free_port
 from reader.read_model.cached_values import VALUE, cache_key, list_of
 from reader.read_model.declarations import COLLECTIONS, LISTINGS, LISTS, USERS_BY_HANDLE
 from tests.conftest import AUTH, empty_stores, service_environment
@@ -40,7 +41,6 @@ from tests.support.harness import (
     ROOT,
     admin_connection,
     assert_everything_is_equal,
-    free_port,
     process,
     run_sql,
     wait_until,

@@ -11,12 +11,12 @@ import redis
 
 from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
+from ops.stack.servers.ports import free_port
 from reader.read_model.cached_values import WATERMARK_KEY, cache_key, encode_version
 from tests.support.harness import (
     admin_connection,
     assert_everything_is_equal,
     create_tables,
-    free_port,
     process,
     projector,
     projector_environment,

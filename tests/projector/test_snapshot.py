@@ -28,11 +28,11 @@ from binlog_projector.snapshot.snapshot import take_snapshot
 from binlog_projector.stores import mongodb
 from binlog_projector.stores.control_store import ControlStore
 from ops.stack import Stack
+from ops.stack.servers.ports import free_port
 from tests.support.harness import (
     ROOT,
     admin_connection,
     create_tables,
-    free_port,
     projector_environment,
     rows,
     run_sql,

@@ -14,9 +14,10 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from ops.stack import Stack
+from ops.stack.servers.ports import free_port
 from tests.conftest import service_environment
 from tests.reader.world import World
-from tests.support.harness import Process, free_port, process, wait_until
+from tests.support.harness import Process, process, wait_until
 from tests.support.tokens import bearer
 
 

@@ -24,7 +24,6 @@ from tests.conftest import service_environment
 from tests.reader.conftest import plain_client
 from tests.support.certificates import Authority
 from tests.support.harness import ROOT, process, wait_until
-from tests.support.harness import free_port as any_port
 from tests.support.services import running_services
 
 pytestmark = pytest.mark.server
@@ -153,9 +152,9 @@ def test_the_projector_refuses_a_server_that_is_not_the_one(
 def test_the_reader_serves_nothing_from_stores_of_an_unknown_authority(encrypted: Encrypted) -> None:
     stranger = encrypted.stranger.ca
     environment = encrypted.environment(mysql=stranger, mongodb=stranger, redis=stranger)
-    admin = any_port()
+    admin = free_port()
     binds = {
-        "TIDEMARK_READER_BIND": f"127.0.0.1:{any_port()}",
+        "TIDEMARK_READER_BIND": f"127.0.0.1:{free_port()}",
         "TIDEMARK_READER_ADMIN_BIND": f"127.0.0.1:{admin}",
     }
     with (

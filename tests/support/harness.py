@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import redis
 
 from binlog_projector.mysql.connections import Connection, connection_settings, query_value
 from ops.stack import Stack
+from ops.stack.servers.ports import free_port
 from reader.read_model.cached_values import WATERMARK_KEY, Watermark
 from tests.support.oracle import actual_documents, assert_cache_is_true, expected_documents
 from tests.support.secrecy import leaks
@@ -39,12 +39,6 @@ def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 20
             return value
         time.sleep(0.02)
     raise AssertionError(f"waited {seconds} s for {what}")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

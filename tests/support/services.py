@@ -11,8 +11,9 @@ import httpx2
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import mint
 from ops.stack import Stack
+from ops.stack.servers.ports import free_port
 from tests.conftest import AUTH, service_environment
-from tests.support.harness import Process, free_port, process, projector, wait_until
+from tests.support.harness import Process, process, projector, wait_until
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]] | None
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from starlette.applications import Starlette
 
-from tests.support.harness import free_port
+from ops.stack.servers.ports import free_port
 from tidemark.admin import AdminThread
 from tidemark.settings import Address
 

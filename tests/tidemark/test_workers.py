@@ -16,8 +16,9 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ops.stack.servers.ports import free_port
 from tests.reader.conftest import plain_client
-from tests.support.harness import Process, free_port, process, wait_until
+from tests.support.harness import Process, process, wait_until
 from tidemark.tally import Tally
 from tidemark.workers import MOST_RESTARTS, PAUSE_SECONDS, combined
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import httpx2
 import pytest
 
+from ops.stack.servers.ports import free_port
 from tests.conftest import service_environment
-from tests.support.harness import Process, free_port, process, wait_until
+from tests.support.harness import Process, process, wait_until
 from tests.writer.mysql import MySql
 from tests.writer.people import Person, Writer
 from writer.__main__ import main

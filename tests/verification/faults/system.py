@@ -10,6 +10,7 @@ import redis
 
 from binlog_projector.mysql.connections import Connection
 from ops.stack import Server, Stack
+from ops.stack.servers.ports import free_port
 from reader.read_model.cached_values import Watermark
 from tests.reader.conftest import RunningReader
 from tests.support.harness import (
@@ -17,7 +18,6 @@ from tests.support.harness import (
     admin_connection,
     assert_everything_is_equal,
     create_tables,
-    free_port,
     process,
     projector,
     wait_until,

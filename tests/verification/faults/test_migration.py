@@ -19,11 +19,11 @@ import pytest
 
 from binlog_projector.mysql.connections import Connection, query_value
 from ops.stack import Stack
+from ops.stack.servers.ports import free_port
 from tests.conftest import service_environment
 from tests.support.harness import (
     admin_connection,
     assert_everything_is_equal,
-    free_port,
     process,
     projector,
     run_sql,
@@ -191,6 +191,7 @@ def test_full_tables_are_migrated_while_all_goes_on(stack: Stack, tmp_path: Path
         with process(environment, "-m", "binlog_projector", "rebuild") as building:
             assert building.popen.wait(timeout=500) == 0, building.tail()
         with projector(environment):
+            run_sql(connection, "UPDATE posts SET body = 'seen' WHERE id = 1")  # by this projector
             wait_until_caught_up(stack, connection, 300)
             assert_everything_is_equal(stack, connection)
     assert max(loads[name].longest_seconds for name in ("adding", "finishing")) < LONGEST_SECONDS

@@ -8,9 +8,10 @@ import httpx2
 import pytest
 
 from ops.stack import Stack
+from ops.stack.servers.ports import free_port
 from tests.conftest import service_environment
 from tests.reader.conftest import plain_client
-from tests.support.harness import free_port, wait_until
+from tests.support.harness import wait_until
 from tests.support.proxy import Proxy
 from tests.verification.faults.system import running_system
 from tests.verification.faults.witness import Witness

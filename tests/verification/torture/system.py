@@ -12,8 +12,9 @@ from pathlib import Path
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import mint
 from ops.stack import Stack
+from ops.stack.servers.ports import free_port
 from tests.conftest import AUTH, service_environment
-from tests.support.harness import Process, free_port, process, wait_until
+from tests.support.harness import Process, process, wait_until
 from tests.support.proxy import Proxy
 from tests.support.services import Services, is_ready
 from tests.verification.torture.effects import Effect
