@@ -43,6 +43,7 @@ from reader.metrics import ReaderMetrics
 from reader.moments import Moments
 from reader.openapi import openapi
 from reader.read_model.declarations import LISTINGS, POST, USER
+from reader.refreshing import Refreshing
 from reader.replica import Replica
 from reader.settings import ReaderSettings
 from tidemark.http import EXCEPTION_HANDLERS, RequestContext
@@ -143,7 +144,9 @@ class Reader:
         following = Following(settings.redis_url, replica, self.metrics)
         self._show(documents, following)
         moments = Moments(documents)
-        fetching = Fetching(following, Cache(following), documents, moments, self.metrics)
+        cache = Cache(following)
+        replica.dropped = Refreshing(cache, replica).refresh
+        fetching = Fetching(following, cache, documents, moments, self.metrics)
         consistency = Consistency(following, fetching, moments, self.metrics, settings.max_waiters)
         self._stores = following, documents
         hub = Hub(following, consistency)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reader.metrics import ReaderMetrics
@@ -27,7 +27,12 @@ class Kept(NamedTuple):
 
 
 class Replica:
-    """At most `limit_bytes` of entries and answers; the least recently used goes first. 0: it keeps none."""
+    """At most `limit_bytes` of entries and answers; the least recently used goes first. 0: it keeps none.
+
+    `dropped` is told the keys of entries that a message took away, and all names of the message.
+    """
+
+    dropped: Callable[[Sequence[str], Collection[str]], None] = staticmethod(lambda keys, names: None)
 
     def __init__(self, limit_bytes: int, metrics: ReaderMetrics) -> None:
         self._limit = limit_bytes
@@ -86,14 +91,21 @@ class Replica:
             self.bytes += size
             self._make_room()
 
-    def drop(self, keys: Iterable[str]) -> None:
+    def drop(self, keys: Collection[str]) -> None:
         """A message named them."""
+        dropped = [key for key in keys if key in self._entries]
+        for key in dropped:
+            self.bytes -= _size(self._entries.pop(key))
+        self._left += len(dropped)
+        if dropped:
+            self._drops.add("named", amount=len(dropped))
+            self.dropped(dropped, keys)
+
+    def unread(self, keys: Iterable[str]) -> None:
+        """Nobody has asked for these entries yet: for memory, they go first."""
         for key in keys:
-            entry = self._entries.pop(key, None)
-            if entry is not None:
-                self._left += 1
-                self.bytes -= _size(entry)
-                self._drops.add("named")
+            if key in self._entries:
+                self._entries.move_to_end(key, last=False)
 
     def clear(self) -> None:
         self._drops.add("reset", amount=len(self._entries))

@@ -15,11 +15,14 @@ import structlog
 from ops.stack import Stack
 from reader import named
 from reader.errors import CacheBypassed
+from reader.metrics import ReaderMetrics
 from reader.named import Named, Position
 from reader.parts import Origin
 from reader.read_model.announcements import encode
-from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY
-from reader.read_model.declarations import USER
+from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY, Entry, encode_entity, encode_list
+from reader.read_model.declarations import COMMENT, POST, USER, USER_POSTS
+from reader.refreshing import Refreshing
+from reader.replica import OVERHEAD_BYTES, Replica
 from reader.wire import packed
 from tests.reader.inside import Inside, inside, shown, until
 from tests.reader.world import SOURCE, World
@@ -73,13 +76,48 @@ async def test_an_entry_leaves_with_the_message_that_names_it(
         await reader.follows(world)
         assert reader.replica.get("user:1")
         world.user(1, bio="new", v=4)
-        names = {"counted" if counted else "keys": ["user:1"]}
-        world.apply(world.commit(4), **names)
+        keys, names = ([], ["user:1"]) if counted else (["user:1"], [])
+        world.apply(world.commit(4), keys, names)
         await reader.follows(world)
         assert reader.replica.get("user:1") is None
         assert (reader.drops("named"), reader.drops("reset")) == (1, 0)
         answer = await reader.read(USER, 1)
         assert (shown(answer)["bio"], answer.moment.seq) == ("new", 4)
+
+
+async def test_entries_come_again_after_a_message_before_anybody_asks(
+    shared_stack: Stack, world: World
+) -> None:
+    """With a list come the items that its message names. What Redis does not have stays away."""
+    user = world.user(1)
+    world.batch(2)
+    async with inside(shared_stack) as reader:
+        reader.replica.dropped = Refreshing(reader.cache, reader.replica).refresh
+        await reader.read(USER_POSTS, 1)
+        await reader.read(COMMENT, 5)
+        post = world.post(7)
+        values = {
+            "user:1": encode_entity(USER, user),
+            "user:1:posts": encode_list(USER_POSTS, 3, [7], None),
+            "post:7": encode_entity(POST, post),
+        }
+        world.apply(world.commit(3), [*values, "comment:5", "post:8"], values=values)
+        await reader.follows(world)
+        await until(lambda: reader.replica.get("post:7"), "the list's new item")
+        asked = reader.metrics.redis_commands.counts.copy()
+        answer = await reader.read(USER_POSTS, 1)
+        assert [post["id"] for post in shown(answer)["items"]] == ["7"]
+        assert (answer.origin, reader.metrics.redis_commands.counts) == (Origin.LOCAL, asked)
+        assert reader.replica.get("comment:5") is None
+
+
+def test_an_entry_that_nobody_asked_for_goes_first() -> None:
+    held = Replica(2 * (OVERHEAD_BYTES + 1), ReaderMetrics())
+    for key in ("post:1", "post:2"):
+        held.put(key, Entry(True, 1, b"", b"x"))
+    held.unread(["post:2", "post:9"])
+    held.put("post:3", Entry(True, 1, b"", b"x"))
+    assert [held.get(f"post:{id}") is not None for id in (1, 2, 3)] == [True, False, True]
 
 
 async def test_all_messages_of_a_large_batch_name_keys(shared_stack: Stack, world: World) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -104,13 +104,21 @@ class World:
         )
         return replace(checkpoint, cluster_time=_text(answer["operationTime"]))
 
-    def apply(self, checkpoint: Checkpoint, keys: Sequence[str] = (), counted: Sequence[str] = ()) -> None:
-        """As APPLY: the keys leave the cache, the watermark is set, and readers are told, in one step."""
+    def apply(
+        self,
+        checkpoint: Checkpoint,
+        keys: Sequence[str] = (),
+        counted: Sequence[str] = (),
+        values: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """As APPLY: keys get values or leave the cache, the watermark is set, and readers are told, in one step."""
         found, watermark = self.watermark(), checkpoint.watermark(self.epoch)
         assert found.epoch == watermark.epoch, "a new epoch begins with SET_WATERMARK"
         with self.cache.pipeline(transaction=True) as step:
             for key in (*keys, *counted):
                 step.delete(cache_key(self.epoch, key))
+            for key, value in (values or {}).items():
+                step.set(cache_key(self.epoch, key), value)
             step.set(WATERMARK_KEY, watermark.encode())
             for message in encode(found.lineage, watermark, keys, counted):
                 step.spublish(TIDE_CHANNEL, message)
