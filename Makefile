@@ -30,8 +30,8 @@ quick: dev ## the tests that need no server, in about a minute
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not server and not long" $(WITHOUT_SCHEMATHESIS)
 
 test: dev ## all tests, on real servers
-	@# four processes on two cores: for half of its time, a test waits for something
-	@$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
+	@# three processes on two cores: for a quarter of the time, a test waits for something
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 test-long: dev ## what takes longer: twenty crashes at each point, more schedules
 	@$(BIN)/python -m pytest -m long

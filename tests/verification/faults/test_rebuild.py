@@ -61,8 +61,8 @@ def test_a_rebuild_under_load_switches_readers_in_one_step(stack: Stack, environ
         before = system.catch_up_and_fill()
         with rebuilding(environment, COPYING) as running:
             wait_until(lambda: state(running) == "T", "the copy to pause")
-            witness.wait_until_fresh(system.connection)
             assert (serving(stack), builds(stack)) == (1, [1, 2])
+            witness.wait_until_fresh(system.connection)
             running.popen.send_signal(signal.SIGCONT)
             assert running.popen.wait(timeout=60) == 0
             assert_needs_come_first(stack, running)
