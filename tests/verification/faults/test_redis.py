@@ -16,7 +16,7 @@ from tests.support.proxy import Proxy
 from tests.support.traffic import write_traffic
 from tests.verification.faults.redis_servers import FILLER, fill_memory, replica_of, short_of_memory
 from tests.verification.faults.system import POSTS, System, standing_in, stopped
-from tests.verification.faults.witness import HIT, Witness
+from tests.verification.faults.witness import Witness
 
 MEBIBYTE = 1 << 20
 BUSY = "redis; fwd=miss; detail=lease-held"
@@ -129,7 +129,7 @@ def test_full_memory_stops_neither_the_watermark_nor_reads(system: System, witne
             client.set("filler:more", FILLER)
         cached = entries(system, client)
         write_traffic(system.connection, chance, 30)
-        witness.wait_until_fresh(system.connection, HIT)
+        witness.wait_until_fresh(system.connection)
         assert_fills_are_refused(system)
         assert entries(system, client) <= cached
     witness.wait_until_fresh(system.connection)
