@@ -18,7 +18,7 @@ class Position(NamedTuple):
 
 
 class Listener(Protocol):
-    """Who is told at once, before the tide moves."""
+    """Is told at once, before the tide moves."""
 
     def named(self, names: frozenset[str], counted: frozenset[str]) -> None:
         """A batch named `names`; of those in `counted` only counters changed."""

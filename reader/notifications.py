@@ -21,7 +21,10 @@ KINDS = tuple(source.kind for source in NOTIFICATIONS.sources)
 
 
 class UserNotification(msgspec.Struct):
-    """Who did what. `post_id`: null for a follow. `comment_id`: that of a comment, or of a mention in one."""
+    """A deed of another user. `post_id`: null for a follow.
+
+    `comment_id`: that of a comment, or of a mention in one.
+    """
 
     kind: Literal["follow", "like", "comment", "mention"]
     created_at: Time

@@ -1,4 +1,4 @@
-"""Refreshing: what a message took out of the replica is asked of Redis at once, once for all who read it next."""
+"""Refreshing: entries that a message took out of the replica are asked of Redis at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reader.replica import Replica
 
 
 class Refreshing:
-    """Looks up the keys of messages, one MGET at a time. Keys that do not fit into the next one are left out."""
+    """Looks up the keys of messages, one MGET at a time. Keys beyond its size are left out."""
 
     def __init__(self, cache: Cache, replica: Replica) -> None:
         self._cache = cache

@@ -1,4 +1,4 @@
-"""What items are to the caller: `viewer`, exact from cached lists, and behind their ends from MongoDB."""
+"""The `viewer` of items, exact: from cached lists, and behind their ends from MongoDB."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def marks(get: Get, subject: str | None, entity: Entity, ids: Sequence[int]) -> 
 
 
 def _members(get: Get, kind: OwnedList, owner: int, ids: Sequence[int]) -> set[int]:
-    """Those of `ids` that are in the list. Only what may lie behind its cached end is asked of MongoDB."""
+    """The members of `ids` in the list. MongoDB is asked only for those that may lie behind its end."""
     cached = get(Wanted(kind, owner))
     if cached is None or not ids:
         return set()
@@ -73,7 +73,7 @@ def _members(get: Get, kind: OwnedList, owner: int, ids: Sequence[int]) -> set[i
 
 
 def _among(body: bytes, ids: Sequence[int]) -> set[int]:
-    """Those of `ids` that are in a list. Its ids stay bytes: to parse thousands would take long."""
+    """The members of `ids` that are in a list. Its ids stay bytes: to parse thousands would take long."""
     if len(ids) == 1:
         return {*ids} if b",%d," % ids[0] in b",%b," % body else set()
     texts = {b"%d" % id: id for id in ids}

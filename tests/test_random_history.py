@@ -172,7 +172,7 @@ def check_notifications(services: Services, documents: Documents) -> None:
 
 
 def posts_of(documents: Documents) -> dict[Any, dict[str, Any]]:
-    """Those with rows, by id."""
+    """The documents with rows, by id."""
     return {id: post for id, post in documents["posts"].items() if is_present(post)}
 
 
@@ -194,7 +194,7 @@ def check_people(services: Services, documents: Documents) -> None:
 
 
 def check_viewers(services: Services, documents: Documents) -> None:
-    """What all posts and users are to each subject."""
+    """The `viewer` of all posts and users for each subject."""
     likes = {(edge["user_id"], edge["post_id"]) for edge in present(documents, "likes")}
     follows = {(edge["follower_id"], edge["followee_id"]) for edge in present(documents, "follows")}
     people = {user["subject"]: id for id, user in documents["users"].items() if is_present(user)}

@@ -1,4 +1,4 @@
-"""What one post costs, and when it is seen, by how many follow its author."""
+"""The cost of one post, and the time until it is seen, by the number of its author's followers."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ LIKE = "INSERT INTO likes (post_id, user_id) VALUES (%s, %s)"
 
 @dataclass(frozen=True)
 class People:
-    """Who is who, by id. The user n has the subject `perf-n`.
+    """The people by id. The user n has the subject `perf-n`.
 
     `followees`: of the callers, in ascending order. `celebrity`: followers of one more author; 0: none.
     """

@@ -27,7 +27,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass
 class Seen:
-    """What one client got of a post. `messages`: time of receipt, as-of and count, one after the other."""
+    """A client's share of a post. `messages`: time of receipt, as-of and count, one after the other."""
 
     post: int
     messages: array[float] = field(default_factory=lambda: array("d"))

@@ -94,7 +94,7 @@ class Subscription:
 
 
 class Connection:
-    """What one client is sent next. Only the latest state of each read counts: nothing is queued."""
+    """Decides what one client is sent next. Only the latest state of each read counts: nothing is queued."""
 
     def __init__(self, hub: Hub, metrics: ReaderMetrics, clock: Callable[[], float], kind: str) -> None:
         self.hub = hub

@@ -37,7 +37,7 @@ class Connections:
         self._draining = False
 
     def demands_of(self, conditions: Mapping[bytes, Sequence[bytes]]) -> Demands:
-        """What the first state has to meet. Raises Problem 400."""
+        """The demands that the first state has to meet. Raises Problem 400."""
         its = self._settings
         return demands_of(conditions, its.consistency_keys, self._clock(), its.max_wait_seconds)
 

@@ -31,7 +31,7 @@ class Watched(msgspec.Struct, frozen=True):
 
 
 class State:
-    """What GET answers at `moment`, and later as long as the watch is not due."""
+    """The answer of a GET at `moment`, and later as long as the watch is not due."""
 
     def __init__(self, answer: Answer, absent: Problem) -> None:
         self.moment = answer.moment
@@ -61,7 +61,7 @@ class State:
 
 
 class Subscriber(Protocol):
-    """Who watches."""
+    """A client's interest in a watch."""
 
     def offer(self, state: State, before: Watermark, touched_at: float) -> bool:
         """Take the state, now or later; only the latest counts. All up to `before` was shown before.

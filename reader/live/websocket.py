@@ -27,7 +27,7 @@ Resolve = Callable[[str, Claims], Watched]
 
 
 class Frame(msgspec.Struct, forbid_unknown_fields=True):
-    """What a client sends: one of `watch`, `unwatch` and `token`; the others belong to `watch`."""
+    """A message of a client: one of `watch`, `unwatch` and `token`; the others belong to `watch`."""
 
     watch: str = ""
     unwatch: str = ""

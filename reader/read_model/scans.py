@@ -37,7 +37,7 @@ class Scan:
     def first(self, value: Any) -> dict[str, Any]:
         """The fields of MongoDB's `find` for the documents of one value, which are no edges.
 
-        Only fields of the index are read. The index is named, or the planner would at times walk all of `_id`.
+        Only fields of the index are read. The index is named: the planner would at times walk all of `_id`.
         A walk through all rows' documents takes `_id`, and reads the documents, because some may be stubs.
         """
         filter, hint = ({self.by: value}, dict(self.index)) if self.by else (ROWS, {"_id": 1})

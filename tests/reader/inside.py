@@ -77,7 +77,7 @@ class Gate:
 
     @contextmanager
     def closed(self, passes: int = 0) -> Iterator[None]:
-        """Who comes after so many waits while the block runs; `reached` tells."""
+        """The caller after so many others waits while the block runs; `reached` tells."""
         self._passes = passes
         self.reached.clear()
         self._opened.clear()

@@ -111,7 +111,7 @@ class World:
         counted: Sequence[str] = (),
         values: Mapping[str, bytes] | None = None,
     ) -> None:
-        """As APPLY: keys get values or leave the cache, the watermark is set, and readers are told, in one step."""
+        """As APPLY: in one step, keys get values or leave, the watermark is set, and readers are told."""
         found, watermark = self.watermark(), checkpoint.watermark(self.epoch)
         assert found.epoch == watermark.epoch, "a new epoch begins with SET_WATERMARK"
         with self.cache.pipeline(transaction=True) as step:
