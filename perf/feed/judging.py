@@ -8,8 +8,6 @@ time. It must be one of the states from that time until the answer came.
 from __future__ import annotations
 
 import bisect
-import http.client
-import json
 import random
 import threading
 import time
@@ -18,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from ops.stack.progress import say
 from ops.system import System
+from perf.feed.client import Client
 from tidemark.consistency_token import HEADER, ConsistencyKeys, verify
 from tidemark.gtid import GtidSet
 
@@ -100,31 +98,6 @@ class History:
     def _last_in(self, moment: GtidSet) -> int:
         """The last commit that a set of GTIDs has; -1: none."""
         return bisect.bisect(self.commits, False, key=lambda commit: not moment >= commit.gtids) - 1
-
-
-class Client:
-    """One connection to a service as any of the users. A status that is not expected raises RuntimeError."""
-
-    def __init__(self, url: str, bearers: Mapping[int, str]) -> None:
-        where = urlsplit(url)
-        self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
-        self._bearers = bearers
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def ask(
-        self, method: str, path: str, user: int, body: Any = None, **headers: str
-    ) -> tuple[int, http.client.HTTPMessage, Any]:
-        """Status, headers and the decoded body."""
-        given = {"authorization": f"Bearer {self._bearers[user]}", "content-type": "application/json"}
-        sent = json.dumps(body) if body is not None else None
-        self._connection.request(method, path, sent, {**given, **headers})
-        answer = self._connection.getresponse()
-        found = answer.read()
-        if answer.status >= 300 and (method, answer.status) != ("GET", 503):
-            raise RuntimeError(f"{method} {path} was answered {answer.status}: {found[:200]!r}")
-        return answer.status, answer.headers, json.loads(found) if found else None
 
 
 class Judged:
