@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# a path instead of a finder: half of the start of each Python process
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	--config-settings editable_mode=compat --editable
 DURATION ?= 900
 SEED ?= 7
 # schemathesis thinks for seconds; all of its tests need servers
@@ -9,7 +12,7 @@ WITHOUT_SCHEMATHESIS := -p no:schemathesis --ignore tests/security/test_openapi.
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev run demo quick test test-long torture
-.PHONY: check style types imports template pages docs lambda-zip clean
+.PHONY: check style types imports template pages docs lambda-zip dist vulnerabilities clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,7 +27,7 @@ run: install ## the whole system in the foreground; Ctrl-C stops it
 demo: install ## a scripted round trip on real servers; exit status 0 if all of it held
 	@$(BIN)/python -m ops.demo
 
-quick test test-long: export PYTHONDONTWRITEBYTECODE = # compiled once: a third of the start of pytest
+run demo quick test test-long: export PYTHONDONTWRITEBYTECODE = # compiled once, not in each process
 
 quick: dev ## the tests that need no server, in about a minute
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not server and not long" $(WITHOUT_SCHEMATHESIS)
@@ -37,7 +40,9 @@ test-long: dev ## what takes longer: twenty crashes at each point, more schedule
 	@$(BIN)/python -m pytest -m long
 
 torture: dev ## random work and faults for DURATION seconds (900), reproducible by SEED (7); one JSON line
-	@$(BIN)/python -m tests.verification.torture --duration $(DURATION) --seed $(SEED)
+	@# CLUSTER=3 [ENGINE=valkey]: on a cluster of so many primaries
+	@$(BIN)/python -m tests.verification.torture --duration $(DURATION) --seed $(SEED) \
+		$(if $(CLUSTER),--cluster $(CLUSTER) --engine $(or $(ENGINE),redis))
 
 check: style types imports template pages ## style, types, who imports whom, pages
 
@@ -63,6 +68,12 @@ docs: dev ## the pages as a site, in build/site
 lambda-zip: install ## the authorizer's deployment packages for AWS Lambda, in build/
 	@$(BIN)/python -m ops.aws_lambda zip
 
+dist: $(VENV)/.release ## wheel, sdist, licences and SBOM in build/dist, tried in a bare virtual environment
+	@$(BIN)/python -m ops.release
+
+vulnerabilities: $(VENV)/.release ## known ones of all that runs; asks the package index's database
+	@$(BIN)/python -m ops.release vulnerabilities
+
 clean: ## remove the virtual environment and local data (not the cache of downloaded servers)
 	rm -rf $(VENV) .tidemark build *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
@@ -71,9 +82,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(INSTALL) .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(INSTALL) '.[dev]'
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,release]'
 	@touch $@

@@ -1,17 +1,18 @@
-"""Commands: `mint` prints a development token, `serve` decides for a reverse proxy (nginx: auth_request)."""
+"""Tidemark's authorizer: `mint` prints a development token, `serve` decides for a reverse proxy."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from authorizer_lambda.forward_auth import ForwardAuth
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import InvalidToken, mint
+from tidemark import command_line
+from tidemark.command_line import end_with, fail
 from tidemark.settings import Address, SettingError, address
 
 EPILOG = """
@@ -30,17 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print(mint(settings, options.sub, options.scope.split(), options.lifetime))
     except SettingError as error:
-        return _fail(str(error))
+        return fail("authorizer_lambda", 2, error)
     except InvalidToken as error:
-        return _fail(f"such a token would not be accepted: {error.reason}")
+        return fail("authorizer_lambda", 2, f"such a token would not be accepted: {error.reason}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m authorizer_lambda", description="Tidemark's JWT authorizer."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = command_line.parser("authorizer_lambda", __doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     minting = commands.add_parser("mint", help="print a development token", epilog=EPILOG)
     minting.add_argument(
         "--sub", required=True, help="whose token: any visible ASCII text, up to 128 characters"
@@ -64,10 +63,10 @@ def _serve(settings: AuthSettings, bind: Address) -> None:
     )
 
 
-def _fail(message: str) -> int:
-    print(f"authorizer_lambda: {message}", file=sys.stderr)
-    return 2
+def command() -> NoReturn:
+    """The installed command."""
+    end_with(main)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -98,15 +98,15 @@ class BearerAuthMiddleware:
                 claims, source = self._tokens.verify(values), "verify"
         except InvalidToken as error:
             self._on_decision("verify", "unauthorized")
-            raise _refused_token(error) from error
+            raise refused_token(error) from error
         except KeysUnavailable as error:
             self._on_decision("verify", "unavailable")
-            raise _no_keys() from error
+            raise no_keys() from error
         needed = required_scope(method)
         allowed = needed in claims.scopes
         self._on_decision(source, "allow" if allowed else "forbidden")
         if not allowed:
-            raise _refused_scope(needed)
+            raise refused_scope(needed)
         return claims
 
 
@@ -189,7 +189,7 @@ class KeyFetcher:
         self._fetch = None
 
 
-def _refused_token(error: InvalidToken) -> Problem:
+def refused_token(error: InvalidToken) -> Problem:
     """The challenge names no error if the request has no credentials (RFC 6750, 3.1)."""
     if isinstance(error, MissingToken):
         detail, challenge = f"A bearer token is needed: {error.reason}.", CHALLENGE
@@ -201,12 +201,12 @@ def _refused_token(error: InvalidToken) -> Problem:
     return Problem(401, "unauthorized", detail, headers={"www-authenticate": challenge})
 
 
-def _refused_scope(needed: str) -> Problem:
+def refused_scope(needed: str) -> Problem:
     challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{needed}"'
     detail = f"The token lacks the scope {needed}."
     return Problem(403, "insufficient-scope", detail, headers={"www-authenticate": challenge})
 
 
-def _no_keys() -> Problem:
+def no_keys() -> Problem:
     detail, retry = "Tokens cannot be verified now: there are no keys.", str(RETRY_SECONDS)
     return Problem(503, "keys-unavailable", detail, headers={"retry-after": retry})

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import jwt
 
 from authorizer_lambda.jwks import Jwks
-from tidemark.settings import SettingError, bad_value, load, one_of, variable, whole_number
+from tidemark.settings import SettingError, bad_value, both, load, one_of, variable, whole_number
 
 if TYPE_CHECKING:
     from jwt.algorithms import AllowedPublicKeys
@@ -26,14 +26,20 @@ cache_seconds_of = whole_number(0, 60)
 
 
 @dataclass(frozen=True)
-class AuthVariables:
-    """TIDEMARK_AUTH_* as they are set; the algorithm decides which of the three keys is needed."""
+class KeyVariables:
+    """The algorithm decides which of the three keys is needed."""
 
     algorithm: str = variable(ALGORITHM, one_of("HS256", "RS256", "ES256", "EdDSA"))
     secret: str = variable(SECRET, str, "", secret=True)
     public_key: str = variable(PUBLIC_KEY, str, "", secret=True)  # someone may set a private key by mistake
     jwks_url: str = variable(JWKS_URL, str, "", secret=True)
     jwks_stale_seconds: int = variable("TIDEMARK_AUTH_JWKS_STALE_SECONDS", whole_number(300, 86_400), "3600")
+
+
+@dataclass(frozen=True)
+class AuthVariables:
+    """The others of TIDEMARK_AUTH_*, as they are set."""
+
     issuer: str = variable("TIDEMARK_AUTH_ISSUER", str)
     audience: str = variable("TIDEMARK_AUTH_AUDIENCE", str)
     cache_seconds: int = variable(CACHE_SECONDS, cache_seconds_of, "60")
@@ -65,10 +71,12 @@ class AuthSettings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> AuthSettings:
         """Read TIDEMARK_AUTH_*; an empty variable counts as not set. Raises SettingError."""
-        given = load(AuthVariables, environ)
+        (algorithm, key), given = both(
+            lambda: _algorithm_and_key(load(KeyVariables, environ)), lambda: load(AuthVariables, environ)
+        )
         return cls(
-            algorithm=given.algorithm,
-            key=_key(given),
+            algorithm=algorithm,
+            key=key,
             issuer=given.issuer,
             audience=given.audience,
             cache_seconds=given.cache_seconds,
@@ -76,13 +84,13 @@ class AuthSettings:
         )
 
 
-def _key(given: AuthVariables) -> bytes | AllowedPublicKeys | Jwks:
+def _algorithm_and_key(given: KeyVariables) -> tuple[str, bytes | AllowedPublicKeys | Jwks]:
     if given.algorithm == "HS256":
-        return _secret(given)
-    return _jwks(given) if given.jwks_url else _public_key(given)
+        return given.algorithm, _secret(given)
+    return given.algorithm, _jwks(given) if given.jwks_url else _public_key(given)
 
 
-def _jwks(given: AuthVariables) -> Jwks:
+def _jwks(given: KeyVariables) -> Jwks:
     """The keys are fetched when a token first needs them, not here."""
     _refuse_other_keys(given, JWKS_URL)
     _family(given.algorithm)
@@ -106,7 +114,7 @@ def _fault_of_url(text: str) -> str:
     return ""
 
 
-def _secret(given: AuthVariables) -> bytes:
+def _secret(given: KeyVariables) -> bytes:
     if not given.secret:
         raise SettingError(f"{SECRET} is not set")
     _refuse_other_keys(given, SECRET)
@@ -121,7 +129,7 @@ def _secret(given: AuthVariables) -> bytes:
     return secret
 
 
-def _public_key(given: AuthVariables) -> AllowedPublicKeys:
+def _public_key(given: KeyVariables) -> AllowedPublicKeys:
     if not given.public_key:
         raise SettingError(f"{PUBLIC_KEY} is not set, nor {JWKS_URL}: {given.algorithm} needs one of them")
     _refuse_other_keys(given, PUBLIC_KEY)
@@ -157,7 +165,7 @@ def _bad_public_key(should: str) -> SettingError:
     return SettingError(f"{PUBLIC_KEY}='***': {should}")
 
 
-def _refuse_other_keys(given: AuthVariables, used: str) -> None:
+def _refuse_other_keys(given: KeyVariables, used: str) -> None:
     """Raises SettingError for keys of a second algorithm: HS/RS confusion begins so (RFC 8725, 2.1)."""
     for name, text in ((SECRET, given.secret), (PUBLIC_KEY, given.public_key), (JWKS_URL, given.jwks_url)):
         if text and name != used:

@@ -1,4 +1,4 @@
-"""`python -m binlog_projector run|status|check|rebuild|audit`: the projector, its state, and its repairs."""
+"""Tidemark's projector: it runs, says its state, and makes the read model anew or right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from tidemark.logs import Event, configure, log_settings  # first: it decides what structlog imports
 
@@ -27,21 +27,24 @@ from binlog_projector.errors import ProjectorError, Stop
 from binlog_projector.findings import Finding
 from binlog_projector.leading.health import Health
 from binlog_projector.leading.housekeeping import Housekeeping
-from binlog_projector.leading.lease import Standby, is_gone
+from binlog_projector.leading.lease import Standby
 from binlog_projector.leading.projector import Projector
 from binlog_projector.leading.rebuild import Rebuild
 from binlog_projector.metrics import ProjectorMetrics
-from binlog_projector.mysql.checks import check_source
-from binlog_projector.mysql.connections import query_row
 from binlog_projector.mysql.failover import Servers
 from binlog_projector.settings import AuditSettings, ProjectorSettings
-from binlog_projector.stores import cache, mongodb
-from binlog_projector.stores.cache_checks import check_cache, may_publish
+from binlog_projector.status import asking
+from binlog_projector.status import command as status_command
+from binlog_projector.status.check import findings
+from binlog_projector.status.verdict import verdict
+from binlog_projector.stores import mongodb
+from binlog_projector.stores.cache_topology import CacheTopology
 from binlog_projector.stores.control_store import ControlStore
-from binlog_projector.stores.document_store import DocumentStore
 from reader.read_model.control import BUILDING_ID
+from tidemark import command_line
 from tidemark.admin import AddressUnavailable, AdminThread, admin_app
-from tidemark.gtid import GtidSet
+from tidemark.command_line import end_with, fail
+from tidemark.redis_url import RedisUrl
 from tidemark.settings import SettingError, effective, load
 
 TROUBLES: deque[Event] = deque(maxlen=20)  # the last warnings, for the console
@@ -84,19 +87,20 @@ class Opened:
     servers: Servers
     control: ControlStore
     building: ControlStore
-    cache_client: cache.Client
+    redis_url: RedisUrl
     health: Health = field(default_factory=lambda: Health(ProjectorMetrics()))
     chance: random.Random = field(default_factory=random.Random)
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def open_cache(self, documents: DocumentStore) -> cache.CacheStage:
-        return cache.CacheStage(self.cache_client, documents, self.health.metrics, self.chance)
+    @property
+    def topology(self) -> CacheTopology:
+        return CacheTopology(self.redis_url, self.health.metrics, self.chance)
 
     def projector(self, settings: ProjectorSettings, rebuild_if_lost: bool) -> Projector:
         return Projector(
             self.servers,
             self.control,
-            self.open_cache,
+            self.topology,
             Housekeeping(self.building, settings.former_build_minutes * 60),
             self.health,
             self.chance,
@@ -108,17 +112,18 @@ class Opened:
     def rebuild(self, settings: ProjectorSettings) -> Rebuild:
         """A rebuild, with another server id than the projector, which may be connected."""
         servers = Servers.of(settings.mysql_url, settings.server_id + 1, settings.retention_hours)
-        return Rebuild(servers, self.control, self.building, self.open_cache, self.chance, self.stopping)
+        return Rebuild(servers, self.control, self.building, self.topology, self.chance, self.stopping)
 
 
 @contextlib.contextmanager
 def _opened(settings: ProjectorSettings) -> Iterator[Opened]:
-    with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
+    with mongodb.connect(settings.mongodb_url) as client:
+        shards = settings.redis_url.shards
         opened = Opened(
             _servers(settings),
-            ControlStore(client, settings.journal_hours),
-            ControlStore(client, settings.journal_hours, BUILDING_ID),
-            cache_client,
+            ControlStore(client, settings.journal_hours, shards=shards),
+            ControlStore(client, settings.journal_hours, BUILDING_ID, shards=shards),
+            settings.redis_url,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: opened.stopping.set())
@@ -140,45 +145,15 @@ def _run_until_stopped(projector: Projector) -> int:
 
 
 def status(settings: ProjectorSettings, options: argparse.Namespace) -> int:
-    """Show the position of each stage; exit status 1 if nobody leads."""
-    with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
-        found = _status(settings, ControlStore(client, settings.journal_hours), cache_client)
-    _print(found, options.json, [f"{name:18} {value}" for name, value in found.items()])
-    return 0 if found["leader"] else 1
-
-
-def _status(settings: ProjectorSettings, control: ControlStore, cache_client: cache.Client) -> dict[str, Any]:
-    lease, position = control.lease.read(), control.position()
-    watermark = cache.read_watermark(cache_client)
-    with contextlib.closing(_servers(settings).connect()) as connection:
-        executed = GtidSet.parse(query_row(connection, "SELECT @@global.gtid_executed")[0])
-    checkpoint = position.checkpoint if position else None
-    return {
-        "leader": lease is not None and not lease.released and not is_gone(lease.holder),
-        "holder": f"{lease.holder['host']}:{lease.holder['pid']}" if lease else None,
-        "epoch": lease.epoch if lease else None,
-        "build": checkpoint.build if checkpoint else None,
-        "seq": checkpoint.seq if checkpoint else None,
-        "as_of": checkpoint.as_of if checkpoint else None,
-        "gtid_set": checkpoint.gtid_set if checkpoint else None,
-        "caught_up": checkpoint is not None and GtidSet.parse(checkpoint.gtid_set) >= executed,
-        "missing": str(executed - GtidSet.parse(checkpoint.gtid_set)) if checkpoint else str(executed),
-        "rows_of": position.rows_of if position else {},
-        "cache_epoch": watermark.epoch if watermark else None,
-        "cache_seq": watermark.seq if watermark else None,
-        "cache_as_of": watermark.as_of if watermark else None,
-        "cache_cluster_time": watermark.cluster_time if watermark else None,
-        "announces": may_publish(cache_client),
-    }
+    """Say where the projector and each store are; exit status 1 if a person has something to do."""
+    found = asking.look(settings)
+    _print(status_command.as_json(found), options.json, [*status_command.lines(found)])
+    return 0 if verdict(found).ok else 1
 
 
 def check(settings: ProjectorSettings, options: argparse.Namespace) -> int:
-    """Run every start check; exit status 1 if one failed."""
-    sources = _servers(settings).sources
-    checks = [each for source in sources for each in check_source(source, settings.retention_hours)]
-    with mongodb.connect(settings.mongodb_url) as client, cache.connect(settings.redis_url) as cache_client:
-        checks += [mongodb.check_replica_set(client), *mongodb.check_history(client)]
-        checks += check_cache(cache_client)
+    """Run every start check, and look whether MySQL can continue; exit status 1 if one failed."""
+    checks = [*findings(settings)]
     ok = all(one.ok for one in checks)
     _print(
         {"ok": ok, "checks": [one.as_json() for one in checks]}, options.json, [_line(one) for one in checks]
@@ -198,9 +173,9 @@ COMMANDS = {"run": run, "status": status, "check": check, "rebuild": rebuild}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m binlog_projector", description=__doc__)
+    parser = command_line.parser("binlog_projector", __doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=(command.__doc__ or "").split(";")[0])
         added.add_argument(
@@ -219,10 +194,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "audit":
             return audit_command.run(load(AuditSettings, os.environ), options)
         return COMMANDS[options.command](load(ProjectorSettings, os.environ), options)
-    except (SettingError, ProjectorError, AddressUnavailable) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
+    except (SettingError, AddressUnavailable) as error:
+        return fail("binlog_projector", 2, error)
+    except ProjectorError as error:
+        return fail("binlog_projector", 2, f"{type(error).__name__}: {error}")
+
+
+def command() -> NoReturn:
+    """The installed command."""
+    end_with(main)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -39,6 +39,10 @@ class CheckpointMoved(Retry):
     """The checkpoint is not the last one of this projector: its memory is void."""
 
 
+class CacheMoved(Retry):
+    """Shards of the cache lie on other nodes now: begin again with a thread for each of these."""
+
+
 class CacheUnavailable(ProjectorError):
     """Redis does not answer: the cache stage waits at its watermark, MongoDB goes on."""
 

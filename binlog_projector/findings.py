@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 class Finding:
     """`name`: the server's setting, or the checked object. `remedy`: what to do if it is not `ok`.
 
+    A remedy that begins with a command of the server can be pasted whole.
+
     `stops`: a projector does not start if it is not `ok`.
     """
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from tidemark.build import build_info
+
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STAGES = ("source", "mongodb", "redis")
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 4_000)
@@ -18,6 +20,7 @@ class ProjectorMetrics:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
+        self.build_info = build_info(registry)
         self.lag = Gauge(
             "tidemark_projector_lag_seconds",
             "Now minus the moment up to which everything is served",
@@ -101,6 +104,18 @@ class ProjectorMetrics:
             "tidemark_projector_leader", "1 while this projector holds the lease", registry=registry
         )
         self.seq = Gauge("tidemark_projector_seq", "Last batch by stage", ["stage"], registry=registry)
+        self.shard_as_of = Gauge(
+            "tidemark_cache_shard_as_of_timestamp_seconds",
+            "As tidemark_projector_as_of_timestamp_seconds, for each shard of the cache",
+            ["shard"],
+            registry=registry,
+        )
+        self.shard_away = Gauge(
+            "tidemark_cache_shard_away",
+            "1 while MongoDB answers the reads of a shard",
+            ["shard"],
+            registry=registry,
+        )
         self._as_of_seconds = clock()
         self.lag.set_function(lambda: max(0.0, clock() - self._as_of_seconds))
 
@@ -115,6 +130,7 @@ class AuditMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
+        self.build_info = build_info(registry)
         self.verified_through = Gauge(
             "tidemark_audit_verified_through_timestamp_seconds",
             "MySQL's clock when the last pass without a difference left began",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from tidemark.mysql_url import MySqlUrl
+from tidemark.redis_url import RedisUrl
 from tidemark.settings import Address, address, url, variable, whole_number
 
 
@@ -38,7 +39,7 @@ class ProjectorSettings:
 
     mysql_url: str = variable("TIDEMARK_PROJECTOR_MYSQL_URL", mysql_url, secret=True)
     mongodb_url: str = variable("TIDEMARK_PROJECTOR_MONGODB_URL", url("mongodb", "mongodb+srv"), secret=True)
-    redis_url: str = variable("TIDEMARK_PROJECTOR_REDIS_URL", url("redis", "rediss"), secret=True)
+    redis_url: RedisUrl = variable("TIDEMARK_PROJECTOR_REDIS_URL", RedisUrl.parse, secret=True)
     admin_bind: Address = variable("TIDEMARK_PROJECTOR_ADMIN_BIND", address, "127.0.0.1:9103")
     server_id: int = variable("TIDEMARK_PROJECTOR_SERVER_ID", whole_number(1, 2**32 - 2), "7331")
     commit_interval_ms: int = variable("TIDEMARK_COMMIT_INTERVAL_MS", whole_number(0, 1000), "20")

@@ -23,7 +23,10 @@ from ops.system import System, interrupt_on_signals
 
 PLAIN_WIDTH = 200
 COLUMNS = ("\nstep", "\nrequest", "visible\nafter", "read\nfrom", "\ncounts")
-NEXT = "All held. Next: make run, then open README.md, which tells what happened here and how."
+NEXT = (
+    "All held. README.md tells what happened here and how.\n"
+    "Next: make run, which prints the address of a page: two people, and each write on its way."
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def perform(environ: Mapping[str, str]) -> Report:
         with System(environ) as system, closing(RoundTrip(system)) as trip:
             report.steps, report.checks = trip.steps, trip.checks
             report.failure = failure_of(system, trip)
-    except StackError as error:
+    except (StackError, OSError) as error:
         report.failure = Failure("the processes", "all of them running", str(error))
     report.held = report.failure is None
     return report

@@ -8,12 +8,14 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ops.services import SERVICES
+from ops.shore.front import shore
 from ops.stack import StackError
 from ops.stack.__main__ import external_urls
+from ops.stack.fetch.swagger_ui import swagger_ui
 from ops.stack.progress import say
 from ops.system import System, interrupt_on_signals
 
@@ -21,10 +23,14 @@ DIRECTORY = Path(".tidemark/run")
 SHELL_SETTINGS = "env"
 TOKEN_SECONDS = 86_400
 CHECK_SECONDS = 0.2
+AGAIN_AFTER_SECONDS = 1.0
+API_PAGES = "TIDEMARK_API_PAGES"
 
 INVITATION = """
-writer   {writer}   (OpenAPI: {writer}/openapi.json)
-reader   {reader}   (OpenAPI: {reader}/openapi.json)
+Open     {shore}   jane and joe, and the way of each write
+
+writer   {writer}   (its API: {writer}/docs, {writer}/openapi.json)
+reader   {reader}   (its API: {reader}/docs, {reader}/openapi.json)
 console  {console}
 {admin_ports}
 logs     {logs}
@@ -43,14 +49,18 @@ Ctrl-C stops all of it; the data stays in {directory}.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until Ctrl-C (exit status 0); status 1 if a process could not be started or ended by itself."""
-    directory: Path = _parser().parse_args(arguments).dir
+    """Run until Ctrl-C (exit status 0); status 1 if a process could not be started, or ended."""
+    parsed = _parser().parse_args(arguments)
     interrupt_on_signals()
     try:
-        with System(os.environ, directory, external_urls(os.environ)) as system, shell_settings(system):
+        with (
+            System(with_api_pages(os.environ), parsed.dir, external_urls(os.environ)) as system,
+            shell_settings(system),
+            shore(system) as controls,
+        ):
             print(invitation(system), flush=True)
-            return stay(system)
-    except StackError as error:
+            return stay(system, keep_going=parsed.keep_going, wait=controls.carry_out)
+    except (StackError, OSError) as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:
@@ -58,11 +68,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def with_api_pages(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with Swagger UI for /docs, unless it says otherwise or the download fails."""
+    try:
+        return {**environ, API_PAGES: environ.get(API_PAGES) or str(swagger_ui())}
+    except StackError as error:
+        say(f"/docs is off: {error}")
+        return dict(environ)
+
+
 def invitation(system: System) -> str:
     """All addresses, and lines to copy."""
     admin_ports = [f"admin    {system.admin_url(each.name)}/metrics   {each.name}" for each in SERVICES]
     return INVITATION.format(
         writer=system.url("writer"),
+        shore=system.url("shore"),
         console=system.admin_url("projector"),
         reader=system.url("reader"),
         admin_ports="\n".join(admin_ports),
@@ -91,14 +111,29 @@ def shell_settings(system: System) -> Iterator[None]:
         path.unlink()
 
 
-def stay(system: System) -> int:
-    """Return 0 on Ctrl-C; raise ServerFailed as soon as a process has ended."""
+def stay(system: System, *, keep_going: bool = False, wait: Callable[[float], None] = time.sleep) -> int:
+    """Return 0 on Ctrl-C. Tell of each process that has ended, and start it again or raise ServerFailed."""
     try:
         while True:
-            system.check()
-            time.sleep(CHECK_SECONDS)
+            for failure in system.failures():
+                say(failure.reason)
+                if not keep_going:
+                    raise failure
+                _start_again(system, failure.server)
+            system.rotate_logs()
+            wait(CHECK_SECONDS)
     except KeyboardInterrupt:
         return 0
+
+
+def _start_again(system: System, name: str) -> None:
+    time.sleep(AGAIN_AFTER_SECONDS)
+    try:
+        system.start_again(name)
+    except (StackError, OSError) as error:
+        say(str(error))
+    else:
+        say(f"{name} is started again")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dir", type=Path, default=DIRECTORY, help="the folder of the data (default: %(default)s)"
     )
+    parser.add_argument("--keep-going", action="store_true", help="start a process that ends again")
     return parser
 
 

@@ -1,13 +1,14 @@
-"""The three services: how each is started, and where each listens."""
+"""The three services and the page: how each is started, and where each listens."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from ops.stack import StackError
-from ops.stack.servers.ports import LOOPBACK, free_port
+from ops.stack.servers.ports import LOOPBACK, steady_port
 from tidemark.settings import Address, address
 
 
@@ -26,6 +27,9 @@ SERVICES = (
     Service("reader", ("reader",), ("TIDEMARK_READER_BIND", "TIDEMARK_READER_ADMIN_BIND")),
 )
 
+SHORE = Service("shore", (), ("TIDEMARK_SHORE_BIND",))  # the page of make run, a thread and no process
+ADDRESSED = (*SERVICES, SHORE)
+
 
 class AddressRefused(StackError):
     """A service cannot listen on the address in the environment."""
@@ -35,27 +39,27 @@ def given_addresses(environ: Mapping[str, str]) -> dict[str, Address]:
     """Variable -> the address in the environment. Raises AddressRefused if it cannot be used."""
     wanted = {
         bind: (service.name, environ[bind])
-        for service in SERVICES
+        for service in ADDRESSED
         for bind in service.binds
         if environ.get(bind)
     }
     return {bind: _usable(name, bind, text) for bind, (name, text) in wanted.items()}
 
 
-def with_free_ports(given: Mapping[str, Address]) -> dict[str, Address]:
-    """All addresses: those given, and a free loopback port for each missing one."""
-    missing = [bind for service in SERVICES for bind in service.binds if bind not in given]
+def with_steady_ports(given: Mapping[str, Address], ports: dict[str, int]) -> dict[str, Address]:
+    """All addresses: those given, else loopback with the port in `ports`, where new ports are added."""
     taken = {where.port for where in given.values()}
-    ports: set[int] = set()
-    while len(ports) < len(missing):
-        ports |= {free_port()} - taken
-    return {**given, **{bind: Address(LOOPBACK, port) for bind, port in zip(missing, ports, strict=True)}}
+    missing = {bind: each.name for each in ADDRESSED for bind in each.binds if bind not in given}
+    ports |= {bind: steady_port(name, ports.get(bind), taken) for bind, name in missing.items()}
+    return {**given, **{bind: Address(LOOPBACK, ports[bind]) for bind in missing}}
 
 
 def _usable(name: str, bind: str, text: str) -> Address:
     try:
         where = address(text)
-        socket.create_server((where.host, where.port)).close()
+        with socket.create_server((where.host, where.port)) as server:
+            if bind in SHORE.binds and not ip_address(server.getsockname()[0]).is_loopback:
+                raise ValueError("whoever reaches it gets tokens, so it has to be one of the loopback")
     except (ValueError, OSError) as error:
         reason = str(error).partition(" (while attempting")[0]  # create_server repeats the address
         raise AddressRefused(

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import secrets
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,80 +15,31 @@ import httpx2
 
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import mint
-from ops.services import SERVICES, given_addresses, with_free_ports
+from ops.child import Child, rotate
+from ops.remembered import AUTH, Remembered
+from ops.services import SERVICES, given_addresses, with_steady_ports
 from ops.stack import ServerFailed, Stack, StackError
+from ops.stack.errors import last_lines
 from ops.stack.progress import say
-from ops.stack.servers import tether
-from ops.stack.servers.process import POLL_SECONDS, ProcessIdentity, stop_processes
+from ops.stack.servers.process import POLL_SECONDS, stop_processes
 from tidemark.settings import Address
 
-ROOT = Path(__file__).parents[1]
 READY_WITHIN_SECONDS = 45.0
 MIGRATED_WITHIN_SECONDS = 45.0
+ALLOWED_ORIGINS = ("TIDEMARK_WRITER_ALLOWED_ORIGINS", "TIDEMARK_READER_ALLOWED_ORIGINS")
 STOPPED_WITHIN_SECONDS = 25.0  # services give open requests 20 s
-TAIL_LINES = 20
-AUTH = "TIDEMARK_AUTH_"
 
 
 class FolderInUse(StackError):
     """Another system uses the folder."""
 
 
-class Child:
-    """A child process. The kernel kills it when the thread that started it ends: keep that thread."""
-
-    def __init__(
-        self, name: str, module: Sequence[str], environment: Mapping[str, str], log_path: Path
-    ) -> None:
-        self.name = name
-        self.log_path = log_path
-        tethered = [sys.executable, "-I", "-S", str(Path(tether.__file__)), str(os.getpid())]
-        with log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*tethered, sys.executable, "-m", *module],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.identity = ProcessIdentity.of(self._process.pid)
-
-    def is_running(self) -> bool:
-        """Whether the process has not ended yet."""
-        return self._process.poll() is None
-
-    def finish(self, seconds: float) -> None:
-        """Wait for the end. Raises ServerFailed unless that comes within `seconds`, with status 0."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise self.failure(f"had not ended after {seconds:g} s") from None
-        if self._process.returncode != 0:
-            raise self.failure(self.end())
-
-    def end(self) -> str:
-        """The way it ended, in words."""
-        status = self._process.returncode
-        return (
-            f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        )
-
-    def failure(self, reason: str) -> ServerFailed:
-        """An error that names the process and shows its log."""
-        return ServerFailed(self.name, f"(pid {self._process.pid}) {reason}", self.log_path)
-
-    def tail(self) -> str:
-        """The last lines of the log."""
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-TAIL_LINES:])
-
-
 class System:
     """All servers and services, from `start` until `stop`; a context manager does both.
 
-    `directory` None: a temporary folder, which `stop` removes; any other keeps the data for the next start.
-    Services listen on TIDEMARK_*_BIND of `environ`, else on free loopback ports. `external` is for `Stack`.
+    `directory` None: a temporary folder, which `stop` removes; any other keeps data, secrets and ports for
+    the next start. Services listen on TIDEMARK_*_BIND of `environ`, else on free loopback ports. `external`
+    and `cluster` are for `Stack`.
     """
 
     def __init__(
@@ -100,13 +47,16 @@ class System:
         environ: Mapping[str, str],
         directory: Path | None = None,
         external: Mapping[str, str] | None = None,
+        cluster: tuple[str, int] | None = None,
     ) -> None:
         self.children: dict[str, Child] = {}
         self.addresses: dict[str, Address] = {}
+        self.resting: set[str] = set()  # servers and services that were stopped on purpose
         self._environ = {name: value for name, value in environ.items() if not name.startswith(AUTH)}
-        self._secrets = _development_secrets()
+        self._remembered = Remembered()
         self._directory = directory
         self._external = external
+        self._cluster = cluster
         self._undo = ExitStack()
 
     def start(self) -> None:
@@ -119,10 +69,14 @@ class System:
             given = given_addresses(self._environ)
             if self._directory is not None:
                 undo.enter_context(_only_user_of(self._directory))
+                self._remembered = Remembered.read(self._directory)
             say("starting MySQL, MongoDB and Redis")
-            self.stack = undo.enter_context(Stack(self._directory, external=self._external))
+            self.stack = undo.enter_context(
+                Stack(self._directory, external=self._external, cluster=self._cluster)
+            )
             undo.callback(self._stop_services)
-            self.addresses = with_free_ports(given)
+            self.addresses = with_steady_ports(given, self._remembered.ports)
+            self._remembered.write(self.stack.directory)
             self._migrate()
             self._start_services()
             self._undo = undo.pop_all()
@@ -136,16 +90,34 @@ class System:
 
     def check(self) -> None:
         """Raises ServerFailed if a started process has ended."""
-        for child in self.children.values():
-            if not child.is_running():
-                raise child.failure(child.end())
-        for server in self.stack.servers.values():
-            if not server.is_running():
-                raise ServerFailed(server.name, f"(port {server.port}) has ended", server.log_path)
+        for failure in self.failures():
+            raise failure
+
+    def failures(self) -> Iterator[ServerFailed]:
+        """The failure of each started process that has ended, and not on purpose."""
+        for name, child in self.children.items():
+            if name not in self.resting and not child.is_running():
+                yield child.failure(child.end())
+        for name, server in self.stack.servers.items():
+            if name not in self.resting and not server.is_running():
+                yield ServerFailed(server.name, f"(port {server.port}) has ended", server.log_path)
+
+    def start_again(self, name: str) -> None:
+        """Start an ended server or service again, without waiting for it. Raises StackError."""
+        if name in self.stack.servers:
+            self.stack.launch(name)
+        for service in SERVICES:
+            if service.name == name:
+                self._launch(name, service.module)
+
+    def rotate_logs(self) -> None:
+        """Begin each log anew that has grown long."""
+        for log_path in (*self.stack.directory.glob("*.log"), *self.stack.directory.glob("*/*.log")):
+            rotate(log_path)
 
     def tails(self) -> dict[str, str]:
         """The last lines of each service's log."""
-        return {child.name: child.tail() for child in self.children.values()}
+        return {child.name: last_lines(child.log_path) for child in self.children.values()}
 
     def url(self, service: str) -> str:
         """The base URL of the writer or the reader for clients."""
@@ -157,7 +129,9 @@ class System:
 
     def token(self, subject: str, lifetime_seconds: int = 3600) -> str:
         """A bearer token to read and write as `subject`."""
-        return mint(AuthSettings.from_environ(self._secrets), subject, ("read", "write"), lifetime_seconds)
+        return mint(
+            AuthSettings.from_environ(self._remembered.secrets), subject, ("read", "write"), lifetime_seconds
+        )
 
     def __enter__(self) -> Self:
         self.start()
@@ -171,8 +145,17 @@ class System:
     def environment(self) -> dict[str, str]:
         """The environment of the services: addresses, accounts, secrets."""
         binds = {name: str(where) for name, where in self.addresses.items()}
-        watched = {"TIDEMARK_CONSOLE_ADMIN_URLS": self.admin_url("reader")}
-        return {**watched, **self._environ, **self._secrets, **self.stack.environment(), **binds}
+        consoles = ",".join(self.admin_url(name) for name in ("writer", "reader"))
+        given = {name: self._environ.get(name) for name in ALLOWED_ORIGINS}
+        origins = {name: ",".join(filter(None, (its, self.url("shore")))) for name, its in given.items()}
+        return {
+            "TIDEMARK_CONSOLE_ADMIN_URLS": consoles,
+            **self._environ,
+            **origins,
+            **self._remembered.secrets,
+            **self.stack.environment(),
+            **binds,
+        }
 
     def _launch(self, name: str, module: Sequence[str]) -> Child:
         child = Child(name, module, self.environment(), self.stack.directory / f"{name}.log")
@@ -212,18 +195,6 @@ def interrupt_on_signals() -> None:
     """Let SIGTERM and Ctrl-C raise KeyboardInterrupt; a shell's background jobs would ignore Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-
-
-def _development_secrets() -> dict[str, str]:
-    """New secrets for each start: old tokens become invalid."""
-    settings = {
-        "ALGORITHM": "HS256",
-        "SECRET": secrets.token_hex(32),
-        "ISSUER": "development",
-        "AUDIENCE": "tidemark",
-    }
-    auth = {AUTH + name: value for name, value in settings.items()}
-    return {**auth, "TIDEMARK_CONSISTENCY_SECRET": secrets.token_hex(32)}
 
 
 def _not_ready(http: httpx2.Client, admin_url: str) -> str:

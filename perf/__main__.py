@@ -1,10 +1,9 @@
-"""`python -m perf COMMAND [--json]`: benchmarks on real servers that each run starts and stops."""
+"""Benchmarks on real servers that each run starts and stops."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +13,25 @@ from ops.stack import StackError
 from ops.system import interrupt_on_signals
 from perf.against import against
 from perf.authorizer import authorizer
+from perf.cluster import cluster
 from perf.compare import readme, report
 from perf.compare.options import more_options
 from perf.compare.run import compare
 from perf.feed import command as feed
 from perf.live.push import more_options as push_options
 from perf.live.push import push
+from perf.overload import overload
 from perf.projector import applying, growth, lag, stages
 from perf.projector.cpu import LOADS, cpu
 from perf.projector.decode import decode
 from perf.projector.everything import everything
+from perf.projector.noise import noise
 from perf.projector.peers.run import peers
 from perf.projector.project import project
 from perf.projector.snapshot import snapshot
 from perf.reader.read import read
+from tidemark import command_line
+from tidemark.command_line import end_with, fail
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,21 @@ COMMANDS = {
         },
         push_options,
     ),
+    "cluster": Command(
+        cluster,
+        "reads and projecting on a Redis Cluster, next to one Redis",
+        {
+            "seconds": (18.0, "of each lane, in three rounds"),
+            "nodes": (3, "primaries, each with a replica"),
+            "rate": (4_000.0, "transactions per second of a backlog, of 5 s each"),
+            "seed": SEED,
+        },
+    ),
+    "overload": Command(
+        overload,
+        "twice what the reader and the writer can serve: what is answered, refused, and soon as before",
+        {"seconds": (120.0, "of too much, for each of the two"), "seed": SEED},
+    ),
     "decode": Command(
         decode,
         "rows per second out of the binlog, next to mysql-replication",
@@ -93,6 +112,16 @@ COMMANDS = {
             "seed": SEED,
         },
         lag.more_options,
+    ),
+    "noise": Command(
+        noise,
+        "lag and processor time of the projector, beside tables of others in the same MySQL",
+        {
+            "seconds": (60.0, "of load of each kind, in three rounds"),
+            "rate": (200, "transactions per second of ours"),
+            "rows": (10_000, "of others per second, 50 in a transaction"),
+            "seed": SEED,
+        },
     ),
     "cpu": Command(
         cpu,
@@ -179,8 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             found = command.run(**options)
     except (StackError, RuntimeError, OSError) as error:
-        print(f"perf: {error}", file=sys.stderr)
-        return 1
+        return fail("perf", 1, error)
     except KeyboardInterrupt:
         return 130
     print(json.dumps(found) if as_json else show(found))
@@ -188,8 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = command_line.parser("perf", __doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.help)
         own.add_argument("--json", action="store_true", help="one JSON object on the last line")
@@ -218,4 +246,4 @@ def _table(found: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ops.child import ROOT
 from ops.stack.progress import say
-from ops.system import ROOT
 
 ROUNDS = 3
 # `perf` is ours for both. All other packages, and so the services, are the checkout's.

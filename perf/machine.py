@@ -9,9 +9,9 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from ops.child import ROOT
 from ops.stack.fetch import programs
 from ops.stack.fetch.jmeter import jmeter
-from ops.system import ROOT
 
 PACKAGES = ("starlette", "uvicorn", "uvloop", "pymysql", "asyncmy", "pymongo", "redis", "mysql-replication")
 

@@ -91,8 +91,11 @@ def in_rounds(lanes: Mapping[str, Measuring], seconds: float) -> dict[str, Any]:
 
 
 def pace_ms(fastest: Mapping[str, float]) -> int:
-    """The pause of each connection for half as many requests; answers then take about half as long."""
+    """The pause of each connection for half as many requests.
+
+    A server that is busy half of the time takes about one and a half service times for an answer.
+    """
     if not fastest["rps"]:
         raise RuntimeError("no request was answered")
-    cycle_ms = 2 * 1000 * wrk.CONNECTIONS / fastest["rps"]
-    return max(1, round(cycle_ms - fastest["p50_ms"] / 2))
+    service_ms = 1000 / fastest["rps"]
+    return max(1, round((2 * wrk.CONNECTIONS - 1.5) * service_ms))

@@ -42,8 +42,13 @@ def run(
     path: str = "/post/%s",
     header: str = "",
     delay_ms: int = 0,
+    connections: int = CONNECTIONS,
+    more: Mapping[str, str] | None = None,
 ) -> Load:
-    """Ask for `ids` in order, again and again. Each connection pauses for `delay_ms` on average."""
+    """Ask for `ids` in order, again and again. Each connection pauses for `delay_ms` on average.
+
+    `more`: PERF_METHOD and PERF_BODY, if not a GET.
+    """
     environment = {
         **os.environ,
         "PERF_IDS": str(ids),
@@ -51,11 +56,12 @@ def run(
         "PERF_TOKEN": token,
         "PERF_HEADER": header,
         "PERF_DELAY_MS": str(delay_ms),
+        **(more or {}),
     }
     command = [
         *wrk().command,
         "-t1",
-        f"-c{CONNECTIONS}",
+        f"-c{connections}",
         f"-d{math.ceil(seconds)}s",
         "--timeout",
         "5s",

@@ -1,12 +1,12 @@
-"""`python -m reader [--workers N]` serves reads until SIGTERM or SIGINT."""
+"""Tidemark's read side: `serve` answers reads."""
 
 from __future__ import annotations
 
 import argparse
 import gc
 import os
-import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from tidemark import logs  # first: it decides what structlog imports
 
@@ -18,30 +18,24 @@ from authorizer_lambda.settings import AuthSettings
 from reader.app import Reader
 from reader.metrics import ReaderMetrics
 from reader.settings import ReaderSettings
+from tidemark import command_line
 from tidemark.admin import AddressUnavailable, admin_app, serve
-from tidemark.settings import SettingError, effective, load
+from tidemark.command_line import end_with, fail
+from tidemark.settings import SettingError, both, effective, load
 from tidemark.workers import serve_as_worker, serve_workers
 
 OBJECTS_PER_COLLECTION = 50_000
-EPILOG = (
-    "Settings are read from TIDEMARK_* variables: see docs/configuration.md. Exit status 2 for a bad one."
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m reader", description=__doc__, epilog=EPILOG)
-    parser.add_argument(
-        "--workers", type=int, default=1, help="processes behind the one address (default: 1)"
-    )
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)  # the parent passes it to each worker
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     logs.configure("reader")
     try:
-        settings = load(ReaderSettings, os.environ)
-        auth = AuthSettings.from_environ(os.environ)
+        settings, auth = both(
+            lambda: load(ReaderSettings, os.environ), lambda: AuthSettings.from_environ(os.environ)
+        )
     except SettingError as error:
-        print(f"reader: {error}", file=sys.stderr)
-        return 2
+        return fail("reader", 2, error)
     if options.worker:
         reader, admin = _apps(settings, auth)
         shared, path = options.worker
@@ -51,8 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _serve(settings, auth, options.workers)
     except AddressUnavailable as error:
-        print(f"reader: {error}", file=sys.stderr)
-        return 1
+        return fail("reader", 1, error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_line.parser("reader", __doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parser.set_defaults(command="serve", workers=1, worker=None)
+    serving = commands.add_parser("serve", help="serve HTTP until SIGTERM or SIGINT (the default)")
+    serving.add_argument(
+        "--workers", type=int, default=1, help="processes behind the one address (default: 1)"
+    )
+    serving.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)  # the parent passes it to each worker
+    return parser
 
 
 def _serve(settings: ReaderSettings, auth: AuthSettings, workers: int) -> int:
@@ -80,5 +85,10 @@ def _spare_garbage_collection() -> None:
     gc.set_threshold(OBJECTS_PER_COLLECTION)
 
 
+def command() -> NoReturn:
+    """The installed command."""
+    end_with(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

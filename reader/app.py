@@ -17,6 +17,7 @@ from starlette.routing import Match, Route, WebSocketRoute
 from authorizer_lambda.middleware import BearerAuthMiddleware
 from authorizer_lambda.settings import AuthSettings
 from authorizer_lambda.tokens import Claims
+from reader import openapi
 from reader.answering import Services
 from reader.cache import Cache
 from reader.consistency import Consistency
@@ -32,7 +33,7 @@ from reader.endpoints import (
     notifications,
     user_by_handle,
 )
-from reader.errors import NOTHING, DocumentsUnavailable, MomentGone, not_found, stores_unavailable
+from reader.errors import DocumentsUnavailable, MomentGone, ReadModelMissing, stores_unavailable
 from reader.fetching import Fetching
 from reader.following import Following
 from reader.live.connections import Connections
@@ -41,15 +42,21 @@ from reader.live.watch import Watched
 from reader.live.websocket import Live, request_for
 from reader.metrics import ReaderMetrics
 from reader.moments import Moments
-from reader.openapi import openapi
+from reader.parts import Origin
 from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.refreshing import Refreshing
 from reader.replica import Replica
 from reader.settings import ReaderSettings
-from tidemark.http import EXCEPTION_HANDLERS, RequestContext
+from tidemark import api_pages, problems
+from tidemark.admin import OK, Readiness
+from tidemark.http import EXCEPTION_HANDLERS, RequestContext, cross_origin, unknown_path
 from tidemark.problem import problem_response
 
-PUBLIC_PATHS = frozenset({"/openapi.json"})
+REDIS_STATES = {
+    Origin.UNAVAILABLE: "away: reads come from MongoDB",
+    Origin.NO_WATERMARK: "empty: reads come from MongoDB until a projector fills it",
+    Origin.OTHER_MODEL: "filled by another release: reads come from MongoDB",
+}
 ROUTES: list[Route] = [
     Route("/post/{id}", entity(POST), methods=["GET"]),
     Route("/user/me", caller(), methods=["GET"]),
@@ -60,7 +67,7 @@ ROUTES: list[Route] = [
     Route("/feed", feed(), methods=["GET"]),
     Route("/user/me/notifications", notifications(), methods=["GET"]),
     Route("/hashtag/{tag}", hashtag(), methods=["GET"]),
-    Route("/openapi.json", openapi),
+    Route("/openapi.json", openapi.serve),
 ]
 
 
@@ -71,7 +78,7 @@ def resolve(path: str, claims: Claims) -> Watched:
         match, found = route.matches(scope)
         if match is Match.FULL and isinstance(route.endpoint, Read):
             return route.endpoint.watched({**scope, **found})
-    raise not_found(*NOTHING)
+    raise unknown_path()
 
 
 class Reader:
@@ -86,14 +93,16 @@ class Reader:
         self._stores: tuple[Following, DocumentStore] | None = None
         self._connections: Connections | None = None
         decisions = self.metrics.decisions.add
+        pages = api_pages.routes(settings.api_pages)
         self.app = Starlette(
-            routes=[*ROUTES, WebSocketRoute("/live", Live(resolve))],
+            routes=[*ROUTES, problems.ROUTE, *pages, WebSocketRoute("/live", Live(resolve))],
             middleware=[
+                *cross_origin(settings.allowed_origins, ("GET", "HEAD")),
                 Middleware(RequestContext, observe=self.metrics.observe_request),
                 Middleware(
                     BearerAuthMiddleware,
                     auth,
-                    public_paths=PUBLIC_PATHS,
+                    public_paths=problems.PUBLIC_PATHS | api_pages.paths(pages),
                     websockets=True,
                     clock=clock,
                     on_decision=decisions,
@@ -105,17 +114,14 @@ class Reader:
         # Behind a TLS proxy, a redirect would send the client and its token to http://.
         self.app.router.redirect_slashes = False
 
-    async def ready(self) -> dict[str, str]:
-        """`reads` is ok while one store can answer; a part `degraded: ...` names the store that cannot."""
+    async def ready(self) -> Readiness:
+        """`reads` is ok while one store can answer. Each store is "ok" or its trouble, as in `status`."""
         if self._stores is None:
-            return {"reads": "the service is starting or has ended"}
+            return Readiness.of({"reads": "the service is starting or has ended"})
         following, documents = self._stores
-        redis = following.bypass.cache_status if following.bypass else ""
-        problems = {"redis": redis, "mongodb": await _documents_problem(documents)}
-        wrong = {store: problem for store, problem in problems.items() if problem}
-        if len(wrong) == len(problems):
-            return wrong
-        return {"reads": "ok", **{f"degraded: {store}": "ok" for store in wrong}}
+        stores = {"redis": _redis_state(following), "mongodb": await _documents_state(documents)}
+        ready = following.bypass is None or stores["mongodb"] == OK
+        return Readiness({"reads": OK if ready else "no store can answer", **stores}, ready)
 
     def end_streams(self) -> None:
         """Before a stop: clients that watch are told to come back, later and not all at once."""
@@ -128,6 +134,7 @@ class Reader:
         size.labels("bytes").set_function(lambda: replica.bytes)
         size.labels("entries").set_function(lambda: len(replica))
         self.metrics.blind_seconds.set_function(lambda: following.blind_seconds)
+        self.metrics.shards_away.set_function(lambda: len(following.away))
         self.metrics.tide_age.set_function(lambda: _age(following, self._clock()))
         places = self.metrics.mongodb_places
         places.labels("in_use").set_function(lambda: documents.in_use)
@@ -152,6 +159,8 @@ class Reader:
         hub = Hub(following, consistency)
         connections = self._connections = Connections(hub, settings, self.metrics, self._clock)
         self.metrics.live_connections.set_function(connections.count)
+        self.metrics.live_limit.set(settings.live_connections)
+        self.metrics.live_due.set_function(hub.due_seconds)
         self.metrics.live_watches.set_function(lambda: len(hub.watches))
         tasks = [asyncio.create_task(one.run()) for one in (hub, connections, following)]
         try:
@@ -169,12 +178,22 @@ async def on_documents_unavailable(request: Request, error: Exception) -> Respon
     return problem_response(stores_unavailable())
 
 
-async def _documents_problem(documents: DocumentStore) -> str:
+def _redis_state(following: Following) -> str:
+    if following.bypass is not None:
+        return REDIS_STATES.get(following.bypass, OK)
+    away = following.away
+    shards = f"shard{'s' if len(away) > 1 else ''} {', '.join(map(str, away))}"
+    return f"away: reads of {shards} come from MongoDB" if away else OK
+
+
+async def _documents_state(documents: DocumentStore) -> str:
     try:
         await documents.present()
-    except (DocumentsUnavailable, MomentGone) as error:
+    except (ReadModelMissing, MomentGone) as error:
         return str(error)
-    return ""
+    except DocumentsUnavailable as error:
+        return f"away: {error}" if error.__cause__ else str(error)  # else all places are taken
+    return OK
 
 
 def _age(following: Following, now: float) -> float:

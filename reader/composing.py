@@ -49,8 +49,8 @@ class Answer(msgspec.Struct, frozen=True):
     version: str
     moment: Watermark
     origin: Origin
+    view: View  # that it was composed of
     next_cursor: str | None = None
-    view: View | None = None  # that it was composed of
 
 
 def compose(query: Query, view: View) -> Answer | None:
@@ -167,8 +167,8 @@ def _item(entry: Entry, author: Entry | None, mark: Mark) -> bytes:
 
 def _present(view: View, body: bytes, version: str, cursor: str | None = None) -> Answer:
     version = f"{MODEL_VERSION}.{view.moment.epoch}.{version}"
-    return Answer(body, version, view.moment, view.origin, cursor, view)
+    return Answer(body, version, view.moment, view.origin, view, cursor)
 
 
 def _absent(view: View) -> Answer:
-    return Answer(None, "", view.moment, view.origin, None, view)
+    return Answer(None, "", view.moment, view.origin, view)

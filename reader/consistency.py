@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 
-import msgspec
 import structlog
 
 from reader.asked import Query
@@ -61,10 +60,9 @@ class Consistency:
         kept = self._following.replica.answer(path)
         if kept is None:
             return None
-        for label, count in kept.labels:
-            self._metrics.cache_requests.add("local", label, "hit", amount=count)
         known: Answer = kept.answer
-        return Answer(known.body, known.version, tide, Origin.LOCAL, known.next_cursor)
+        self._count_local(known.view)
+        return Answer(known.body, known.version, tide, Origin.LOCAL, known.view, known.next_cursor)
 
     async def answer(self, query: Query, demands: Demands, path: str = "") -> Answer:
         """`path`: under which the answer may be kept ready; empty if it depends on more than that.
@@ -101,6 +99,10 @@ class Consistency:
         if self._floor is not None and not self._reaches_floor(tide):
             return await self._at_present(query, Origin.MOVED_ON)
         view = View(tide, following.position, following.replica)
+        former = following.replica.former(path)
+        if former is not None:
+            known, view.gone = former
+            view.heads = known.view.heads
         answer = compose(query, view)
         if answer is None:
             try:
@@ -108,16 +110,18 @@ class Consistency:
             except MomentGone:
                 return await self._at_present(query, Origin.MOVED_ON)
         if path:
-            self._keep(path, view, answer)
-        for label, count in view.local.items():
-            self._metrics.cache_requests.add("local", label, "hit", amount=count)
+            self._keep(path, answer)
+        self._count_local(view)
         return answer
 
-    def _keep(self, path: str, view: View, answer: Answer) -> None:
+    def _count_local(self, view: View) -> None:
+        for label, count in view.local.items():
+            self._metrics.cache_requests.add("local", label, "hit", amount=count)
+
+    def _keep(self, path: str, answer: Answer) -> None:
         """For the next one who asks for `path`, if the replica has all parts."""
         if answer.origin is Origin.LOCAL and answer.body is not None:
-            kept = msgspec.structs.replace(answer, view=None)
-            self._following.replica.keep(path, kept, len(answer.body), view.parts, view.local)
+            self._following.replica.keep(path, answer, answer.view.all_parts, len(answer.body))
 
     async def _complete(self, query: Query, view: View) -> Answer:
         """One MGET and one read of MongoDB a level at most: a list, its items, and their authors."""

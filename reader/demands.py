@@ -12,7 +12,7 @@ from starlette.requests import cookie_parser
 from reader.read_model.cached_values import Watermark
 from tidemark.consistency_token import COOKIE, HEADER, ConsistencyKeys, InvalidConsistencyToken, verify
 from tidemark.gtid import GtidSet
-from tidemark.problem import Problem
+from tidemark.problem import fault
 
 WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:;[^,]*)?(?=,|$)", re.IGNORECASE)
 MAX_AGE = re.compile(r"(?:^|,)\s*max-age\s*=\s*\"?(\d{1,9})\"?\s*(?=,|$)", re.IGNORECASE)
@@ -96,7 +96,8 @@ def _need(
     try:
         gtids = verify(token, keys, now)
     except InvalidConsistencyToken as error:
-        raise Problem(400, "invalid-consistency-token", f"{str(error).capitalize()}.", HEADER) from error
+        detail = f"{str(error).capitalize()}."
+        raise fault(400, "invalid-consistency-token", detail, header=HEADER) from error
     preferred = WAIT.search(b",".join(headers.get(b"prefer", ())).decode("latin-1"))
     wished = float(preferred[1]) if preferred else DEFAULT_WAIT_SECONDS
     return Need(gtids, min(wished, max_wait_seconds), preferred is not None, in_cookie)
@@ -106,7 +107,7 @@ def _token(headers: Mapping[bytes, Sequence[bytes]]) -> tuple[str | None, bool]:
     """The token, and whether it came in the cookie."""
     tokens = headers.get(HEADER.lower().encode(), ())
     if len(tokens) > 1:
-        raise Problem(400, "invalid-consistency-token", "There may be one token only.", HEADER)
+        raise fault(400, "invalid-consistency-token", "There may be one token only.", header=HEADER)
     if tokens:
         return tokens[0].decode("latin-1"), False
     if b"cookie" not in headers:

@@ -26,6 +26,7 @@ from reader.read_model.notifications import NOTIFICATIONS
 from reader.read_model.scans import CachedList, Scan
 from reader.stored_notifications import stored_notifications
 from reader.stored_scan import BsonDocument, StoredScan
+from tidemark.driver_errors import brief
 
 TIMEOUT_MS = 2_000  # of one read, finding the primary included
 SLOT_SECONDS = 1.0
@@ -39,10 +40,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Moment:
-    """One moment of MongoDB: the checkpoint of the serving build there, and its cluster time."""
+    """One moment of MongoDB: the checkpoint of the serving build there, and its cluster time.
+
+    `epochs`: of the cache's shards. The proof names the newest.
+    """
 
     proof: Watermark
     time: Timestamp
+    epochs: tuple[str, ...]
 
 
 class DocumentStore:
@@ -85,7 +90,7 @@ class DocumentStore:
             moment = await self._moment(timestamp(watermark.cluster_time))
         except MomentGone:
             moment = await self._moment(None)
-        if moment.proof.lineage != watermark.lineage:
+        if moment.proof.batch != watermark.batch or watermark.epoch not in moment.epochs:
             raise MomentGone(f"MongoDB has {moment.proof.lineage}, not {watermark.lineage}")
         return moment
 
@@ -158,7 +163,8 @@ class DocumentStore:
                 break
             serving = Serving.decode(found[SERVING_ID])
             if serving.build == self._build and ids[1] in found:
-                return Moment(Checkpoint.decode(found[ids[1]]).watermark(serving.epoch), time)
+                epochs = serving.epochs or (serving.epoch,)
+                return Moment(Checkpoint.decode(found[ids[1]]).watermark(max(epochs)), time, epochs)
             self._build = serving.build
         raise ReadModelMissing("MongoDB holds no serving build with a checkpoint; is the projector running?")
 
@@ -209,8 +215,8 @@ class DocumentStore:
             except PyMongoError as error:
                 if isinstance(error, OperationFailure) and error.code in NO_SUCH_MOMENT:
                     raise MomentGone(str(error)) from error
-                log.warning("MongoDB gives no answer", collection=collection, error=str(error))
-                raise DocumentsUnavailable(f"MongoDB does not give {collection}: {error}") from error
+                log.warning("MongoDB gives no answer", collection=collection, error=brief(error))
+                raise DocumentsUnavailable(f"MongoDB does not give {collection}: {brief(error)}") from error
 
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:

@@ -22,19 +22,19 @@ from reader.asked import (
     UserQuery,
     ViewedQuery,
 )
-from reader.errors import NOTHING, not_found
+from reader.errors import NOTHING, no_such, not_found
 from reader.feed import HOTTEST_FIRST
 from reader.live.sse import stream, wants_stream
 from reader.live.watch import Watched
 from reader.paging import Page, query_of, requested_page
-from reader.read_model.declarations import NEWEST_FIRST, USERS_BY_HANDLE, USERS_BY_SUBJECT, VIEWED
+from reader.read_model.declarations import NEWEST_FIRST, USER, USERS_BY_HANDLE, USERS_BY_SUBJECT, VIEWED
 from reader.read_model.entities import Entity, Listing
 from reader.read_model.notifications import CURSOR
 from reader.read_model.scans import Order
 from tidemark.handles import HANDLE
 from tidemark.hashtags import canonical
 from tidemark.ids import ID, MAX_ID
-from tidemark.problem import Problem
+from tidemark.problem import Problem, fault, together
 
 NO_PROFILE = "unknown-user", "You have no profile yet: create it with PUT /user/me."
 VIEWER, HOT = b"include=viewer", b"order=hot"
@@ -73,10 +73,9 @@ class Read:
     def watched(self, scope: Scope) -> Watched:
         """The read as one that is kept current. Raises Problem 400 for a page that is not the usual one."""
         query, text = self._query(scope), scope["query_string"].decode("latin-1")
-        for name in query_of(scope).keys() & NOT_WATCHED:
-            raise Problem(
-                400, "not-watchable", "Only a first page of the usual length is kept current.", name
-            )
+        if given := sorted(query_of(scope).keys() & NOT_WATCHED):
+            detail = "Only a first page of the usual length is kept current."
+            raise together([fault(400, "not-watchable", detail, parameter=name) for name in given])
         subject = scope[CLAIMS].subject if self._personal or text else ""
         return Watched((scope["path"], text, subject), query, not_found(*self._absent))
 
@@ -91,25 +90,32 @@ class Read:
         return f"of {scope[CLAIMS].subject} {query.decode()} {path}" if query or self._personal else path
 
     def _query(self, scope: Scope) -> Query:
-        """Raises Problem 400 that names `include`, and those of `asked`."""
+        """Raises Problem 400 that names all faulty parameters, `include` among them."""
         include = query_of(scope).get("include")
         if include is None:
             return self._asked(scope)
-        if include != "viewer" or not self._viewed:
-            raise Problem(400, "bad-include", "include must be viewer, with posts or users.", "include")
-        return ViewedQuery(self._asked(scope), scope[CLAIMS].subject)
+        if include == "viewer" and self._viewed:
+            return ViewedQuery(self._asked(scope), scope[CLAIMS].subject)
+        faults = [
+            fault(400, "bad-include", "include must be viewer, with posts or users.", parameter="include")
+        ]
+        try:
+            self._asked(scope)
+        except Problem as problem:
+            faults += [problem] if problem.errors else []
+        raise together(faults)
 
 
 def entity(kind: Entity) -> Read:
-    return Read(lambda scope: EntityQuery(kind, path_id(scope)))
+    return Read(lambda scope: EntityQuery(kind, path_id(scope, kind)), absent=no_such(kind.name))
 
 
 def listing(kind: Listing) -> Read:
     def asked(scope: Scope) -> Plain:
         page = _page(scope, kind.order)  # first: a bad page is reported before a bad id
-        return ListQuery(kind, path_id(scope), page)
+        return ListQuery(kind, path_id(scope, kind.parent), page)
 
-    return Read(asked, viewed=kind.item.name in VIEWED)
+    return Read(asked, viewed=kind.item.name in VIEWED, absent=no_such(kind.parent.name))
 
 
 def caller() -> Read:
@@ -122,10 +128,10 @@ def user_by_handle() -> Read:
     def asked(scope: Scope) -> Plain:
         handle = scope["path_params"]["handle"]
         if not re.match(HANDLE, handle):
-            raise not_found(*NOTHING)  # nobody can ever have it
+            raise not_found(*no_such(USER.name))  # nobody can ever have it
         return UserQuery(USERS_BY_HANDLE, handle.lower())
 
-    return Read(asked)
+    return Read(asked, absent=no_such(USER.name))
 
 
 def everybody() -> Read:
@@ -140,7 +146,14 @@ def feed() -> Read:
                 return FeedQuery(subject, requested_page(query, NEWEST_FIRST))
             case "hot":
                 return HotQuery(subject, requested_page(query, HOTTEST_FIRST))
-        raise Problem(400, "bad-order", "order must be hot. Without it the newest posts come first.", "order")
+        detail = "order must be hot. Without it the newest posts come first."
+        faults = [fault(400, "bad-order", detail, parameter="order")]
+        try:
+            query.pop("cursor", "")  # nobody knows of which list
+            requested_page(query, NEWEST_FIRST)
+        except Problem as problem:
+            faults.append(problem)
+        raise together(faults)
 
     return Read(asked, personal=True)
 
@@ -156,11 +169,11 @@ def notifications() -> Read:
     return Read(asked, personal=True, viewed=False)
 
 
-def path_id(scope: Scope) -> int:
+def path_id(scope: Scope, kind: Entity) -> int:
     """Raises Problem 404 for a text that is no id: nothing can ever have it."""
     text = scope["path_params"]["id"]
     if not ID.fullmatch(text) or int(text) > MAX_ID:
-        raise not_found(*NOTHING)
+        raise not_found(*no_such(kind.name))
     return int(text)
 
 

@@ -28,7 +28,11 @@ class ReadModelMissing(DocumentsUnavailable):
     """MongoDB answers, but no build serves yet: start the projector, or wait for its first snapshot."""
 
 
-NOTHING = "not-found", "There is nothing here."  # the code and detail of a 404
+NOTHING = "not-found", "There is nothing here."  # the type and detail of a 404
+
+
+def no_such(kind: str) -> tuple[str, str]:
+    return "not-found", f"There is no such {kind}."
 
 
 def not_found(code: str, detail: str, headers: Mapping[str, str] | None = None) -> Problem:

@@ -1,16 +1,12 @@
-"""Feeds: merges of heads, each the newest posts of one author.
-
-The newest k of a union are among the newest k of its parts. So only the k heads with the greatest first ids
-can hold a page of k, and a head that is cut is exact down to its last id.
-"""
+"""Feeds, and pages of cached lists."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
+from reader.heads import Heads
 from reader.paging import Page
 from reader.parts import Wanted, WantedPage
 from reader.ranking import hot
@@ -67,40 +63,18 @@ def hot_feed(view: View, subject: str, page: Page) -> Ids | None:
     """
     *last, newest = map(int, page.after or (MAX_ID,))
     found = _newest(view, subject, newest + 1, HEAD)
-    posts = None if found is None else view.get_all(POST, found.ids)
+    ids = {} if found is None else {POST.key(id): id for id in found.ids}
+    posts = view.get_all(POST, ids)
     if found is None or posts is None:
         return None
     places = sorted(
-        (place for id, post in zip(found.ids, posts, strict=True) if (place := _place(id, post))),
-        reverse=True,
+        ((_rank(post.head), ids[key]) for key, post in posts.items() if post.present), reverse=True
     )
     if last:
         places = [place for place in places if place < (*last,)]
     shown = places[: page.limit]
     cursor = encode_cursor((*shown[-1], found.ids[0])) if len(places) > page.limit else None
     return Ids([id for _, id in shown], cursor, found.complete)
-
-
-def newest_of(
-    authors: Sequence[int], heads: Sequence[Entry], below: int, wanted: int
-) -> tuple[list[int], tuple[int, ...]]:
-    """The `wanted` greatest ids below `below` that heads of authors have.
-
-    Also the authors who may have others as great, below their heads.
-    """
-    firsts = [head.first for head in heads]
-    if below <= MAX_ID:
-        firsts = [
-            first if first < below else next(_ids(head, below), 0)
-            for first, head in zip(firsts, heads, strict=True)
-        ]
-    by_first = dict(zip(firsts, range(len(heads)), strict=True))
-    nothing = by_first.pop(0, None) is not None  # of some head is below `below`
-    opened = [by_first[first] for first in sorted(by_first, reverse=True)[:wanted]]
-    ids = [*islice(heapq.merge(*(_ids(heads[at], below) for at in opened), reverse=True), wanted)]
-    end = ids[-1] if len(ids) == wanted else 0
-    ends = opened + [at for at, first in enumerate(firsts) if not first] if nothing else opened
-    return ids, tuple(authors[at] for at in sorted(ends) if heads[at].head and _last(heads[at]) > end)
 
 
 def _newest(view: View, subject: str, below: int, wanted: int) -> Newest | None:
@@ -118,16 +92,15 @@ def _merged(view: View, subject: str, below: int, wanted: int) -> Newest | None:
     followees = view.get(Wanted(USER_FOLLOWEES, user))
     if followees is None:
         return None
-    authors = followees.ids()
-    if user not in authors:
-        authors.append(user)
     ids: list[int] = []
-    deeper = tuple(authors)
-    if view.position is not None:  # else all is read from MongoDB: not a head of each
-        heads = view.get_all(USER_POSTS, authors)
+    if view.position is None:  # all is read from MongoDB: not a head of each
+        deeper = tuple(_authors(user, followees))
+    else:
+        heads = _heads(view, user, followees)
         if heads is None:
             return None
-        ids, deeper = newest_of(authors, heads, below, wanted)
+        view.heads = heads
+        ids, deeper = heads.newest(below, wanted)
     if deeper:
         after = (below,) if below <= MAX_ID else None
         others = view.get(WantedPage(USER_POSTS, deeper, Page(wanted, after)))
@@ -137,28 +110,30 @@ def _merged(view: View, subject: str, below: int, wanted: int) -> Newest | None:
     return Newest(ids, complete=not followees.head)
 
 
-def _place(id: int, post: Entry) -> tuple[int, int] | None:
-    """A post's place among the hottest."""
-    if not post.present:
-        return None
-    _, created_at, likes, comments = post.head.split()
-    return hot(int(created_at), int(likes), int(comments)), id
+def _heads(view: View, user: int, followees: Entry) -> Heads | None:
+    """The heads of the feed's authors, from those of a former composition if it had the same followees."""
+    former = view.heads
+    if former is None or former.followees is not followees:
+        authors = {USER_POSTS.key(author): author for author in _authors(user, followees)}
+        entries = view.get_all(USER_POSTS, authors)
+        return None if entries is None else Heads.of(followees, authors, entries)
+    gone = {key: former.authors[key] for key in view.gone if key in former.entries}
+    entries = view.get_all(USER_POSTS, gone)
+    return None if entries is None else former.replaced(entries)
+
+
+def _authors(user: int, followees: Entry) -> list[int]:
+    authors = followees.ids()
+    return authors if user in authors else [*authors, user]
+
+
+@lru_cache(maxsize=10_000)
+def _rank(head: bytes) -> int:
+    """Cached: the posts of a window stay the same for many reads."""
+    _, created_at, likes, comments = head.split()
+    return hot(int(created_at), int(likes), int(comments))
 
 
 def _cut(ids: Sequence[int], page: Page, complete: bool = True) -> Ids:
     shown = [*ids[: page.limit]]
     return Ids(shown, encode_cursor([shown[-1]]) if len(ids) > page.limit else None, complete)
-
-
-def _ids(head: Entry, below: int) -> Iterator[int]:
-    """Its ids below `below`, parsed only as far as they are taken."""
-    rest = head.body
-    while rest:
-        text, _, rest = rest.partition(b",")
-        id = int(text)
-        if id < below:
-            yield id
-
-
-def _last(head: Entry) -> int:
-    return int(head.body.rpartition(b",")[2])

@@ -7,37 +7,29 @@ cluster time of the lease's watermark, so that nothing is ever ahead of the tide
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
-from functools import partial
-from typing import NamedTuple, TypeVar
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import structlog
 
-from reader.cache import MGET_KEYS, Cache, FillLease
+from reader.cache import Cache, FillLease
 from reader.document_store import DocumentStore
 from reader.errors import CacheBypassed, DocumentsUnavailable, MomentGone
+from reader.flights import Flights, Found
 from reader.following import Following
+from reader.lookups import MGET_KEYS
 from reader.metrics import ReaderMetrics
 from reader.moments import Moments
 from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
 from reader.read_model.cached_values import Entry, decode
 from reader.read_model.declarations import AUTHORED, POST, USER, USER_POSTS
-from reader.read_model.scans import CachedList
 from reader.view import View
 
 MAX_AUTHORS = 100_000
 LEASE_PAUSES_SECONDS = (0.002, 0.005)
 T = TypeVar("T")
 log = structlog.get_logger()
-
-
-class Found(NamedTuple):
-    """An entry, and a position at which it is valid."""
-
-    entry: Entry
-    position: Position
-    origin: Origin
 
 
 class Fetching:
@@ -57,8 +49,7 @@ class Fetching:
         self._moments = moments
         self._metrics = metrics
         self._authors: dict[str, Wanted] = {}  # by key of what they wrote
-        self._flights: dict[str, asyncio.Task[dict[str, Found]]] = {}
-        self._collecting: tuple[list[Wanted], asyncio.Task[dict[str, Found]]] | None = None
+        self._flights = Flights(self._fill)
 
     async def fetch(self, view: View) -> None:
         """Add what is missing, valid at the view's moment. The moment may move on, up to the tide."""
@@ -93,22 +84,18 @@ class Fetching:
             self._authors.clear()
 
     async def aclose(self) -> None:
-        """Cancel the flights under way; nobody waits for them any more."""
-        flights = set(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        await self._flights.aclose()
 
     async def _through_cache(self, view: View, began: Position, wanted: Sequence[Wanted]) -> None:
         """Add what is valid at the view's moment. The moment moves on if all parts stay valid."""
         found: dict[str, Found] = {}
         try:
             for begin in range(0, len(wanted), MGET_KEYS):  # in turn: nobody waits behind thousands
-                some = wanted[begin : begin + MGET_KEYS]
+                some = self._askable(view, wanted[begin : begin + MGET_KEYS])
                 found |= await self._lookup(some)
-                missing = [one for one in some if one.key not in found]
+                missing = self._askable(view, [one for one in some if one.key not in found])
                 if missing:
-                    found |= await self._join(missing)
+                    found |= await self._flights.join(missing)
                     if not all(one.key in found for one in missing):
                         view.came_from(Origin.LEASE_HELD)
         except CacheBypassed as bypassed:
@@ -120,6 +107,16 @@ class Fetching:
             else:
                 view.came_from(Origin.MOVED_ON)
 
+    def _askable(self, view: View, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+        """Without those whose shard is away."""
+        following = self._following
+        if len(following.strands) == 1:
+            return wanted
+        reasons = {one: following.reason(following.strand_of(one.key)) for one in wanted}
+        for reason in filter(None, reasons.values()):
+            view.came_from(reason)
+        return [one for one, reason in reasons.items() if reason is None]
+
     def _move_on(self, view: View, began: Position, found: dict[str, Found]) -> Position:
         """To the tide, unless a message since has named a part of the view, or one that was found.
 
@@ -129,13 +126,14 @@ class Fetching:
         now, tide = following.position, following.tide
         if began == now:
             return began
+        names = following.named.names(began, now)
         if (
             tide is None
+            or names is None
             or view.pages
-            or following.named.between(view.parts, began, now)
+            or view.depends_on(names)
             or any(following.named.between((key,), one.position, now) for key, one in found.items())
         ):
-            names = following.named.names(began, now)
             view.named, view.replica = names or frozenset(), None if names is None else following.replica
             return began
         view.moment, view.position, view.named, view.stored = tide, now, frozenset(), None
@@ -145,62 +143,22 @@ class Fetching:
         """The entries that Redis has."""
         found: dict[str, Found] = {}
         for at in range(0, len(wanted), MGET_KEYS):
-            entries, position = await self._cache.get([one.key for one in wanted[at : at + MGET_KEYS]])
+            looked = await self._cache.get([one.key for one in wanted[at : at + MGET_KEYS]])
             for one in wanted[at : at + MGET_KEYS]:
-                if (entry := entries[one.key]) is not None:
-                    found[one.key] = Found(entry, position, Origin.HIT)
+                if (entry := looked.entries.get(one.key)) is not None:
+                    found[one.key] = Found(entry, looked.at(one.key), Origin.HIT)
                 result = "miss" if entry is None else "hit" if entry.present else "absent"
                 self._metrics.cache_requests.add("redis", one.label, result)
         return found
 
-    async def _join(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
-        """Fill each key in one flight at a time. A flight is a task: a cancelled waiter does not end it."""
-        new = [one for one in wanted if one.key not in self._flights]
-        if new:
-            self._flights |= dict.fromkeys([one.key for one in new], self._flight(new))
-        flights = {self._flights[one.key] for one in wanted}
-        await asyncio.wait(flights)
-        found = {key: one for flight in flights for key, one in flight.result().items()}
-        return {one.key: found[one.key] for one in wanted if one.key in found}
-
-    def _flight(self, new: list[Wanted]) -> asyncio.Task[dict[str, Found]]:
-        """The task that will fill `new`.
-
-        Entities missed in the same turn of the event loop are read together, as a task begins in the next
-        turn. Lists are read apart: no list should wait for another.
-        """
-        if any(isinstance(one.kind, CachedList) for one in new):
-            return self._started(self._fill(new), new)
-        if self._collecting is None:
-            together: list[Wanted] = []
-            self._collecting = together, self._started(self._fill_collected(together), together)
-        wanted, task = self._collecting
-        wanted += new
-        return task
-
-    async def _fill_collected(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
-        self._collecting = None
-        return await self._fill(wanted)
-
-    def _started(
-        self, filling: Coroutine[None, None, dict[str, Found]], wanted: Iterable[Wanted]
-    ) -> asyncio.Task[dict[str, Found]]:
-        flight = asyncio.create_task(filling)
-        flight.add_done_callback(partial(self._ended, wanted))
-        return flight
-
-    def _ended(self, wanted: Iterable[Wanted], flight: asyncio.Task[dict[str, Found]]) -> None:
-        for one in wanted:
-            del self._flights[one.key]
-        if not flight.cancelled():
-            flight.exception()  # asyncio would log it if all waiters are gone
-
     async def _fill(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
         """The keys whose lease we get, read at the lease's moment; the others, once Redis has them."""
-        lease = await self._cache.lease([one.key for one in wanted])
-        others = [one for one in wanted if one.key not in lease.keys]
-        mine = [one for one in wanted if one.key in lease.keys]
-        found = await self._read_and_store(lease, mine) if mine else {}
+        found: dict[str, Found] = {}
+        others = [*wanted]
+        for lease in await self._cache.lease([one.key for one in wanted]):
+            mine = [one for one in others if one.key in lease.keys]
+            others = [one for one in others if one.key not in lease.keys]
+            found |= await self._read_and_store(lease, mine) if mine else {}
         if others:
             for one in others:
                 self._metrics.cache_requests.add("redis", one.label, "lease_wait")
@@ -227,7 +185,8 @@ class Fetching:
         self._count_entries(wanted, entries)
         following = self._following
         for key, entry in entries.items():
-            if not following.named.between((key,), lease.position, following.position):
+            present = following.strand_of(key).present  # else no message will name the key
+            if present and not following.named.between((key,), lease.position, following.position):
                 following.replica.put(key, entry)
         origins = {"stored": Origin.STORED}
         return {

@@ -1,112 +1,95 @@
-"""The tide: one connection to Redis carries the subscription and every request, so that one order holds.
+"""The tide: what Redis announces and answers, followed in one order. All entries are valid at one moment.
 
-Subscribe, then read the watermark. Each later message continues the tide, and each reply has its lineage.
-Anything else is a reset: the replica is emptied, and the connection is made anew.
+A message or reply that does not continue the tide is a reset: the replica is emptied.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import structlog
-from hiredis import PushNotification
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
-from redis.maint_notifications import MaintNotificationsConfig
 
+from reader.cluster import Cluster
 from reader.errors import CacheBypassed
+from reader.merging import Merging
 from reader.metrics import ReaderMetrics
 from reader.named import Named, Position
+from reader.node import STALLED, Node
 from reader.parts import Origin
-from reader.read_model import announcements
 from reader.read_model.announcements import Announcement
 from reader.read_model.cached_values import Watermark
+from reader.read_model.shards import shard_number, shards
 from reader.replica import Replica
-from reader.wire import ASK, SUBSCRIBE, Request, usable
+from reader.strand import Request, Strand, TideBroken
+from reader.wire import usable
 from tidemark.gtid import GtidSet
+from tidemark.redis_url import RedisUrl
 
-ASK_SECONDS = 0.1  # an idle connection asks for the watermark this often
-# After so many times without a reply: requests fail, the process is blind, the connection is given up.
-STALLED, BLIND, DEAD = 2, 5, 20
-PAUSES_SECONDS = (0.0, 0.1, 0.2, 0.4)  # before the next connection
-CONNECT_SECONDS = 1.0
 log = structlog.get_logger()
-
-
-class TideBroken(Exception):
-    """A message or reply does not continue the tide; the error's message says why."""
 
 
 class Following:
     """The tide of this process. `tide` is None until a watermark is known.
 
     `bypass` says why the tide cannot be used now; None: it can. `replica` holds entries valid at the tide.
+    `whole`: no shard is away from the tide.
     """
 
-    def __init__(self, url: str, replica: Replica, metrics: ReaderMetrics) -> None:
+    def __init__(self, url: RedisUrl, replica: Replica, metrics: ReaderMetrics) -> None:
         self.replica = replica
         self.tide: Watermark | None = None
         self.bypass: Origin | None = Origin.UNAVAILABLE
         self.named = Named()
-        self._metrics = metrics
-        self._pool = ConnectionPool.from_url(
-            url,
-            protocol=3,
-            socket_timeout=None,  # with one, redis-py writes in another task: after later requests, or never
-            socket_connect_timeout=CONNECT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            client_name="tidemark-reader",
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-        self._connection: AbstractConnection | None = None
-        self._pending: deque[Request] = deque()
-        self._silent = 0  # asks since the last reply
+        self.strands = tuple(map(Strand, shards(url.shards)))
+        self.whole = not url.cluster
+        self.metrics = metrics
+        self._merging = Merging(self.strands, self, self._broken) if url.cluster else None
+        self._cluster = Cluster(url, self.strands, self._make_node) if url.cluster else None
+        self._source = self._cluster or self._make_node(url.text, self.strands)
         self._blind, self._blind_since = 0.0, time.monotonic()
         self._waiters: dict[asyncio.Future[None], GtidSet] = {}
 
-    async def run(self) -> None:
-        """Follow the tide, on one connection after the other, until cancelled."""
-        failures = 0
-        while True:
-            connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    await connection.connect()  # type: ignore[no-untyped-call]
-                await self._follow(connection)
-            except (RedisError, OSError, CacheBypassed, TideBroken, ValueError) as error:
-                failures = 0 if self.tide is not None else failures + 1
-                cause = "broken" if isinstance(error, TideBroken | ValueError) else "connection"
-                if failures < 2:  # else it was said
-                    log.warning("the tide is lost; reads go to MongoDB", cause=cause, error=repr(error))
-                self._metrics.tide_resets.add(cause)
-            finally:
-                self._reset()
-                await connection.disconnect(nowait=True)
-            await asyncio.sleep(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
+    def _make_node(self, url: str, strands: Sequence[Strand]) -> Node:
+        return Node(url, strands, self, self.metrics)
 
-    async def ask(self, commands: Iterable[bytes], replies: int, read: Callable[[list[Any]], Any]) -> Any:
+    async def run(self) -> None:
+        """Follow the tide until cancelled."""
+        await self._source.run()
+
+    def strand_of(self, key: str) -> Strand:
+        return self.strands[shard_number(key, len(self.strands))]
+
+    async def ask(
+        self, strand: Strand, commands: Iterable[bytes], replies: int, read: Callable[[list[Any]], Any]
+    ) -> Any:
         """Send commands, the last of which returns the watermark, alone or as the end of a list.
 
         `read` gets the replies while the tide is exactly theirs. Raises CacheBypassed.
         """
-        if self.bypass is not None or self._silent >= STALLED:
-            raise CacheBypassed(self.bypass or Origin.UNAVAILABLE)
-        self._metrics.redis_commands.add(amount=replies)
+        node = strand.node
+        if strand.bypass is not None or node is None or node.silent >= STALLED:
+            raise CacheBypassed(strand.bypass or Origin.UNAVAILABLE)
+        self.metrics.redis_commands.add(amount=replies)
         future = asyncio.get_running_loop().create_future()
-        await self._send(b"".join(commands), Request(replies, read, future))
+        await node.send(b"".join(commands), Request(strand, replies, read, future))
         return await future
+
+    def reason(self, strand: Strand) -> Origin | None:
+        """Why a shard cannot be asked now."""
+        stalled = strand.node is None or strand.node.silent >= STALLED
+        return strand.bypass or (Origin.UNAVAILABLE if stalled else None)
 
     @property
     def position(self) -> Position:
         return self.named.position
+
+    @property
+    def away(self) -> list[int]:
+        """The numbers of the shards that are not at the tide, or cannot be asked."""
+        return [strand.shard.number for strand in self.strands if strand.bypass is not None]
 
     @property
     def blind_seconds(self) -> float:
@@ -126,101 +109,129 @@ class Following:
             del self._waiters[future]
         return True
 
-    async def _follow(self, connection: AbstractConnection) -> None:
-        self._connection = connection
-        await connection.send_packed_command(SUBSCRIBE)
-        await self._send(ASK, Request(1))
-        asking = asyncio.create_task(self._ask_when_idle(connection))
-        try:
-            while True:
-                try:
-                    answer = await connection.read_response(disable_decoding=True, push_request=True)
-                except ResponseError as error:
-                    answer = error
-                if isinstance(answer, PushNotification):
-                    self._pushed(answer)
-                else:
-                    self._replied(answer)
-        finally:
-            asking.cancel()
-
-    async def _ask_when_idle(self, connection: AbstractConnection) -> None:
-        """An idle connection asks for the watermark: silence alone does not tell that Redis lives."""
-        while self._silent < DEAD:
-            await asyncio.sleep(ASK_SECONDS)
-            self._silent += 1
-            if self._silent > STALLED:
-                self._fail_requests()
-            if self._silent > BLIND:
-                self._use(self.bypass or Origin.UNAVAILABLE)
-            if not self._pending:
-                with contextlib.suppress(CacheBypassed):  # the connection has ended, and `run` sees it
-                    await self._send(ASK, Request(1))
-        await connection.disconnect(nowait=True)
-
-    async def _send(self, packed: bytes, request: Request) -> None:
-        """A closed connection would connect again, without a subscription."""
-        connection = self._connection
-        if connection is None or not connection.is_connected:
-            raise CacheBypassed(Origin.UNAVAILABLE)
-        self._pending.append(request)
-        try:
-            await connection.send_packed_command(packed)
-        except (RedisError, OSError) as error:
-            raise CacheBypassed(Origin.UNAVAILABLE) from error
-
-    def _pushed(self, push: list[Any]) -> None:
-        kind, *arguments = push
-        if kind == b"smessage":
-            self._continue(announcements.decode(arguments[1]))
-        elif kind == b"sunsubscribe":
-            raise TideBroken("Redis ended the subscription")
-
-    def _continue(self, message: Announcement) -> None:
-        if self.tide is None:
+    def received(self, strand: Strand, message: Announcement) -> None:
+        if strand.at is None:
             return  # it came before the watermark's reply, which contains it
-        if message.found != self.tide.lineage:
-            raise TideBroken(f"a message continues {message.found}, the tide is {self.tide.lineage}")
+        if message.found != strand.lineage:
+            raise TideBroken(f"a message continues {message.found}, the tide is {strand.lineage}")
+        if self._merging is not None:
+            self._merging.received(strand, message)
+            return
         names = self.named.add(message.keys, message.counted, last=message.to is not None)
         self.replica.drop(names)
         if message.to is not None:
+            strand.at, strand.lineage = message.to, message.to.lineage
             self._advance(message.to)
 
-    def _replied(self, answer: Any) -> None:
-        if not self._pending:
-            raise TideBroken(f"Redis answers what nobody asked: {answer!r}")
-        request = self._pending[0]
-        request.answers.append(answer)
-        if len(request.answers) < request.replies:
-            return
-        self._silent = 0
-        self._check(answer[-1] if isinstance(answer, list) else answer)
-        if request.future is not None and request.read is not None and not request.future.done():
-            request.future.set_result(request.read(request.answers))
-        self._pending.popleft()  # only now: a reset fails it if its replies cannot be read
+    def replied(self, request: Request) -> None:
+        answer, strand = request.answers[-1], request.strand
+        self._check(strand, answer[-1] if isinstance(answer, list) else answer)
+        if self._merging is None:
+            request.finish()
+        elif strand.at is not None:
+            self._merging.replied(request)
+        if self.bypass is not None:
+            self._use()
 
-    def _check(self, text: Any) -> None:
-        """A reply's watermark has the lineage of the tide, or is the first one."""
+    def unheard(self, strands: Collection[Strand]) -> None:
+        """The tide may go on where it was: while nobody else has one, only its use ends."""
+        others = (one for one in self.strands if one.present and one not in strands)
+        if self._merging is not None and not all(one.is_unheard for one in others):
+            self._merging.leave(strands)
+        for strand in strands:
+            strand.bypass = strand.bypass or Origin.UNAVAILABLE
+        self._doubt()
+        self._use()
+
+    def look(self, strands: Collection[Strand]) -> None:
+        late = self._merging.look(strands) if self._merging is not None else []
+        if late and self._merging is not None:
+            log.warning("shards are late; their reads go to MongoDB", shards=numbers(late))
+            self.metrics.tide_resets.add("late", amount=len(late))
+            self._merging.leave(late)
+            self._use()
+
+    def lost(self, strands: Collection[Strand]) -> None:
+        if self._merging is not None:
+            self._merging.lost(strands)
+        else:
+            self.strands[0].reset()
+            self.ends()
+        self._doubt()
+        self._use()
+
+    def begins(self, at: Watermark) -> None:
+        if self.tide is not None:
+            self.ends()
+        elif self.bypass is not Origin.UNAVAILABLE:
+            self.named.reset()  # there was no watermark, so this one may be of another history
+        log.info("follows the tide", lineage=at.lineage)
+        self.whole = self._merging is None
+        self._advance(at)
+
+    def ends(self) -> None:
+        self.named.reset()
+        self.tide = None
+        self.replica.clear()
+
+    def passes(self, messages: Iterable[Announcement], to: Watermark, *, whole: bool) -> None:
+        for message in messages:
+            self.named.add(message.keys, message.counted, last=False)
+        self.replica.drop(self.named.add((), whole=whole))
+        self._advance(to)
+
+    def ticks(self, to: Watermark) -> None:
+        if self.tide is None or to.as_of > self.tide.as_of:
+            self._advance(to)
+
+    def loses(self, strands: Collection[Strand]) -> None:
+        """No message names their entries now. A watch shows no tide, for it may miss a change."""
+        self.whole = False
+        gone, count = set(numbers(strands)), len(self.strands)
+        self.replica.drop_if(lambda key: shard_number(key, count) in gone)
+
+    def is_whole(self) -> None:
+        self.whole = True
+        if self.named.listener is not None:
+            self.named.listener.reset()
+
+    def _check(self, strand: Strand, text: Any) -> None:
+        """A reply's watermark has the lineage of the strand, or is the first one."""
         if isinstance(text, Exception):
             raise TideBroken(f"Redis refuses: {text}")
-        if self.tide is None:
+        if strand.at is None:
             bypass, watermark = usable(text)
-            if watermark is not None and self.bypass is not Origin.UNAVAILABLE:
-                self.named.reset()  # there was none, so this one may be of another history
-            self._use(bypass)
             if watermark is not None:
-                log.info("follows the tide", lineage=watermark.lineage)
-                self._advance(watermark)
+                strand.begin(watermark)
+            else:
+                strand.bypass = bypass
+            if watermark is not None and self._merging is None:
+                strand.present, strand.bypass = True, None
+                self.begins(watermark)
             return
-        if text is None or not text.startswith(_lineage(self.tide)):
-            raise TideBroken(f"a reply of {text!r}, the tide is {self.tide.lineage}")
-        self._use(None)
+        if text is None or not text.startswith(strand.lineage.encode()):
+            raise TideBroken(f"a reply of {text!r}, the tide is {strand.lineage}")
+        if strand.bypass is not None and strand.present:
+            strand.bypass = None
 
-    def _use(self, bypass: Origin | None) -> None:
+    def _doubt(self) -> None:
+        if self._cluster is not None:
+            self._cluster.doubt()
+
+    def _broken(self, strand: Strand, error: Exception) -> None:
+        """A reply that waited cannot be read."""
+        if strand.node is not None:
+            strand.node.broke(strand, error)
+
+    def _use(self) -> None:
+        """The tide can be used while some shard can be asked."""
         now = time.monotonic()
         if self.bypass is not None:
             self._blind += now - self._blind_since
-        self.bypass, self._blind_since = bypass, now
+        reasons = [strand.bypass for strand in self.strands if strand.bypass is not None]
+        can = len(reasons) < len(self.strands)
+        self.bypass = None if can else min(reasons, key=lambda origin: origin.rank)
+        self._blind_since = now
 
     def _advance(self, to: Watermark) -> None:
         before, self.tide = self.tide, to
@@ -230,20 +241,6 @@ class Following:
                 if not future.done() and reached >= gtids:
                     future.set_result(None)
 
-    def _reset(self) -> None:
-        self.named.reset()
-        self.tide, self._silent, self._connection = None, 0, None
-        self._use(Origin.UNAVAILABLE)
-        self.replica.clear()
-        self._fail_requests()
-        self._pending.clear()
 
-    def _fail_requests(self) -> None:
-        for request in self._pending:
-            if request.future is not None and not request.future.done():
-                request.future.set_exception(CacheBypassed(Origin.UNAVAILABLE))
-
-
-@lru_cache(maxsize=8)
-def _lineage(watermark: Watermark) -> bytes:
-    return watermark.lineage.encode()
+def numbers(strands: Iterable[Strand]) -> list[int]:
+    return sorted(strand.shard.number for strand in strands)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
+from tidemark.build import build_info
+from tidemark.queueing import refusals
 from tidemark.tally import HistogramTally, Tally
 
 SERVICE = "reader"
@@ -20,6 +22,8 @@ class ReaderMetrics:
         self.registry = CollectorRegistry()
         registry = self.registry
         ProcessCollector(registry=registry)
+        self.build_info = build_info(registry)
+        self.refused = refusals(registry)
         self.cache_requests = Tally(
             "tidemark_cache_requests_total",
             "Lookups of entities and lists: local gives hit; redis hit, absent, miss or lease_wait; "
@@ -44,9 +48,12 @@ class ReaderMetrics:
         )
         self.tide_resets = Tally(
             "tidemark_tide_resets_total",
-            "Times that the tide was lost: its connection ended, or what came did not continue it",
+            "Times that the tide was lost: its connection ended, what came did not continue it, or was late",
             ["cause"],
             registry,
+        )
+        self.shards_away = Gauge(
+            "tidemark_tide_shards_away", "Shards of the cache that are not at the tide", registry=registry
         )
         self.tide_age = Gauge("tidemark_tide_age_seconds", "Now minus the tide's as-of", registry=registry)
         self.blind_seconds = Gauge(
@@ -112,6 +119,14 @@ class ReaderMetrics:
         )
         self.live_connections = Gauge(
             "tidemark_live_connections", "Connections of clients that watch", registry=registry
+        )
+        self.live_limit = Gauge(
+            "tidemark_live_limit", "Connections of clients that watch, at most", registry=registry
+        )
+        self.live_due = Gauge(
+            "tidemark_live_due_seconds",
+            "How long the changed read that waits longest has waited for its new state",
+            registry=registry,
         )
         self.live_watches = Gauge(
             "tidemark_live_watches", "Reads that are watched, each counted once", registry=registry

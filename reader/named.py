@@ -34,15 +34,19 @@ class Named:
 
     def __init__(self) -> None:
         self.position = Position(0, 0)
-        self._names: deque[frozenset[str]] = deque()
+        self._names: deque[frozenset[str] | None] = deque()
         self._unions: dict[tuple[int, int], frozenset[str]] = {}  # of messages, by the first and last
+        self._unknown = 0  # batches whose names are not all known
         self._kept = 0
         self._begin_batch()
 
-    def add(self, keys: Iterable[str], counted: Iterable[str] = (), *, last: bool = True) -> frozenset[str]:
+    def add(
+        self, keys: Iterable[str], counted: Iterable[str] = (), *, last: bool = True, whole: bool = True
+    ) -> frozenset[str]:
         """One more message; of the names in `counted` only counters changed.
 
-        A batch counts at its last message. Returns its names then, else nothing.
+        A batch counts at its last message. Returns its names then, else nothing. `whole`: these are all;
+        otherwise the listener hears of a reset, as a later message would prove nothing about the others.
         """
         self._counted.update(counted)
         self._others.update(keys)
@@ -51,14 +55,21 @@ class Named:
         names, counted = frozenset(self._others | self._counted), frozenset(self._counted)
         self._begin_batch()
         self.position = Position(self.position.life, self.position.messages + 1)
-        self._names.append(names)
+        self._names.append(names if whole else None)
         self._unions.clear()
-        self._kept += 1 + len(names)
+        self._unknown += not whole
+        self._kept += 1 + len(names) * whole
         while self._kept > KEPT:
-            self._kept -= 1 + len(self._names.popleft())
-        if self.listener is not None:
+            self._forget(self._names.popleft())
+        if self.listener is not None and whole:
             self.listener.named(names, counted)
+        elif self.listener is not None:
+            self.listener.reset()
         return names
+
+    def _forget(self, names: frozenset[str] | None) -> None:
+        self._kept -= 1 + len(names or ())
+        self._unknown -= names is None
 
     def _begin_batch(self) -> None:
         self._others: set[str] = set()
@@ -68,7 +79,7 @@ class Named:
         self.position = Position(self.position.life + 1, 0)
         self._names.clear()
         self._unions.clear()
-        self._kept = 0
+        self._kept = self._unknown = 0
         self._begin_batch()
         if self.listener is not None:
             self.listener.reset()
@@ -90,6 +101,9 @@ class Named:
             return None
         union = self._unions.get((first, last))
         if union is None:  # asked for again and again until the next message
-            union = frozenset().union(*islice(self._names, begin, begin + last - first))
+            some = [*islice(self._names, begin, begin + last - first)]
+            if self._unknown and None in some:
+                return None
+            union = frozenset[str]().union(*filter(None, some))
             self._unions[first, last] = union
         return union

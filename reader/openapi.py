@@ -21,8 +21,9 @@ from reader.read_model.declarations import (
     Post,
 )
 from reader.read_model.entities import PAGE_LIMIT, Entity
+from tidemark import openapi
 from tidemark.http import EVENT_STREAM
-from tidemark.problem import MEDIA_TYPE, ProblemDocument
+from tidemark.problem import MEDIA_TYPE
 from tidemark.strict_protocol import MAX_HEAD_BYTES
 
 Json = dict[str, Any]
@@ -67,7 +68,7 @@ EVENTS = (
 PROVENANCE = ("Freshness", "Cache-Status")
 SESSION = ("Consistency-Token", "Set-Cookie", "Preference-Applied")
 PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
-    400: ("A query parameter or the consistency token is wrong; `field` names it", ()),
+    400: ("A query parameter or the consistency token is wrong; `errors` names each", ()),
     401: ("There is no valid bearer token", ("WWW-Authenticate",)),
     403: ("The token lacks the scope `read`", ("WWW-Authenticate",)),
     404: ("There is no such document", (*PROVENANCE, *SESSION)),
@@ -81,74 +82,81 @@ WITHOUT_PARENT = tuple(code for code in PROBLEMS if code != 404)  # a list that 
 
 def document() -> Json:
     """The whole document."""
-    _, schemas = msgspec.json.schema_components(
-        [*TYPES.values(), *PAGES.values(), FEED_PAGE, UserNotificationPage, ProblemDocument],
-        ref_template="#/components/schemas/{name}",
-    )
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Tidemark reader",
-            "version": "1",
-            "description": "Reads that prove how fresh they are.",
-        },
-        "security": [{"bearer": ["read"]}],
-        "paths": _paths(),
-        "components": {
-            "schemas": schemas,
-            "headers": {
-                name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()
-            },
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+    components = {
+        "schemas": openapi.schemas([*TYPES.values(), *PAGES.values(), FEED_PAGE, UserNotificationPage]),
+        "headers": {
+            name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()
         },
     }
+    return openapi.document(
+        "Tidemark reader", "Reads that prove how fresh they are.", "read", _paths(), components
+    )
 
 
 def _paths() -> Json:
-    lists = {
-        listing.path: _list(f"The {listing.name} of a {listing.parent.name}", listing.item)
-        for listing in LISTINGS
-    }
-    return {
-        "/post/{id}": {"get": _operation("A post", "Post", [_path("id"), INCLUDE], PROBLEMS)},
-        "/user/{id}": {"get": _operation("A user", "User", [_path("id"), INCLUDE], PROBLEMS)},
-        "/user/me": {"get": _operation("The caller's own user", "User", [INCLUDE], PROBLEMS)},
-        "/user/by-handle/{handle}": {
-            "get": _operation(
-                "The user with a handle, in any case", "User", [_path("handle"), INCLUDE], PROBLEMS
+    reads = {
+        "/post/{id}": _operation("get_post", "A post", "Post", [_path("id"), INCLUDE], PROBLEMS),
+        "/user/{id}": _operation("get_user", "A user", "User", [_path("id"), INCLUDE], PROBLEMS),
+        "/user/me": _operation("get_own_user", "The caller's own user", "User", [INCLUDE], PROBLEMS),
+        "/user/by-handle/{handle}": _operation(
+            "get_user_by_handle", "The user with a handle", "User", [_path("handle"), INCLUDE], PROBLEMS
+        ),
+        "/user/me/notifications": _operation(
+            "list_notifications",
+            NOTIFICATIONS,
+            UserNotificationPage.__name__,
+            PAGING,
+            WITHOUT_PARENT,
+            ("Link",),
+        ),
+        **{
+            listing.path: _list(
+                f"list_{listing.parent.name}_{listing.name}",
+                f"The {listing.name} of a {listing.parent.name}: {listing.item.collection}, latest first",
+                listing.item,
             )
+            for listing in LISTINGS
         },
-        "/user/me/notifications": {
-            "get": _operation(NOTIFICATIONS, UserNotificationPage.__name__, PAGING, WITHOUT_PARENT, ("Link",))
-        },
-        **lists,
-        "/posts": _list("The newest posts of all", POST, "", WITHOUT_PARENT),
-        "/feed": {"get": _operation(FEED, FEED_PAGE.__name__, [*PAGING, INCLUDE], WITHOUT_PARENT, ("Link",))},
+        "/posts": _list("list_posts", "The newest posts of all", POST, "", WITHOUT_PARENT),
+        "/feed": _operation(
+            "get_feed", FEED, FEED_PAGE.__name__, [*PAGING, ORDER, INCLUDE], WITHOUT_PARENT, ("Link",)
+        ),
         "/hashtag/{tag}": _list(
+            "list_hashtag_posts",
             "The newest posts with a hashtag, in any case and Unicode form",
             POST,
             "tag",
             WITHOUT_PARENT,
         ),
         "/openapi.json": {
-            "get": {"summary": "This document", "security": [], "responses": {"200": {"description": "OK"}}}
+            "operationId": "get_openapi",
+            "summary": "This document",
+            "security": [],
+            "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": {}}}}},
         },
     }
+    return {path: {"get": {"tags": [openapi.tag_of(path)], **read}} for path, read in reads.items()}
 
 
-def _list(summary: str, item: Entity, name: str = "id", problems: Iterable[int] = PROBLEMS) -> Json:
+def _list(id: str, summary: str, item: Entity, name: str = "id", problems: Iterable[int] = PROBLEMS) -> Json:
     viewed = [INCLUDE] if item.name in VIEWED else []
     parameters = [*([_path(name)] if name else []), *PAGING, *viewed]
-    return {"get": _operation(summary, PAGES[item.name].__name__, parameters, problems, ("Link",))}
+    return _operation(id, summary, PAGES[item.name].__name__, parameters, problems, ("Link",))
 
 
 def _operation(
-    summary: str, schema: str, parameters: list[Json], problems: Iterable[int], headers: tuple[str, ...] = ()
+    id: str,
+    summary: str,
+    schema: str,
+    parameters: list[Json],
+    problems: Iterable[int],
+    headers: tuple[str, ...] = (),
 ) -> Json:
     known = (*PROVENANCE, *SESSION, "ETag")
     found = _response("OK", (*known, *headers), "application/json", schema)
     found["content"][EVENT_STREAM.decode()] = {"schema": {"type": "string", "description": EVENTS}}
     return {
+        "operationId": id,
         "summary": summary,
         "parameters": [*parameters, IF_NONE_MATCH, LAST_EVENT_ID, *CONSISTENCY],
         "responses": {
@@ -171,7 +179,8 @@ def _response(description: str, headers: Iterable[str], media_type: str = "", sc
 
 
 def _path(name: str) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    example = {"tag": "water"}.get(name) or openapi.FIELDS[name][1]
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": example}
 
 
 CONSISTENCY: list[Json] = [
@@ -220,7 +229,12 @@ INCLUDE: Json = {
     "description": "`viewer`: each post and user has `viewer`, what it is to the caller",
     "schema": {"type": "string", "enum": ["viewer"]},
 }
-IF_NONE_MATCH: Json = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
+IF_NONE_MATCH: Json = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "The ETag of the answer that the client has",
+    "schema": {"type": "string"},
+}
 LAST_EVENT_ID: Json = {
     "name": "Last-Event-ID",
     "in": "header",
@@ -230,5 +244,5 @@ LAST_EVENT_ID: Json = {
 OPENAPI = msgspec.json.encode(document())
 
 
-async def openapi(request: Request) -> Response:
+async def serve(request: Request) -> Response:
     return Response(OPENAPI, media_type="application/json")

@@ -16,7 +16,7 @@ from reader.read_model.declarations import PAGE_LIMIT_MAX
 from reader.read_model.entities import PAGE_LIMIT
 from reader.read_model.scans import Order, microseconds
 from tidemark.ids import MAX_ID
-from tidemark.problem import Problem
+from tidemark.problem import Problem, fault, together
 
 LIMIT = re.compile(r"[1-9][0-9]{0,2}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
@@ -48,12 +48,20 @@ def next_url(scope: Mapping[str, Any], cursor: str) -> str:
 
 
 def requested_page(query: Mapping[str, str], order: Order) -> Page:
-    """The page that a query string asks for. Raises Problem 400 that names `limit` or `cursor`."""
-    limit = query.get("limit", str(PAGE_LIMIT))
+    """The page that a query string asks for. Raises Problem 400 that names `limit`, `cursor` or both."""
+    limit, cursor = query.get("limit", str(PAGE_LIMIT)), query.get("cursor")
+    faults, after = [], None
     if not LIMIT.fullmatch(limit) or int(limit) > PAGE_LIMIT_MAX:
-        raise Problem(400, "bad-limit", f"limit must be a number from 1 to {PAGE_LIMIT_MAX}.", "limit")
-    cursor = query.get("cursor")
-    return Page(int(limit), None if cursor is None else decode_cursor(cursor, order))
+        detail = f"limit must be a number from 1 to {PAGE_LIMIT_MAX}."
+        faults.append(fault(400, "bad-limit", detail, parameter="limit"))
+    if cursor is not None:
+        try:
+            after = decode_cursor(cursor, order)
+        except Problem as problem:
+            faults.append(problem)
+    if faults:
+        raise together(faults)
+    return Page(int(limit), after)
 
 
 def decode_cursor(text: str, order: Order) -> tuple[OrderValue, ...]:
@@ -65,7 +73,8 @@ def decode_cursor(text: str, order: Order) -> tuple[OrderValue, ...]:
         values = ()
     names = [name for name, _ in order]
     if len(values) != len(names) or not all(map(_fits, names, values)) or encode_cursor(values) != text:
-        raise Problem(400, "bad-cursor", "cursor must be one that a page of this list gave.", "cursor")
+        detail = "cursor must be one that a page of this list gave."
+        raise fault(400, "bad-cursor", detail, parameter="cursor")
     return values
 
 

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Sequence
 
-from reader.cache import MGET_KEYS, Cache
+from reader.cache import Cache
 from reader.errors import CacheBypassed
+from reader.lookups import MGET_KEYS
 from reader.read_model.cached_values import entity_of, list_of
 from reader.replica import Replica
 

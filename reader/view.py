@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Set
 from typing import NamedTuple
 
+from reader.heads import Heads
 from reader.moments import Shared
 from reader.named import Position
 from reader.parts import Origin, Wanted, WantedPage
@@ -27,10 +28,13 @@ class View:
     `position`: that moment on this process's tide; None: it is not on it. The `replica`, if set, is valid at
     `moment`, too, but for the keys that messages have `named` since. `stored`: the moment in MongoDB, once
     known. `pages`: parts whose changes no message names, so that the moment stays. `newest`: the posts of a
-    feed, once known. `viewer`: the subject to whom items are shown; None: to anybody.
+    feed, once known; `heads`: of its authors, at first those of a former composition, of which `gone` are
+    not valid any more. `viewer`: the subject to whom items are shown; None: to anybody.
     """
 
     __slots__ = (
+        "gone",
+        "heads",
         "local",
         "missing",
         "moment",
@@ -53,6 +57,8 @@ class View:
         self.stored: Shared | None = None
         self.pages: list[WantedPage] = []
         self.newest: Newest | None = None
+        self.heads: Heads | None = None
+        self.gone: Collection[str] = ()
         self.parts: dict[str, Entry] = {}
         self.missing: dict[str, Wanted | WantedPage] = {}
         self.local: Counter[str] = Counter()  # parts that the replica gave, by label
@@ -72,20 +78,26 @@ class View:
             self.local[wanted.label] += 1
         return entry
 
-    def get_all(self, kind: Entity | OwnedList, ids: Sequence[int]) -> list[Entry] | None:
-        """The entries of many keys of one kind, in order; None if any is missing."""
-        keys, parts = kind.keys(ids), self.parts
-        new = [key for key in keys if key not in parts]
+    def get_all(self, kind: Entity | OwnedList, wanted: Mapping[str, int]) -> dict[str, Entry] | None:
+        """The entries of many keys of one kind, in order; None if any is missing. `wanted`: key -> id."""
+        parts = self.parts
+        new = [key for key in wanted if key not in parts]
         if new and self.replica is not None:
             found = self.replica.get_all([key for key in new if key not in self.named] if self.named else new)
             parts |= found
             self.local[kind.label] += len(found)
             new = [] if len(found) == len(new) else [key for key in new if key not in parts]
         if new:
-            lacking, wanted = {*new}, zip(keys, ids, strict=True)
-            self.missing |= {key: Wanted(kind, id) for key, id in wanted if key in lacking}
+            self.missing |= {key: Wanted(kind, wanted[key]) for key in new}
             return None
-        return [parts[key] for key in keys]
+        return {key: parts[key] for key in wanted}
+
+    @property
+    def all_parts(self) -> tuple[Mapping[str, Entry], ...]:
+        return (self.parts,) if self.heads is None else (self.parts, self.heads.entries)
+
+    def depends_on(self, names: Set[str]) -> bool:
+        return not all(parts.keys().isdisjoint(names) for parts in self.all_parts)
 
     def add(self, parts: Mapping[str, Entry], origin: Origin) -> None:
         self.parts |= parts

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import secrets
-from collections.abc import Generator, Iterator
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import pymysql
@@ -16,8 +19,11 @@ from pymongo import MongoClient
 from xdist.scheduler import LoadScopeScheduling
 
 from ops.stack import Stack
+from ops.stack.servers.redis_cluster import PROGRAMS
 from ops.stack.servers.server import NO_SERVERS
 from ops.stack.urls import mysql_arguments
+from tests.support.clusters import Cluster, running_cluster
+from tests.support.memory import keep_temporary_files_in_memory
 from tests.support.secrecy import leaks
 
 # A busy machine is no defect, and no run depends on an earlier one.
@@ -47,7 +53,7 @@ TOGETHER = {  # module -> what it shares with others
     **{f"tests/ops/test_{name}.py": "one system" for name in ("console", "dashboards", "logs")},
     **{f"tests/authorizer/test_{name}.py": "the zips" for name in ("zip", "lambda_runtime")},
 }
-STARTS_SERVERS = {"shared_stack", "zips"}  # fixtures; `zips` downloads
+STARTS_SERVERS = {"shared_stack", "clusters", "zips"}  # fixtures; `zips` downloads
 AUTH = {
     "TIDEMARK_AUTH_ALGORITHM": "HS256",
     "TIDEMARK_AUTH_SECRET": secrets.token_hex(32),
@@ -55,6 +61,12 @@ AUTH = {
     "TIDEMARK_AUTH_AUDIENCE": "tidemark",
     "TIDEMARK_CONSISTENCY_SECRET": secrets.token_hex(32),
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes of pytest-xdist inherit the folder of the first process, which removes it."""
+    if not hasattr(config, "workerinput") and (folder := keep_temporary_files_in_memory()) is not None:
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -129,6 +141,21 @@ def empty_stores(stack: Stack) -> None:
             client["tidemark"].drop_collection(name)
     with redis.Redis.from_url(stack.redis.admin_url) as cache:
         cache.flushall()
+
+
+@pytest.fixture(scope="session")
+def clusters() -> Iterator[Callable[[str], Cluster]]:
+    """Engine -> its cluster, which starts when it is first asked for."""
+    with ExitStack() as running:
+        yield cache(lambda engine: running.enter_context(running_cluster(engine)))
+
+
+@pytest.fixture(params=PROGRAMS)
+def cluster(request: pytest.FixtureRequest, clusters: Callable[[str], Cluster]) -> Cluster:
+    """A whole, empty cluster of each engine: three primaries, and a replica of each."""
+    found = clusters(request.param)
+    found.make_whole()
+    return found
 
 
 def service_environment(stack: Stack) -> dict[str, str]:

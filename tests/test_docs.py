@@ -34,6 +34,7 @@ CODE = sorted(each.parent.name for each in ROOT.glob("*/__init__.py") if each.pa
 CONFIGURATION, METRICS = "docs/configuration.md", "docs/metrics.md"
 OPTIONAL_OF_STACK = {
     "TIDEMARK_CACHE_DIR",
+    "TIDEMARK_SHORE_BIND",
     NO_SERVERS,
     *(f"TIDEMARK_{store.upper()}_ADMIN_URL" for store in STORES),
 }
@@ -262,7 +263,11 @@ def test_readme_leads_to_every_page_and_says_what_every_folder_is() -> None:
 def anchors(page: Path) -> set[str]:
     """The names of a page's headings in links."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return set(map(heading_anchor, headings))
+
+
+def heading_anchor(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def test_no_file_names_a_registry_or_a_path_of_a_machine() -> None:

@@ -7,7 +7,8 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -18,16 +19,33 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from tidemark.queueing import QUEUE, Queue, Queued, QueueingProtocol
 from tidemark.settings import Address
 from tidemark.small_messages import MAX_MESSAGE_BYTES, SmallMessages
 from tidemark.strict_protocol import StrictProtocol
 
-Health = Callable[[], Awaitable[dict[str, str]]]  # part -> "ok", or its problem
 DRAIN_SECONDS = 20
+SILENT_PEER_MS = 60_000
+OK = "ok"
+
+
+class Readiness(NamedTuple):
+    """Part -> "ok" or its trouble. A service may be `ready` although a part is not: it works without it."""
+
+    parts: Mapping[str, str]
+    ready: bool
+
+    @classmethod
+    def of(cls, parts: Mapping[str, str]) -> Readiness:
+        """All parts are needed."""
+        return cls(parts, all(state == OK for state in parts.values()))
+
+
+Health = Callable[[], Awaitable[Readiness]]
 
 
 def admin_app(registry: CollectorRegistry, ready: Health, others: Sequence[BaseRoute] = ()) -> Starlette:
-    """`/metrics`, `/healthz` (the process answers), `/readyz` (503 unless all parts are "ok"), `others`."""
+    """`/metrics`, `/healthz` (the process answers), `/readyz` (503 if not ready), `others`."""
 
     async def metrics(request: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -36,8 +54,8 @@ def admin_app(registry: CollectorRegistry, ready: Health, others: Sequence[BaseR
         return JSONResponse({"status": "ok"})
 
     async def readyz(request: Request) -> Response:
-        parts = await ready()
-        return JSONResponse(parts, 200 if all(state == "ok" for state in parts.values()) else 503)
+        found = await ready()
+        return JSONResponse(found.parts, 200 if found.ready else 503)
 
     own = [Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
     return Starlette(routes=[*own, *others])
@@ -48,22 +66,27 @@ class AddressUnavailable(Exception):
 
 
 def listen(address: Address) -> socket.socket:
-    """A listening socket. Raises AddressUnavailable."""
+    """A listening socket. Its connections end when a peer takes nothing for a minute (tcp(7)).
+
+    TCP alone would try for a quarter of an hour. Raises AddressUnavailable.
+    """
     try:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        return socket.create_server((address.host, address.port), family=family, backlog=2048)
+        listener = socket.create_server((address.host, address.port), family=family, backlog=2048)
     except OSError as error:
         raise AddressUnavailable(f"cannot listen on {address}: {error.strerror or error}") from error
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_PEER_MS)
+    return listener
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that leaves the signals to `serve`."""
+    """A uvicorn server that leaves the signals to `serve`. With a queue, it refuses what would wait long."""
 
-    def __init__(self, app: ASGIApp, *, websockets: bool = False) -> None:
+    def __init__(self, app: ASGIApp, *, websockets: bool = False, queue: Queue | None = None) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
-                http=StrictProtocol,
+                Queued(app, queue) if queue else app,
+                http=QueueingProtocol if queue else StrictProtocol,
                 ws=SmallMessages if websockets else "none",
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,  # 50 KiB a connection, and secrets beside chosen text (CRIME)
@@ -98,7 +121,10 @@ async def serve_on(
     `end_streams` ends what would not end by itself; then the first app may have WebSockets, too. Raises the
     error of `until`, at the end.
     """
-    servers = [Server(app, websockets=end_streams is not None and not at) for at, (app, _) in enumerate(apps)]
+    servers = [
+        Server(app, websockets=end_streams is not None and not at, queue=None if at else QUEUE)
+        for at, (app, _) in enumerate(apps)
+    ]
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,11 +7,13 @@ import itertools
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import structlog
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
@@ -25,6 +27,30 @@ MAX_BODY_SECONDS = 10.0
 CLOSE = {"connection": "close"}
 EVENT_STREAM = b"text/event-stream"
 STREAMS = (b"content-type", EVENT_STREAM)
+# Of requests and of answers: the headers that a page of another origin may send and see.
+ASKED_HEADERS = (
+    "Authorization",
+    "Cache-Control",
+    "Consistency-Token",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Prefer",
+    "X-Request-Id",
+)
+ANSWERED_HEADERS = (
+    "Allow",
+    "Cache-Status",
+    "Consistency-Token",
+    "ETag",
+    "Freshness",
+    "Link",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Request-Id",
+)
 Observe = Callable[[str, str, int, float], None]  # method, route template, status, seconds
 log = structlog.get_logger()
 
@@ -121,6 +147,34 @@ class BodyLimit:
             raise Problem(408, "body-too-slow", detail, headers=CLOSE) from None
 
 
+def cross_origin(origins: Collection[str], methods: Collection[str]) -> list[Middleware]:
+    """The outermost middleware for pages of these origins, so that any answer names the page's. None: none.
+
+    Tokens come in a header, never in a cookie, so no credentials are allowed.
+    """
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=methods,
+            allow_headers=ASKED_HEADERS,
+            expose_headers=ANSWERED_HEADERS,
+        )
+    ]
+
+
+def check_origin(scope: Scope, allowed: Collection[str]) -> None:
+    """For a WebSocket, where CORS does not hold. Clients that are no browsers name no origin.
+
+    Raises Problem 403.
+    """
+    origins = {value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"}
+    if allowed and not origins <= {*allowed}:
+        raise Problem(403, "origin-not-allowed", "Pages of this origin may not read here.")
+
+
 async def on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return problem_response(error)
@@ -128,11 +182,14 @@ async def on_problem(request: Request, error: Exception) -> Response:
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    names = {404: "not-found", 405: "method-not-allowed"}
-    details = {404: "There is nothing here.", 405: f"{request.method} is not possible here."}
-    name = names.get(error.status_code, "http-error")
-    detail = details.get(error.status_code, error.detail)
-    return problem_response(Problem(error.status_code, name, detail, headers=error.headers or {}))
+    if error.status_code == 405:
+        detail = f"{request.method} is not possible here."
+        return problem_response(Problem(405, "method-not-allowed", detail, headers=error.headers))
+    return problem_response(unknown_path())
+
+
+def unknown_path() -> Problem:
+    return Problem(404, "unknown-path", "There is no such path; see /openapi.json.")
 
 
 EXCEPTION_HANDLERS: Mapping[Any, ExceptionHandler] = {Problem: on_problem, HTTPException: on_http_exception}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections import deque
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
@@ -24,7 +25,10 @@ REQUEST_ID: ContextVar[bytes] = ContextVar("request_id", default=b"")
 
 
 def configure(service: str, stream: TextIO = sys.stderr, troubles: deque[Event] | None = None) -> None:
-    """Send events of structlog and of the standard library to `stream`; keep warnings in `troubles` too."""
+    """Send events of structlog and of the standard library to `stream`; keep warnings in `troubles` too.
+
+    A warning that comes again is kept once, with the `times` that it came.
+    """
     shared: list[Processor] = [
         _with_request_id,
         _named(service),
@@ -72,12 +76,27 @@ def _named(service: str) -> Processor:
 
 
 def _keep(troubles: deque[Event]) -> Processor:
+    one_at_a_time = threading.Lock()
+
     def keep(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if event["level"] in {"warning", "error", "critical"}:
-            troubles.append({name: str(value) for name, value in event.items()})
+            told = {name: str(value) for name, value in event.items()}
+            with one_at_a_time:
+                before = next((each for each in troubles if _alike(each, told)), None)
+                if before is not None:
+                    troubles.remove(before)
+                    told["times"] = str(int(before.get("times", "1")) + 1)
+                troubles.append(told)
         return event
 
     return keep
+
+
+def _alike(first: Event, second: Event) -> bool:
+    own = {"timestamp", "times", "request_id"}
+    return {name: first.get(name) for name in first.keys() - own} == {
+        name: second.get(name) for name in second.keys() - own
+    }
 
 
 def log_settings(effective: Mapping[str, str]) -> None:

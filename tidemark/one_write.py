@@ -23,6 +23,15 @@ class Gathering:
         self._loop = loop
         self._pieces: list[bytes] = []
 
+    def is_free(self) -> bool:
+        """Whether all is sent, so that a piece can be written without waiting."""
+        transport = self._transport
+        return not (self._pieces or transport.get_write_buffer_size() or transport.is_closing())
+
+    def write_now(self, piece: bytes) -> None:
+        """Only while it `is_free`."""
+        self._transport.write(piece)
+
     def write(self, piece: bytes) -> None:
         if not self._pieces:
             self._loop.call_soon(self._flush)
@@ -34,8 +43,13 @@ class Gathering:
 
     def _flush(self) -> None:
         pieces, self._pieces = self._pieces, []
-        if pieces:
+        if pieces and not self._transport.is_closing():
             self._transport.write(b"".join(pieces))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+def chunk(body: bytes) -> bytes:
+    """A part of an answer whose length is not known before (RFC 9112, 7.1), as uvicorn writes it."""
+    return b"%x\r\n%s\r\n" % (len(body), body)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 T = TypeVar("T")
+U = TypeVar("U")
+ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)[a-z][a-z0-9+.-]*://[a-z0-9.-]+(:[1-9][0-9]*)?")
 
 
 class SettingError(Exception):
-    """A TIDEMARK_* variable is missing or unusable; the message names it and says what it should be."""
+    """A TIDEMARK_* variable is missing or unusable: each line names one and says what it should be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,14 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
+def origins(text: str) -> tuple[str, ...]:
+    """Origins as browsers write them (RFC 6454, 6.2), separated by commas; a default port is left out."""
+    given = tuple(filter(None, map(str.strip, text.split(","))))
+    if not all(ORIGIN.fullmatch(one) for one in given):
+        raise ValueError("should be origins in lower case, such as https://app.example.org, between commas")
+    return given
+
+
 def secret_key(text: str) -> str:
     if len(text.encode()) < 32:
         raise ValueError("should have at least 32 bytes")
@@ -88,8 +99,29 @@ def bad_value(name: str, text: str, should: object, *, secret: bool = False) -> 
 
 
 def load(settings: type[T], environ: Mapping[str, str]) -> T:
-    """Read every declared variable of the dataclass `settings`. Raises SettingError."""
-    return settings(**{field.name: _read(field, environ) for field in _declared(settings)})
+    """Read every declared variable of `settings`. Raises SettingError with a line for each fault."""
+    found, faults = {}, []
+    for field in _declared(settings):
+        try:
+            found[field.name] = _read(field, environ)
+        except SettingError as error:
+            faults.append(str(error))
+    if faults:
+        raise SettingError("\n".join(faults))
+    return settings(**found)
+
+
+def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
+    """Two parts of the settings. Raises SettingError with the faults of both."""
+    try:
+        one = first()
+    except SettingError as error:
+        try:
+            second()
+        except SettingError as more:
+            raise SettingError(f"{error}\n{more}") from error
+        raise
+    return one, second()
 
 
 def variables(settings: type) -> dict[str, str | None]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterable
 from http import HTTPStatus
+
+import structlog
 
 from tidemark.one_write import OneWriteProtocol
 from tidemark.problem import Problem, problem_response
@@ -14,16 +17,17 @@ MAX_HEAD_BYTES = 64 * 1024
 HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.~!$&'()*+,;=:-]+\])(?::[0-9]*)?")
 
 
-def _answer(status: int, name: str, detail: str) -> bytes:
-    response = problem_response(Problem(status, name, detail, headers={"connection": "close"}))
-    fields = b"".join(b"%s: %s\r\n" % field for field in response.raw_headers)
-    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, HTTPStatus(status).phrase.encode(), fields, response.body)
+log = structlog.get_logger()
 
 
-MALFORMED = _answer(400, "malformed-request", "This is not an HTTP request.")
-BAD_HOST = _answer(400, "bad-host", "A request names one host, in one Host header.")
-TOO_LARGE = _answer(431, "head-too-large", f"The head of a request may have at most {MAX_HEAD_BYTES} bytes.")
-UNKNOWN_CODING = _answer(501, "unknown-transfer-coding", "The only transfer coding here is chunked.")
+def _problem(status: int, name: str, detail: str) -> Problem:
+    return Problem(status, name, detail, headers={"connection": "close"})
+
+
+MALFORMED = _problem(400, "malformed-request", "This is not an HTTP request.")
+BAD_HOST = _problem(400, "bad-host", "A request names one host, in one Host header.")
+TOO_LARGE = _problem(431, "head-too-large", f"The head of a request may have at most {MAX_HEAD_BYTES} bytes.")
+UNKNOWN_CODING = _problem(501, "unknown-transfer-coding", "The only transfer coding here is chunked.")
 
 
 class StrictProtocol(OneWriteProtocol):
@@ -38,9 +42,9 @@ class StrictProtocol(OneWriteProtocol):
     _upgrades = False
 
     def on_message_begin(self) -> None:
-        """An application may end the connection of a client that takes nothing: `scope["state"]["abort"]`."""
+        """The application gets the `Gathering`: to write a piece of a stream at once, or to end it."""
         super().on_message_begin()
-        self.scope["state"]["abort"] = self.transport.abort
+        self.scope["state"]["transport"] = self.transport
 
     def data_received(self, data: bytes) -> None:
         self._incomplete_bytes += len(data)
@@ -77,12 +81,18 @@ class StrictProtocol(OneWriteProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal)
 
-    def _refuse(self, answer: bytes) -> None:
-        self.transport.write(answer)
+    def _refuse(self, problem: Problem) -> None:
+        request_id = uuid.uuid4().hex
+        log.info("request refused", problem=problem.name, request_id=request_id)
+        response = problem_response(problem)
+        response.headers["x-request-id"] = request_id
+        fields = b"".join(b"%s: %s\r\n" % field for field in response.raw_headers)
+        line = b"%d %s" % (problem.status, HTTPStatus(problem.status).phrase.encode())
+        self.transport.write(b"HTTP/1.1 %s\r\n%s\r\n%s" % (line, fields, response.body))
         self.transport.close()
 
 
-def _refusal_of(url: bytes, headers: Iterable[tuple[bytes, bytes]], version: str) -> bytes | None:
+def _refusal_of(url: bytes, headers: Iterable[tuple[bytes, bytes]], version: str) -> Problem | None:
     size, hosts, codings = len(url), [], []
     for name, value in headers:
         size += len(name) + len(value) + 4

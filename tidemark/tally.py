@@ -57,10 +57,10 @@ class HistogramTally(Collector):
         self.sums: dict[tuple[object, ...], float] = defaultdict(float)
         registry.register(self)
 
-    def observe(self, amount: float, *values: object) -> None:
-        """Count one event of size `amount`; `values` are those of the labels, in their order."""
-        self.counts[values][bisect_left(self.bounds, amount)] += 1
-        self.sums[values] += amount
+    def observe(self, amount: float, *values: object, times: int = 1) -> None:
+        """Count events of size `amount`; `values` are those of the labels, in their order."""
+        self.counts[values][bisect_left(self.bounds, amount)] += times
+        self.sums[values] += amount * times
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         family = HistogramMetricFamily(self.name, self.documentation, labels=self.labels)

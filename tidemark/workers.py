@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from tidemark.admin import DRAIN_SECONDS, listen, serve_on
+from tidemark.admin import DRAIN_SECONDS, OK, listen, serve_on
 from tidemark.settings import Address
 
 LOOK_SECONDS = 0.1
@@ -197,7 +197,7 @@ def combined_admin_app(workers: Sequence[Worker], registry: CollectorRegistry) -
 
     async def readyz(request: Request) -> Response:
         answers = await asyncio.gather(*(worker.ready() for worker in workers))
-        status, parts, _ = max(answers, key=lambda answer: (answer[0], len(answer[1])))
+        status, parts, _ = max(answers, key=lambda one: (one[0], {*one[1].values()} != {OK}, len(one[1])))
         states = {worker.name: state for worker, (_, _, state) in zip(workers, answers, strict=True)}
         return JSONResponse({**parts, **states}, status)
 

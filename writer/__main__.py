@@ -1,12 +1,12 @@
-"""Commands: `python -m writer` serves, `python -m writer migrate` brings the schema up to date."""
+"""Tidemark's command side: `serve` takes commands, `migrate` brings MySQL's schema up to date."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from tidemark import logs  # first: it decides what structlog imports
 
@@ -14,17 +14,13 @@ from tidemark import logs  # first: it decides what structlog imports
 import uvloop
 
 from authorizer_lambda.settings import AuthSettings
-from tidemark import admin
-from tidemark.settings import SettingError, effective, load
+from tidemark import admin, command_line
+from tidemark.command_line import end_with, fail
+from tidemark.settings import SettingError, both, effective, load
 from writer.app import create_admin_app, create_app
 from writer.errors import DatabaseUnavailable, MigrationFailed, StatementRefused
 from writer.migrate import migrate
 from writer.settings import MigratorSettings, WriterSettings
-
-EPILOG = """
-Settings are read from TIDEMARK_* variables: see docs/configuration.md. Exit status 2: a bad setting.
-1: a migration that failed, or an address that is taken.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,16 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _serve()
     except SettingError as error:
-        return _fail(2, str(error))
+        return fail("writer", 2, error)
     except (MigrationFailed, StatementRefused, admin.AddressUnavailable) as error:
-        return _fail(1, str(error))
+        return fail("writer", 1, error)
     except DatabaseUnavailable as error:
-        return _fail(1, f"MySQL cannot be reached: {error.__cause__}")
+        return fail("writer", 1, f"MySQL cannot be reached: {error.__cause__}")
     return 0
 
 
 def _serve() -> None:
-    settings, auth = load(WriterSettings, os.environ), AuthSettings.from_environ(os.environ)
+    settings, auth = both(
+        lambda: load(WriterSettings, os.environ), lambda: AuthSettings.from_environ(os.environ)
+    )
     logs.configure("writer")
     logs.log_settings(effective(settings))
     apps = [(create_app(settings, auth), settings.bind), (create_admin_app(settings), settings.admin_bind)]
@@ -62,22 +60,20 @@ def _migrate(*, as_json: bool, finish: bool) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m writer", description="Tidemark's command side.", epilog=EPILOG
-    )
-    commands = parser.add_subparsers(dest="command")
+    parser = command_line.parser("writer", __doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     parser.set_defaults(command="serve")
-    commands.add_parser("serve", help="serve HTTP (the default)")
+    commands.add_parser("serve", help="serve HTTP until SIGTERM or SIGINT (the default)")
     migrating = commands.add_parser("migrate", help="apply the migrations that are new")
     migrating.add_argument("--finish", action="store_true", help="once no writer of an older release runs")
     migrating.add_argument("--json", action="store_true", help='print {"applied": [names]}')
     return parser
 
 
-def _fail(status: int, message: str) -> int:
-    print(f"writer: {message}", file=sys.stderr)
-    return status
+def command() -> NoReturn:
+    """The installed command."""
+    end_with(main)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

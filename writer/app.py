@@ -17,17 +17,17 @@ from starlette.routing import Route
 
 from authorizer_lambda.middleware import BearerAuthMiddleware
 from authorizer_lambda.settings import AuthSettings
-from tidemark.admin import admin_app
+from tidemark import api_pages, problems
+from tidemark.admin import Readiness, admin_app
 from tidemark.consistency_token import ConsistencyKeys
-from tidemark.http import EXCEPTION_HANDLERS, BodyLimit, RequestContext
+from tidemark.http import EXCEPTION_HANDLERS, BodyLimit, RequestContext, cross_origin
 from writer import endpoints, metrics, openapi
 from writer.database import Database, readiness
 from writer.deletion import finish_a_deletion
 from writer.idempotency import purge_expired
+from writer.limits import Limits
 from writer.settings import WriterSettings
 from writer.upkeep import keep_doing
-
-OPENAPI_PATH = "/openapi.json"
 
 
 class State(TypedDict):
@@ -35,6 +35,7 @@ class State(TypedDict):
 
     database: Database
     consistency_keys: ConsistencyKeys
+    limits: Limits
 
 
 def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
@@ -46,7 +47,11 @@ def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
         try:
             async with anyio.create_task_group() as background:
                 background.start_soon(keep_doing, database, purge_expired, finish_a_deletion)
-                yield {"database": database, "consistency_keys": settings.consistency_keys}
+                yield {
+                    "database": database,
+                    "consistency_keys": settings.consistency_keys,
+                    "limits": Limits(settings.commands_per_minute),
+                }
                 background.cancel_scope.cancel()
         finally:
             database.close()
@@ -56,15 +61,17 @@ def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
     async def describe(request: Request) -> Response:
         return Response(description, media_type="application/json")
 
+    pages = api_pages.routes(settings.api_pages)
     app = Starlette(
-        routes=[*endpoints.routes(), Route(OPENAPI_PATH, describe)],
+        routes=[*endpoints.routes(), Route("/openapi.json", describe), problems.ROUTE, *pages],
         middleware=[
+            *cross_origin(settings.allowed_origins, ("DELETE", "GET", "PATCH", "POST", "PUT")),
             Middleware(RequestContext, observe=metrics.observe_request),
             Middleware(BodyLimit),
             Middleware(
                 BearerAuthMiddleware,
                 settings=auth,
-                public_paths=frozenset({OPENAPI_PATH}),
+                public_paths=problems.PUBLIC_PATHS | api_pages.paths(pages),
                 on_decision=metrics.DECISIONS.add,
             ),
         ],
@@ -79,7 +86,7 @@ def create_app(settings: WriterSettings, auth: AuthSettings) -> Starlette:
 def create_admin_app(settings: WriterSettings) -> Starlette:
     """Metrics, health and readiness; not for the public."""
 
-    async def ready() -> dict[str, str]:
-        return {"mysql": await anyio.to_thread.run_sync(readiness, settings.mysql_url)}
+    async def ready() -> Readiness:
+        return Readiness.of({"mysql": await anyio.to_thread.run_sync(readiness, settings.mysql_url)})
 
     return admin_app(metrics.REGISTRY, ready)

@@ -15,9 +15,40 @@ from tidemark.ids import Id
 NOT_BLANK = r"^\s*[^\s\x00][^\x00]*$"
 NO_NUL = r"^[^\x00]*$"
 
-Handle = Annotated[str, Meta(pattern=HANDLE)]
-DisplayName = Annotated[str, Meta(min_length=1, max_length=80, pattern=NOT_BLANK)]
-Bio = Annotated[str, Meta(max_length=500, pattern=NO_NUL)]
+# A description is the rule in words: for the one who breaks it, and in the OpenAPI document.
+Handle = Annotated[str, Meta(pattern=HANDLE, description="3 to 30 letters, digits or underscores")]
+DisplayName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=80,
+        pattern=NOT_BLANK,
+        description="1 to 80 characters, not all blank, without NUL",
+    ),
+]
+Bio = Annotated[str, Meta(max_length=500, pattern=NO_NUL, description="up to 500 characters, without NUL")]
+PostBody = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=2000,
+        pattern=NOT_BLANK,
+        description="1 to 2,000 characters, not all blank, without NUL",
+    ),
+]
+CommentBody = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=1000,
+        pattern=NOT_BLANK,
+        description="1 to 1,000 characters, not all blank, without NUL",
+    ),
+]
+Instant = Annotated[
+    datetime,
+    Meta(tz=True, description="a time with its offset from UTC, such as 2026-11-30T10:23:02.901337Z"),
+]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]  # UTC, six decimals, Z
 
 
@@ -44,12 +75,12 @@ class DeleteProfile(Command, frozen=True):
 
 
 class WritePost(Command, frozen=True):
-    body: Annotated[str, Meta(min_length=1, max_length=2000, pattern=NOT_BLANK)]
+    body: PostBody
 
 
 class EditPost(Command, frozen=True):
     post_id: int = msgspec.field(name="id")
-    body: Annotated[str, Meta(min_length=1, max_length=2000, pattern=NOT_BLANK)]
+    body: PostBody
 
 
 class DeletePost(Command, frozen=True):
@@ -58,12 +89,12 @@ class DeletePost(Command, frozen=True):
 
 class WriteComment(Command, frozen=True):
     post_id: int = msgspec.field(name="id")
-    body: Annotated[str, Meta(min_length=1, max_length=1000, pattern=NOT_BLANK)]
+    body: CommentBody
 
 
 class EditComment(Command, frozen=True):
     comment_id: int = msgspec.field(name="id")
-    body: Annotated[str, Meta(min_length=1, max_length=1000, pattern=NOT_BLANK)]
+    body: CommentBody
 
 
 class DeleteComment(Command, frozen=True):
@@ -87,7 +118,7 @@ class UnfollowUser(FollowUser, frozen=True):
 
 
 class ReadNotifications(Command, frozen=True):
-    until: Annotated[datetime, Meta(tz=True)]
+    until: Instant
 
 
 class Profile(msgspec.Struct, frozen=True):

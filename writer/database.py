@@ -16,12 +16,13 @@ import anyio
 import pymysql
 import structlog
 from dbutils.pooled_db import PooledDB
-from pymysql.constants import CLIENT, COMMAND
+from pymysql.constants import CLIENT, COMMAND, ER
 
 from tidemark.ids import MAX_ID
 from writer import metrics
 from writer.connections import connect, connection_arguments
 from writer.errors import (
+    Contended,
     DatabaseUnavailable,
     IdsExhausted,
     Interrupted,
@@ -217,7 +218,7 @@ def _abandon(connection: pymysql.Connection[Any]) -> None:
 
 
 def readiness(url: str) -> str:
-    """ "ok" if this account can change the tables, else the error, such as `--read-only`.
+    """ "ok" if this account can change the tables, "away: ..." without an answer, else MySQL's refusal.
 
     The connection is not from the pool: a busy pool is no broken one. A read-only server refuses the UPDATE
     although no row matches. It names the tables and columns of the latest migrations.
@@ -230,7 +231,9 @@ def readiness(url: str) -> str:
                 " WHERE FALSE AND likes.post_author_id = 0 AND comments.post_author_id = 0"
             )
     except (Interrupted, StatementRefused) as error:
-        return str(error.__cause__)
+        code, text = error.__cause__.args[0], error.__cause__.args[-1]  # type: ignore[union-attr]
+        refused = isinstance(error, StatementRefused | Contended) or code == ER.OPTION_PREVENTS_STATEMENT
+        return str(text) if refused else f"away: {text}"
     return "ok"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from tidemark.gtid import GtidSet
 from tidemark.ids import ID
 from tidemark.problem import Problem
 from writer import commands, handlers, metrics
+from writer.bodies import decoded
 from writer.commands import Answer, Command
 from writer.database import Committed, Database, Session
 from writer.deletion import delete_profile
@@ -32,7 +31,6 @@ from writer.idempotency import IdempotencyKey, once
 log = structlog.get_logger()
 C = TypeVar("C", bound=Command)
 MORE_SECONDS = 5.0  # for a command that takes several transactions; then the client repeats it
-FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -133,6 +131,7 @@ def _note(endpoint: Endpoint[C], result: str, gtids: str = "") -> None:
 
 async def _carry_out(request: Request, endpoint: Endpoint[C]) -> Committed[Answer]:
     subject = request.scope[CLAIMS].subject
+    request.state.limits.count(subject)
     body = await _body(request) if endpoint.body else b""
     command = _command(endpoint, subject, request.path_params, body)
     database: Database = request.state.database
@@ -170,7 +169,7 @@ async def _body(request: Request) -> bytes:
 
 def _command(endpoint: Endpoint[C], subject: str, path_ids: Mapping[str, str], body: bytes) -> C:
     ids = {name: _id(text) for name, text in path_ids.items()}
-    fields = msgspec.to_builtins(_decoded(body, endpoint.body)) if endpoint.body else {}
+    fields = msgspec.to_builtins(decoded(body, endpoint.body)) if endpoint.body else {}
     return msgspec.convert({"subject": subject, **ids, **fields}, endpoint.command)
 
 
@@ -178,26 +177,3 @@ def _id(text: str) -> int:
     if not ID.fullmatch(text):
         raise Problem(404, "not-found", "There is nothing here: an id is a whole number.")
     return int(text)
-
-
-def _decoded(body: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
-    try:
-        decoded = msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        named = FIELD.search(str(error))
-        raise Problem(422, "invalid", f"{error}.", (named[1] or named[2]) if named else "") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(
-            400, "malformed-json", f"The body is not well-formed JSON in UTF-8 ({error})."
-        ) from error
-    json.loads(body, object_pairs_hook=_refuse_duplicates)  # msgspec takes the last of them
-    return decoded
-
-
-def _refuse_duplicates(members: list[tuple[str, Any]]) -> None:
-    """Raises Problem 400 for a doubled name in well-formed JSON."""
-    places: dict[str, int] = {}
-    for place, (name, _) in enumerate(members, 1):
-        if (first := places.setdefault(name, place)) != place:
-            detail = f"The object has `{name}` twice: as member {first} and as member {place}."
-            raise Problem(400, "duplicate-member", detail, name)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET, structs
 
-from tidemark.problem import Problem
+from tidemark.problem import Problem, fault
 from writer.commands import (
     Answer,
     Command,
@@ -154,7 +154,7 @@ def follow_user(db: Session, follow: FollowUser) -> Answer:
     """Follow a user; again changes nothing."""
     me = user_id(db, follow.subject)
     if follow.user_id == me:
-        raise Problem(422, "self-follow", "Nobody can follow themselves.", "id")
+        raise fault(422, "self-follow", "Nobody can follow themselves.", parameter="id")
     with named(db, follow.subject):
         db.execute(
             "INSERT INTO follows (follower_id, followee_id) VALUES (%s, %s)"
@@ -212,7 +212,7 @@ def _demand_mine(db: Session, subject: str, table: str, id: int) -> None:
 def _taken(error: Duplicate) -> Problem:
     """Two first requests of one subject at once collide in the key of subjects: one of them is repeated."""
     if error.key == "users.users_handle":
-        return Problem(409, "handle-taken", "Another user has this handle.", "handle")
+        return fault(409, "handle-taken", "Another user has this handle.", pointer="#/handle")
     return Contended("same_subject")
 
 

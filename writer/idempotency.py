@@ -10,7 +10,7 @@ from typing import Self
 
 from starlette.requests import Request
 
-from tidemark.problem import Problem
+from tidemark.problem import fault
 from writer.commands import Answer
 from writer.database import Session
 from writer.errors import Duplicate
@@ -35,9 +35,8 @@ class IdempotencyKey:
         if not keys:
             return None
         if len(keys) > 1 or not KEY.fullmatch(keys[0]):
-            raise Problem(
-                400, "malformed-key", "It must be one value of 1 to 255 printable ASCII characters.", HEADER
-            )
+            detail = "It must be one value of 1 to 255 printable ASCII characters."
+            raise fault(400, "malformed-key", detail, header=HEADER)
         line = f"{request.method} {request.scope['path']}\n"
         return cls(subject, keys[0], hashlib.sha256(line.encode() + body).digest())
 
@@ -78,7 +77,8 @@ def _stored(db: Session, key: IdempotencyKey) -> Answer:
         key.key,
     )
     if request_hash != key.request_hash:
-        raise Problem(422, "key-reused", "This key was used for another request; choose a new one.", HEADER)
+        detail = "This key was used for another request; choose a new one."
+        raise fault(422, "key-reused", detail, header=HEADER)
     return Answer(status, body, location, replayed=True)
 
 

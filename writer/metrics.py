@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
+from tidemark.build import build_info
+from tidemark.queueing import refusals
 from tidemark.tally import HistogramTally, Tally
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
+BUILD_INFO = build_info(REGISTRY)
+REFUSED = refusals(REGISTRY)
 
 REQUESTS = HistogramTally(
     "tidemark_http_request_duration_seconds",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
+from tidemark import openapi
 from tidemark.consistency_token import HEADER as TOKEN
 from tidemark.http import MAX_BODY_BYTES, MAX_BODY_SECONDS
 from tidemark.ids import ID
@@ -16,8 +16,7 @@ from tidemark.strict_protocol import MAX_HEAD_BYTES
 from writer.endpoints import ENDPOINTS, Endpoint
 from writer.idempotency import HEADER
 
-REF = "#/components/schemas/{name}"
-OF_ALL = (401, 403, 409, 431, 500, 503)
+OF_ALL = (401, 403, 409, 429, 431, 500, 503)
 OF_PATH_IDS = (404,)
 OF_BODIES = (400, 408, 413, 415, 422)
 Json = dict[str, Any]
@@ -31,7 +30,8 @@ REASONS = {
     409: "You have no profile yet (create it with PUT /user/me), it is being deleted, or the handle is taken",
     413: f"The body has more than {MAX_BODY_BYTES} bytes",
     415: "The body is not application/json, or it is encoded",
-    422: "A field is not acceptable; `field` names it",
+    422: "Fields are not acceptable; `errors` names each",
+    429: "The caller has sent too many commands",
     431: f"The head has more than {MAX_HEAD_BYTES} bytes",
     500: "The service failed; the request id finds the reason in its log",
     503: "Busy, or MySQL does not answer: repeat the request, "
@@ -68,7 +68,9 @@ ID_PARAMETER: Json = {
     "name": "id",
     "in": "path",
     "required": True,
+    "description": openapi.FIELDS["id"][0],
     "schema": {"type": "string", "pattern": ID.pattern},
+    "example": openapi.FIELDS["id"][1],
 }
 KEY_PARAMETER: Json = {
     "name": HEADER,
@@ -84,22 +86,18 @@ def document() -> Json:
     paths: dict[str, Json] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "Tidemark writer", "version": version("tidemark")},
-        "security": [{"bearer": ["write"]}],
-        "paths": paths,
-        "components": {
-            "schemas": _schemas(),
-            "headers": HEADERS,
-            "responses": {f"Problem{status}": _problem(status) for status in REASONS},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
-        },
+    components = {
+        "schemas": _schemas(),
+        "headers": HEADERS,
+        "responses": {f"Problem{status}": _problem(status) for status in REASONS},
     }
+    description = "Commands. A reader shows what they did within moments."
+    return openapi.document("Tidemark writer", description, "write", paths, components)
 
 
 def _operation(endpoint: Endpoint[Any]) -> Json:
     operation: Json = {
+        "tags": [openapi.tag_of(endpoint.path)],
         "operationId": endpoint.handler.__name__,
         "summary": (endpoint.handler.__doc__ or "").partition(".")[0],
         "parameters": _parameters(endpoint),
@@ -137,7 +135,7 @@ def _answer(status: int, body: type[msgspec.Struct] | None) -> Json:
 
 def _problem(status: int) -> Json:
     common = [] if status == 431 else ["X-Request-Id"]  # 431 comes before there is a request
-    special = {401: ["WWW-Authenticate"], 503: ["Retry-After"]}.get(status, [])
+    special = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
     return _response(REASONS[status], *common, *special) | {"content": _content(MEDIA_TYPE, ProblemDocument)}
 
 
@@ -149,13 +147,13 @@ def _response(description: str, *headers: str) -> Json:
 
 
 def _content(media_type: str, body: type[msgspec.Struct]) -> Json:
-    return {media_type: {"schema": {"$ref": REF.format(name=body.__name__)}}}
+    return {media_type: {"schema": {"$ref": openapi.REF.format(name=body.__name__)}}}
 
 
 def _schemas() -> Json:
     sent = [endpoint.body for endpoint in ENDPOINTS if endpoint.body]
     answered = [body for endpoint in ENDPOINTS for body in endpoint.answers.values() if body]
-    _, schemas = msgspec.json.schema_components([ProblemDocument, *sent, *answered], ref_template=REF)
+    schemas = openapi.schemas([*sent, *answered])
     for body in sent:
         if not schemas[body.__name__]["required"]:
             schemas[body.__name__]["minProperties"] = 1

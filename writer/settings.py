@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from tidemark import api_pages
 from tidemark.consistency_token import ConsistencyKeys
-from tidemark.settings import Address, address, url, variable, whole_number
+from tidemark.settings import Address, address, origins, url, variable, whole_number
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,11 @@ class WriterSettings:
     )
     bind: Address = variable("TIDEMARK_WRITER_BIND", address, "127.0.0.1:8001")
     admin_bind: Address = variable("TIDEMARK_WRITER_ADMIN_BIND", address, "127.0.0.1:9101")
+    allowed_origins: tuple[str, ...] = variable("TIDEMARK_WRITER_ALLOWED_ORIGINS", origins, "")
+    api_pages: Path | None = variable("TIDEMARK_API_PAGES", api_pages.folder, "none")
+    commands_per_minute: int = variable(
+        "TIDEMARK_WRITER_COMMANDS_PER_MINUTE", whole_number(0, 1_000_000), "0"
+    )
     pool_size: int = variable("TIDEMARK_WRITER_POOL_SIZE", whole_number(1, 256), "8")
 
 

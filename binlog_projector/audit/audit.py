@@ -55,11 +55,12 @@ class Audit:
         self.samples = samples
         self.pace = pace
         self.stopping = pace.stopping
+        self.report = Report()  # of this pass
         self.reported: set[Suspect] = set()  # in this pass: several tables can lead to one document
 
     def run(self) -> Report:
         """The report verifies all that MySQL had committed at the start, unless a difference remains."""
-        report = Report()
+        report = self.report = Report()
         self.reported.clear()
         with self.source.session() as connection:
             begun = self.source.clock(connection)
@@ -80,6 +81,10 @@ class Audit:
         self._note_staleness(report)
         report.finish(timestamp(begun.now), str(begun.executed))
         return report
+
+    def progress(self) -> str:
+        compared = sum(self.report.documents.values())
+        return f"{compared:,} documents compared, {len(self.samples.due)} looks at the samples are left"
 
     def _suspects(self, source: SourceView, report: Report) -> Iterator[Sequence[Suspect]]:
         for name in COLLECTIONS:

@@ -1,4 +1,4 @@
-"""`python -m binlog_projector audit`: one pass and its report, or one pass after the other with metrics."""
+"""`python -m binlog_projector audit`: one pass with its report, or one pass after the other with metrics."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,18 +14,20 @@ from typing import Any
 import structlog
 
 from binlog_projector.audit.audit import Audit, Pace
+from binlog_projector.audit.cached import Cached
 from binlog_projector.audit.samples import ReaderClient, Samples
 from binlog_projector.audit.settling import Settling
 from binlog_projector.errors import CacheUnavailable, Retry
 from binlog_projector.metrics import AuditMetrics
 from binlog_projector.mysql.failover import Servers
 from binlog_projector.settings import AuditSettings
-from binlog_projector.stores import cache, mongodb
+from binlog_projector.stores import mongodb
 from binlog_projector.stores.audit_store import AuditStore, RepairQueue
-from tidemark.admin import AdminThread, admin_app
+from tidemark.admin import AdminThread, Readiness, admin_app
 
 BETWEEN_PASSES_SECONDS = 1.0
 AFTER_FAILURE_SECONDS = 5.0
+PROGRESS_SECONDS = 5.0
 log = structlog.get_logger()
 
 
@@ -61,16 +64,35 @@ def run(settings: AuditSettings, options: argparse.Namespace) -> int:
     with _audit(settings, options, stopping) as audit:
         if options.continuous:
             return _run_continuously(audit, settings)
-        report = audit.run()
+        with _telling(audit):
+            report = audit.run()
     print(json.dumps(report.as_json()) if options.json else "\n".join(report.lines()))
     return 0 if report.verified_through else 1
+
+
+@contextlib.contextmanager
+def _telling(audit: Audit) -> Iterator[None]:
+    """Say on stderr how far the pass is, as long as it runs."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(PROGRESS_SECONDS):
+            print(f"audit: {audit.progress()}", file=sys.stderr)
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 def _run_continuously(audit: Audit, settings: AuditSettings) -> int:
     metrics = AuditMetrics()
 
-    async def ready() -> dict[str, str]:
-        return {"audit": "ok"}
+    async def ready() -> Readiness:
+        return Readiness.of({"audit": "ok"})
 
     with AdminThread(admin_app(metrics.registry, ready), settings.audit_admin_bind):
         while not audit.stopping.is_set():
@@ -91,7 +113,6 @@ def _audit(
 ) -> Iterator[Audit]:
     with contextlib.ExitStack() as open_clients:
         client = open_clients.enter_context(mongodb.connect(settings.mongodb_url))
-        cache_client = open_clients.enter_context(cache.connect(settings.redis_url))
         reader = None
         if settings.reader_url:
             reader = open_clients.enter_context(
@@ -100,7 +121,7 @@ def _audit(
         source = Servers.of(settings.mysql_url, settings.server_id, settings.retention_hours).usable()
         queue = RepairQueue(client) if options.repair else None
         settling = Settling(source, AuditStore(client), queue, stopping)
-        samples = Samples(settling, cache_client, reader, options.samples, options.after)
+        samples = Samples(settling, Cached(settings.redis_url), reader, options.samples, options.after)
         yield Audit(settling, samples, Pace(options.rows_per_s, stopping))
 
 

@@ -10,22 +10,19 @@ from dataclasses import dataclass
 import httpx2
 import structlog
 
+from binlog_projector.audit.cached import Cached, Found
 from binlog_projector.audit.expectations import Expectation, expectations
 from binlog_projector.audit.report import CONSISTENT, Difference, Report
 from binlog_projector.audit.settling import Settling
 from binlog_projector.audit.source import SourceView
 from binlog_projector.domain.truth import STALE
-from binlog_projector.errors import CacheUnavailable
 from binlog_projector.mysql.consistent_snapshot import consistent_snapshot
 from binlog_projector.mysql.freshness import timestamp
 from binlog_projector.stores.audit_store import RepairRequest, Touched
-from binlog_projector.stores.cache import Client, cache_errors, decode_watermark, read_watermark
-from reader.read_model.cached_values import WATERMARK_KEY, Entry, Watermark, cache_key, decode
 from reader.read_model.declarations import ENTITIES
 from tidemark.gtid import EMPTY, GtidSet
 
 BEHIND, MOVED, GONE, UNAVAILABLE = "behind", "moved", "gone", "unavailable"
-SCAN_ROUNDS, SCAN_COUNT = 100, 500
 AS_OF = re.compile(r'as-of="([^"]+)"')
 log = structlog.get_logger()
 
@@ -74,17 +71,16 @@ class Samples:
     def __init__(
         self,
         settling: Settling,
-        cache: Client,
+        cached: Cached,
         reader: ReaderClient | None,
         size: int,
         after_seconds: Sequence[float],
     ) -> None:
         self.settling = settling
-        self.cache = cache
+        self.cached = cached
         self.reader = reader
         self.size = size
         self.after_seconds = after_seconds
-        self.cursor = 0  # of SCAN: the next pass continues where this one ended
         self.sample = Sample({})
         self.stale: dict[str, RepairRequest] = {}
         self.due: list[tuple[float, float]] = []
@@ -92,7 +88,7 @@ class Samples:
     def take(self) -> None:
         """Choose cached keys, and some documents that may not be cached. Read MySQL once for all."""
         self.stale = {}
-        keys = [*self._cached_keys(), *self._other_keys()][: self.size]
+        keys = [*self.cached.keys(self.size), *self._other_keys()][: self.size]
         self.sample = self._read_source(keys)
         begun = time.monotonic()
         self.due = [(begun + seconds, seconds) for seconds in sorted(self.after_seconds)]
@@ -122,16 +118,16 @@ class Samples:
 
     def _look(self, after_seconds: float, report: Report) -> None:
         """Read the stores first, then which keys were touched since: those are not judged."""
-        watermark, entries = self._entries()
+        entries = self.cached.entries(self.sample.expected)
         answers = self._answers()
         with self.settling.source.session() as connection:
             now = self.settling.source.clock(connection).now
         with self.settling.store.view() as view:
             touched, build = view.touched_since(self.sample.gtid_set), view.checkpoint.build
-        if watermark is not None:
-            report.stale("redis", now, watermark.as_of)
+        for as_of in {found.watermark.as_of for found in entries.values() if found.watermark}:
+            report.stale("redis", now, as_of)
         for key, expected in self.sample.expected.items():
-            result = self._judge_entry(watermark, entries.get(key), expected, touched)
+            result = self._judge_entry(entries[key], expected, touched)
             report.sampled("redis", after_seconds, result)
             if result == STALE:
                 self._note(Difference("cache entry", STALE, key), build, expected, report)
@@ -144,16 +140,8 @@ class Samples:
             if result == STALE:
                 self._note(Difference("answer", STALE, str(expected.path)), build, expected, report)
 
-    def _entries(self) -> tuple[Watermark | None, dict[str, Entry | None]]:
-        try:
-            return read_entries(self.cache, list(self.sample.expected))
-        except CacheUnavailable as error:
-            log.warning("cache unavailable", error=str(error))
-            return None, {}
-
-    def _judge_entry(
-        self, watermark: Watermark | None, entry: Entry | None, expected: Expectation, touched: Touched
-    ) -> str:
+    def _judge_entry(self, found: Found, expected: Expectation, touched: Touched) -> str:
+        watermark, entry = found
         if watermark is None:
             return UNAVAILABLE
         if entry is None:
@@ -177,22 +165,6 @@ class Samples:
         paths = [one.path for one in self.sample.expected.values() if one.path]
         return {path: self.reader.get(path) for path in paths} if self.reader else {}
 
-    def _cached_keys(self) -> list[str]:
-        """Keys of cached entries, from where the last sample ended."""
-        found: list[str] = []
-        try:
-            with cache_errors():
-                watermark = read_watermark(self.cache)
-                prefix = cache_key(watermark.epoch, "") if watermark else ""
-                for _ in range(SCAN_ROUNDS if prefix else 0):
-                    self.cursor, keys = self.cache.scan(self.cursor, match=f"{prefix}*", count=SCAN_COUNT)
-                    found += [key.decode().removeprefix(prefix) for key in keys if isinstance(key, bytes)]
-                    if not self.cursor or len(found) >= self.size:
-                        break
-        except CacheUnavailable as error:
-            log.warning("cache unavailable", error=str(error))
-        return found
-
     def _other_keys(self) -> list[str]:
         with self.settling.store.view() as view:
             return [
@@ -207,19 +179,3 @@ class Samples:
             log.warning("difference", found=str(found), read_at=str(self.sample.gtid_set))
         keys = () if expected.truth else (expected.key,)
         self.stale[expected.key] = RepairRequest(build, str(self.sample.gtid_set), expected.truth, keys)
-
-
-def read_entries(client: Client, keys: Sequence[str]) -> tuple[Watermark | None, dict[str, Entry | None]]:
-    """The watermark and the entries under `keys`, in one MGET per epoch. Raises CacheUnavailable."""
-    with cache_errors():
-        watermark = read_watermark(client)
-        for _ in range(3):
-            if watermark is None or not keys:
-                break
-            epoch = watermark.epoch
-            found = client.mget([WATERMARK_KEY, *(cache_key(epoch, key) for key in keys)])
-            raw, *values = (value if isinstance(value, bytes) else None for value in found)
-            watermark = decode_watermark(raw)
-            if watermark is not None and watermark.epoch == epoch:
-                return watermark, dict(zip(keys, map(decode, values), strict=True))
-    return watermark, {}

@@ -99,7 +99,7 @@ class SourceView:
             made = MADE.get(one.collection, {}).get(one.by)
             place = ["`created_at`", *(f"`{own if name == '_id' else name}`" for name, _ in one.order[1:])]
             columns = [*(own if name == "_id" else name for name in (one.item_id, one.of, one.actor))]
-            comment = f"COALESCE(`{own if one.comment == '_id' else one.comment}`, 0)" if one.comment else "0"
+            comment = f"`{own if one.comment == '_id' else one.comment}`" if one.comment else "NULL"
             rows = query_rows(
                 self.connection,
                 f"SELECT `created_at`, {names(columns)}, {comment} FROM `{one.collection}` "  # noqa: S608
@@ -108,7 +108,7 @@ class SourceView:
                 (user, user),
             )
             found += [
-                Notification((at - EPOCH) // MICROSECOND, number, id, of, actor, comment)
+                Notification((at - EPOCH) // MICROSECOND, number, id, of, actor, comment or 0)
                 for at, id, of, actor, comment in rows
             ]
         marks = query_rows(

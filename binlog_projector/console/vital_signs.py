@@ -14,19 +14,20 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from binlog_projector.leading.health import Health
+from binlog_projector.leading.health import Health, seconds
 from reader.read_model.cached_values import Watermark
 from reader.read_model.control import Checkpoint
 from tidemark.logs import Event
 
 INTERVAL_SECONDS = 1.0
 HISTORY_SECONDS = 15 * 60
+RECENT = 10  # samples
+FEW_LOOKUPS = 10  # of cold entries; no sign of a cache that is away
+SERVICES = {"tidemark_writer_pool_connections": "writer", "tidemark_replica_size": "reader"}  # by a metric
 TIMEOUT_SECONDS = 1.0
 Families = Sequence[Metric]
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # admin ports are not behind a proxy
-
-
-CACHES = ("local", "redis")
+WITHOUT_MONGODB = (("local", "hit"), ("redis", "hit"), ("redis", "absent"))
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Counts:
     transactions: float
     rows: float
     batches: float
+    writes: float
     reads: float
     lookups: float
     hits: float
@@ -71,8 +73,9 @@ class VitalSigns:
         self.points: deque[Point] = deque(maxlen=int(HISTORY_SECONDS / INTERVAL_SECONDS))
         self.latest: dict[str, Any] = {}
         self.stopping = threading.Event()
-        self._counts: Counts | None = None
-        self._rows_per_s = 0.0
+        self._recent: deque[Counts] = deque(maxlen=RECENT)
+        self._services: dict[str, str] = {}  # admin URL -> the service that has answered there
+        self._rows_per_s = self._writes_per_s = 0.0
         self._thread = threading.Thread(target=self._run, name="vital signs", daemon=True)
 
     def __enter__(self) -> VitalSigns:
@@ -87,17 +90,26 @@ class VitalSigns:
         """The latest point, and all values beside the charts."""
         own = list(self.health.metrics.registry.collect())
         others = {url: families_of(url) for url in self.admin_urls}
+        self._services |= {
+            url: service for url, families in others.items() if (service := _service(families))
+        }
         seen = [family for families in others.values() if families for family in families]
         point = self._point(own, seen)
         self.points.append(point)
         return {
             "point": asdict(point),
-            "boxes": {**self._boxes(), "reader": _reader_box(others)},
+            "boxes": {
+                **self._boxes(),
+                "writer": self._writer_box(others),
+                "reader": self._reader_box(others),
+            },
             "leader": self.health.leads,
             "epoch": self.health.epoch,
             "rows_per_s": self._rows_per_s,
+            "writes_per_s": self._writes_per_s,
             "checkpoint": _position(self.health.checkpoint),
             "watermark": _position(self.health.watermark),
+            "shards": self._shards(),
             "announcements": {
                 outcome: total(own, "tidemark_cache_announcements_total", outcome=outcome)
                 for outcome in ("sent", "refused")
@@ -111,12 +123,14 @@ class VitalSigns:
             self.latest = self.sample()
 
     def _point(self, own: Families, others: Families) -> Point:
-        now, before = self._count(own, others), self._counts
-        self._counts, before = now, before or now
+        now = self._count(own, others)
+        before = self._recent[-1] if self._recent else now
+        self._recent.append(now)
         seconds = max(now.at - before.at, INTERVAL_SECONDS / 2)
         batches, lookups = now.batches - before.batches, now.lookups - before.lookups
         transactions = now.transactions - before.transactions
         self._rows_per_s = (now.rows - before.rows) / seconds
+        self._writes_per_s = max(0.0, now.writes - before.writes) / seconds
         return Point(
             at=now.at,
             lag_seconds=total(own, "tidemark_projector_lag_seconds") if self.health.leads else None,
@@ -127,19 +141,17 @@ class VitalSigns:
         )
 
     def _count(self, own: Families, others: Families) -> Counts:
-        lookups = "tidemark_cache_requests_total"
+        lookups, requests = "tidemark_cache_requests_total", "tidemark_http_request_duration_seconds_count"
+        hits = sum(total(others, lookups, layer=layer, result=result) for layer, result in WITHOUT_MONGODB)
         return Counts(
             at=self.clock(),
             transactions=total(own, "tidemark_projector_transactions_total"),
             rows=total(own, "tidemark_projector_rows_total"),
             batches=total(own, "tidemark_projector_batch_transactions_count"),
-            reads=total(others, "tidemark_http_request_duration_seconds_count", service="reader"),
-            lookups=sum(total(others, lookups, layer=layer) for layer in CACHES),
-            hits=sum(
-                total(others, lookups, layer=layer, result=result)
-                for layer in CACHES
-                for result in ("hit", "absent")
-            ),
+            writes=total(others, requests, service="writer"),
+            reads=total(others, requests, service="reader"),
+            lookups=hits + total(others, lookups, layer="mongo"),
+            hits=hits,
         )
 
     def _boxes(self) -> dict[str, dict[str, Any]]:
@@ -153,6 +165,30 @@ class VitalSigns:
         states = {"mysql": parts["source"], "mongodb": parts["mongodb"], "redis": parts["redis"]}
         boxes = {name: {"ok": state == "ok", "state": state} for name, state in states.items()}
         return {"projector": {"ok": True, "state": "leading"}, **boxes}
+
+    def _shards(self) -> list[dict[str, Any]]:
+        """The shards of a cluster. `lag_seconds`: None while the shard is away."""
+        marks, now = self.health.watermarks, self.clock()
+        if len(marks) == 1 or not self.health.leads:
+            return []
+        return [
+            {
+                "shard": shard,
+                "seq": mark.seq if mark else None,
+                "lag_seconds": max(0.0, now - seconds(mark.as_of)) if mark else None,
+            }
+            for shard, mark in marks.items()
+        ]
+
+    def _writer_box(self, others: Mapping[str, Families | None]) -> dict[str, Any]:
+        of_writers = {url: each for url, each in others.items() if self._services.get(url) == "writer"}
+        return _box(of_writers)
+
+    def _reader_box(self, others: Mapping[str, Families | None]) -> dict[str, Any]:
+        first, last = self._recent[0], self._recent[-1]
+        if last.lookups - first.lookups >= FEW_LOOKUPS and last.hits == first.hits:
+            return {"ok": False, "state": "reads come from MongoDB"}
+        return _box({url: each for url, each in others.items() if self._services.get(url) != "writer"})
 
 
 def families_of(admin_url: str) -> Families | None:
@@ -175,7 +211,12 @@ def total(families: Iterable[Metric], name: str, **labels: str) -> float:
     )
 
 
-def _reader_box(others: Mapping[str, Families | None]) -> dict[str, Any]:
+def _service(families: Families | None) -> str | None:
+    """The service that has these metrics, unless it is an audit or silent."""
+    return next((SERVICES[each.name] for each in families or () if each.name in SERVICES), None)
+
+
+def _box(others: Mapping[str, Families | None]) -> dict[str, Any]:
     silent = [url for url, families in others.items() if families is None]
     if silent:
         return {"ok": False, "state": f"no answer from {', '.join(silent)}"}

@@ -15,8 +15,8 @@ from typing import Any
 import structlog
 
 from binlog_projector.errors import StoreUnavailable
-from binlog_projector.stores.lease_store import LeaseStore
-from reader.read_model.control import LeaseRecord
+from binlog_projector.stores.lease_store import LeaseStore, Said
+from reader.read_model.leases import LeaseRecord
 
 RENEW_SECONDS = 1.5
 DEAD_AFTER_SECONDS = 6.0
@@ -36,13 +36,22 @@ class Standby:
     """Waits for a lease. Judges the holder only by its renewals and our own monotonic clock.
 
     With `asks`, the holder is asked to release the lease, and other standbys leave the lease to this one.
+    `looked` gets the lease at each look. `says`: what this process says about itself as the holder.
     """
 
     def __init__(
-        self, store: LeaseStore, *, asks: bool = False, monotonic: Callable[[], float] = time.monotonic
+        self,
+        store: LeaseStore,
+        *,
+        asks: bool = False,
+        looked: Callable[[LeaseRecord | None], None] = lambda record: None,
+        says: Callable[[], Said] = dict,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
         self.asks = asks
+        self.looked = looked
+        self.says = says
         self.monotonic = monotonic
         self.me = identity(os.getpid())
         self.seen: LeaseRecord | None = None
@@ -56,13 +65,14 @@ class Standby:
             yield None
             return
         log.info("lease taken", lease=self.store.name, epoch=epoch)
-        with _renewed(self.store, Lease(epoch, threading.Event())) as lease:
+        with _renewed(self.store, Lease(epoch, threading.Event()), self.says) as lease:
             yield lease
 
     def _wait(self, stopping: Sequence[threading.Event]) -> int | None:
         record = None
         while not any(event.is_set() for event in stopping):
             record = self.store.read()
+            self.looked(record)
             if record is None or self._is_free(record):
                 epoch = self.store.take(record, self.me)
                 if epoch is not None:
@@ -86,13 +96,13 @@ class Standby:
 
 
 @contextlib.contextmanager
-def _renewed(store: LeaseStore, lease: Lease) -> Iterator[Lease]:
+def _renewed(store: LeaseStore, lease: Lease, says: Callable[[], Said]) -> Iterator[Lease]:
     done = threading.Event()
 
     def renew() -> None:
         while not done.wait(RENEW_SECONDS):
             try:
-                record = store.renew(lease.epoch)
+                record = store.renew(lease.epoch, says())
                 if record is None:
                     log.warning("lease lost", lease=store.name, epoch=lease.epoch)
                     return
@@ -109,7 +119,12 @@ def _renewed(store: LeaseStore, lease: Lease) -> Iterator[Lease]:
         done.set()
         thread.join(timeout=5)
         with contextlib.suppress(StoreUnavailable):
-            store.release(lease.epoch)
+            store.release(lease.epoch, says())
+
+
+def name_of(holder: Mapping[str, Any]) -> str:
+    """The process in words: `host:pid`."""
+    return f"{holder['host']}:{holder['pid']}"
 
 
 def identity(pid: int) -> dict[str, Any]:

@@ -16,9 +16,17 @@ import structlog
 
 from binlog_projector.backoff import Backoff
 from binlog_projector.domain.projections import project
-from binlog_projector.errors import PositionLost, Retry, StandDown
+from binlog_projector.errors import (
+    CacheMoved,
+    PositionLost,
+    Retry,
+    SourceUnavailable,
+    StandDown,
+    Stop,
+    StoreUnavailable,
+)
 from binlog_projector.leading.batcher import Batcher
-from binlog_projector.leading.cache_thread import CacheThread
+from binlog_projector.leading.cache_thread import CacheThread, CacheThreads
 from binlog_projector.leading.health import Health
 from binlog_projector.leading.housekeeping import Housekeeping
 from binlog_projector.leading.lease import Lease, Standby
@@ -28,7 +36,8 @@ from binlog_projector.mysql.failover import Servers
 from binlog_projector.mysql.freshness import ClockThread, Freshness
 from binlog_projector.mysql.source import Stream
 from binlog_projector.snapshot.snapshot import take_snapshot
-from binlog_projector.stores.cache import OpenCache
+from binlog_projector.stores.cache_nodes import CacheNode
+from binlog_projector.stores.cache_topology import CacheTopology
 from binlog_projector.stores.control_store import ControlStore
 from binlog_projector.stores.document_store import DocumentStore
 
@@ -42,7 +51,7 @@ class Projector:
         self,
         servers: Servers,
         control: ControlStore,
-        open_cache: OpenCache,
+        topology: CacheTopology,
         housekeeping: Housekeeping,
         health: Health,
         chance: random.Random,
@@ -52,7 +61,7 @@ class Projector:
     ) -> None:
         self.servers = servers
         self.control = control
-        self.open_cache = open_cache
+        self.topology = topology
         self.housekeeping = housekeeping
         self.health = health
         self.chance = chance
@@ -65,7 +74,8 @@ class Projector:
         """Project until `stopping` is set. Raises Stop when an operator has to act."""
         while not self.stopping.is_set():
             try:
-                with Standby(self.control.lease).leadership(self.stopping) as lease:
+                standby = Standby(self.control.lease, looked=self.health.looked, says=self.health.says)
+                with standby.leadership(self.stopping) as lease:
                     if lease is not None:
                         self._lead(lease)
             except Retry as error:
@@ -78,14 +88,23 @@ class Projector:
     def _lead(self, lease: Lease) -> None:
         """Project until told to stop, or until another process asks for the lease."""
         self.health.led(lease.epoch)
-        while self._goes_on(lease):
-            try:
-                with self._opened(lease) as (documents, stream):
-                    self._project(documents, stream, lease)
-            except PositionLost as error:
-                self._rebuild(error, lease)
-            except Retry as error:
-                self._pause(error)
+        try:
+            while self._goes_on(lease):
+                self._lead_once(lease)
+        except Stop as error:
+            self.health.part("lease", f"stopped: {type(error).__name__}: {error}")
+            raise
+
+    def _lead_once(self, lease: Lease) -> None:
+        try:
+            with self._opened(lease) as (documents, stream):
+                self._project(documents, stream, lease)
+        except PositionLost as error:
+            self._rebuild(error, lease)
+        except CacheMoved as error:
+            log.info("beginning again", reason=str(error))
+        except Retry as error:
+            self._pause(error)
 
     def _goes_on(self, lease: Lease) -> bool:
         return not (self.stopping.is_set() or lease.wanted.is_set())
@@ -122,7 +141,7 @@ class Projector:
             ClockThread(stream.source, freshness),
             self.health.watched("source", stream.silent_seconds),
             contextlib.closing(batcher),
-            CacheThread(self.open_cache(documents), self.health, Backoff(self.chance)) as cache,
+            CacheThreads([self._cache_thread(node) for node in self.topology.open(documents)]) as cache,
         ):
             self.health.metrics.waiting.labels("mongodb").set_function(lambda: batcher.size)
             self.health.metrics.waiting.labels("redis").set_function(lambda: cache.size)
@@ -132,10 +151,17 @@ class Projector:
                 steps.step()
                 self.backoff.reset()
 
+    def _cache_thread(self, node: CacheNode) -> CacheThread:
+        """One server alone may hold up commits: no journal need be read again. None of many may."""
+        single = not self.topology.url.cluster
+        backoff = Backoff(self.chance) if single else Backoff(self.chance, most=1.0)
+        return CacheThread(node, self.health, backoff, self.topology.demand_unmoved, patient=single)
+
     def _pause(self, error: Retry) -> None:
         seconds = self.backoff.next_seconds()
         kind = type(error).__name__
         self.health.metrics.errors.labels(kind).inc()
-        self.health.part("mongodb" if kind == "StoreUnavailable" else "source", str(error))
+        away = "away: " if isinstance(error, SourceUnavailable | StoreUnavailable) else ""
+        self.health.failed("mongodb" if isinstance(error, StoreUnavailable) else "source", f"{away}{error}")
         log.warning("retrying", error=str(error), kind=kind, seconds=round(seconds, 2))
         self.stopping.wait(seconds)

@@ -27,7 +27,7 @@ from binlog_projector.mysql.failover import Servers
 from binlog_projector.mysql.freshness import INTERVAL_SECONDS, ClockThread, Freshness
 from binlog_projector.mysql.source import Stream
 from binlog_projector.snapshot.snapshot import take_snapshot
-from binlog_projector.stores.cache import OpenCache
+from binlog_projector.stores.cache_topology import CacheTopology
 from binlog_projector.stores.control_store import ControlStore
 from binlog_projector.stores.document_store import DocumentStore
 from reader.read_model.control import LONG_AGO, Position
@@ -46,14 +46,14 @@ class Rebuild:
         servers: Servers,
         control: ControlStore,
         building: ControlStore,
-        open_cache: OpenCache,
+        topology: CacheTopology,
         chance: random.Random,
         stopping: threading.Event,
     ) -> None:
         self.servers = servers
         self.control = control
         self.building = building
-        self.open_cache = open_cache
+        self.topology = topology
         self.stopping: Sequence[threading.Event] = (stopping,)
         self.backoff = Backoff(chance)
         self.freshness = Freshness(LONG_AGO)
@@ -115,12 +115,14 @@ class Rebuild:
             return None
         documents = self.control.open_build(build, epoch)
         as_of = self.freshness.as_of(documents.position.gtid_set)
+        self.topology.forget(former.serving())
         reached("before_switch")
         documents.serve(former.position, as_of if lost else max(as_of, former.position.checkpoint.as_of))
         reached("after_switch")
         log.info("switched", build=build, former=former.build, lost=str(lost))
         with contextlib.suppress(CacheUnavailable):  # then the next leader's cache catches up
-            self.open_cache(documents).catch_up()
+            for node in self.topology.open(documents):
+                node.catch_up()
         return build
 
     def _lost(self, former: Position) -> GtidSet:

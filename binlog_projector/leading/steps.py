@@ -12,7 +12,7 @@ import time
 import structlog
 
 from binlog_projector.leading.batcher import Batcher
-from binlog_projector.leading.cache_thread import CacheThread, Committed
+from binlog_projector.leading.cache_thread import CacheThreads, Committed
 from binlog_projector.leading.health import Health
 from binlog_projector.leading.repair import Repairs
 from binlog_projector.mysql.freshness import INTERVAL_SECONDS, Freshness
@@ -29,7 +29,7 @@ class Steps:
         self,
         batcher: Batcher,
         documents: DocumentStore,
-        cache: CacheThread,
+        cache: CacheThreads,
         freshness: Freshness,
         health: Health,
     ) -> None:
@@ -50,7 +50,8 @@ class Steps:
             with self.health.stage("mongodb"):
                 entry = self.documents.commit(batch, self.freshness.as_of(batch.gtid_set))
             self.ticked = entry.checkpoint.as_of  # APPLY tells it to readers, too
-            self.cache.apply(Committed(entry, batch.last.immediate_commit_us if batch.last else None))
+            parts = entry.by_shard(self.documents.shards)
+            self.cache.apply(Committed(parts, batch.last.immediate_commit_us if batch.last else None))
             rows_of = self.documents.position.rows_of
             progress = {"rows_of": rows_of} if rows_of else {}
             log.info(
@@ -66,7 +67,7 @@ class Steps:
         self.health.part("source")
         self.health.part("mongodb")
         self.health.metrics.partial_rows.set(sum(self.documents.position.rows_of.values()))
-        self.health.served(self.documents.position.checkpoint, self.cache.watermark)
+        self.health.served(self.documents.position.checkpoint, self.cache.watermarks)
 
     def _tick(self) -> None:
         """Tell readers that everything MySQL had committed at `as_of` is applied."""

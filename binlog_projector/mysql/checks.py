@@ -38,7 +38,7 @@ VARIABLES = (
     Variable(
         "gtid_mode",
         "ON",
-        "SET PERSIST gtid_mode = ON (one step at a time: OFF_PERMISSIVE, ON_PERMISSIVE, ON)",
+        "SET PERSIST gtid_mode = ON  -- one step at a time: OFF_PERMISSIVE, ON_PERMISSIVE, ON",
     ),
     Variable("enforce_gtid_consistency", "ON", "SET PERSIST enforce_gtid_consistency = ON"),
     Variable("binlog_order_commits", "ON", "SET PERSIST binlog_order_commits = ON"),
@@ -98,7 +98,7 @@ def _retention(connection: Connection, hours: int) -> Finding:
         kept_for_ever or seconds >= hours * 3600,
         "0" if kept_for_ever else str(seconds),
         f"at least {hours * 3600} (the longest outage to survive)",
-        f"SET PERSIST binlog_expire_logs_seconds = {max(hours, 1) * 3600}, or lower "
+        f"SET PERSIST binlog_expire_logs_seconds = {max(hours, 1) * 3600}  -- or lower "
         "TIDEMARK_MIN_BINLOG_RETENTION_HOURS",
     )
 
@@ -107,13 +107,15 @@ def _grants(connection: Connection) -> Finding:
     lines = [str(row[0]).replace("`", "") for row in query_rows(connection, "SHOW GRANTS")]
     usable = [line for line in lines if " ON *.* " in line or f" ON {SCHEMA}.* " in line]
     missing = [grant for grant in GRANTS if not any(_grants_it(line, grant) for line in usable)]
+    name, _, host = query_value(connection, "SELECT CURRENT_USER()").rpartition("@")
+    account = f"'{name}'@'{host}'"
     return Finding(
         "grants",
         not missing,
         f"missing {', '.join(missing)}" if missing else "all",
         ", ".join(GRANTS),
-        "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* and "
-        f"SELECT, LOCK TABLES ON {SCHEMA}.* to the projector",
+        f"GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}; "
+        f"GRANT SELECT, LOCK TABLES ON {SCHEMA}.* TO {account}",
     )
 
 
@@ -193,13 +195,15 @@ def _counted_columns(connection: Connection) -> Finding:
         " WHERE table_schema = %s AND seq_in_index = 1",
         (SCHEMA,),
     )
-    found = ", ".join(f"{one.table}.{one.by}" for one in COUNTERS if (one.table, one.by) not in indexed)
+    lacking = [(one.table, one.by) for one in COUNTERS if (one.table, one.by) not in indexed]
+    found = ", ".join(f"{table}.{column}" for table, column in lacking)
+    indexes = "; ".join(f"CREATE INDEX {column} ON {SCHEMA}.{table} ({column})" for table, column in lacking)
     return Finding(
         "counted columns",
         not found,
         f"no index begins with {found}" if found else "indexed",
         "an index that begins with each column that a counter counts by",
-        "CREATE INDEX on it: a snapshot counts for each row, and would read the whole table each time",
+        f"{indexes}  -- a snapshot counts for each row, and would read the whole table each time",
     )
 
 

@@ -89,6 +89,11 @@ class MySqlSource:
             raise
         return stream
 
+    def demand_history(self, applied: GtidSet, partials: Iterable[Partial]) -> None:
+        """Raises SourceBehind and PositionLost if the server cannot continue from there."""
+        with self.session() as connection:
+            _check_history(connection, applied, partials)
+
     def clock(self, connection: Connection) -> Clock:
         """One statement reads the time before the set, so the set has all that was committed until that time.
 
@@ -204,13 +209,19 @@ class Stream:
 
 
 def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[Partial]) -> GtidSet:
-    """The purged GTID set. Raises SourceBehind if the source lacks applied transactions.
-
-    Raises PositionLost if the source has purged transactions that were not applied.
-    """
+    """The purged GTID set. Raises SourceBehind and PositionLost."""
     executed, purged = map(
         GtidSet.parse, query_row(connection, "SELECT @@global.gtid_executed, @@global.gtid_purged")
     )
+    demand_history(executed, purged, applied, partials)
+    return purged
+
+
+def demand_history(executed: GtidSet, purged: GtidSet, applied: GtidSet, partials: Iterable[Partial]) -> None:
+    """Raises SourceBehind if a source of these two sets lacks applied transactions.
+
+    Raises PositionLost if it has purged transactions that were not applied.
+    """
     begun = with_begun(applied, partials)
     if not executed >= begun:
         raise SourceBehind(f"the source lacks {begun - executed}, which was applied")
@@ -219,4 +230,3 @@ def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[
             f"the source has purged {purged - applied}, which was not applied; "
             "run `python -m binlog_projector rebuild` (readers are served meanwhile)"
         )
-    return purged

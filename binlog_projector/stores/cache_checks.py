@@ -7,17 +7,17 @@ from redis.exceptions import ResponseError
 from binlog_projector.findings import Finding
 from binlog_projector.stores.cache import Client, cache_errors
 from binlog_projector.stores.cache_scripts import MAY_PUBLISH
-from reader.read_model.cached_values import TIDE_CHANNEL
+from reader.read_model.shards import PREFIX, SINGLE, Shard
 
 BUFFERS = "client-output-buffer-limit"
 MEBIBYTE = 1 << 20
 PUBSUB_LIMIT = (4 * MEBIBYTE, MEBIBYTE, 5)  # at once, or for so many seconds
 
 
-def check_cache(client: Client) -> list[Finding]:
-    """All findings, also the good ones. Raises CacheUnavailable."""
+def check_cache(client: Client, shard: Shard = SINGLE) -> list[Finding]:
+    """All findings, also the good ones. `shard`: one that the server holds. Raises CacheUnavailable."""
     with cache_errors():
-        return [_eviction(client), _publishing(client), *_buffers(client)]
+        return [_eviction(client), _publishing(client, shard), *_buffers(client)]
 
 
 def _eviction(client: Client) -> Finding:
@@ -29,20 +29,21 @@ def _eviction(client: Client) -> Finding:
     )
 
 
-def may_publish(client: Client) -> bool:
+def may_publish(client: Client, shard: Shard = SINGLE) -> bool:
     """Asks Redis for the right: a message would reach readers. Raises CacheUnavailable."""
     with cache_errors():
-        return bool(client.eval(MAY_PUBLISH, 0, TIDE_CHANNEL))
+        return bool(client.eval(MAY_PUBLISH, 0, shard.channel))
 
 
-def _publishing(client: Client) -> Finding:
-    may = may_publish(client)
+def _publishing(client: Client, shard: Shard) -> Finding:
+    may = may_publish(client, shard)
+    pattern = shard.channel if shard is SINGLE else f"{PREFIX}:*"
     return Finding(
         "redis announcements",
         may,
         "published" if may else "refused",
-        f"SPUBLISH to {TIDE_CHANNEL}",
-        f"ACL SETUSER projector +spublish &{TIDE_CHANNEL}",
+        f"SPUBLISH to {shard.channel}",
+        f"ACL SETUSER projector +spublish &{pattern}",
         stops=False,
     )
 

@@ -19,6 +19,7 @@ from binlog_projector.stores.mongodb import BsonDocument, store_errors
 from binlog_projector.stores.together import Transaction, transaction
 from binlog_projector.stores.writes import FIELD_OF, Write
 from reader.read_model.control import CONTROL, Position, checkpoint_id
+from tidemark.driver_errors import brief
 
 ATTEMPTS = 5
 DUPLICATE_KEY = 11000
@@ -90,7 +91,9 @@ class CheckpointedTransactions:
                 if error.has_error_label(UNKNOWN):
                     return self._settle(to, error)
                 if attempt == ATTEMPTS or not error.has_error_label(TRANSIENT):
-                    raise StoreUnavailable(f"MongoDB refused batch {to.checkpoint.seq}: {error}") from error
+                    raise StoreUnavailable(
+                        f"MongoDB refused batch {to.checkpoint.seq}: {brief(error)}"
+                    ) from error
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, moves: Sequence[Write], commands: Sequence[Command]) -> str:

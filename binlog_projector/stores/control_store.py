@@ -67,9 +67,14 @@ class ControlStore:
     """Reads and compare-and-sets of the control collection. Raises StoreUnavailable."""
 
     def __init__(
-        self, client: MongoClient[BsonDocument], journal_hours: int, lease: str = LEADING_ID
+        self,
+        client: MongoClient[BsonDocument],
+        journal_hours: int,
+        lease: str = LEADING_ID,
+        shards: int = 1,
     ) -> None:
         self.client = client
+        self.shards = shards  # of the cache
         self.journal_hours = journal_hours
         self.lease = LeaseStore(client, lease)  # builds are written in its session
         self.database = client.get_default_database("tidemark")
@@ -182,7 +187,7 @@ class ControlStore:
             raise StandDown(f"the checkpoint of build {build} is gone or belongs to a newer leader")
         former = Position.decode(document)
         position = replace(former, epoch=epoch)
-        documents = DocumentStore(self.client, self.lease.session, position, self.journal_hours)
+        documents = DocumentStore(self.client, self.lease.session, position, self.journal_hours, self.shards)
         if former.epoch != epoch:
             documents.commit(Batch(position.gtid_set), position.checkpoint.as_of)
         return documents

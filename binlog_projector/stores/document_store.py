@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -36,7 +37,7 @@ from tidemark.gtid import GtidSet
 class DocumentStore:
     """One build, written under one lease epoch. Raises StoreUnavailable, CheckpointMoved and StandDown.
 
-    One thread commits batches. Another may read and begin cache epochs: transactions wait for each other.
+    One thread commits batches. Others may read and begin cache epochs: transactions wait for each other.
     """
 
     def __init__(
@@ -45,10 +46,13 @@ class DocumentStore:
         session: ClientSession,
         position: Position,
         journal_hours: int,
+        shards: int = 1,
     ) -> None:
         self.database: Database[BsonDocument] = client.get_default_database("tidemark")
         self.session = session
         self.journal_hours = journal_hours
+        self.shards = shards  # of the cache
+        self.naming = threading.Lock()
         self.build = position.checkpoint.build
         self.transactions = CheckpointedTransactions(self.database, session, position)
 
@@ -108,10 +112,14 @@ class DocumentStore:
         to = replace(self.position, checkpoint=following)
         self.transactions.move(to, beside=[self._journaled(entry), *retired, served], state=STREAMING)
 
-    def new_cache_epoch(self) -> Serving:
-        """Name a cache that nobody has ever filled. Only the leader of the serving build can."""
-        serving = self._new_serving(self.position.checkpoint.seq)
-        self.transactions.hold([_served(serving)])
+    def new_cache_epoch(self, shard: int = 0) -> Serving:
+        """Name a cache, or a shard, that nobody has ever filled. Only the serving build's leader can."""
+        with self.naming:
+            serving = self._new_serving(self.position.checkpoint.seq)
+            if self.shards > 1 and len(former := self.serving().epochs) == self.shards:
+                epochs = [serving.epochs[shard] if at == shard else one for at, one in enumerate(former)]
+                serving = Serving(self.build, epochs[0], tuple(epochs))
+            self.transactions.hold([_served(serving)])
         return serving
 
     def serving(self) -> Serving:
@@ -197,8 +205,9 @@ class DocumentStore:
 
     def _new_serving(self, seq: int) -> Serving:
         """A cache epoch that was never used: `seq` shows when it began, a random part makes it unique."""
-        return Serving(self.build, f"{seq}-{secrets.token_hex(4)}")
+        epochs = tuple(f"{seq}-{secrets.token_hex(4)}" for _ in range(self.shards))
+        return Serving(self.build, epochs[0], epochs if self.shards > 1 else ())
 
 
 def _served(serving: Serving) -> Write:
-    return {"q": {"_id": SERVING_ID}, "u": {"$set": serving.encode()}, "upsert": True}
+    return {"q": {"_id": SERVING_ID}, "u": serving.encode(), "upsert": True}

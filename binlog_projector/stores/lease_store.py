@@ -10,7 +10,10 @@ from pymongo import MongoClient, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from binlog_projector.stores.mongodb import BsonDocument, store_errors
-from reader.read_model.control import CONTROL, LEADING_ID, LeaseRecord
+from reader.read_model.control import CONTROL, LEADING_ID
+from reader.read_model.leases import LeaseRecord
+
+Said = Mapping[str, Mapping[str, str]]
 
 
 class LeaseStore:
@@ -34,46 +37,58 @@ class LeaseStore:
         First the old holder's session is killed: its open transaction would hold its locks for up to 90 s.
         """
         self.session = self.client.start_session()
-        taken = LeaseRecord(seen.epoch + 1 if seen else 1, holder, self.session.session_id["id"]).encode()
+        epoch = seen.epoch + 1 if seen else 1
+        taken = _taken(LeaseRecord(epoch, holder, self.session.session_id["id"]))
         with store_errors("the lease"):
             if seen is None:
-                return self._first(taken)
+                return epoch if self._first(taken) else None
             self._kill_session()
             document = self.control.find_one_and_update(
                 {"_id": self.name, "epoch": seen.epoch, "renewals": seen.renewals},
-                {"$set": taken},
+                taken,
                 return_document=ReturnDocument.AFTER,
             )
             return document["epoch"] if document else None
 
-    def renew(self, epoch: int) -> LeaseRecord | None:
-        """The lease as it is now, or None if it has another holder."""
+    def renew(self, epoch: int, said: Said) -> LeaseRecord | None:
+        """The lease as it is now, or None if it has another holder. `said`: the holder about itself."""
         with store_errors("the lease"):
             document = self.control.find_one_and_update(
                 {"_id": self.name, "epoch": epoch},
-                {"$inc": {"renewals": 1}},
+                {"$inc": {"renewals": 1}, **_alive(said)},
                 return_document=ReturnDocument.AFTER,
             )
         return LeaseRecord.decode(document) if document else None
 
-    def release(self, epoch: int) -> None:
-        self._set(epoch, {"released": True})
+    def release(self, epoch: int, said: Said) -> None:
+        alive = _alive(said)
+        self._update(epoch, {**alive, "$set": {"released": True, **alive["$set"]}})
 
     def ask(self, epoch: int, asker: Mapping[str, Any] | None) -> None:
         """Ask the holder of `epoch` to release the lease to `asker`. None withdraws the request."""
-        self._set(epoch, {"wanted_by": dict(asker) if asker else None})
+        self._update(epoch, {"$set": {"wanted_by": dict(asker) if asker else None}})
 
-    def _set(self, epoch: int, fields: BsonDocument) -> None:
+    def _update(self, epoch: int, update: BsonDocument) -> None:
         with store_errors("the lease"):
-            self.control.update_one({"_id": self.name, "epoch": epoch}, {"$set": fields})
+            self.control.update_one({"_id": self.name, "epoch": epoch}, update)
 
-    def _first(self, taken: Mapping[str, Any]) -> int | None:
+    def _first(self, taken: BsonDocument) -> bool:
         with contextlib.suppress(DuplicateKeyError):
-            self.control.insert_one({"_id": self.name, **taken})
-            return int(taken["epoch"])
-        return None
+            self.control.update_one({"_id": self.name, "epoch": {"$exists": False}}, taken, upsert=True)
+            return True
+        return False
 
     def _kill_session(self) -> None:
         document = self.control.find_one({"_id": self.name})
         if document is not None:
             self.database.command({"killSessions": [{"id": LeaseRecord.decode(document).session}]})
+
+
+def _taken(record: LeaseRecord) -> BsonDocument:
+    times = {"tenure.taken_at": True, "tenure.renewed_at": True}
+    own = {"tenure.epoch": record.epoch, "tenure.said": {}}
+    return {"$set": {**record.encode(), **own}, "$currentDate": times}
+
+
+def _alive(said: Said) -> BsonDocument:
+    return {"$set": {"tenure.said": said}, "$currentDate": {"tenure.renewed_at": True}}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from bson.codec_options import TypeDecoder, TypeRegistry
 from bson.int64 import Int64
 from pymongo import MongoClient
-from pymongo.errors import ConnectionFailure, OperationFailure
+from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure
 
 from binlog_projector.errors import StoreUnavailable
 from binlog_projector.findings import Finding
+from tidemark.driver_errors import brief
 
 BsonDocument = dict[str, Any]
 HISTORY, HISTORY_SECONDS = "minSnapshotHistoryWindowInSeconds", 60
@@ -44,6 +46,13 @@ def connect(url: str) -> MongoClient[BsonDocument]:
     )
 
 
+def clock(client: MongoClient[BsonDocument]) -> datetime:
+    """The primary's clock, as it stands in documents: UTC without a time zone."""
+    with store_errors("its clock"):
+        now: datetime = client.admin.command("hello")["localTime"]
+    return now
+
+
 def check_replica_set(client: MongoClient[BsonDocument]) -> Finding:
     """Transactions need a replica set; one node is enough."""
     with store_errors("its topology"):
@@ -64,7 +73,7 @@ def check_history(client: MongoClient[BsonDocument]) -> list[Finding]:
             found >= HISTORY_SECONDS,
             str(found),
             f"at least {HISTORY_SECONDS} (MongoDB's default is 300)",
-            f"setParameter {HISTORY}: 300, on every node",
+            f"db.adminCommand({{setParameter: 1, {HISTORY}: 300}})  // on every node",
             stops=False,
         )
     ]
@@ -72,8 +81,11 @@ def check_history(client: MongoClient[BsonDocument]) -> list[Finding]:
 
 @contextlib.contextmanager
 def store_errors(what: str) -> Iterator[None]:
-    """Turn PyMongo's errors into StoreUnavailable."""
+    """Turn PyMongo's errors into StoreUnavailable, in brief.
+
+    A node that has just started and has no role yet is a ConfigurationError to whoever uses a session.
+    """
     try:
         yield
-    except (ConnectionFailure, OperationFailure) as error:
-        raise StoreUnavailable(f"MongoDB does not give {what}: {error}") from error
+    except (ConfigurationError, ConnectionFailure, OperationFailure) as error:
+        raise StoreUnavailable(f"MongoDB does not give {what}: {brief(error)}") from error

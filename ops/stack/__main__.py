@@ -1,4 +1,4 @@
-"""`python -m ops.stack`: `up`, `down`, `status` of a folder's servers; `accounts` on servers of others."""
+"""The local stack: a folder's servers, a client for each, and the services' accounts on servers of others."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,27 +17,35 @@ from ops.stack.fetch.cache import locked
 from ops.stack.local_stack import Stack
 from ops.stack.progress import say
 from ops.stack.servers.process import launch_detached, launched_below, stop_processes
+from ops.stack.servers.redis_cluster import FEWEST_PRIMARIES, PROGRAMS
 from ops.stack.servers.server import STOPPED_WITHIN_SECONDS
+from ops.stack.shell import run_shell
 from ops.stack.state import STORES, StackState
+from tidemark import command_line
+from tidemark.command_line import end_with
 
 DIRECTORY = Path(".tidemark/stack")
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Start the servers unless they are up, and print their addresses; they live until `down`."""
+    """Start the servers that are not up, and print their addresses; they live until `down`."""
     directory: Path = arguments.dir.absolute()
     with locked(directory / "lock"):
-        state = StackState.read(directory)
+        ports = {store: port for store in STORES if (port := getattr(arguments, f"{store}_port")) is not None}
+        stack = Stack(
+            directory,
+            ports=ports,
+            external=external_urls(os.environ),
+            cluster=arguments.cluster,
+            launch=launch_detached,
+        )
+        state = stack.state
         if state.is_up():
             say(f"already up in {directory}")
         else:
-            stop_processes([*{*state.processes(), *launched_below(directory)}], STOPPED_WITHIN_SECONDS)
-            ports = {
-                store: port for store in STORES if (port := getattr(arguments, f"{store}_port")) is not None
-            }
-            stack = Stack(directory, ports=ports, external=external_urls(os.environ), launch=launch_detached)
+            if running := stack.adopt():
+                say(f"already up: {', '.join(running)}")
             stack.start()
-            state = stack.state
     print(json.dumps(state.public(), indent=2) if arguments.json else _description(state))
     return 0
 
@@ -72,6 +81,11 @@ def status(arguments: argparse.Namespace) -> int:
     return 0 if word == "up" else 1
 
 
+def shell(arguments: argparse.Namespace) -> int:
+    """Open a server's own client as administrator; what follows the server's name is for the client."""
+    return run_shell(StackState.read(arguments.dir.absolute()), arguments.store, arguments.arguments)
+
+
 def accounts(arguments: argparse.Namespace) -> int:
     """Make the services' accounts, as TIDEMARK_*_URL names them, on the servers of TIDEMARK_*_ADMIN_URL."""
     made = make_given_accounts(external_urls(os.environ), os.environ)
@@ -103,20 +117,42 @@ def _row(name: str, summary: dict[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ops.stack", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="up|down|status|accounts")
-    for command in (up, down, status, accounts):
+    parser = command_line.parser("ops.stack", __doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (up, down, status, shell, accounts):
         one = commands.add_parser(command.__name__, help=command.__doc__)
         one.set_defaults(command=command)
-        one.add_argument("--json", action="store_true", help="print one JSON object")
+        if command is not shell:
+            one.add_argument("--json", action="store_true", help="print one JSON object")
         if command is not accounts:
             one.add_argument(
                 "--dir", type=Path, default=DIRECTORY, help="the stack's folder (default: %(default)s)"
             )
+        if command is shell:
+            one.add_argument("store", choices=STORES)
+            one.add_argument(
+                "arguments", nargs=argparse.REMAINDER, help="for the client, such as -e or --eval"
+            )
         if command is up:
+            redis = one.add_mutually_exclusive_group()
             for store in STORES:
-                one.add_argument(f"--{store}-port", type=int, help="a port instead of a free one")
+                to = redis if store == "redis" else one
+                to.add_argument(f"--{store}-port", type=int, help="a port instead of a free one")
+            for engine in PROGRAMS:
+                redis.add_argument(
+                    f"--{engine}-cluster",
+                    dest="cluster",
+                    metavar="PRIMARIES",
+                    type=partial(_cluster, engine),
+                    help="in place of one Redis, a cluster with a replica of each primary",
+                )
     return parser
+
+
+def _cluster(engine: str, primaries: str) -> tuple[str, int]:
+    if int(primaries) < FEWEST_PRIMARIES:
+        raise argparse.ArgumentTypeError(f"a cluster needs {FEWEST_PRIMARIES} primaries")
+    return engine, int(primaries)
 
 
 def _leave(number: int, _frame: object) -> NoReturn:
@@ -128,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed))
-    except StackError as error:
+    except (StackError, OSError) as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:
@@ -139,4 +175,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start ignoring it
-    sys.exit(main())
+    end_with(main)

@@ -10,13 +10,15 @@ class StackError(Exception):
 
 
 class ServerFailed(StackError):
-    """A server did not become ready. `log_path` is its whole log, `tail` the last lines."""
+    """A process failed to start, or ended. `log_path`: its whole log; the reason stands below its `tail`."""
 
     def __init__(self, server: str, reason: str, log_path: Path) -> None:
         self.server = server
         self.log_path = log_path
-        self.tail = _last_lines(log_path)
-        super().__init__(f"{server} {reason}; last lines of {log_path}:\n{self.tail}")
+        self.tail = last_lines(log_path)
+        self.reason = f"{server} {reason}"
+        lines = [f"last lines of {log_path}:", self.tail] if self.tail else []
+        super().__init__("\n".join([*lines, self.reason]))
 
 
 class PortTaken(StackError):
@@ -40,8 +42,7 @@ class NotOurs(StackError):
     """A server given by URL cannot be started, stopped or disturbed: only servers of this stack can."""
 
 
-def _last_lines(log_path: Path) -> str:
-    if not log_path.exists():
-        return "(no log was written)"
-    lines = log_path.read_text(errors="replace").splitlines()
-    return "\n".join(lines[-TAIL_LINES:]) or "(the log is empty)"
+def last_lines(log_path: Path) -> str:
+    """Of a log, for people; "" if there is none."""
+    lines = log_path.read_text(errors="replace").splitlines() if log_path.exists() else []
+    return "\n".join(lines[-TAIL_LINES:])

@@ -44,10 +44,22 @@ class StackState:
         state = cls(directory / "stack.json")
         if state.path.exists():
             recorded = json.loads(state.path.read_text())
-            state.servers = {name: _server(recorded[name]) for name in STORES if name in recorded}
+            names = [name for name in recorded if name not in ("passwords", "environment")]
+            state.servers = {name: _server(recorded[name]) for name in names}
             state.passwords = recorded["passwords"]
             state.environment = recorded["environment"]
         return state
+
+    @property
+    def cluster(self) -> tuple[str, int] | None:
+        """The engine and the number of primaries, if nodes such as `valkey-1` are in place of `redis`."""
+        nodes = [name for name in self.servers if name not in STORES]
+        return (nodes[0].partition("-")[0], len(nodes) // 2) if nodes else None
+
+    def of(self, store: str) -> ServerState | None:
+        """The server of a store; of a cluster, a node that runs."""
+        nodes = [each for name, each in self.servers.items() if name not in STORES and each.is_running()]
+        return self.servers.get(store) or (nodes[0] if store == "redis" and nodes else None)
 
     def write(self) -> None:
         """Replace the file in one step; only its owner may read it."""

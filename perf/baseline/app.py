@@ -74,7 +74,7 @@ async def read(request: Request) -> Response:
     its: Sources = request.state.sources
     body = await its.read(request.path_params["id"])
     if body is None:
-        raise Problem(404, "not-found", "There is nothing here.")
+        raise Problem(404, "not-found", "There is no such post.")
     return Response(body, media_type="application/json")
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import httpx2
 
+from ops.child import Child
 from ops.stack.servers.ports import free_port
 from ops.stack.servers.process import stop_processes
-from ops.system import Child, System
+from ops.system import System
 
 READY_WITHIN_SECONDS = 30.0
 STOPPED_WITHIN_SECONDS = 10.0

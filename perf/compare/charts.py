@@ -14,8 +14,8 @@ COLOURS = {  # Okabe and Ito's: told apart by everybody
     "tidemark": "#009E73",
     "tidemark_redis": "#CC79A7",
 }
-GREY, INK = "#777", "#222"
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 760, 76, 16, 18, 44
+GREY, INK = "#777", "currentColor"
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 760, 76, 24, 18, 44
 BAR, GAP = 22, 8
 GAP_SECONDS = 3.0
 Point = tuple[float, float]
@@ -96,10 +96,12 @@ def _stretches(points: Sequence[Point]) -> list[list[Point]]:
 
 
 def number_text(value: float) -> str:
-    """Three significant digits, with separators of thousands."""
+    """Three significant digits, with separators of thousands; no powers of ten."""
     if value == 0 or abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1e}"
+    if abs(value) < 0.0001:
+        return "under 0.0001"
+    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.4f}"
 
 
 def _span(span: Span, x: Scale, height: int) -> str:
@@ -149,12 +151,14 @@ def _path(points: Iterable[Point], lane: str, *, dots: bool = False) -> str:
 
 
 def _horizontal(y: float, label: str) -> str:
-    line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
+    line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{INK}" opacity="0.2"/>'
     return line + _text(LEFT - 6, y + 4, label, "end")
 
 
 def _vertical(x: float, height: int, label: str) -> str:
-    line = f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}" stroke="#eee"/>'
+    line = (
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}" stroke="{INK}" opacity="0.12"/>'
+    )
     return line + _text(x, height - BOTTOM + 16, label, "middle")
 
 

@@ -8,17 +8,24 @@ from typing import Any
 from perf.compare.charts import number_text
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222 }
+:root { color-scheme: light dark }
+:root { --page: #fff; --text: #222; --soft: #555; --line: #ccc; --row: #f6f6f6 }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #10171c; --text: #e4ebf0; --soft: #9fb0bd; --line: #35444f; --row: #18222a }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page) }
 body { max-width: 1000px; margin: 2em auto; padding: 0 1em }
-h1 { margin-bottom: 0 } h2 { margin-top: 2em; border-bottom: 1px solid #ddd } h3 { margin: 1.4em 0 0.2em }
-svg { width: 100%; height: auto } figure { margin: 0 } figcaption, .note { color: #555; font-size: 13px }
+h1 { margin-bottom: 0 } h3 { margin: 1.4em 0 0.2em }
+h2 { margin-top: 2em; border-bottom: 1px solid var(--line) }
+svg { width: 100%; height: auto } figure { margin: 1em 0 }
+figcaption, .note { color: var(--soft); font-size: 13px }
 table { border-collapse: collapse; font-size: 13px; margin: 0.5em 0 }
 table { display: block; overflow-x: auto } td, th { padding: 3px 9px; text-align: right }
-th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
-tr:nth-child(even) td { background: #f6f6f6 } .text td, .text th { text-align: left }
+th { border-bottom: 1px solid var(--line) } td:first-child, th:first-child { text-align: left }
+tr:nth-child(even) td { background: var(--row) } .text td, .text th { text-align: left }
 .legend { margin: 0; font-size: 13px } .key { margin-right: 1.2em }
 .key::before { content: "\\25A0"; font-size: 18px; margin-right: 4px; color: var(--colour) }
-.no { color: #a00; font-weight: 600 }
+.no { color: #d33; font-weight: 600 }
 """
 
 
@@ -44,4 +51,4 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "numbe
 
 
 def figure(chart: str, caption: str) -> str:
-    return f"<figure>{chart}<figcaption>{caption}</figcaption></figure>"
+    return f"<figure><figcaption>{caption}</figcaption>{chart}</figure>"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops.system import ROOT
+from ops.child import ROOT
 from perf.compare.charts import number_text
 from perf.wrk import CONNECTIONS
 

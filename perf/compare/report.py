@@ -27,7 +27,7 @@ COLUMNS = {  # of the table of lanes: key -> heading
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
     "p999_ms": "p99.9 ms",
-    "cpu_us": "CPU us/read",
+    "cpu_us": "CPU µs/read",
     "selects_per_read": "SELECTs/read",
     "rows_per_read": "rows/read",
     "mysql_cpu_seconds_per_1000_reads": "MySQL CPU s/1,000",
@@ -38,7 +38,7 @@ COLUMNS = {  # of the table of lanes: key -> heading
 UNDER_WRITES = {
     "rps": "reads/s",
     "writes_per_s": "writes/s",
-    "cpu_us": "CPU us/read",
+    "cpu_us": "CPU µs/read",
     "selects_per_read": "SELECTs/read",
     "mysql_cpu_seconds_per_1000_reads": "MySQL CPU s/1,000",
     "mongodb_operations_per_1000_reads": "MongoDB ops/1,000",
@@ -95,8 +95,8 @@ def _plots(found: Mapping[str, Any]) -> Iterable[str]:
     yield "<h2>Latency</h2>"
     yield figure(
         percentile_lines(found["latency_curve"], "ms"),
-        f"JMeter, {found['options']['threads']} threads, {found['paced_rate']:g} reads a second by lane."
-        " It measures whole milliseconds; 0 is drawn as 0.5.",
+        f"JMeter, {found['options']['threads']} threads, {number_text(found['paced_rate'])} reads a second"
+        " by lane. It measures whole milliseconds; 0 is drawn as 0.5.",
     )
     yield "<h2>Throughput</h2>"
     yield figure(
@@ -108,7 +108,7 @@ def _plots(found: Mapping[str, Any]) -> Iterable[str]:
         bars(under, "reads/s"), f"The same while {writes:g} writes a second are sent to the same posts."
     )
     yield "<h2>Work</h2>"
-    yield figure(bars(_each(lanes, "cpu_us"), "us"), "CPU time of the reading process per hot read.")
+    yield figure(bars(_each(lanes, "cpu_us"), "µs"), "CPU time of the reading process per hot read.")
     cpu = _each(lanes, "mysql_cpu_seconds_per_1000_reads")
     yield figure(bars(cpu, "s"), "CPU time of MySQL per 1,000 hot reads: what CQRS takes off the database.")
     yield from _timelines(found)

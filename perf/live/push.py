@@ -12,6 +12,7 @@ from ops.system import System
 from perf.dataset import load_posts
 from perf.live.bench import HOT_PER_S, HOT_SECONDS, POLLED_PER_S, POLLED_SECONDS, Bench
 from perf.live.clients import starting_clients
+from perf.live.feeds import CALLERS, kib_per_watched_feed, load_followees
 from perf.live.likes import starting_likes
 from perf.live.streams import TRANSPORTS
 from perf.measured import Reader
@@ -47,6 +48,7 @@ def push(
         url = system.stack.environment()["TIDEMARK_WRITER_MYSQL_URL"]
         posts = range(1, watched + 2 + 2 * len(transports))
         load_posts(url, len(posts), seed)
+        load_followees(url, seed)
         likes = stack.enter_context(starting_likes(url, likers))
         clients = stack.enter_context(starting_clients())
         found: dict[str, Figures] = {}
@@ -61,8 +63,10 @@ def push(
             figures["one_hot"] = bench.one_hot(connections, hot[0], hot[1], min(seconds, HOT_SECONDS))
             ratio = figures["latency_p99_ms"] / polled["polled_p99_ms"]
             found[one] = {"latency_p99_to_polled_p99": round(ratio, 3), **figures}
+        tokens = [system.token(f"perf-{caller}") for caller in CALLERS]
+        feeds = {"kib_per_watched_feed": kib_per_watched_feed(_next_reader(system, limit), tokens)}
         system.check()
-    return {"transport": transports[0], **found.pop(transports[0]), **polled, **found}
+    return {"transport": transports[0], **found.pop(transports[0]), **polled, **feeds, **found}
 
 
 def _first_reader(system: System) -> Reader:
@@ -71,7 +75,9 @@ def _first_reader(system: System) -> Reader:
 
 
 def _next_reader(system: System, settings: dict[str, str]) -> Reader:
-    """Instead of the first, whose memory has been used before."""
-    stop_processes([system.children.pop("reader").identity], STOPPED_WITHIN_SECONDS)
+    """Instead of the former one, whose memory has been used before."""
+    former = system.children.pop(next(name for name in system.children if "reader" in name))
+    stop_processes([former.identity], STOPPED_WITHIN_SECONDS)
+    former.is_running()  # takes its status, so that no zombie is left
     second = second_reader(system, settings)
     return Reader(second.url, second.admin_url, second.child.identity.pid, system.token("perf-1"))

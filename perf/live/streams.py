@@ -51,8 +51,8 @@ class Stream(ABC):
         found: list[Message] = []
         while (frame := self.frame(received, at)) is not None:
             payload, at = frame
-            if shown := SHOWN.search(payload):
-                found.append(Message(_seconds(shown[1]), int(shown[2]) if shown[2] else TIDE))
+            if message := _message(payload):
+                found.append(message)
             elif end := END.search(payload):
                 raise Refused(end[0].decode())
         self._rest = received[at:]
@@ -138,5 +138,10 @@ def _masked(kind: int, payload: bytes) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _seconds(text: bytes) -> float:
-    return datetime.fromisoformat(text.decode()).timestamp()
+def _message(payload: bytes) -> Message | None:
+    """Cached, because thousands get the same: the less clients take of a processor, the more is left."""
+    shown = SHOWN.search(payload)
+    if shown is None:
+        return None
+    as_of = datetime.fromisoformat(shown[1].decode()).timestamp()
+    return Message(as_of, int(shown[2]) if shown[2] else TIDE)

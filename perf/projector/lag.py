@@ -69,7 +69,7 @@ def lag(seconds: float, rate: int, seed: int, without_debezium: bool = False) ->
 def _ours(system: System, load: MarkedLoad, seconds: float) -> Figures:
     """Until an answer of the reader shows it."""
     before = cpu_of(system)
-    with _reader(system) as ask:
+    with reader(system) as ask:
         waits = load.waits(seconds, ask)
     return {
         **_percentiles("", waits),
@@ -112,7 +112,7 @@ def _debezium(debezium: Debezium, system: System, load: MarkedLoad, seconds: flo
 
 
 @contextlib.contextmanager
-def _reader(system: System) -> Iterator[Ask]:
+def reader(system: System) -> Iterator[Ask]:
     headers = {"authorization": f"Bearer {system.token('perf-1')}"}
     with contextlib.closing(_connection(system.url("reader"))) as connection:
 

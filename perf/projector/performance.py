@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ops.child import ROOT
 from ops.stack.progress import say
-from ops.system import ROOT
 from perf.machine import machine
 
 PAGE = ROOT / "docs" / "performance.md"

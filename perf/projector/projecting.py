@@ -16,12 +16,12 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, Counter
+from ops.child import Child
 from ops.stack import Stack
 from ops.stack.progress import say
 from ops.stack.servers.ports import LOOPBACK, free_port
 from ops.stack.servers.process import stop_processes
 from ops.stack.urls import mysql_arguments
-from ops.system import Child
 from perf.procfs import cpu_seconds, peak_rss_mib
 from perf.projector.replay import CACHE_GB, set_mongodb_cache
 from perf.projector.workload import NOT_DURABLE

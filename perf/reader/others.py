@@ -14,9 +14,10 @@ from typing import Protocol
 import httpx2
 import redis
 
+from ops.child import ROOT
 from ops.stack.progress import say
 from ops.stack.servers.ports import free_port
-from ops.system import ROOT, System
+from ops.system import System
 from perf import wrk
 from perf.measured import checked
 from perf.reader.lanes import PREFIX

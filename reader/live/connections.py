@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import partial
 
 from authorizer_lambda.tokens import Claims
 from reader.demands import Demands, demands_of
-from reader.live.connection import Connection
+from reader.live.connection import TIDE_SECONDS, Connection
 from reader.live.hub import Hub
+from reader.live.slices import TOGETHER
+from reader.live.watch import Turn
 from reader.metrics import ReaderMetrics
 from reader.settings import ReaderSettings
 from tidemark.problem import Problem
 
-TICKS_PER_SECOND = 20  # each for a part of the connections, which hear of the tide once a second
+SLOTS = 20  # parts of the connections, each of which hear the tide together
 RETRY_AFTER = {"retry-after": "5"}
 
 
@@ -32,8 +35,11 @@ class Connections:
         self.most_watches = settings.live_watches
         self._settings = settings
         self._subjects: Counter[str] = Counter()
-        self._slots: list[dict[Connection, None]] = [{} for _ in range(TICKS_PER_SECOND)]
-        self._turns = itertools.cycle(self._slots)
+        self._slots: list[dict[Connection, None]] = [{} for _ in range(SLOTS)]
+        neighbours = (itertools.repeat(slot, TOGETHER) for slot in self._slots)
+        self._turns = itertools.cycle(
+            itertools.chain.from_iterable(neighbours)
+        )  # who come together hear alike
         self._draining = False
 
     def demands_of(self, conditions: Mapping[bytes, Sequence[bytes]]) -> Demands:
@@ -52,8 +58,8 @@ class Connections:
         subject = claims.subject
         if self._subjects[subject] >= self._settings.live_per_subject:
             raise Problem(429, "too-many-streams", "You have too many of them.", headers=RETRY_AFTER)
-        connection, slot = Connection(self.hub, self._metrics, self._clock, kind), next(self._turns)
-        connection.abort = abort
+        connection = Connection(self.hub, self._metrics, self._clock, kind, abort)
+        slot = next(self._turns)
         connection.expires(claims.expires_at)
         self._subjects[subject] += 1
         slot[connection] = None
@@ -67,14 +73,23 @@ class Connections:
             connection.close()
 
     async def run(self) -> None:
-        """Tell the tide, until cancelled."""
+        """Tell the tide to those for whom it is due, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             for slot in self._slots:
-                await asyncio.sleep(1 / TICKS_PER_SECOND)
-                tide = self.hub.tide if slot else None
-                if tide is not None:
-                    for connection in slot:
-                        connection.hear(tide)
+                await asyncio.sleep(TIDE_SECONDS / 2 / SLOTS)
+                due = [one for one in slot if one.is_due(loop.time())]
+                await self.hub.slices.each(due, partial(self._tell_tide, slot))
+
+    def _tell_tide(self, slot: Container[Connection], connections: Sequence[Connection]) -> None:
+        tide = self.hub.tide
+        if tide is None:
+            return
+        turn = Turn(tide, asyncio.get_running_loop().time())
+        for connection in connections:
+            if connection in slot and connection.is_due(turn.now):  # it may have ended or heard meanwhile
+                connection.hear(tide, turn)
+        turn.end()
 
     def drain(self) -> None:
         """End all; admit none."""

@@ -7,7 +7,9 @@ import contextlib
 import heapq
 import itertools
 import sys
+from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 import structlog
 
@@ -16,7 +18,8 @@ from reader.consistency import NOT_YET, RETRY_AFTER, Consistency
 from reader.demands import NO_DEMANDS, Demands
 from reader.errors import DocumentsUnavailable
 from reader.following import Following
-from reader.live.watch import State, Subscriber, Watch, Watched
+from reader.live.slices import Slices
+from reader.live.watch import State, Subscriber, Touch, Turn, Watch, Watched
 from reader.named import Position
 from reader.read_model.cached_values import Watermark
 from tidemark.problem import Problem
@@ -24,7 +27,6 @@ from tidemark.problem import Problem
 COMPOSED_TOGETHER = 8
 LOOK_SECONDS = 0.1  # for a tide that can be used
 RETRY_SECONDS = 1.0  # after a failed composition
-WOKEN_TOGETHER = 200
 log = structlog.get_logger()
 
 
@@ -35,11 +37,12 @@ class Hub:
         self.following = following
         self.watches: dict[tuple[str, str, str], Watch] = {}
         self._consistency = consistency
-        self._index: dict[str, Watch | set[Watch]] = {}
+        self._index: dict[str, Watch | dict[Watch, None]] = {}
         self._due: list[tuple[float, int, Watch]] = []  # a heap, by time and turn
-        self._turns = itertools.count()
+        self._numbers = itertools.count()
         self._news = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self.slices = Slices()
         following.named.listener = self
 
     def watch(self, watched: Watched, subscriber: Subscriber) -> Watch:
@@ -54,7 +57,7 @@ class Hub:
 
     async def present(self, watch: Watch, demands: Demands) -> State:
         """A state as a GET would answer now. Raises DocumentsUnavailable, Problem 503 for unmet demands."""
-        unsure = watch.before is not None or self.following.bypass is not None
+        unsure = watch.before is not None or self.tide is None
         if demands != NO_DEMANDS:
             await self._compose(watch, demands)
         elif watch.state is None or (unsure and _now() >= watch.not_before):
@@ -68,23 +71,30 @@ class Hub:
 
     @property
     def tide(self) -> Watermark | None:
-        """None while it cannot be used: then nothing is made but first states."""
-        return self.following.tide if self.following.bypass is None else None
+        """None while it cannot be used, or a shard is away: then nothing is made but first states."""
+        following = self.following
+        return following.tide if following.bypass is None and following.whole else None
+
+    def due_seconds(self) -> float:
+        """How long the watch that is due longest has been due."""
+        due = [watch.touched_at for watch in self.watches.values() if watch.before is not None]
+        return _now() - min(due) if due else 0.0
 
     def named(self, names: frozenset[str], counted: frozenset[str]) -> None:
         """Every watch that depends on one of `names` is due."""
-        before = self.following.tide
+        before, now = self.following.tide, _now()
         for name in self._index.keys() & names:
-            found = self._index[name]
-            for watch in found if isinstance(found, set) else (found,):
-                if watch.before is None and not (name in counted and watch.ignores(name)):
-                    self._touch(watch, before)
+            found, alone = self._index[name], name in counted
+            for watch in found if isinstance(found, dict) else (found,):
+                if watch.before is None and not (alone and watch.ignores(name)):
+                    self._touch(watch, before, now)
 
     def reset(self) -> None:
         """Messages may have been missed: every watch is due."""
+        now = _now()
         for watch in self.watches.values():
             if watch.before is None:
-                self._touch(watch, None)
+                self._touch(watch, None, now)
 
     async def run(self) -> None:
         """Compose what is due until cancelled: a few at a time, one begun per turn of the event loop."""
@@ -102,16 +112,16 @@ class Hub:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _touch(self, watch: Watch, before: Watermark | None) -> None:
+    def _touch(self, watch: Watch, before: Watermark | None, now: float) -> None:
         """All that a state says is sure at its own moment, so without a better one this is `before`."""
         if watch.state is not None:
-            watch.before, watch.touched_at = before or watch.state.moment, _now()
-            self._enqueue(watch)
+            watch.before, watch.touched_at = before or watch.state.moment, now
+            self._enqueue(watch, now)
 
-    def _enqueue(self, watch: Watch) -> None:
+    def _enqueue(self, watch: Watch, now: float) -> None:
         if not watch.queued and watch.composing is None:
             watch.queued = True
-            heapq.heappush(self._due, (max(_now(), watch.not_before), next(self._turns), watch))
+            heapq.heappush(self._due, (max(now, watch.not_before), next(self._numbers), watch))
             self._news.set()
 
     async def _next(self) -> Watch:
@@ -148,11 +158,15 @@ class Hub:
         """An answer at present tells no position. It contains all that was named before it began."""
         began = self.following.position if self.following.tide is not None else None
         answer = await self._consistency.answer(watch.query, demands)
-        offered = self._install(watch, answer, began)
-        for at, subscriber in enumerate(offered, 1):
-            subscriber.wake()
-            if at % WOKEN_TOGETHER == 0:  # thousands may watch: others have their turn
-                await asyncio.sleep(0)
+        if self._install(watch, answer, began) and (state := watch.state) is not None:
+            await self.slices.each([*watch.subscribers], self._tell)
+            state.forget_encoded()
+
+    def _tell(self, subscribers: Sequence[Subscriber]) -> None:
+        turn = Turn(self.tide, _now())
+        for subscriber in subscribers:
+            subscriber.tell(turn)
+        turn.end()
 
     def _composed(self, watch: Watch, task: asyncio.Task[None]) -> None:
         watch.composing = None
@@ -163,44 +177,56 @@ class Hub:
             if not isinstance(error, DocumentsUnavailable):
                 log.error("a watched read failed", path=watch.key[0], exc_info=error)
         if watch.before is not None:
-            self._enqueue(watch)
+            self._enqueue(watch, _now())
 
-    def _install(self, watch: Watch, answer: Answer, began: Position | None) -> list[Subscriber]:
-        """In the turn in which it was composed, a state and its keys replace the former ones."""
+    def _install(self, watch: Watch, answer: Answer, began: Position | None) -> bool:
+        """In the turn in which it was composed, a state and its keys replace the former ones.
+
+        Returns whether the state shows something else.
+        """
         view = answer.view
-        assert view is not None
         if not watch.subscribers:
-            return []
+            return False
         pages = (one.kind.key(value) for one in view.pages for value in one.values)  # that MongoDB gave
-        keys = tuple(map(sys.intern, dict.fromkeys((*view.parts, *pages))))
+        keys = tuple(map(sys.intern, dict.fromkeys(chain(*view.all_parts, pages))))
         self._depend(watch, keys)
-        state = watch.state = State(answer, watch.absent)
-        before, touched_at = watch.before or state.moment, watch.touched_at
+        shows_more = self._replace(watch, State(answer, watch.absent))
         position, named = view.position or began, self.following.named
         if position is None or named.between(keys, position, named.position):
-            self._touch(watch, None)
+            self._touch(watch, None, _now())
         else:
             watch.before = None
-        return [each for each in watch.subscribers if each.offer(state, before, touched_at)]
+        return shows_more
+
+    @staticmethod
+    def _replace(watch: Watch, state: State) -> bool:
+        former = watch.state
+        if former is not None and state.shows_as(former):
+            former.goes_on(state)
+            return False
+        if former is not None:
+            former.lacks = Touch(watch.before or state.moment, watch.touched_at)
+        watch.state = state
+        return True
 
     def _depend(self, watch: Watch, keys: tuple[str, ...]) -> None:
-        """Most keys have one watch, so that a set for each would cost the most memory."""
+        """Most keys have one watch: a table for each would cost the most, and a set takes twice a dict."""
         if keys == watch.keys:
             return
         old, new = set(watch.keys), set(keys)
         watch.keys = keys
         for key in old - new:
             found = self._index[key]
-            if isinstance(found, set):
-                found.discard(watch)
-            if not isinstance(found, set) or not found:
+            if isinstance(found, dict):
+                del found[watch]
+            if not isinstance(found, dict) or not found:
                 del self._index[key]
         for key in new - old:
             found = self._index.setdefault(key, watch)
-            if isinstance(found, set):
-                found.add(watch)
+            if isinstance(found, dict):
+                found[watch] = None
             elif found is not watch:
-                self._index[key] = {found, watch}
+                self._index[key] = {found: None, watch: None}
 
 
 def _now() -> float:

@@ -10,11 +10,14 @@ from starlette.types import Receive, Scope, Send
 
 from authorizer_lambda.middleware import CLAIMS
 from reader.demands import ENTITY_TAG, IF_NONE_MATCH, conditions_of
-from reader.live.connection import RETRY_MS, Connection, End, Message, Shown
+from reader.live.connection import RETRY_MS, Connection
 from reader.live.connections import Connections
+from reader.live.direct import abort_of, direct_of
+from reader.live.messages import End, Message, Shown
 from reader.live.watch import Watched, as_of
 from reader.read_model.cached_values import Watermark
 from tidemark.http import EVENT_STREAM
+from tidemark.one_write import chunk
 
 ACCEPTED = re.compile(rb"(?:^|,)\s*text/event-stream\s*(?:;(?!\s*q=0(?:\.0*)?\s*(?:,|$))[^,]*)?(?=,|$)", re.I)
 MINIMAL = re.compile(rb"(?:^|[,;])\s*return\s*=\s*\"?minimal\"?\s*(?=[,;]|$)", re.I)
@@ -43,7 +46,7 @@ async def stream(
     known += [value for name, value in scope["headers"] if name == b"last-event-id"]
     minimal = any(map(MINIMAL.search, conditions.get(b"prefer", ())))
     headers = [*HEADERS, *([(b"preference-applied", b"return=minimal")] if minimal else [])]
-    with connections.admit(scope[CLAIMS], "sse", scope["state"]["abort"]) as connection:
+    with connections.admit(scope[CLAIMS], "sse", abort_of(scope)) as connection:
         await connection.watch(
             watched,
             scope["path"],
@@ -65,7 +68,7 @@ async def stream(
                     "more_body": True,
                 }
             )
-            await connection.serve(write)
+            await connection.serve(write, direct_of(scope, _chunk))
             await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
@@ -75,6 +78,10 @@ async def _end_when_gone(receive: Receive, connection: Connection) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     connection.end("client")
+
+
+def _chunk(message: Message) -> bytes:
+    return chunk(_event(message))
 
 
 def _event(message: Message) -> bytes:

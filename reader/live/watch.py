@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Hashable
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -30,26 +31,54 @@ class Watched(msgspec.Struct, frozen=True):
     absent: Problem
 
 
+class Touch(NamedTuple):
+    """A batch that changed a read: the moment before the batch, and when it came (0: nobody knows)."""
+
+    before: Watermark
+    at: float
+
+
 class State:
-    """The answer of a GET at `moment`, and later as long as the watch is not due."""
+    """The answer of a GET at `moment`, and later as long as the watch is not due.
+
+    `lacks`: the first batch that this state has not, once the watch has another one.
+    """
 
     def __init__(self, answer: Answer, absent: Problem) -> None:
         self.moment = answer.moment
         self.status = absent.status if answer.body is None else 200
         self.body = bytes(problem_response(absent).body) if answer.body is None else answer.body
         self.etag = "" if answer.body is None else f'"{answer.version}"'
-        self._encoded: tuple[Watermark, bytes] | None = None
+        self.lacks: Touch | None = None
+        self._encoded_at = self.moment
+        self._encoded: dict[Hashable, bytes] = {}
 
     def shows_as(self, other: State) -> bool:
-        return (self.status, self.body) == (other.status, other.body)
+        return self.body == other.body and self.status == other.status
+
+    def goes_on(self, later: State) -> None:
+        """Another composition shows the same."""
+        self.moment, self.etag = later.moment, later.etag
+        self.forget_encoded()
+
+    def encoded(self, moment: Watermark, form: Hashable, encode: Callable[[], bytes]) -> bytes:
+        """Encoded once for all who get it at one moment in one form."""
+        if self._encoded_at is not moment:
+            self._encoded_at = moment
+            self.forget_encoded()
+        found = self._encoded.get(form)
+        if found is None:
+            found = self._encoded[form] = encode()
+        return found
+
+    def forget_encoded(self) -> None:
+        self._encoded.clear()
 
     def data(self, moment: Watermark) -> bytes:
-        """Encoded once for all who get it at one moment; one line, as JSON is."""
-        if self._encoded is None or self._encoded[0] is not moment:
-            in_parts = b',"in_parts":true' if moment.open else b""
-            head = b'{"status":%d,"as_of":"%s","etag":%s' % (self.status, as_of(moment), self._tag)
-            self._encoded = moment, head + in_parts + b',"body":' + self.body + b"}"
-        return self._encoded[1]
+        """One line, as JSON is."""
+        in_parts = b',"in_parts":true' if moment.open else b""
+        head = b'{"status":%d,"as_of":"%s","etag":%s' % (self.status, as_of(moment), self._tag)
+        return head + in_parts + b',"body":' + self.body + b"}"
 
     def change(self, moment: Watermark) -> bytes:
         """The same without the body."""
@@ -60,17 +89,47 @@ class State:
         return msgspec.json.encode(self.etag or None)
 
 
+class Has(NamedTuple):
+    """`sent`: the latest state and its moment; the last state's and tide's moments; this tide's time."""
+
+    sent: tuple[State, Watermark] | None
+    shown: Watermark | None
+    told: Watermark | None
+    told_at: float
+
+
+class Told:
+    """A message to one client, for `others` that had the same before. `count` counts a state."""
+
+    __slots__ = ("count", "had", "has", "others", "piece")
+
+    def __init__(self, had: Has, has: Has, piece: bytes, count: Callable[[int], None] | None) -> None:
+        self.had = had  # kept, because its identity stands for it
+        self.has = has
+        self.piece = piece
+        self.count = count
+        self.others = 0
+
+
+class Turn:
+    """A turn of the event loop: nothing changes in it but what clients have. `told`: had -> was sent."""
+
+    def __init__(self, tide: Watermark | None, now: float) -> None:
+        self.tide = tide
+        self.now = now
+        self.told: dict[Hashable, Told] = {}
+
+    def end(self) -> None:
+        for told in self.told.values():
+            if told.count is not None:
+                told.count(told.others)
+
+
 class Subscriber(Protocol):
     """A client's interest in a watch."""
 
-    def offer(self, state: State, before: Watermark, touched_at: float) -> bool:
-        """Take the state, now or later; only the latest counts. All up to `before` was shown before.
-
-        Returns whether to wake the subscriber.
-        """
-
-    def wake(self) -> None:
-        """Send what was offered."""
+    def tell(self, turn: Turn) -> None:
+        """The watch has another state: send it, now or later. Only the latest counts."""
 
 
 class Watch:
@@ -130,6 +189,13 @@ def _shows_counters_of_users(query: Plain) -> bool:
 def as_of(moment: Watermark) -> bytes:
     """As `Freshness` shows it: in ms, rounded down."""
     return f"{moment.as_of[:23]}Z".encode()
+
+
+def follows(moment: Watermark, *others: Watermark | None) -> bool:
+    for other in others:
+        if other is not None and not (moment.as_of >= other.as_of and contains(moment, other)):
+            return False
+    return True
 
 
 def contains(one: Watermark, other: Watermark) -> bool:

@@ -13,17 +13,22 @@ from starlette.types import Receive, Scope, Send
 from authorizer_lambda.middleware import CLAIMS, JUDGE
 from authorizer_lambda.tokens import Claims
 from reader.errors import DocumentsUnavailable, stores_unavailable
-from reader.live.connection import Connection, End, Message, Shown
+from reader.live.connection import Connection
 from reader.live.connections import RETRY_AFTER, Connections
+from reader.live.direct import abort_of, direct_of
+from reader.live.messages import End, Message, Shown
 from reader.live.watch import Watched, as_of
 from reader.read_model.cached_values import Watermark
+from tidemark.http import check_origin
 from tidemark.problem import Problem, problem_response
+from tidemark.small_messages import text_frame
 
 SUBPROTOCOL = "tidemark.live"
 TOKEN_SECONDS = 5.0
 WITHOUT_TOKEN = 1000  # connections that may wait for their token at a time
 POLICY_VIOLATION, SERVICE_RESTART = 1008, 1012
 Resolve = Callable[[str, Claims], Watched]
+_json = msgspec.json.encode
 
 
 class Frame(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,10 +57,12 @@ class Live:
         self._without_token = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connections: Connections = scope["state"]["services"].connections
+        its = scope["state"]["services"]
+        connections: Connections = its.connections
         accepted = False
         await receive()  # websocket.connect
         try:
+            check_origin(scope, its.settings.allowed_origins)
             if scope["query_string"]:  # URLs are logged, and a token might be in it
                 raise Problem(400, "no-query", "A token comes as a subprotocol or in the first message.")
             claims: Claims | None = scope.get(CLAIMS)
@@ -64,7 +71,7 @@ class Live:
                 await _accept(scope, send)
                 accepted = True
                 claims = await self._first_message(scope, receive, send)
-            with connections.admit(claims, "websocket", scope["state"]["abort"]) as connection:
+            with connections.admit(claims, "websocket", abort_of(scope)) as connection:
                 if not accepted:
                     await _accept(scope, send)
                     accepted = True
@@ -111,6 +118,7 @@ class Session:
         resolve: Resolve,
     ) -> None:
         self._judge: Callable[[str], Awaitable[Claims]] = scope[JUDGE]
+        self._direct = direct_of(scope, _frame_of)
         self._receive = receive
         self._sends = send
         self._connection = connection
@@ -122,7 +130,7 @@ class Session:
         reading = asyncio.create_task(self._read())
         try:
             with contextlib.suppress(OSError):
-                await self._connection.serve(self._write)
+                await self._connection.serve(self._write, self._direct)
         finally:
             reading.cancel()
             await asyncio.wait([reading])
@@ -174,16 +182,10 @@ class Session:
         await _send(self._sends, b'{"token":"accepted"}')
 
     async def _write(self, message: Message) -> None:
-        match message:
-            case Shown(subscription, state, moment):
-                data = state.change(moment) if subscription.minimal else state.data(moment)
-                await _send(self._sends, b'{"path":%s,' % _json(subscription.path) + data[1:])
-            case Watermark():
-                await _send(self._sends, b'{"tide":"%s"}' % as_of(message))
-            case End(reason, retry_ms):
-                await _send(self._sends, b'{"end":%s,"retry_ms":%d}' % (_json(reason), retry_ms))
-                code = SERVICE_RESTART if reason == "drain" else POLICY_VIOLATION
-                await self._sends({"type": "websocket.close", "code": code, "reason": reason})
+        await _send(self._sends, _text(message))
+        if isinstance(message, End):
+            code = SERVICE_RESTART if message.reason == "drain" else POLICY_VIOLATION
+            await self._sends({"type": "websocket.close", "code": code, "reason": message.reason})
 
 
 def request_for(path: str, claims: Claims) -> Scope:
@@ -226,9 +228,21 @@ async def _send(send: Send, text: bytes) -> None:
     await send({"type": "websocket.send", "text": text.decode()})
 
 
+def _frame_of(message: Message) -> bytes:
+    return text_frame(_text(message))
+
+
+def _text(message: Message) -> bytes:
+    match message:
+        case Shown(subscription, state, moment):
+            data = state.change(moment) if subscription.minimal else state.data(moment)
+            return b'{"path":%s,' % _json(subscription.path) + data[1:]
+        case Watermark():
+            return b'{"tide":"%s"}' % as_of(message)
+        case End(reason, retry_ms):
+            return b'{"end":%s,"retry_ms":%d}' % (_json(reason), retry_ms)
+    raise AssertionError(message)
+
+
 def _document(problem: Problem) -> bytes:
     return bytes(problem_response(problem).body)
-
-
-def _json(text: str) -> bytes:
-    return msgspec.json.encode(text)

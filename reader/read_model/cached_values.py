@@ -25,6 +25,7 @@ VALUE_TTL_MS = 3_600_000  # +- 10 %
 ABSENT_TTL_MS = (10_000, 30_000)
 LEASE_TTL_MS = 2_000
 MAX_VALUE_BYTES = 256 * 1024
+BatchName = tuple[int, int, str]  # build, number, id
 OrderValue = int | str  # an id, or a time as the documents hold it
 ENTITY_KEY = re.compile(r"([a-z]+):([0-9]{1,19})")
 LIST_OF = {
@@ -163,6 +164,11 @@ class Watermark:
     @property
     def lineage(self) -> str:
         return f"{self.build}|{self.epoch}|{self.model_version}|{self.seq}|{self.batch_id}|"
+
+    @property
+    def batch(self) -> BatchName:
+        """Its name in all shards. The number alone is none: histories differ."""
+        return self.build, self.seq, self.batch_id
 
     def encode(self) -> str:
         return f"{self.lineage}{self.cluster_time}|{self.open:d}|{self.as_of}|{self.gtid_set}"

@@ -1,4 +1,4 @@
-"""MongoDB's control collection: every kind of document in it, its id, and how it is encoded and decoded.
+"""MongoDB's control collection: its documents beside leases, their ids, and how they are encoded and decoded.
 
 The collection says which build serves and how far each build is. It also holds the journals: the keys that
 each batch touched. From any watermark that is still in the journal, the cache can catch up. All are in one
@@ -7,8 +7,8 @@ collection, so that one command writes a batch's checkpoint and its journal entr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import reduce
 from typing import Any
@@ -19,6 +19,7 @@ from msgspec import structs
 from reader.read_model.cached_values import Watermark
 from reader.read_model.declarations import MODEL_VERSION
 from reader.read_model.entities import Document
+from reader.read_model.shards import shard_number
 from tidemark.gtid import Gtid, GtidSet
 
 CONTROL = "control"
@@ -49,17 +50,25 @@ def journal_id(build: int, seq: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Serving:
-    """The build that readers use and the epoch of its cache keys."""
+    """The build that readers use and the epoch of its cache keys; on a cluster, that of each shard's keys."""
 
     build: int
     epoch: str
+    epochs: tuple[str, ...] = ()
 
     def encode(self) -> dict[str, Any]:
-        return asdict(self)
+        named = {"build": self.build, "epoch": self.epoch}
+        return {**named, "epochs": [*self.epochs]} if self.epochs else named
 
     @classmethod
     def decode(cls, document: Document) -> Serving:
-        return cls(document["build"], document["epoch"])
+        return cls(document["build"], document["epoch"], tuple(document.get("epochs", ())))
+
+    def epoch_of(self, shard: int, shards: int) -> str:
+        """Empty if the cache had another number of shards: none of its keys is of this epoch."""
+        if shards == 1:
+            return "" if self.epochs else self.epoch
+        return self.epochs[shard] if len(self.epochs) == shards else ""
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,13 @@ class JournalEntry:
     def touched(self) -> tuple[str, ...]:
         return self.keys + self.counted
 
+    def by_shard(self, count: int) -> list[JournalEntry]:
+        """The entry once for each shard of the cache, with the keys that are its own."""
+        if count == 1:
+            return [self]
+        keys, counted = (_by_shard(names, count) for names in (self.keys, self.counted))
+        return [replace(self, keys=tuple(a), counted=tuple(b)) for a, b in zip(keys, counted, strict=True)]
+
     def encode(self, expires_at: datetime) -> dict[str, Any]:
         """All fields but the id, which names the batch."""
         checkpoint = self.checkpoint
@@ -206,28 +222,11 @@ class JournalEntry:
         return cls(checkpoint, keys, decode_partials(document["partials"]), counted)
 
 
-@dataclass(frozen=True)
-class LeaseRecord:
-    """A lease as stored. `epoch` changes only at a takeover, `renewals` while the holder lives.
-
-    `session`: MongoDB's id of the session that the holder writes in. `wanted_by`: who asks for the lease.
-    """
-
-    epoch: int
-    holder: Mapping[str, Any]
-    session: Any
-    renewals: int = 0
-    released: bool = False
-    wanted_by: Mapping[str, Any] | None = None
-
-    def encode(self) -> dict[str, Any]:
-        """All fields but the id, which names the lease."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def decode(cls, document: Document) -> LeaseRecord:
-        document = {"wanted_by": None, **document}
-        return cls(*(document[field.name] for field in fields(cls)))
+def _by_shard(keys: Iterable[str], count: int) -> list[list[str]]:
+    found: list[list[str]] = [[] for _ in range(count)]
+    for key in keys:
+        found[shard_number(key, count)].append(key)
+    return found
 
 
 def keys_of(entry: Document) -> tuple[str, ...]:

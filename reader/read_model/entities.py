@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -36,9 +36,6 @@ class Entity:
     def key(self, id: int) -> str:
         return f"{self.name}:{id}"
 
-    def keys(self, ids: Sequence[int]) -> list[str]:
-        return [f"{self.name}:{id}" for id in ids]
-
     @property
     def label(self) -> str:
         return self.name
@@ -62,11 +59,6 @@ class OwnedList(CachedList):
 
     def key(self, value: int) -> str:
         return f"{self.parent.name}:{value}:{self.name}"
-
-    def keys(self, values: Sequence[int]) -> list[str]:
-        """As `key` of each, which takes a feed of a thousand heads half its time."""
-        before, after = f"{self.parent.name}:", f":{self.name}"
-        return [f"{before}{value}{after}" for value in values]
 
     def value(self, text: str) -> int:
         return int(text)

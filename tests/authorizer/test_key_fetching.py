@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -116,8 +117,21 @@ def test_a_reverse_proxy_is_told_a_wrong_token_from_missing_keys(
     server.status = 200 if answered else 500
     key = FIRST if kid == "first" else NEXT
     claims = CLAIMS | {"iat": int(time.time()), "exp": int(time.time()) + 60}
-    token = f"Bearer {jwt.encode(claims, key, 'ES256', headers={'kid': kid})}".encode()
-    headers = [(b"authorization", token), (b"x-original-method", b"GET")]
+    token = f"Bearer {jwt.encode(claims, key, 'ES256', headers={'kid': kid})}"
+    settings = replace(keys.settings("ES256"), key=Jwks(server.url, "ES256", 3600))
+    assert _asked_by_a_proxy(settings, token) == status
+
+
+def test_an_unforeseen_error_is_no_refusal_and_its_kind_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    broken = replace(keys.settings("ES256"), key=Jwks("", "ES256", "60"))  # type: ignore[arg-type]
+    assert _asked_by_a_proxy(broken, authorization := _bearer("first")) == 500
+    assert re.search(r"undecided: TypeError at \S+jwks.py:\d+", caplog.text)
+    assert authorization not in caplog.text
+
+
+def _asked_by_a_proxy(settings: AuthSettings, authorization: str) -> int:
+    """The status of the answer."""
+    headers = [(b"authorization", authorization.encode()), (b"x-original-method", b"GET")]
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -126,11 +140,10 @@ def test_a_reverse_proxy_is_told_a_wrong_token_from_missing_keys(
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    settings = replace(keys.settings("ES256"), key=Jwks(server.url, "ES256", 3600))
     asyncio.run(
         ForwardAuth(settings)({"type": "http", "path": "/authorize", "headers": headers}, receive, send)
     )
-    assert sent[0]["status"] == status
+    return int(sent[0]["status"])
 
 
 @pytest.mark.parametrize("token", ["Bearer x.y.z", "Bearer", _bearer("first") + "x", _bearer("unknown")])

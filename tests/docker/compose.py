@@ -1,4 +1,4 @@
-"""docker/compose.yaml and docker/Dockerfile as values."""
+"""The Compose files and docker/Dockerfile as values."""
 
 from __future__ import annotations
 
@@ -16,15 +16,28 @@ from tests.support.harness import ROOT
 
 FOLDER = ROOT / "docker"
 COMPOSE, DOCKERFILE = FOLDER / "compose.yaml", FOLDER / "Dockerfile"
+CLUSTER = FOLDER / "compose.cluster.yaml"  # goes on top of COMPOSE
 WANTED = re.compile(r"\$\{([A-Z_]+):\?[^}]*\}")
 Json = dict[str, Any]
 
 
-def compose(secrets: Mapping[str, str]) -> Json:
-    """The compose file as Compose reads it with these variables in docker/.env."""
-    text = WANTED.sub(lambda wanted: secrets[wanted[1]], COMPOSE.read_text()).replace("$$", "$")
-    document: Json = yaml.safe_load(text)
+def compose(secrets: Mapping[str, str], *on_top: Path) -> Json:
+    """The compose file, and others on top, as Compose reads them with these variables in docker/.env."""
+    document: Json = {}
+    for path in (COMPOSE, *on_top):
+        text = WANTED.sub(lambda wanted: secrets[wanted[1]], path.read_text()).replace("$$", "$")
+        document = _merged(document, yaml.safe_load(text))
     return document
+
+
+def _merged(below: Json, above: Json) -> Json:
+    """Of two lists, the upper one: Compose would join them, and ours hold the same."""
+    both = {
+        key: _merged(below[key], above[key])
+        for key in below.keys() & above.keys()
+        if isinstance(above[key], dict)
+    }
+    return {**below, **above, **both}
 
 
 def wanted_secrets() -> set[str]:

@@ -1,4 +1,4 @@
-"""docker/compose.yaml without an engine: each service's own command, environment and health check.
+"""The Compose files without an engine: each service's own command, environment and health check.
 
 All listen on the loopback. Two parts of the images are replaced: the programs, by those of the local stack,
 and the administrators' accounts, which the images of MySQL and MongoDB make at their first start.
@@ -21,6 +21,7 @@ import pymysql
 from pymongo import MongoClient
 
 from ops.stack import MongoDbServer, MySqlServer
+from ops.stack.cluster import BUS
 from ops.stack.fetch import programs
 from ops.stack.fetch.programs import Program
 from ops.stack.servers import tether
@@ -52,11 +53,14 @@ class LoneMongoDb(MongoDbServer):
 
 
 class Outside:
-    """The services of the compose file: `up` starts them, `down` stops them; `secrets` is docker/.env."""
+    """The services of the compose file: `up` starts them, `down` stops them; `secrets` is docker/.env.
 
-    def __init__(self, folder: Path, secrets: Mapping[str, str]) -> None:
+    `on_top`: more Compose files.
+    """
+
+    def __init__(self, folder: Path, secrets: Mapping[str, str], *on_top: Path) -> None:
         self.folder = folder
-        self.document = compose(secrets)
+        self.document = compose(secrets, *on_top)
         everything: Mapping[str, Any] = self.document["services"]
         self.services = {name: its for name, its in everything.items() if "profiles" not in its}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -66,18 +70,19 @@ class Outside:
             folder / "mysql", port=self.port("mysql", "3306"), options=self._options("mysql")
         )
         self._bin = folder / "bin"
-        self._bin.mkdir()
+        self._bin.mkdir(exist_ok=True)
 
     def port(self, service: str, port: str) -> int:
-        """A service's port on the loopback."""
-        return self.ports.setdefault((service, port), free_port())
+        """A service's port on the loopback; beside a Redis' one, its port for other nodes is free as well."""
+        beside = BUS if port == "6379" else 0
+        return self.ports.setdefault((service, port), free_port(beside))
 
-    def up(self) -> None:
-        """Start every service once its dependencies have met their conditions."""
+    def up(self, *names: str) -> None:
+        """Start these services, or all, once their dependencies have met their conditions."""
         for name in self.services:
             (self.folder / name).mkdir(exist_ok=True)
         self._make_programs()
-        for name in self._in_order():
+        for name in self._in_order(names or [*self.services]):
             if name == "mysql":
                 self._start_mysql()
             else:
@@ -96,14 +101,14 @@ class Outside:
             self.processes[name].kill()
         self._mysql.stop()
         for name in self.processes:
-            assert not (found := leaks(self.log(name), self._environment(name))), (name, found)
+            assert not (found := leaks(self.log(name), self.environment(name))), (name, found)
         return {name: process.wait(10) for name, process in self.processes.items()}
 
     def run(self, name: str, *command: str) -> str:
         """Run another command in a service's environment, like `docker compose exec`."""
         done = subprocess.run(
             [self._program(command[0]), *command[1:]],
-            env=self._environment(name),
+            env=self.environment(name),
             cwd=self.folder / name,
             capture_output=True,
             text=True,
@@ -114,7 +119,7 @@ class Outside:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
-    def _in_order(self) -> list[str]:
+    def _in_order(self, names: Sequence[str]) -> list[str]:
         order: dict[str, None] = {}
 
         def add(name: str) -> None:
@@ -122,7 +127,7 @@ class Outside:
                 add(needed)
             order[name] = None
 
-        for name in self.services:
+        for name in names:
             add(name)
         return list(order)
 
@@ -134,7 +139,7 @@ class Outside:
         with (self.folder / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 [*tied, *translated[1:]],
-                env=self._environment(name),
+                env=self.environment(name),
                 cwd=self.folder / name,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -158,18 +163,20 @@ class Outside:
         translated = [self._outside(name, word) for word in command]
         asked = subprocess.run(
             [self._program(translated[0]), *translated[1:]],
-            env=self._environment(name),
+            env=self.environment(name),
             capture_output=True,
             check=False,
         )
         return asked.returncode == 0
 
-    def _environment(self, name: str) -> dict[str, str]:
+    def environment(self, name: str) -> dict[str, str]:
         service = self.services[name]
         of_image = stages()[service["build"]["target"]].environment if "build" in service else {}
         given = {**of_image, **service.get("environment", {})}
         path = os.pathsep.join([str(self._bin), str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**{key: self._outside(name, str(value)) for key, value in given.items()}, "PATH": path}
+        outside = {key: self._outside(name, str(value)) for key, value in given.items()}
+        of_node = {"PORT": str(self.port(name, "6379")), "HOSTNAME": "localhost"}
+        return {**outside, **of_node, "PATH": path}
 
     def _outside(self, name: str, text: str) -> str:
         """The same text with addresses and folders of this machine."""
@@ -191,7 +198,6 @@ class Outside:
         raise FileNotFoundError(name)
 
     def _make_programs(self) -> None:
-        redis_port = str(self.port("redis", "6379"))
         redis = programs.redis_server()
         cli = Program(
             (*redis.command[:-1], str(Path(redis.command[-1]).with_name("redis-cli"))), redis.version
@@ -201,8 +207,9 @@ class Outside:
             programs.mongod(),
             after=("--port", str(self.port("mongodb", "27017")), "--dbpath", "data"),
         )
-        self._script("redis-server", redis, after=("--port", redis_port, "--bind", "127.0.0.1"))
-        self._script("redis-cli", cli, before=("-p", redis_port))
+        here = '--port "$PORT" --bind 127.0.0.1'
+        self._write("redis-server", f'exec {shlex.join(redis.command)} "$@" {here}')
+        self._write("redis-cli", f'exec {shlex.join(cli.command)} -p "$PORT" "$@"')
         nginx_port = self.port("nginx", "8080")
         write_configuration(self.folder / "nginx", nginx_port, lambda text: self._outside("nginx", text))
         self._script("nginx", programs.nginx(), before=("-p", str(self.folder / "nginx"), "-c", "nginx.conf"))

@@ -13,18 +13,28 @@ import yaml
 
 from ops.stack.accounts.create import ACCOUNTS
 from ops.stack.servers.mysql import BINLOG
-from tests.docker.compose import COMPOSE, DOCKERFILE, FOLDER, compose, new_secrets, stages, wanted_secrets
+from tests.docker.compose import (
+    CLUSTER,
+    COMPOSE,
+    DOCKERFILE,
+    FOLDER,
+    compose,
+    new_secrets,
+    stages,
+    wanted_secrets,
+)
 from tests.support.harness import ROOT
 from tests.test_docs import VARIABLE, declared_variables
 
 BIN = Path(sys.executable).parent
 PROMETHEUS = ROOT / "ops/prometheus/prometheus.yml"
+NODES = {f"redis-{number}" for number in range(2, 7)}  # of a cluster; the first one is `redis`
 STRANGERS = ("nginx", "prometheus", "grafana")  # not ours, and no users of the stores
 
 
-@pytest.fixture(scope="module")
-def document() -> Any:
-    return compose(dict.fromkeys(wanted_secrets(), "secret"))
+@pytest.fixture(scope="module", params=[(), (CLUSTER,)], ids=["alone", "cluster"])
+def document(request: pytest.FixtureRequest) -> Any:
+    return compose(dict.fromkeys(wanted_secrets(), "secret"), *request.param)
 
 
 def run(*command: str) -> None:
@@ -47,7 +57,7 @@ def test_hadolint_has_nothing_against_the_dockerfile() -> None:
 
 def test_every_named_setting_exists_and_every_required_one_is_given(document: Any) -> None:
     declared = declared_variables()
-    named = set(VARIABLE.findall(COMPOSE.read_text() + DOCKERFILE.read_text()))
+    named = set(VARIABLE.findall(COMPOSE.read_text() + CLUSTER.read_text() + DOCKERFILE.read_text()))
     assert named <= declared.keys()
     of_services = {
         name for service in document["services"].values() for name in service.get("environment", {})
@@ -55,7 +65,7 @@ def test_every_named_setting_exists_and_every_required_one_is_given(document: An
     required = {name for name, default in declared.items() if default is None}
     assert required - of_services <= {
         *("TIDEMARK_AUTH_PUBLIC_KEY", "TIDEMARK_AUTH_JWKS_URL"),  # HS256 has none
-        *("TIDEMARK_CACHE_DIR", "TIDEMARK_NO_SERVERS"),  # of the local stack
+        *("TIDEMARK_CACHE_DIR", "TIDEMARK_NO_SERVERS", "TIDEMARK_SHORE_BIND"),  # of the local stack
     }
 
 
@@ -108,7 +118,8 @@ def test_only_nginx_and_grafana_are_public_and_strangers_reach_no_store(document
 def test_the_page_names_every_container_and_every_open_port(document: Any) -> None:
     page = (ROOT / "docs/containers.md").read_text()
     table = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
-    assert {name for cell in table for name in re.findall(r"`([\w-]+)`", cell)} == document["services"].keys()
+    named = {name for cell in table for name in re.findall(r"`([\w-]+)`", cell)}
+    assert document["services"].keys() == named - (set() if "redis-2" in document["volumes"] else NODES)
     published = [port for service in document["services"].values() for port in service.get("ports", [])]
     assert {port.rpartition(":")[0] for port in published} <= set(re.findall(r"127\.0\.0\.1:\d+", page))
 
@@ -129,7 +140,7 @@ def test_prometheus_scrapes_every_service_by_name_and_has_the_tested_rules(
 
 def test_each_service_knows_the_passwords_of_its_own_accounts_only(document: Any) -> None:
     for name, service in document["services"].items():
-        if name in ("accounts", "mysql", "mongodb", "redis", *STRANGERS):
+        if name in ("accounts", "mysql", "mongodb", "redis", *NODES, *STRANGERS):
             continue
         for variable in service["environment"]:
             account, _, store = (
@@ -137,6 +148,15 @@ def test_each_service_knows_the_passwords_of_its_own_accounts_only(document: Any
             )
             if store in ACCOUNTS:
                 assert service["build"]["target"] in (account, {"migrator": "migrate"}.get(account))
+
+
+def test_files_suffice_for_all_clients_that_may_watch(document: Any) -> None:
+    services, text = document["services"], (FOLDER / "nginx/nginx.conf").read_text()
+    [connections] = re.findall(r"worker_connections (\d+);", text)
+    assert services["nginx"]["ulimits"]["nofile"] > int(connections)
+    most = int(declared_variables()["TIDEMARK_READER_LIVE_CONNECTIONS"] or 0)
+    for name in ("reader-1", "reader-2"):
+        assert services[name]["ulimits"]["nofile"] > most
 
 
 def test_mysql_writes_its_binlog_as_the_projector_needs_it(document: Any) -> None:

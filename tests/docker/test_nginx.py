@@ -19,6 +19,8 @@ from tests.reader.conftest import plain_client
 from tests.support.harness import Process, process, wait_until
 from tests.support.tokens import bearer
 from tests.tidemark.raw_http import answer
+from tidemark.problem import title_of
+from tidemark.problems import TYPES
 from tidemark.settings import Address
 
 pytestmark = pytest.mark.server
@@ -38,6 +40,7 @@ PASSED_ON = {
         "consistency-token",
     ),
     *("idempotency-key", "x-request-id", "host", "content-length"),
+    *("origin", "access-control-request-method", "access-control-request-headers"),
 }
 
 
@@ -108,6 +111,47 @@ def witness(services: Services) -> Witness:
     return services[0]
 
 
+def test_what_a_problem_means_needs_no_token(client: httpx2.Client, witness: Witness) -> None:
+    assert client.get("/problems/unauthorized").text == "ok"
+    assert witness.seen[0].service == "reader"
+
+
+ORIGIN = "https://app.example.org"
+
+
+def test_a_preflight_has_no_token_and_reaches_the_service_that_it_asks_about(
+    client: httpx2.Client, witness: Witness
+) -> None:
+    for method, service in (("GET", "reader"), ("POST", "writer")):
+        asked = {
+            "origin": ORIGIN,
+            "access-control-request-method": method,
+            "access-control-request-headers": "authorization",
+        }
+        assert client.options("/post", headers=asked).status_code == 200
+        assert witness.seen[-1].service == service
+        assert asked.items() <= dict(witness.seen[-1].headers).items()
+    assert client.options("/post", headers={"origin": ORIGIN}).status_code == 401
+    assert len(witness.seen) == 2
+
+
+def test_own_refusals_name_the_listed_origin_only(
+    services: Services, authorizer: int, witness: Witness, tmp_path: Path
+) -> None:
+    outside = services[1](authorizer)
+    listed = f'"{ORIGIN}" $http_origin;'
+    with (
+        running_nginx(tmp_path, lambda text: outside(text).replace(f"# {listed}", listed)) as gateway,
+        plain_client(gateway.url, {"origin": ORIGIN}) as client,
+    ):
+        for status, headers in ((401, {}), (403, WRITES)):
+            answer = client.get("/post/1", headers=headers)
+            refused(answer, status)
+            assert answer.headers["access-control-allow-origin"] == ORIGIN
+        other = client.get("/post/1", headers={"origin": f"{ORIGIN}.evil"})
+        assert "access-control-allow-origin" not in other.headers
+
+
 def raw(gateway: Gateway, request: str) -> str:
     return answer(Address("127.0.0.1", gateway.port), request.encode().replace(b"\n", b"\r\n")).decode()
 
@@ -115,7 +159,10 @@ def raw(gateway: Gateway, request: str) -> str:
 def refused(answer: httpx2.Response, status: int) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["status"] == status
+    problem = answer.json()
+    assert problem["status"] == status
+    name = problem["type"].removeprefix("/problems/")
+    assert str(status) in TYPES[name][0] and problem["title"] == title_of(name)
     assert answer.headers["server"] == "nginx"  # and no version
 
 
@@ -140,16 +187,15 @@ def test_reads_and_writes_reach_their_service_with_a_token_for_them(
 
 def test_without_a_token_for_it_nothing_gets_through(client: httpx2.Client, witness: Witness) -> None:
     forged = READS["Authorization"][:-4] + "AAAA"
-    for headers in (
-        {},
-        {"authorization": "Bearer x.y.z"},
-        {"authorization": forged},
-        {"authorization": "Basic eA=="},
+    for authorization, error in (
+        ("", ""),
+        ("Basic eA==", ""),
+        ("Bearer x.y.z", ', error="invalid_token"'),
+        (forged, ', error="invalid_token"'),
     ):
-        answer = client.get("/post/1", headers=headers)
+        answer = client.get("/post/1", headers={"authorization": authorization} if authorization else {})
         refused(answer, 401)
-        challenges = answer.headers.get_list("www-authenticate")
-        assert challenges == ['Bearer realm="tidemark"' + (', error="invalid_token"' if headers else "")]
+        assert answer.headers.get_list("www-authenticate") == [f'Bearer realm="tidemark"{error}']
     refused(client.get("/post/1", headers=WRITES), 403)
     answer = client.post("/post", headers={**READS, "x-original-method": "GET"})
     refused(answer, 403)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from datetime import time as datetime_time
 from pathlib import Path
 
 import httpx2
@@ -50,7 +53,7 @@ def headless_chromium() -> Iterator[Browser]:
 def page(browser: Browser, system: System) -> Iterator[Page]:
     """The console, live; an error in the browser's console fails the test."""
     errors: list[str] = []
-    with contextlib.closing(browser.new_page()) as page:
+    with contextlib.closing(browser.new_page(timezone_id="Asia/Kolkata", locale="en-US")) as page:
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(system.admin_url("projector"))
@@ -83,7 +86,7 @@ def test_figures_move_when_traffic_flows(page: Page, system: System) -> None:
     def moving() -> bool:
         write_and_read(system)
         page.wait_for_timeout(100)
-        return number(page, "#transactions") > 0 and number(page, "#reads") > 0
+        return all(number(page, id) > 0 for id in ("#writes", "#transactions", "#reads"))
 
     wait_until(moving, "transactions and reads to be shown")
     wait_until(lambda: moving() and number(page, "#redis-seq") > before, "a new batch in Redis")
@@ -92,7 +95,26 @@ def test_figures_move_when_traffic_flows(page: Page, system: System) -> None:
     assert (
         "batch" in page.locator("#watermark").inner_text() and "epoch" in page.locator("#lease").inner_text()
     )
-    assert page.locator("#chart-lag_seconds canvas").count() == 1
+
+
+def test_a_chart_tells_time_in_utc_value_on_hover_and_text_beside_it(page: Page) -> None:
+    for name in ("lag_seconds", "transactions_per_s", "hit_ratio", "batch_transactions"):
+        plot = page.locator(f"#chart-{name} .u-over")
+        area = plot.bounding_box()
+        assert area is not None and area["height"] >= 150
+        assert page.locator(f"#chart-{name}").get_attribute("aria-hidden") == "true"
+        expect(page.locator(f"#reading-{name}")).to_have_text(
+            re.compile(r"now .+, least .+, most .+ since \d\d:\d\d:\d\d UTC|nothing to show yet")
+        )
+    plot = page.locator("#chart-lag_seconds .u-over")
+    area = plot.bounding_box()
+    assert area is not None
+    plot.hover(position={"x": 1, "y": 50})
+    at, lag = page.locator("#chart-lag_seconds .u-value").all_inner_texts()
+    shown = datetime.combine(datetime.now(UTC), datetime_time.fromisoformat(at), UTC)
+    ago = (datetime.now(UTC) - shown).total_seconds() % 86_400
+    assert 0 <= ago < 16 * 60, "the first point, by UTC's clock and not by the browser's"
+    assert re.fullmatch(r"[\d.]+ (ms|s|min)|-", lag)
 
 
 def test_the_box_of_redis_turns_red_within_5_seconds_and_back(page: Page, system: System) -> None:
@@ -102,7 +124,16 @@ def test_the_box_of_redis_turns_red_within_5_seconds_and_back(page: Page, system
     stopped = time.monotonic()
     expect(page.locator("#redis")).to_have_class("box bad", timeout=5_000)
     assert time.monotonic() - stopped < 5
-    expect(page.locator("#errors")).to_contain_text("cache unavailable", timeout=15_000)
+    expect(page.locator("#errors")).to_contain_text(
+        re.compile(r"cache unavailable .*\(\d+ times\)"), timeout=15_000
+    )
+
+    def away() -> bool:
+        write_and_read(system)
+        page.wait_for_timeout(100)
+        return page.locator("#reader .state").inner_text() == "reads come from MongoDB"
+
+    wait_until(away, "the reader's box to say where reads come from")
     redis.start()
     expect(page.locator("#redis")).to_have_class("box good", timeout=15_000)
 
@@ -124,7 +155,7 @@ def test_the_keyboard_suffices_and_the_theme_is_kept(page: Page) -> None:
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: Page) -> None:
     page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    for box in ("#mysql", "#projector", "#mongodb", "#redis", "#reader"):
+    for box in ("#writer", "#mysql", "#projector", "#mongodb", "#redis", "#reader"):
         page.locator(box).scroll_into_view_if_needed()
         expect(page.locator(box)).to_be_visible()
 
@@ -132,3 +163,22 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: Page) -> None:
 def test_the_page_loads_nothing_from_elsewhere(page: Page, system: System) -> None:
     loaded = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
     assert loaded and all(url.startswith(system.admin_url("projector")) for url in loaded)
+
+
+def test_a_cluster_shows_a_number_for_each_shard_and_strikes_out_those_away(page: Page) -> None:
+    shown = page.evaluate(
+        """() => {
+          showShards([
+            { shard: 0, seq: 1234, lag_seconds: 0.2 },
+            { shard: 1, seq: 1200, lag_seconds: 7.5 },
+            { shard: 2, seq: null, lag_seconds: null },
+          ]);
+          return [...document.querySelectorAll("#redis #shards li")].map(
+            (item) => [item.textContent, item.title, getComputedStyle(item).textDecorationLine]);
+        }"""
+    )
+    assert shown == [
+        ["0", "shard 0: batch 1,234, 200 ms behind", "none"],
+        ["1: 7.5 s", "shard 1: batch 1,200, 7.5 s behind", "none"],
+        ["2", "shard 2: away", "line-through"],
+    ]

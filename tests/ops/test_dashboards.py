@@ -30,7 +30,12 @@ def queries(dashboard: str) -> Iterator[tuple[str, str]]:
     """(panel, query) of a dashboard."""
     for panel in DASHBOARDS[dashboard]["panels"]:
         for target in panel["targets"]:
-            yield panel["title"], target["expr"]
+            yield panel["title"], with_all(target["expr"])
+
+
+def with_all(query: str) -> str:
+    """A query as Grafana sends it while each variable is at All."""
+    return query.replace("$job", ".*").replace("$instance", ".*")
 
 
 class Watched:
@@ -113,6 +118,26 @@ def test_every_query_of_every_panel_returns_numbers(watched: Watched, dashboard:
         wait_until(partial(watched.has_numbers, query), f"{panel}: {query}", 30)
 
 
+@pytest.mark.parametrize("dashboard", DASHBOARDS)
+def test_a_dashboard_marks_takeovers_and_rebuilds_and_narrows_to_an_instance(
+    watched: Watched, dashboard: str
+) -> None:
+    found = DASHBOARDS[dashboard]
+    takeover, rebuild = (each["expr"] for each in found["annotations"]["list"])
+    could_be = takeover.replace("> 0", ">= 0")
+    wait_until(lambda: watched.has_numbers(could_be), could_be)
+    assert not watched.has_numbers(rebuild)
+    job, instance = (each["query"]["query"] for each in found["templating"]["list"])
+    assert all(query.startswith("label_values(up{") for query in (job, instance))
+    own = [target["expr"] for panel in found["panels"] for target in panel["targets"]]
+    narrowed = [query.replace("$instance", "nowhere:1").replace("$job", ".*") for query in own]
+    assert not any(
+        watched.has_numbers(query) for query in narrowed if "nowhere" in query and "vector" not in query
+    )
+    # what the recording rules have summed up has no instance any more
+    assert all("$instance" in query or "tidemark:" in query for query in own)
+
+
 def test_no_alert_fires_while_all_is_well(watched: Watched) -> None:
     wait_until(lambda: watched.has_numbers("tidemark:projector_leaders == 1"), "the leader to be seen")
     firing = watched.http.get("/api/v1/alerts").json()["data"]["alerts"]
@@ -124,6 +149,7 @@ def test_dashboards_use_the_provisioned_source_and_have_names_of_their_own() -> 
     assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
     for dashboard in DASHBOARDS.values():
         panels = dashboard["panels"]
+        assert all(panel["description"] for panel in panels)
         assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
         assert (
             len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)

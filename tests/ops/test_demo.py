@@ -21,10 +21,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from ops.child import LOG_BYTES, rotate
 from ops.demo import Report, failure_of, show
 from ops.observer import Done, Expected, NotAsPromised, Step
 from ops.round_trip import RoundTrip
 from ops.run import stay
+from ops.services import AddressRefused, given_addresses, with_steady_ports
 from ops.stack import ServerFailed
 from ops.stack.servers.process import ProcessIdentity
 from ops.system import System
@@ -131,6 +133,12 @@ def test_a_taken_address_is_named_before_anything_is_started(module: str, variab
     assert "starting" not in done.stderr
 
 
+def test_the_page_that_gives_tokens_listens_on_the_loopback_only() -> None:
+    with pytest.raises(AddressRefused, match=r"shore cannot listen on 0\.0\.0\.0:0: .* the loopback; change"):
+        given_addresses({"TIDEMARK_SHORE_BIND": "0.0.0.0:0"})
+    assert given_addresses({"TIDEMARK_SHORE_BIND": "localhost:0"})
+
+
 @contextmanager
 def reader_that_says(**headers: str) -> Iterator[System]:
     """A system, not started, whose reader answers 404 with these headers to every request."""
@@ -175,7 +183,9 @@ def test_the_demo_finds_a_reader_staler_than_it_says(freshness: dict[str, str], 
 
 
 @pytest.mark.server
-def test_a_system_reports_broken_promises_and_the_killed_child() -> None:
+def test_a_system_reports_broken_promises_and_the_killed_child(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with System(os.environ) as system:
         with closing(RoundTrip(system)) as trip:
             trip.jane.put_profile("jane was here before", 201, "Jane")
@@ -190,14 +200,18 @@ def test_a_system_reports_broken_promises_and_the_killed_child() -> None:
         killed = system.children["reader"].identity
         killed.send(signal.SIGKILL)
         assert killed.wait(10)
-        with pytest.raises(ServerFailed, match=rf"reader \(pid {killed.pid}\) was killed by SIGKILL"):
+        with pytest.raises(ServerFailed) as failed:
             stay(system)
+    reason = f"reader (pid {killed.pid}) was killed by SIGKILL"
+    assert str(failed.value).splitlines()[-1] == reason, "it stands below the lines of the log"
+    said = capsys.readouterr().err.splitlines()
+    assert said.index(reason) < said.index("stopping all of it"), "it is said at once"
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Process]:
+def running(directory: Path, *options: str) -> Iterator[Process]:
     """`python -m ops.run` in that folder, after it has printed its addresses."""
-    with process(os.environ, "-m", "ops.run", "--dir", str(directory)) as started:
+    with process(os.environ, "-m", "ops.run", "--dir", str(directory), *options) as started:
         wait_until(lambda: "Ctrl-C" in started.log.read_text(), "the system to be up", WITHIN_SECONDS)
         yield started
     assert not any(leaks(path.read_text(), {}) for path in directory.rglob("*.log"))
@@ -220,10 +234,28 @@ def jane(started: Process, service: str) -> httpx2.Client:
 
 
 @pytest.mark.server
-def test_an_ended_or_killed_run_keeps_users_and_leaves_no_process(
+def test_the_printed_page_acts_on_the_run_which_goes_on(tmp_path: Path) -> None:
+    with running(tmp_path) as run:
+        [url] = re.findall(r"^Open +(http://\S+)", run.log.read_text(), re.MULTILINE)
+        own = {"origin": url, "x-shore": "1"}
+        with httpx2.Client(base_url=url, headers=own, timeout=60, trust_env=False) as page:
+            assert "<h1>Tidemark</h1>" in page.get("/").text
+            session = page.post("/session").json()
+            page.headers["authorization"] = f"Bearer {session['admin']}"
+            for act, there in (("stop-redis", False), ("start-redis", True), ("kill-projector", True)):
+                assert page.post(f"/act/{act}").status_code == 200
+                assert page.get("/figures").json()["parts"]["redis"] is there
+            assert page.post("/act/start-projector").status_code == 200
+        assert httpx2.get(f"{session['reader']}/docs", trust_env=False).status_code == 200
+        run.popen.send_signal(signal.SIGINT)
+        assert run.popen.wait(60) == 0
+
+
+@pytest.mark.server
+def test_an_ended_or_killed_run_keeps_users_tokens_and_addresses_and_leaves_no_process(
     tmp_path: Path,
 ) -> None:
-    with running(tmp_path) as first:
+    with running(tmp_path) as first, jane(first, "reader") as reader:
         with jane(first, "writer") as writer:
             written = writer.put("/user/me", json={"handle": "jane", "display_name": "Jane"})
         assert written.status_code == 201
@@ -233,12 +265,65 @@ def test_an_ended_or_killed_run_keeps_users_and_leaves_no_process(
         assert not any(each.is_alive() for each in processes)
         assert first.log.read_text().endswith("stopping all of it\nstopped\n")
 
-    with running(tmp_path) as second:
-        with jane(second, "reader") as reader:
+        with running(tmp_path) as second:
             wait_until(
                 lambda: reader.get(written.headers["location"]).json().get("handle") == "jane",
-                "jane's profile",
+                "jane's profile, with the first run's token at the first run's address",
             )
-        processes = children(second)
-        second.kill()
-        assert all(each.wait(10) for each in processes)
+            processes = children(second)
+            second.kill()
+            assert all(each.wait(10) for each in processes)
+    starts = (tmp_path / "reader.log").read_text().count('"event": "settings"')
+    assert starts == 2, "the second run's log stands below the first's"
+
+
+@pytest.mark.server
+def test_keep_going_starts_ended_services_and_servers_again(tmp_path: Path) -> None:
+    with running(tmp_path, "--keep-going") as run, jane(run, "reader") as reader:
+        for killed in children(run):
+            killed.send(signal.SIGKILL)
+        for name in ("projector", "writer", "reader", "mysql", "mongodb", "redis"):
+            _wait_for(run, f"{name} is started again")
+        assert run.log.read_text().count("was killed by SIGKILL") == 3
+        wait_until(lambda: _status(reader, "/post/1") == 404, "the reader's own answer again", 60)
+        assert len(children(run)) == SERVERS_AND_SERVICES
+
+
+def _wait_for(run: Process, line: str) -> None:
+    wait_until(lambda: line in run.log.read_text(), line, 60)
+
+
+def _status(client: httpx2.Client, path: str) -> int | None:
+    try:
+        return client.get(path).status_code
+    except httpx2.TransportError:
+        return None
+
+
+def test_a_remembered_port_is_kept_unless_another_process_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    ports: dict[str, int] = {}
+    first = with_steady_ports({}, ports)
+    assert with_steady_ports({}, ports) == first
+    taken = first["TIDEMARK_READER_BIND"]
+    with socket.create_server((taken.host, taken.port)):
+        second = with_steady_ports({}, ports)
+    assert {bind for bind in first if first[bind] != second[bind]} == {"TIDEMARK_READER_BIND"}
+    new = second["TIDEMARK_READER_BIND"].port
+    assert capsys.readouterr().err == (
+        f"reader has a new port, {new}: another process listens on {taken.port}\n"
+    )
+    given = {"TIDEMARK_WRITER_BIND": Address(taken.host, new)}
+    assert with_steady_ports(given, ports)["TIDEMARK_READER_BIND"].port != new
+
+
+def test_a_long_log_begins_anew_while_its_process_writes(tmp_path: Path) -> None:
+    log = tmp_path / "reader.log"
+    with log.open("ab", buffering=0) as process:
+        process.write(b"first\n")
+        rotate(log)
+        assert not (tmp_path / "reader.log.1").exists()
+        process.write(b"x" * LOG_BYTES)
+        rotate(log)
+        process.write(b"last\n")
+    assert (tmp_path / "reader.log.1").read_bytes().startswith(b"first\n")
+    assert log.read_bytes() == b"last\n"

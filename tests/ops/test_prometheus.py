@@ -13,9 +13,11 @@ import yaml
 
 from ops.stack.fetch.programs import promtool
 from tests.support.harness import ROOT
+from tests.test_docs import heading_anchor
 
 PROMETHEUS = ROOT / "ops/prometheus"
-RUNBOOKS = ROOT / "ops/runbooks"
+RUNBOOKS = ROOT / "docs/runbooks"
+STORY = re.compile(r"^Story:\s\[[^\]]+\]\(\.\./operations\.md#([\w-]+)\)\.$", re.MULTILINE)
 HEADINGS = ["Meaning", "Impact", "First look", "Remedy"]
 METRIC = re.compile(r"\btidemark_[a-z_]+")
 RECORDED = re.compile(r"\btidemark:[a-z0-9_:]+")
@@ -65,11 +67,24 @@ def test_each_alert_is_seen_to_fire_and_not_to_fire(alert: str) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_each_alert_has_a_runbook_that_says_what_to_do(alert: str) -> None:
-    annotations = ALERTS[alert]["annotations"]
-    assert annotations["runbook"] == f"ops/runbooks/{alert}.md"
-    text = (ROOT / annotations["runbook"]).read_text()
+    url = ALERTS[alert]["annotations"]["runbook_url"]
+    assert url == f"{{{{ $externalLabels.docs }}}}/runbooks/{alert}/", "the address on the site"
+    text = (RUNBOOKS / f"{alert}.md").read_text()
     assert text.startswith(f"# {alert}\n")
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == HEADINGS
+    assert "```sh\n" in text.partition("## First look")[2].partition("## ")[0], "commands to paste"
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_each_runbook_and_its_story_link_each_other(alert: str) -> None:
+    (anchor,) = STORY.findall((RUNBOOKS / f"{alert}.md").read_text())
+    assert f"(runbooks/{alert}.md)" in stories()[anchor]
+
+
+def stories() -> dict[str, str]:
+    """The name of each heading of the page of operations in links -> its section."""
+    sections = (ROOT / "docs/operations.md").read_text().split("\n## ")[1:]
+    return {heading_anchor(section.partition("\n")[0]): section for section in sections}
 
 
 def test_there_is_no_runbook_without_its_alert() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.system import ROOT
+from ops.child import ROOT
 from perf.__main__ import main
 from perf.against import run_in
 from perf.machine import versions

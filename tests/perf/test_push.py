@@ -7,6 +7,7 @@ import json
 import pytest
 
 from perf.__main__ import main
+from perf.live import feeds
 from perf.live.clients import Seen
 from perf.live.judging import Judged, judge, states_per_s
 from perf.live.streams import TIDE, Message, Refused, ServerSentEvents, Stream, WebSocket
@@ -101,7 +102,11 @@ def test_states_count_between_two_times() -> None:
 
 
 @pytest.mark.server
-def test_clients_that_watch_stand_next_to_polling_and_a_bare_loop(capsys: pytest.CaptureFixture[str]) -> None:
+def test_clients_that_watch_stand_next_to_polling_and_a_bare_loop(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "AUTHORS", 100)
+    monkeypatch.setattr(feeds, "FOLLOWEES", 50)
     sizes = {"--connections": "40", "--watched": "8", "--writes-per-s": "80", "--seconds": "1"}
     options = [text for option in sizes.items() for text in option]
     assert main(["push", "--json", "--transport", "sse", *options]) == 0
@@ -114,3 +119,4 @@ def test_clients_that_watch_stand_next_to_polling_and_a_bare_loop(capsys: pytest
     assert hot["reader_beside_p99_ms"] > 0
     assert found["missed"] == found["ended"] == hot["missed"] == hot["ended"] == 0
     assert found["reconnect_all"]["seconds"] > 0
+    assert found["kib_per_watched_feed"] > 0

@@ -55,3 +55,14 @@ def test_lag_stands_next_to_debezium(capsys: pytest.CaptureFixture[str]) -> None
     found = run(capsys, "lag", "--seconds", "6", "--rate", "100")
     assert_ratios(found, {"floor_", "debezium_"})
     assert found["p50_to_debezium_p50"] == round(found["p50_ms"] / found["debezium_p50_ms"], 3)
+
+
+@pytest.mark.long
+@pytest.mark.server
+def test_noise_of_others_stands_next_to_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("perf.projector.noise.ROUNDS", 1)
+    found = run(capsys, "noise", "--seconds", "2", "--rate", "100", "--rows", "2000")
+    assert found["quiet"]["others_rows_per_s"] == 0 < found["noisy"]["others_rows_per_s"] <= 2_200
+    assert found["p50_ms_noisy_to_quiet"] == round(found["noisy"]["p50_ms"] / found["quiet"]["p50_ms"], 3)

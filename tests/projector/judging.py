@@ -76,9 +76,9 @@ class Bench:
         self.head: list[Event] = []
         self.is_fresh = False
 
-    def reset(self) -> None:
-        """New tables, rows and reader."""
-        if self.is_fresh:
+    def reset(self, *given: str) -> None:
+        """New tables, rows and reader. The reader never sees the statements `given` before the first row."""
+        if self.is_fresh and not given:
             return
         connection = self.connection
         run_sql(connection, "SET foreign_key_checks = OFF", f"DROP DATABASE IF EXISTS {SCHEMA}")
@@ -86,14 +86,18 @@ class Bench:
         run_sql(connection, f"CREATE DATABASE {SCHEMA} CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci")
         run_sql(connection, "CREATE DATABASE elsewhere", f"USE {SCHEMA}")
         create_tables(connection)
-        run_sql(connection, *SETUP, *SETUP_ELSEWHERE)
+        run_sql(connection, *SETUP, *SETUP_ELSEWHERE, *given)
         self._events()
         run_sql(connection, *ROWS)
         self.feed, self.shown = Feed(), {name: Table() for name in TABLES}
-        self.reader = TransactionReader(self.feed, SCHEMA, TABLES)
+        self.restart()
         self._judge(judged := Judged())
         assert judged == Judged(), judged
         self.is_fresh = True
+
+    def restart(self) -> None:
+        """A new reader has seen no row."""
+        self.reader = TransactionReader(self.feed, SCHEMA, TABLES)
 
     def judge(self, session: Sequence[str], *statements: str | bytes, afterwards: bool = True) -> Judged:
         """Executes the statements and lets the reader read on. After a stop, call `reset`."""

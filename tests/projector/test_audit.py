@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -294,6 +295,15 @@ def test_while_traffic_goes_on_a_clean_system_has_no_differences(system: System)
     assert report["samples"]["reader"]["consistent after 1 s"] > 0, report
 
 
+def test_an_audit_says_how_far_it_is_every_few_seconds(system: System) -> None:
+    command = [sys.executable, "-m", "binlog_projector", "audit", "--after", "1,7"]
+    environment = service_environment(system.stack)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("audit: ")]
+    assert lines and re.fullmatch(r"audit: [0-9,]+ documents compared, 1 looks at .* are left", lines[0])
+    assert "audit: " not in done.stdout
+
+
 def test_a_continuous_audit_shows_what_it_finds_as_metrics(system: System) -> None:
     bind = f"127.0.0.1:{free_port()}"
     environment = service_environment(system.stack) | {"TIDEMARK_AUDIT_ADMIN_BIND": bind}
@@ -357,6 +367,20 @@ def test_a_wrong_entry_of_any_list_is_found_and_repaired(system: System) -> None
     assert wrong.keys() == {one.label for one in LISTS}
     found = differences(system.audit("--repair", status=0), "cache entry")
     assert found >= {("stale", key) for key in wrong.values()}
+    assert_clean(system.audit(status=0))
+
+
+def test_a_notification_of_a_mention_is_no_difference(system: System) -> None:
+    """Regression: MySQL answers `COALESCE` of its unsigned ids with a DECIMAL, so no mention was right."""
+    post, comment = QUIET[0], QUIET[0] * 100
+    run_sql(
+        system.connection,
+        f"INSERT INTO mentions (user_id, author_id, post_id) VALUES (1, 2, {post})",
+        f"INSERT INTO mentions (user_id, author_id, post_id, comment_id) VALUES (1, 2, {post}, {comment})",
+    )
+    wait_until_caught_up(system.stack, system.connection)
+    found = system.services.read("/user/me/notifications").json()["items"]
+    assert [each["comment_id"] for each in found if each["kind"] == "mention"] == [str(comment), None]
     assert_clean(system.audit(status=0))
 
 

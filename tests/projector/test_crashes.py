@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import statistics
+import subprocess
 import time
 from datetime import datetime
 
@@ -25,6 +27,7 @@ from tests.support.harness import (
 from tests.support.reader_fills import fill_cache
 from tests.support.traffic import seed_rows, write_traffic
 
+PAUSE_SECONDS = 0.02  # between writes
 STREAMING_POINTS = ["inside_transaction", "after_commit", "after_apply"]
 
 
@@ -37,6 +40,8 @@ def crash(
         deadline = time.monotonic() + 30
         while crashing.popen.poll() is None and time.monotonic() < deadline:
             write_traffic(connection, chance, 2)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a flood would leave no cached entry alone
+                crashing.popen.wait(PAUSE_SECONDS)
         assert crashing.popen.poll() == -signal.SIGKILL, crashing.tail()
 
 

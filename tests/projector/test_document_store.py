@@ -23,7 +23,7 @@ from binlog_projector.domain.projections import project
 from binlog_projector.errors import StandDown
 from binlog_projector.fault_points import FaultPoint
 from binlog_projector.leading.batcher import Batcher
-from binlog_projector.leading.cache_thread import CacheThread
+from binlog_projector.leading.cache_thread import CacheThread, CacheThreads
 from binlog_projector.leading.health import Health
 from binlog_projector.leading.steps import Steps
 from binlog_projector.metrics import ProjectorMetrics
@@ -32,6 +32,7 @@ from binlog_projector.mysql.source import Clock
 from binlog_projector.stores import cache, mongodb
 from binlog_projector.stores.audit_store import AuditStore
 from binlog_projector.stores.cache import CacheStage
+from binlog_projector.stores.cache_nodes import CacheNode
 from binlog_projector.stores.control_store import ControlStore
 from binlog_projector.stores.document_store import DocumentStore
 from ops.stack import Stack
@@ -179,6 +180,11 @@ class FilledDuringCommit(DocumentStore):
         return entry
 
 
+def cache_thread(stage: CacheStage, health: Health) -> CacheThreads:
+    node = CacheNode(stage.client, [stage])
+    return CacheThreads([CacheThread(node, health, Backoff(random.Random()), lambda: None, patient=True)])
+
+
 def test_a_fill_during_a_commit_is_not_lost(stack: Stack) -> None:
     """Else readers would fill a hot post and batches would delete it again and again."""
     with (
@@ -196,7 +202,7 @@ def test_a_fill_during_a_commit_is_not_lost(stack: Stack) -> None:
         documents.fill = lambda: reading.set(key, encode_absent(1))
         batcher = Batcher(documents.position.gtid_set, project)
         batcher.waiting.append(batch_of(documents, 1))
-        with CacheThread(stage, health, Backoff(random.Random())) as thread:
+        with cache_thread(stage, health) as thread:
             Steps(batcher, documents, thread, Freshness(NOW), health).step()
         assert stage.watermark is not None and stage.watermark.seq == documents.position.checkpoint.seq
         value = reading.get(key)
@@ -261,7 +267,7 @@ def test_a_batch_that_is_as_fresh_as_mysql_needs_no_tick(stack: Stack) -> None:
         for id in (1, 2):
             freshness.observe(Clock(datetime(2026, 11, 23, 1, id, tzinfo=UTC), EMPTY))
             batcher.waiting.append(batch_of(documents, id))
-            with CacheThread(stage, health, Backoff(random.Random())) as thread:
+            with cache_thread(stage, health) as thread:
                 Steps(batcher, documents, thread, freshness, health).step()
             applied.append(reading.info("commandstats")["cmdstat_evalsha"]["calls"])
         assert stage.watermark is not None and stage.watermark.as_of == "2026-11-23T01:02:00.000000Z"

@@ -24,9 +24,8 @@ from binlog_projector.stores.document_store import DocumentStore
 from ops.stack import Stack
 from reader.read_model.control import Anchor, Partial
 from tests.projector.reading import executed
-from tests.support.harness import admin_connection, create_tables, run_sql
+from tests.support.harness import run_sql
 from tests.support.received import Received
-from tests.support.traffic import seed_rows
 from tidemark.gtid import Gtid, GtidSet
 from tidemark.hashtags import hashtags
 
@@ -37,14 +36,6 @@ LATER = 5  # rows of the next transaction
 @pytest.fixture
 def source(stack: Stack) -> MySqlSource:
     return MySqlSource(stack.environment()["TIDEMARK_PROJECTOR_MYSQL_URL"], 7332)
-
-
-@pytest.fixture
-def connection(stack: Stack) -> Iterator[Connection]:
-    with admin_connection(stack) as connection:
-        create_tables(connection)
-        seed_rows(connection)
-        yield connection
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from binlog_projector.mysql.source import MySqlSource
 from ops.stack import Stack
 from reader.read_model.control import Anchor
 from tests.projector.reading import executed, our_images
-from tests.support.harness import admin_connection, create_tables, rows, run_sql
+from tests.support.harness import admin_connection, create_tables, purge_binlog, rows, run_sql
 from tests.support.received import Received
 from tidemark.gtid import EMPTY, Gtid, GtidSet
 from writer.schema import USERS, Table
@@ -314,9 +314,7 @@ def test_a_source_without_our_transactions_is_behind(connection: Connection, sou
 
 
 def test_a_purged_binlog_is_a_lost_position(connection: Connection, source: MySqlSource) -> None:
-    run_sql(connection, "FLUSH BINARY LOGS")
-    newest = rows(connection, "SHOW BINARY LOGS")[-1][0]
-    run_sql(connection, f"PURGE BINARY LOGS TO '{newest}'")
+    purge_binlog(connection)
     with pytest.raises(PositionLost, match=r"purged .* rebuild"):
         source.stream(EMPTY, None)
 

@@ -63,7 +63,7 @@ def starting_reader(environment: Mapping[str, str], *options: str) -> Iterator[R
     """A reader process that may not answer yet."""
     bind, admin_bind = (f"127.0.0.1:{free_port()}" for _ in range(2))
     binds = {"TIDEMARK_READER_BIND": bind, "TIDEMARK_READER_ADMIN_BIND": admin_bind}
-    with process({**environment, **binds}, "-m", "reader", *options) as started:
+    with process({**environment, **binds}, "-m", "reader", "serve", *options) as started:
         yield RunningReader(started, f"http://{bind}", f"http://{admin_bind}")
 
 
@@ -105,3 +105,12 @@ def follows(client: httpx2.Client) -> bool:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def url(api: httpx2.Client, running_reader: RunningReader, world: World) -> str:
+    """The reader's address. There are two users, and post 5 of the first."""
+    world.user(1)
+    world.user(2)
+    world.post(5, author_id=1)
+    return running_reader.url

@@ -24,14 +24,16 @@ from reader.fetching import Fetching
 from reader.following import Following
 from reader.metrics import ReaderMetrics
 from reader.moments import Moments
+from reader.node import Node
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted, WantedPage
 from reader.read_model.cached_values import Watermark
 from reader.read_model.entities import Entity, Listing
 from reader.replica import Replica
+from reader.strand import Request, Strand
 from reader.view import View
-from reader.wire import Request
 from tests.reader.world import World
+from tidemark.redis_url import RedisUrl
 
 DEADLINE_SECONDS = 30
 T = TypeVar("T")
@@ -130,7 +132,7 @@ class GatedCache(Cache):
     before_lease: Gate
     before_fill: Gate
 
-    async def lease(self, keys: Iterable[str]) -> FillLease:
+    async def lease(self, keys: Iterable[str]) -> list[FillLease]:
         await self.before_lease.pass_through()
         return await super().lease(keys)
 
@@ -139,14 +141,27 @@ class GatedCache(Cache):
         return await super().fill(lease, values)
 
 
-class GatedFollowing(Following):
-    """Following with a gate before each request."""
+class GatedNode(Node):
+    """A connection with a gate before each request."""
 
     before_send: Gate
 
-    async def _send(self, packed: bytes, request: Request) -> None:
+    async def send(self, packed: bytes, *requests: Request) -> None:
         await self.before_send.pass_through()
-        await super()._send(packed, request)
+        await super().send(packed, *requests)
+
+
+class GatedFollowing(Following):
+    """Following with a gate before each request."""
+
+    def __init__(self, url: RedisUrl, replica: Replica, metrics: ReaderMetrics) -> None:
+        self.before_send = Gate()
+        super().__init__(url, replica, metrics)
+
+    def _make_node(self, url: str, strands: Sequence[Strand]) -> Node:
+        node = GatedNode(url, strands, self, self.metrics)
+        node.before_send = self.before_send
+        return node
 
 
 class GatedFetching(Fetching):
@@ -173,8 +188,8 @@ class Inside:
     commands: Commands  # to MongoDB
     task: asyncio.Task[None]  # that follows the tide
 
-    async def ask(self, query: Query) -> Answer:
-        return await self.consistency.answer(query, NO_DEMANDS)
+    async def ask(self, query: Query, path: str = "") -> Answer:
+        return await self.consistency.answer(query, NO_DEMANDS, path)
 
     async def answer(self, entity: Entity, id: int, need: Need) -> Answer:
         return await self.consistency.answer(EntityQuery(entity, id), Demands(need))
@@ -228,12 +243,12 @@ async def inside(
     client = AsyncMongoClient[Any](environment["TIDEMARK_READER_MONGODB_URL"], event_listeners=[commands])
     documents = GatedStore(client, reads)
     replica = Replica(local_bytes, metrics)
-    following = GatedFollowing(redis_url or environment["TIDEMARK_READER_REDIS_URL"], replica, metrics)
+    url = RedisUrl.parse(redis_url or environment["TIDEMARK_READER_REDIS_URL"])
+    following = GatedFollowing(url, replica, metrics)
     cache = GatedCache(following)
     moments = Moments(documents)
     fetching = GatedFetching(following, cache, documents, moments, metrics)
     cache.before_lease, cache.before_fill, fetching.before_level = Gate(), Gate(), Gate()
-    following.before_send = Gate()
     documents.before_moment, documents.before_values = Gate(), Gate()
     consistency = Consistency(following, fetching, moments, metrics, max_waiters=10)
     task = asyncio.create_task(following.run())

@@ -34,7 +34,7 @@ async def test_keys_asked_for_in_one_tick_travel_in_one_mget(shared_stack: Stack
         before = mgets(world)
         found = await asyncio.gather(*(reader.cache.get([f"user:{id}", "user:1"]) for id in range(2, 102)))
         assert mgets(world) == before + 1
-        assert [sorted(entries)[0] for entries, _ in found] == ["user:1"] * 100
+        assert [sorted(entries)[0] for entries, *_ in found] == ["user:1"] * 100
 
 
 async def test_keys_asked_for_during_an_mget_travel_in_the_next(shared_stack: Stack, world: World) -> None:
@@ -57,7 +57,7 @@ async def test_an_mget_has_at_most_256_keys(shared_stack: Stack, world: World) -
             *(reader.cache.get([f"user:{2 * id}", f"user:{2 * id + 1}"]) for id in range(381))
         )
         assert mgets(world) == before + 3  # 762 keys: 127 pairs in each
-        assert all(f"user:{2 * id}" in entries for id, (entries, _) in enumerate(found))
+        assert all(f"user:{2 * id}" in entries for id, (entries, *_) in enumerate(found))
 
 
 async def test_keys_of_a_former_epoch_are_never_served(shared_stack: Stack, world: World) -> None:

@@ -217,8 +217,20 @@ def test_a_path_with_a_slash_too_many_is_not_found(api: httpx2.Client, world: Wo
     for path in ("/post/5", "/user/1", "/post/5/comments", "/feed", "/hashtag/sea", "/openapi.json"):
         assert api.get(path, headers=outside).status_code == 200
         answer = api.get(f"{path}/", headers=outside)
-        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/unknown-path")
         assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/post/7", "post"), ("/post/x", "post"), ("/user/7/posts", "user"), ("/user/by-handle/joe", "user")],
+)
+def test_a_missing_thing_is_named(api: httpx2.Client, path: str, kind: str) -> None:
+    answer = api.get(path)
+    assert (answer.json()["type"], answer.json()["detail"]) == (
+        "/problems/not-found",
+        f"There is no such {kind}.",
+    )
 
 
 def test_the_openapi_document_is_public(running_reader: RunningReader) -> None:

@@ -133,6 +133,38 @@ def test_the_feed_of_any_world_is_its_newest_posts(blind: bool) -> None:
     assert pages == 1_000 if blind else 10 < pages < 300
 
 
+def test_a_feed_from_former_heads_is_the_feed_of_new_ones() -> None:
+    kept = 0
+    for seed in range(200):
+        chance = Random(seed)
+        facts = random_facts(chance)
+        entries: dict[str, Entry] = {}  # as a replica would hold them
+        heads, gone = None, set[str]()
+        for _ in range(8):
+            view = View(MOMENT, Position(0, 0), None)
+            view.parts, view.heads, view.gone = dict(entries), heads, gone
+            while (answer := compose(ME, view)) is None:
+                view.add({one.key: facts.entry(one) for one in view.missing.values()}, Origin.HIT)
+            assert [int(post["id"]) for post in shown(answer)["items"]] == facts.expected(Page())[:20], seed
+            assert view.heads is not None
+            kept += heads is not None and heads.authors is view.heads.authors
+            heads, gone = view.heads, set()
+            entries = {key: entry for key, entry in view.parts.items() if not key.startswith("page ")}
+            for _ in range(chance.randrange(4)):
+                author = chance.choice([1, *facts.followees])
+                if facts.authors and chance.random() < 0.4:
+                    author = facts.authors.pop(chance.choice([*facts.authors]))
+                else:
+                    facts.authors[chance.choice([*{*range(1, 2_100)} - {*facts.authors}])] = author
+                entries.pop(USER_POSTS.key(author), None)
+                gone.add(USER_POSTS.key(author))
+            entries = {key: entry for key, entry in entries.items() if not key.startswith("post:")}
+            if chance.random() < 0.2:
+                facts.followees = facts.followees[1:]
+                entries.pop(USER_FOLLOWEES.key(1))
+    assert 800 < kept < 1_400
+
+
 def test_mongodb_is_asked_only_for_authors_whose_head_ends_above_the_page() -> None:
     """Author 2 wrote the newest 300 posts, and 3 the 300 before; 4 wrote two posts."""
     authors = {**dict.fromkeys(range(301, 601), 2), **dict.fromkeys(range(3, 301), 3), 1: 4, 2: 4}
@@ -296,6 +328,26 @@ async def test_a_feed_that_a_message_overtakes_takes_all_else_from_the_replica(
         found = {kind: reader.requests("redis", kind, "hit") for kind in ("user_posts", "post", "user")}
         assert found == {"user_posts": 1, "post": 0, "user": 0}
         assert ids(await reader.ask(ME))[0] == 200_000
+
+
+async def test_heads_of_the_feed_before_count_as_long_as_no_message_names_them(
+    shared_stack: Stack, world: World
+) -> None:
+    """One is named before the next composition, and another one during it."""
+    people(world, range(2, 32))
+    async with inside(shared_stack, local_bytes=2**24) as reader:
+        await reader.ask(ME)
+        kept = await reader.ask(ME, path="the feed")
+        world.post(200_000, author_id=7)
+        world.batch(3, [USER_POSTS.key(7), POST.key(200_000), USER.key(7)])
+        await reader.follows(world)
+        async with reader.fetching.before_level.holding(reader.ask(ME, path="the feed")) as asking:
+            world.post(300_000, author_id=9)
+            world.batch(4, [USER_POSTS.key(9), POST.key(300_000), USER.key(9)])
+            await reader.follows(world)
+        answer = await asking
+        assert (answer.moment.seq, ids(answer)) == (3, [200_000, *ids(kept)[:19]])
+        assert ids(await reader.ask(ME, path="the feed"))[:2] == [300_000, 200_000]
 
 
 async def test_a_caller_without_a_user_has_one_at_the_batch_that_makes_it(

@@ -56,7 +56,9 @@ async def test_it_subscribes_before_it_reads_the_watermark(shared_stack: Stack, 
 
 async def test_a_message_before_the_watermarks_reply_is_skipped(shared_stack: Stack, world: World) -> None:
     async with inside(shared_stack, follow=False) as reader:
-        async with reader.following.before_send.holding(reader.read(USER, 1)) as reading:
+        async with reader.following.before_send.holding(
+            reader.read(USER, 1), passes=1
+        ) as reading:  # SSUBSCRIBE passes
             world.batch(2, ["user:1"])
             world.batch(3, ["user:1"])
         await reading
@@ -166,10 +168,10 @@ def begun_anew(world: World, reader: Inside) -> None:
 
 def unsubscribed(world: World, reader: Inside) -> None:
     """As after the slot has moved to another node; the connection lives."""
-    connection = reader.following._connection
-    assert connection is not None
+    node = reader.following.strands[0].node
+    assert node is not None and node.connection is not None
     asyncio.get_running_loop().create_task(
-        connection.send_packed_command(packed("SUNSUBSCRIBE", TIDE_CHANNEL))
+        node.connection.send_packed_command(packed("SUNSUBSCRIBE", TIDE_CHANNEL))
     )
 
 

@@ -199,6 +199,23 @@ def test_a_bad_cursor_is_named(api: httpx2.Client, world: World, bad: str) -> No
     assert (answer.status_code, answer.json()["field"]) == (400, "cursor")
 
 
+@pytest.mark.parametrize(
+    ("path", "faulty"),
+    [
+        ("/user/1/posts?limit=0&cursor=x", ["limit", "cursor"]),
+        ("/user/x/posts?include=all&cursor=x", ["include", "cursor"]),
+        ("/feed?limit=0&order=new&include=all&cursor=x", ["include", "order", "limit"]),
+        ("/post/x?include=all", ["include"]),
+    ],
+)
+def test_all_bad_parameters_are_named_at_once(api: httpx2.Client, path: str, faulty: list[str]) -> None:
+    answer = api.get(path)
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (400, f"/problems/bad-{faulty[0]}")
+    assert [each["parameter"] for each in problem["errors"]] == faulty
+    assert problem["detail"] == " ".join(each["detail"] for each in problem["errors"])
+
+
 def test_unknown_parameters_mean_nothing(api: httpx2.Client, world: World) -> None:
     world.user(1)
     assert api.get("/user/1/posts", params={"colour": "blue"}).status_code == 200

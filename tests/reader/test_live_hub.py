@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
+from types import FrameType
 
 import msgspec
 import pytest
@@ -18,11 +22,13 @@ from reader.asked import EntityQuery, FeedQuery, ListQuery, Query
 from reader.composing import Answer
 from reader.demands import Demands
 from reader.errors import NOTHING, not_found
-from reader.live import connection, hub
-from reader.live.connection import Connection, End, Message, Shown
+from reader.live import connection, hub, slices
+from reader.live.connection import Connection
 from reader.live.connections import Connections
 from reader.live.hub import Hub
-from reader.live.watch import Watched
+from reader.live.messages import Direct, End, Message, Shown
+from reader.live.slices import Slices
+from reader.live.watch import Subscriber, Turn, Watched
 from reader.paging import FIRST_PAGE
 from reader.read_model.cached_values import Watermark
 from reader.read_model.control import Checkpoint
@@ -41,15 +47,21 @@ FEED = FeedQuery("subject-1", FIRST_PAGE)
 
 @dataclass
 class Client:
-    """A connection and what it was sent. While `takes` is clear it takes nothing."""
+    """A connection and what it was sent. While `takes` is clear it takes nothing.
+
+    `sent`: what a task sent. `written`: what was written without one, together.
+    """
 
     connection: Connection
     got: list[Message] = field(default_factory=list)
+    sent: list[Message] = field(default_factory=list)
+    written: list[list[Message]] = field(default_factory=list)
     takes: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, message: Message) -> None:
         await self.takes.wait()
         self.got.append(message)
+        self.sent.append(message)
 
     async def watch(self, query: Query) -> None:
         await self.connection.watch(Watched((str(query), "", ""), query, not_found(*NOTHING)), str(query))
@@ -78,14 +90,28 @@ class Live:
     hub: Hub
     connections: Connections
     exits: ExitStack
+    encoded: list[Message] = field(default_factory=list)
     clients: list[asyncio.Task[None]] = field(default_factory=list)
 
     def client(self, subject: str = "subject-1", seconds: float = 600) -> Client:
         claims = Claims(subject, frozenset({"read"}), int(time.time() + seconds), 0)
         client = Client(self.exits.enter_context(self.connections.admit(claims, "sse", self.aborted)))
         client.takes.set()
-        self.clients.append(asyncio.create_task(client.connection.serve(client.send)))
+        serving = client.connection.serve(client.send, self.direct(client))
+        self.clients.append(asyncio.create_task(serving))
         return client
+
+    def direct(self, client: Client) -> Direct:
+        def write(piece: bytes) -> None:
+            messages = [self.encoded[int(number)] for number in piece.split()]
+            client.got += messages
+            client.written.append(messages)
+
+        return Direct(client.takes.is_set, write, self.encode)
+
+    def encode(self, message: Message) -> bytes:
+        self.encoded.append(message)
+        return b"%d " % (len(self.encoded) - 1)
 
     def aborted(self) -> None:
         self.reader.metrics.live_ends.add("test", "aborted")
@@ -180,7 +206,7 @@ async def test_a_tide_before_the_first_state_holds_it_back_no_longer(
     async with live(shared_stack) as it:
         client = it.client()
         await client.watch(POST_5)
-        client.connection.hear(post.watermark())
+        client.connection.hear(post.watermark(), Turn(None, time.monotonic()))
         await until(lambda: client.has_likes(0), "the first state", 2)
 
 
@@ -195,6 +221,19 @@ async def test_the_tide_goes_on_while_a_read_is_always_due(shared_stack: Stack, 
         assert len({*client.tides}) >= 2 and sorted(client.tides) == client.tides
         assert len(client.bodies) <= 1 + 3 / hub.LOOK_SECONDS + 2  # ten a second, however many likes
         await until(lambda: client.has_likes(seq), "the last like")
+
+
+async def test_the_tide_goes_on_while_nothing_is_written(shared_stack: Stack, post: World) -> None:
+    """Regression, torture with seed 8: a state had all GTIDs of later tides, so its own moment was told."""
+    async with live(shared_stack) as it:
+        client = it.client()
+        await client.watch(POST_5)
+        post.post(5, like_count=1, v=2)
+        last = post.commit(2, as_of=later_moment(1))
+        post.apply(last, counted=["post:5"])
+        await until(lambda: client.has_likes(1), "the like")
+        post.apply(replace(last, as_of=later_moment(2)))
+        await until(lambda: client.tides[-1:] == [later_moment(2)], "the tide", 3)
 
 
 async def test_after_a_failover_nothing_older_than_the_last_state_is_sent(
@@ -377,9 +416,125 @@ async def test_all_who_watch_one_read_cost_one_composition(shared_stack: Stack, 
         commands = it.reader.counted("redis_commands")
         like(post, 2, 1)
         await until(lambda: all(client.has_likes(1) for client in clients), "the like everywhere")
-        states = {id(one.state) for client in clients for one in client.got[-1:] if isinstance(one, Shown)}
-        assert len(states) == 1
+        last = ([one for one in client.got if isinstance(one, Shown)][-1] for client in clients)
+        assert len({id(one.state) for one in last}) == 1
         assert it.reader.counted("redis_commands") - commands < 10
+
+
+async def test_no_task_wakes_for_clients_that_have_taken_all(shared_stack: Stack, post: World) -> None:
+    """And the message for all of them is encoded once."""
+    async with live(shared_stack) as it:
+        clients = [it.client(f"subject-{number}") for number in range(30)]
+        for client in clients:
+            await client.watch(POST_5)
+        await until(lambda: all(client.bodies for client in clients), "the first states")
+        slow, *quick = clients
+        slow.takes.clear()
+        for client in clients:
+            client.sent.clear()
+        it.encoded.clear()
+        like(post, 2, 1)
+        await until(lambda: all(client.has_likes(1) for client in quick), "the like")
+        await until(lambda: all(post.watermark() in client.got for client in quick), "the tide", 3)
+        assert not any(client.sent for client in quick) and not slow.has_likes(1)
+        assert sum(isinstance(one, Shown) for one in it.encoded) == 1
+        slow.takes.set()
+        await until(lambda: slow.has_likes(1), "the like at the slow client")
+        assert slow.sent
+
+
+class Turns:
+    """Counts events in each turn of the loop: its task has one step in a turn."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.events = Counter[int]()
+
+    def count(self, *_: object) -> None:
+        self.events[self.now] += 1
+
+    @asynccontextmanager
+    async def counting(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            self.now += 1
+            await asyncio.sleep(0)
+
+
+async def test_a_read_that_many_watch_leaves_turns_to_others(shared_stack: Stack, post: World) -> None:
+    turns = Turns()
+    async with live(shared_stack) as it:
+        clients = [it.client(f"subject-{number % 50}") for number in range(3 * slices.TOGETHER)]
+        for client in clients:
+            await client.watch(POST_5)
+            client.connection._direct = Direct(client.takes.is_set, turns.count, it.encode)
+        async with turns.counting():
+            like(post, 2, 1)
+            await until(lambda: turns.events.total() >= len(clients), "the like")
+        assert max(turns.events.values()) == slices.TOGETHER
+
+
+async def test_a_state_costs_each_of_many_clients_few_calls(
+    shared_stack: Stack, post: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that have been sent the same get the same: it is decided once in a turn of the loop."""
+    calls = Counter[str]()
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and "/reader/" in frame.f_code.co_filename.replace("tests/reader", ""):
+            calls[frame.f_code.co_name] += 1
+
+    def tell(it: Hub, subscribers: Sequence[Subscriber]) -> None:
+        sys.setprofile(count)
+        try:
+            tell_all(it, subscribers)
+        finally:
+            sys.setprofile(None)
+
+    tell_all = Hub._tell
+    monkeypatch.setattr(Hub, "_tell", tell)
+    async with live(shared_stack) as it:
+        clients = [it.client(f"subject-{number % 50}") for number in range(3 * slices.TOGETHER)]
+        for client in clients:
+            await client.watch(POST_5)
+        await until(lambda: all(client.has_likes(0) for client in clients), "the first states", 5)
+        states = it.reader.metrics.live_states.counts["sse",]
+        like(post, 2, 1)
+        await until(lambda: all(client.has_likes(1) for client in clients), "the like")
+        assert it.reader.metrics.live_states.counts["sse",] == states + len(clients)
+        assert len(clients) < calls.total() < 10 * len(clients), calls
+
+
+async def test_a_new_state_takes_the_tide_along(shared_stack: Stack, post: World) -> None:
+    """For thousands of clients that would be as many writes."""
+    async with live(shared_stack) as it:
+        client = it.client()
+        await client.watch(POST_5)
+        await until(lambda: client.tides, "the first tide", 3)
+        for count in range(1, 10):
+            like(post, 1 + count, count)
+            await asyncio.sleep(0.6 * connection.TIDE_SECONDS)  # then it is due soon
+        assert any(len(one) == 2 and isinstance(one[0], Shown) for one in client.written)
+        assert client.tides == sorted(client.tides) and len(client.tides) <= 9
+
+
+async def test_slices_take_turns_and_leave_turns_to_others() -> None:
+    turns, work = Turns(), Slices()
+
+    def count(clients: Sequence[int]) -> None:
+        for _ in clients:
+            turns.count()
+
+    async with turns.counting():
+        await asyncio.gather(*(work.each(range(250), count) for _ in range(4)))
+    assert (turns.events.total(), max(turns.events.values())) == (1000, slices.TOGETHER)
+    assert all(later - turn >= slices.TURNS for turn, later in pairwise(sorted(turns.events)))
 
 
 async def test_a_post_for_many_feeds_leaves_turns_to_others(shared_stack: Stack, post: World) -> None:
@@ -420,3 +575,16 @@ async def test_what_nobody_watches_any_more_leaves_nothing_behind(shared_stack: 
         for query in (FEED, POST_5):
             client.connection.unwatch(str(query))
         assert (it.hub._index, it.hub.watches, client.connection.pending) == ({}, {}, {})
+
+
+async def test_the_longest_wait_for_a_new_state_is_told(shared_stack: Stack, post: World) -> None:
+    async with live(shared_stack) as it:
+        client = it.client()
+        await client.watch(POST_5)
+        await until(lambda: client.has_likes(0), "the first state", 2)
+        assert it.hub.due_seconds() == 0
+        with it.reader.fetching.before_level.closed():
+            like(post, 2, 1)
+            await until(lambda: it.hub.due_seconds() > 0.3, "a state that waits", 5)
+        await until(lambda: client.has_likes(1), "the state", 2)
+        assert it.hub.due_seconds() == 0

@@ -42,8 +42,12 @@ def test_nginx_passes_each_event_on_at_once(gateway: str, world: World) -> None:
         assert stream.state(seconds=1)["body"]["like_count"] == 2
     with watching(gateway, "/post/5", bearer("subject-1", "read") | {"Last-Event-ID": first.id}) as stream:
         assert stream.next("state", "tide").name == "state"
-    with watching(gateway, "/post/5", {}) as stream:
+    secret = token("subject-1", "read")  # it would be found in nginx's log
+    with watching(gateway, f"/post/5?access_token={secret}", {}) as stream:
         assert stream.status == 401
+    with pytest.raises(InvalidStatus) as refusal:
+        open_socket(gateway, of=secret, query=f"?access_token={secret}")
+    assert refusal.value.response.status_code == 400
     with open_socket(gateway, of=token("subject-1", "read")) as socket:
         say(socket, watch="/post/5")
         hear(socket, "status")

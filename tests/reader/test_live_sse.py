@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
+import uvicorn
+from uvicorn import Config
+from websockets.sync.client import connect
 
 from authorizer_lambda.settings import AuthSettings
 from ops.stack import Stack
@@ -25,6 +28,7 @@ from tests.support.tokens import bearer, short_token
 from tidemark.admin import Server, listen
 from tidemark.consistency_token import ConsistencyKeys, sign
 from tidemark.gtid import GtidSet
+from tidemark.one_write import Gathering
 from tidemark.settings import Address, load
 
 ME = bearer("subject-1", "read")
@@ -246,11 +250,55 @@ async def test_a_client_that_reads_nothing_loses_its_connection(
     await serving
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("ours", [True, False])
+async def test_any_asgi_server_serves_streams_and_ours_without_a_task(
+    shared_stack: Stack, world: World, monkeypatch: pytest.MonkeyPatch, ours: bool
+) -> None:
+    written: list[bytes] = []
+    write = Gathering.write_now
+
+    def write_now(self: Gathering, piece: bytes) -> None:
+        written.append(piece)
+        write(self, piece)
+
+    monkeypatch.setattr(Gathering, "write_now", write_now)
+    world.user(1)
+    world.post(5, author_id=1)
+    settings = load(ReaderSettings, service_environment(shared_stack))
+    app = Reader(settings, AuthSettings.from_environ(AUTH)).app
+    other = Config(app, http="h11", ws="websockets-sansio", log_config=None)
+    server = Server(app, websockets=True) if ours else uvicorn.Server(other)
+    listener = listen(Address("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    serving = asyncio.create_task(server.serve([listener]))
+    await asyncio.to_thread(watch_a_like, url, world)
+    assert sum(b'"like_count":1' in piece for piece in written) == (2 if ours else 0)
+    server.should_exit = True
+    await serving
+
+
+def watch_a_like(url: str, world: World) -> None:
+    """Over both transports. A WebSocket says the size of the second state in eight bytes."""
+    live = connect(f"ws{url.removeprefix('http')}/live", additional_headers=ME, compression=None, proxy=None)
+    with watching(url, "/post/5", ME) as stream, live as socket:
+        socket.send('{"watch":"/post/5"}')
+        assert stream.state()["body"]["like_count"] == 0
+        while '"like_count":0' not in socket.recv(timeout=10):
+            pass
+        world.post(5, author_id=1, body="x" * 70_000, like_count=1, v=2)
+        world.apply(world.commit(2), counted=["post:5"])
+        assert stream.state()["body"]["like_count"] == 1
+        while '"like_count":1' not in socket.recv(timeout=10):
+            pass
+
+
 def test_connections_are_limited_for_each_subject_and_for_all(small_reader: RunningReader) -> None:
     url, one, two = small_reader.url, ME, bearer("subject-2", "read")
     streams = [Stream(url, "/post/5", headers) for headers in (one, one, one, two, two)]
     assert [stream.status for stream in streams] == [200, 200, 429, 200, 503]
     assert all("retry-after" in stream.headers for stream in streams if stream.status != 200)
+    assert small_reader.metrics("tidemark_live_limit") == [3]
     streams[0].close()
     wait_until(lambda: small_reader.metrics("tidemark_live_connections") == [2], "the place to be free")
     with watching(url, "/post/5", one) as stream:

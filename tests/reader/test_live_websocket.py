@@ -60,14 +60,6 @@ def closed(socket: ClientConnection) -> tuple[int, str]:
         return (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, "")
 
 
-@pytest.fixture
-def url(api: httpx2.Client, running_reader: RunningReader, world: World) -> str:
-    world.user(1)
-    world.user(2)
-    world.post(5, author_id=1)
-    return running_reader.url
-
-
 def test_a_like_arrives_at_a_websocket(stack: Stack) -> None:
     """Through the whole system."""
     with running_services(stack) as services:

@@ -15,13 +15,13 @@ from reader.read_model.control import (
     Anchor,
     Checkpoint,
     JournalEntry,
-    LeaseRecord,
     Partial,
     Position,
     Serving,
     journal_id,
 )
 from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTINGS
+from reader.read_model.leases import LeaseRecord, Tenure
 from tidemark.gtid import Gtid
 
 GTID = Gtid("aaaaaaaa-0000-0000-0000-000000000001", 5)
@@ -41,6 +41,15 @@ def test_each_document_of_the_control_collection_is_decoded_as_it_was() -> None:
     assert JournalEntry.decode(stored) == entry
     lease = LeaseRecord(4, {"host": "a", "pid": 1}, b"session", 2, True, {"host": "b"})
     assert LeaseRecord.decode(lease.encode()) == lease
+
+
+def test_a_tenure_counts_only_under_its_own_epoch() -> None:
+    """A holder of an older release takes the lease and leaves the tenure of the one before."""
+    at = datetime(2026, 11, 30, 21)
+    tenure = {"epoch": 4, "taken_at": at, "renewed_at": at, "said": {"redis": {"state": "ok"}}}
+    stored = LeaseRecord(4, {"host": "a", "pid": 1}, b"session").encode() | {"tenure": tenure}
+    assert LeaseRecord.decode(stored).tenure == Tenure(at, at, {"redis": {"state": "ok"}})
+    assert LeaseRecord.decode(stored | {"epoch": 5}).tenure is None
 
 
 def test_a_watermark_and_its_announcements_are_decoded_as_they_were() -> None:

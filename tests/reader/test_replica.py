@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from random import Random
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_the_least_recently_used_entry_leaves_first() -> None:
 def test_a_replica_of_no_bytes_keeps_nothing() -> None:
     held, _ = replica(0)
     held.put("user:1", Entry(False, 1))
-    held.keep("/user/1", object(), 0, {}, {})
+    held.keep("/user/1", object(), (), 0)
     assert (held.get("user:1"), held.answer("/user/1"), len(held), held.bytes) == (None, None, 0, 0)
 
 
@@ -59,11 +60,12 @@ def test_every_way_out_gives_the_bytes_back() -> None:
     for key, entry in entries.items():
         held.put(key, entry)
         held.put(key, entry)
-    held.keep("/list", object(), 1_000, entries, {"user": 5})
-    held.keep("/list", object(), 500, entries, {"user": 5})
+    held.keep("/list", object(), [entries], 1_000)
+    held.keep("/list", object(), [entries], 500)
     assert held.bytes > 5_500
     held.drop(["user:0", "user:9"])
     assert held.answer("/list") is None
+    held.keep("/list", object(), (), 10_000)
     assert held.bytes == 4_000
     held.clear()
     assert (held.bytes, drops(metrics, "named"), drops(metrics, "reset")) == (0, 1, 4)
@@ -74,7 +76,7 @@ def test_an_answer_is_kept_as_long_as_each_of_its_entries() -> None:
     parts = {key: Entry(True, 1, b"", BODY) for key in ("post:1", "user:1")}
     for key, entry in parts.items():
         held.put(key, entry)
-    held.keep("/post/1", "the answer", 100, parts, {"post": 1, "user": 1})
+    held.keep("/post/1", "the answer", [parts], 100)
     kept = held.answer("/post/1")
     assert kept is not None and kept.answer == "the answer"
     held.drop(["user:7", "post:9"])
@@ -84,6 +86,26 @@ def test_an_answer_is_kept_as_long_as_each_of_its_entries() -> None:
     held.drop(["user:1"])
     held.put("user:1", Entry(True, 2, b"", BODY))
     assert held.answer("/post/1") is None
+
+
+def test_the_parts_that_left_are_told_however_many_others_left_meanwhile() -> None:
+    for seed in range(200):
+        chance = Random(seed)
+        held, _ = replica(2**30)
+        keys = [f"user:{id}" for id in range(chance.choice((1, 5, 40)))]
+        for key in keys:
+            held.put(key, Entry(True, 1, b"", BODY))
+        entries = {key: held.get(key) for key in chance.sample(keys, chance.randint(1, len(keys)))}
+        held.keep("/list", "the answer", [{key: entry for key, entry in entries.items() if entry}], 0)
+        for _ in range(chance.choice((1, 3, 100))):
+            key = chance.choice(keys)
+            held.drop([key])
+            if chance.random() < 0.8:
+                held.put(key, Entry(True, 2, b"", BODY))
+        former = held.former("/list")
+        assert former is not None
+        assert {*former[1]} == {key for key, entry in entries.items() if held.get(key) is not entry}
+        assert (held.answer("/list") is None) == bool(former[1])
 
 
 def test_memory_is_what_the_limit_says() -> None:

@@ -66,7 +66,7 @@ def test_it_starts_before_its_stores_do_and_ends_on_a_signal(shared_stack: Stack
 @pytest.mark.anyio
 async def test_a_service_that_has_not_opened_its_stores_is_not_ready() -> None:
     reader = Reader(load(ReaderSettings, REQUIRED), AuthSettings.from_environ(AUTH))
-    assert await reader.ready() == {"reads": "the service is starting or has ended"}
+    assert await reader.ready() == ({"reads": "the service is starting or has ended"}, False)
 
 
 def test_importing_the_app_connects_to_nothing(world: World) -> None:

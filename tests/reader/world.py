@@ -16,10 +16,11 @@ from pymongo import IndexModel, ReplaceOne, WriteConcern
 from pymongo.client_session import ClientSession
 
 from reader.read_model.announcements import encode
-from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY, Watermark, cache_key
-from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, checkpoint_id
+from reader.read_model.cached_values import Watermark
+from reader.read_model.control import CONTROL, SERVING_ID, Checkpoint, Serving, checkpoint_id
 from reader.read_model.declarations import COLLECTIONS, MODEL_VERSION
 from reader.read_model.scans import microseconds
+from reader.read_model.shards import SINGLE, Shard, shard_number
 
 SOURCE = "00000000-0000-0000-0000-000000000001"
 Document = dict[str, Any]
@@ -38,6 +39,8 @@ def now() -> str:
 
 class World:
     """One serving build with its checkpoint, documents, and the watermark and keys of the cache."""
+
+    shards: Sequence[Shard] = (SINGLE,)
 
     def __init__(self, database: Any, cache: redis.Redis, build: int = 3, epoch: str = "7") -> None:
         self.database = database
@@ -93,8 +96,9 @@ class World:
         )
         fields = {name: getattr(checkpoint, name) for name in ("seq", "batch_id", "as_of", "gtid_set")}
         of_build = {"build": self.build, "model_version": MODEL_VERSION}
+        epochs = tuple(self.epoch for _ in self.shards) if len(self.shards) > 1 else ()
         control = (
-            {"_id": SERVING_ID, "build": self.build, "epoch": self.epoch},
+            {"_id": SERVING_ID, **Serving(self.build, self.epoch, epochs).encode()},
             {"_id": checkpoint_id(self.build), **of_build, **fields},
         )
         replacements = [{"q": {"_id": one["_id"]}, "u": one, "upsert": True} for one in control]
@@ -111,36 +115,60 @@ class World:
         counted: Sequence[str] = (),
         values: Mapping[str, bytes] | None = None,
     ) -> None:
-        """As APPLY: in one step, keys get values or leave, the watermark is set, and readers are told."""
-        found, watermark = self.watermark(), checkpoint.watermark(self.epoch)
+        """As APPLY of each shard, one after the other."""
+        for shard in self.shards:
+            self.apply_to(shard, checkpoint, keys, counted, values)
+
+    def apply_to(
+        self,
+        shard: Shard,
+        checkpoint: Checkpoint,
+        keys: Sequence[str] = (),
+        counted: Sequence[str] = (),
+        values: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """As APPLY: in one step, its keys get values or leave, its watermark is set, and readers are told."""
+        found, watermark = self.watermark(shard), checkpoint.watermark(self.epoch)
         assert found.epoch == watermark.epoch, "a new epoch begins with SET_WATERMARK"
-        with self.cache.pipeline(transaction=True) as step:
+        keys, counted = ([key for key in some if self.shard_of(key) is shard] for some in (keys, counted))
+        with self.cache_of(shard).pipeline(transaction=True) as step:
             for key in (*keys, *counted):
-                step.delete(cache_key(self.epoch, key))
+                step.delete(shard.cache_key(self.epoch, key))
             for key, value in (values or {}).items():
-                step.set(cache_key(self.epoch, key), value)
-            step.set(WATERMARK_KEY, watermark.encode())
+                if self.shard_of(key) is shard:
+                    step.set(shard.cache_key(self.epoch, key), value)
+            step.set(shard.watermark_key, watermark.encode())
             for message in encode(found.lineage, watermark, keys, counted):
-                step.spublish(TIDE_CHANNEL, message)
+                step.spublish(shard.channel, message)
             step.execute()
 
     def set_watermark(self, checkpoint: Checkpoint, model_version: int = MODEL_VERSION) -> None:
         """As SET_WATERMARK, which begins an epoch and announces nothing."""
         watermark = replace(checkpoint.watermark(self.epoch), model_version=model_version)
-        self.cache.set(WATERMARK_KEY, watermark.encode())
+        for shard in self.shards:
+            self.cache_of(shard).set(shard.watermark_key, watermark.encode())
 
-    def watermark(self) -> Watermark:
-        text = self.cache.get(WATERMARK_KEY)
+    def cache_of(self, shard: Shard) -> redis.Redis:
+        """Of the server that has the shard."""
+        return self.cache
+
+    def shard_of(self, key: str) -> Shard:
+        return self.shards[shard_number(key, len(self.shards))]
+
+    def watermark(self, shard: Shard = SINGLE) -> Watermark:
+        text = self.cache_of(shard).get(shard.watermark_key)
         assert isinstance(text, bytes)
         return Watermark.decode(text)
 
     def cached(self, key: str) -> bytes | None:
-        value = self.cache.get(cache_key(self.epoch, key))
+        shard = self.shard_of(key)
+        value = self.cache_of(shard).get(shard.cache_key(self.epoch, key))
         assert value is None or isinstance(value, bytes)
         return value
 
     def put_cached(self, key: str, value: bytes, ttl_ms: int = 60_000) -> None:
-        self.cache.set(cache_key(self.epoch, key), value, px=ttl_ms)
+        shard = self.shard_of(key)
+        self.cache_of(shard).set(shard.cache_key(self.epoch, key), value, px=ttl_ms)
 
     def all_cached(self) -> dict[Any, Any]:
         """All of Redis."""
@@ -149,7 +177,7 @@ class World:
         return {bytes(name): self.cache.get(name) for name in names if isinstance(name, bytes)}
 
     def ttl_ms(self, key: str) -> int:
-        left = self.cache.pttl(cache_key(self.epoch, key))
+        left = self.cache.pttl(SINGLE.cache_key(self.epoch, key))
         assert isinstance(left, int)
         return left
 

@@ -1,12 +1,15 @@
 """An entry of the download cache is whole or absent."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ops.stack.fetch.cache import cache_folder, completed
+from ops.stack import StackError
+from ops.stack.fetch.cache import cache_folder, completed, require_space
 from tests.support.harness import ROOT
 
 FILLER = """
@@ -52,7 +55,7 @@ def test_a_fill_that_fails_leaves_nothing_that_counts(tmp_path: Path) -> None:
         (folder / "half").touch()
         raise ConnectionError("the line dropped")
 
-    with pytest.raises(ConnectionError):
+    with pytest.raises(StackError, match=f"the folder {tmp_path}/server cannot be filled: the line dropped"):
         completed(tmp_path / "server", fail)
     assert not (tmp_path / "server").exists()
     assert (completed(tmp_path / "server", fill_at_once) / "whole").read_text() == "second run"
@@ -71,6 +74,44 @@ def test_two_runs_at_once_fill_it_once(tmp_path: Path) -> None:
         assert said == ""
         assert second.returncode == 0
     assert sorted(path.name for path in folder.iterdir()) == ["half", "whole"]
+
+
+def test_a_full_disk_is_told_before_and_while_a_folder_is_filled(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        Path("/dev/full").write_text("a server")
+
+    with pytest.raises(StackError, match=r"cannot be filled: .*No space left on device"):
+        completed(tmp_path / "server", fill)
+    with pytest.raises(StackError, match=r"^0 MB are free for /sys/server, and 400 are needed$"):
+        require_space(Path("/sys/server"))
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "said"),
+    [
+        (["ops.stack", "up", "--dir", "/sys/run"], {}, r"\[Errno \d+\] .*: '/sys/run'"),
+        (["ops.run", "--dir", "/sys/run"], {}, r"\[Errno \d+\] .*: '/sys/run'"),
+        (
+            ["ops.stack", "up"],
+            {"TIDEMARK_CACHE_DIR": "/sys/cache"},
+            r"the folder /sys/cache/\S+ cannot be filled: .*; TIDEMARK_CACHE_DIR can name another",
+        ),
+    ],
+)
+def test_a_folder_that_takes_no_files_is_one_line_not_a_traceback(
+    tmp_path: Path, command: list[str], environment: dict[str, str], said: str
+) -> None:
+    """`/sys` takes no files from anybody, root included; `PATH` holds no program that is used instead."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": "/nowhere", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(said + "\n", done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_up_says_where_everything_is_and_whether_already_up(
     )
 
 
-def test_a_dead_server_restarts_with_its_rows_ports_and_passwords(
+def test_only_the_dead_server_restarts_with_its_rows_port_and_passwords(
     folder: str, shared_stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = answer("up", "--dir", folder)
@@ -92,6 +92,7 @@ def test_a_dead_server_restarts_with_its_rows_ports_and_passwords(
 
     after = answer("up", "--dir", folder)
     assert after["environment"] == before["environment"]
+    assert [after[store]["pid"] == before[store]["pid"] for store in STORES] == [False, True, True]
     with pymysql.connect(**mysql_arguments(after["environment"]["TIDEMARK_WRITER_MYSQL_URL"])) as writer:
         assert writer.cursor().execute("SELECT * FROM stays") == 0
     with MongoClient(after["environment"]["TIDEMARK_READER_MONGODB_URL"]) as client:
@@ -173,3 +174,25 @@ def test_servers_given_by_url_are_used_not_started(tmp_path: Path, shared_stack:
         assert all(server.is_running() for server in shared_stack.servers.values())
     finally:
         shared_stack.start()  # gives the shared stack's accounts their own passwords again
+
+
+@pytest.mark.parametrize(
+    ("store", "arguments"),
+    [
+        ("mysql", ["--skip-column-names", "-e", "SELECT CURRENT_USER()"]),
+        ("mongodb", ["--eval", "db.runCommand({connectionStatus: 1}).authInfo.authenticatedUsers[0].user"]),
+        ("redis", ["ACL", "WHOAMI"]),
+    ],
+)
+def test_a_shell_is_the_servers_own_client_as_administrator(
+    folder: str, store: str, arguments: list[str]
+) -> None:
+    answer("up", "--dir", folder)
+    done = run("shell", "--dir", folder, store, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1].strip("'").startswith("admin")
+
+
+def test_a_shell_of_a_server_that_is_down_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = quick(capsys, "shell", "--dir", str(tmp_path), "redis")
+    assert (status, out) == (1, "") and f"redis is not up in {tmp_path}" in err

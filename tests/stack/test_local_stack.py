@@ -1,7 +1,9 @@
 """The three servers together, as a library."""
 
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.support.harness import ROOT, wait_until
 
 pytestmark = pytest.mark.server
 
+READER = "TIDEMARK_READER_MONGODB_URL"
 SETTINGS = {
     "gtid_mode": "ON",
     "enforce_gtid_consistency": "ON",
@@ -145,3 +148,27 @@ def test_no_server_outlives_the_killed_process_that_used_the_library(tmp_path: P
         finally:
             user.kill()
     wait_until(lambda: not any(server.is_alive() for server in servers), "the servers to end")
+
+
+def test_a_stack_whose_ports_were_taken_moves_with_its_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    post: dict[str, Any] = {"_id": 1, "body": "stays"}
+    client: MongoClient[dict[str, Any]]
+    with Stack(tmp_path) as first, MongoClient(first.mongodb.admin_url) as client:
+        client["tidemark"]["posts"].replace_one({"_id": 1}, post, upsert=True)
+    before = {store: server.port for store, server in first.servers.items()}
+    with ExitStack() as strangers:
+        for port in before.values():
+            strangers.enter_context(socket.create_server(("127.0.0.1", port)))
+        with Stack(tmp_path) as second:
+            with MongoClient(second.environment()[READER]) as client:
+                assert client["tidemark"]["posts"].find_one() == post
+            after = {store: server.port for store, server in second.servers.items()}
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"{store} has a new port, {after[store]}: another process listens on {before[store]}"
+        for store in before
+    ]
+    with Stack(tmp_path) as third:
+        assert {store: server.port for store, server in third.servers.items()} == after

@@ -1,5 +1,6 @@
 """The message about a missing tool of the system."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,12 @@ def test_another_tool_is_asked_for_by_its_own_name() -> None:
         PrerequisiteMissing, match=r"^missing: no-such-tool; run: sudo apt-get install -y no-such-tool$"
     ):
         require("no-such-tool")
+
+
+def test_an_old_python_can_read_the_message_about_itself() -> None:
+    source = (ROOT / "ops/stack/fetch/prerequisites.py").read_text()
+    assert "__future__" not in source, "Python 3.6 does not know today's futures"
+    ast.parse(source, feature_version=(3, 6))
 
 
 def test_an_old_python_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

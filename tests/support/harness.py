@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pymysql
-import redis
 
 from binlog_projector.mysql.connections import Connection, connection_settings, query_value
 from ops.stack import Stack
 from ops.stack.servers.ports import free_port
-from reader.read_model.cached_values import WATERMARK_KEY, Watermark
+from reader.read_model.cached_values import Watermark
+from tests.support.caches import caches
 from tests.support.oracle import actual_documents, assert_cache_is_true, expected_documents
 from tests.support.secrecy import leaks
 from tidemark.gtid import GtidSet
@@ -123,9 +123,11 @@ def projector(
 
 
 def watermark(stack: Stack) -> Watermark | None:
-    with redis.Redis.from_url(stack.redis.admin_url) as cache:
-        raw = cache.get(WATERMARK_KEY)
-        return Watermark.decode(raw) if isinstance(raw, bytes) else None
+    """Of a cluster, that of the shard which is furthest behind. None if a shard has none."""
+    with caches(stack) as shards:
+        raw = [client.get(shard.watermark_key) for shard, client in shards]
+    marks = [Watermark.decode(each) for each in raw if isinstance(each, bytes)]
+    return min(marks, key=lambda mark: (mark.build, mark.seq)) if marks and len(marks) == len(raw) else None
 
 
 def wait_until_caught_up(stack: Stack, connection: Connection, seconds: float = 30) -> None:
@@ -154,3 +156,10 @@ def rows(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement)
         return list(cursor.fetchall())
+
+
+def purge_binlog(connection: Connection) -> None:
+    """All that is committed is gone from the binlog."""
+    run_sql(connection, "FLUSH BINARY LOGS")
+    newest = rows(connection, "SHOW BINARY LOGS")[-1][0]
+    run_sql(connection, f"PURGE BINARY LOGS TO '{newest}'")

@@ -17,17 +17,12 @@ from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_
 from binlog_projector.mysql.connections import Connection
 from binlog_projector.stores.document_ids import decode_id
 from ops.stack import Stack
-from reader.read_model.cached_values import (
-    WATERMARK_KEY,
-    Watermark,
-    cache_key,
-    decode,
-    encode_cursor,
-    encode_entity,
-)
+from reader.read_model.cached_values import Watermark, decode, encode_cursor, encode_entity
 from reader.read_model.declarations import COLLECTIONS, ENTITIES, LISTS
 from reader.read_model.entities import is_present
 from reader.read_model.scans import TextList, microseconds, time_text
+from reader.read_model.shards import Shard
+from tests.support.caches import caches
 from writer.schema import TABLES
 
 KINDS = {**dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo", "Nl", "Nd", "Pc"), "c"), "Mn": "m", "Mc": "m"}
@@ -138,21 +133,25 @@ def present(documents: Documents, collection: str) -> list[dict[str, Any]]:
 
 def assert_cache_is_true(stack: Stack, documents: Documents) -> int:
     """Every entry of the current epoch agrees with `documents`. Returns the number of entries."""
-    with redis.Redis.from_url(stack.redis.admin_url) as cache:
-        raw = cache.get(WATERMARK_KEY)
-        assert isinstance(raw, bytes), "there is no watermark"
-        prefix = cache_key(Watermark.decode(raw).epoch, "")
-        entries = 0
-        for key in cache.scan_iter(match=f"{prefix}*", count=1000):
-            value = cache.get(key)
-            entry = decode(value if isinstance(value, bytes) else None)
-            if entry is None:
-                continue
-            entries += 1
-            name = key.decode().removeprefix(prefix)
-            expected = _expected_entry(name, documents)
-            assert (entry.present, entry.head, entry.body) == expected, f"{name} is stale: {value!r}"
-        return entries
+    with caches(stack) as shards:
+        return sum(_assert_shard_is_true(shard, cache, documents) for shard, cache in shards)
+
+
+def _assert_shard_is_true(shard: Shard, cache: redis.Redis, documents: Documents) -> int:
+    raw = cache.get(shard.watermark_key)
+    assert isinstance(raw, bytes), "there is no watermark"
+    prefix = shard.cache_key(Watermark.decode(raw).epoch, "")
+    entries = 0
+    for key in cache.scan_iter(match=f"{prefix}*", count=1000):
+        value = cache.get(key)
+        entry = decode(value if isinstance(value, bytes) else None)
+        if entry is None:
+            continue
+        entries += 1
+        name = key.decode().removeprefix(prefix)
+        expected = _expected_entry(name, documents)
+        assert (entry.present, entry.head, entry.body) == expected, f"{name} is stale: {value!r}"
+    return entries
 
 
 def _expected_entry(name: str, documents: Documents) -> tuple[bool, bytes, bytes]:

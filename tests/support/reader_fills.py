@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis
 from pymongo import MongoClient
 
 from ops.stack import Stack
-from reader.read_model.cached_values import VALUE_TTL_MS, cache_key, encode_entity
+from reader.read_model.cached_values import VALUE_TTL_MS, Watermark, encode_entity
 from reader.read_model.declarations import COLLECTIONS, ENTITIES
 from reader.read_model.entities import is_present
-from tests.support.harness import watermark
+from reader.read_model.shards import shard_number
+from tests.support.caches import caches
 
 
 def fill_cache(stack: Stack) -> None:
-    mark = watermark(stack)
-    assert mark is not None
-    with (
-        redis.Redis.from_url(stack.redis.admin_url) as cache,
-        MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client,
-    ):
+    """Every shard must have a watermark."""
+    with caches(stack) as shards, MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
+        raw = [cache.get(shard.watermark_key) for shard, cache in shards]
+        marks = [Watermark.decode(mark) for mark in raw if isinstance(mark, bytes)]
+        assert len(marks) == len(shards) > 0
         for entity in ENTITIES.values():
-            for document in client["tidemark"][COLLECTIONS[entity.collection].in_build(mark.build)].find():
+            collection = COLLECTIONS[entity.collection].in_build(marks[0].build)
+            for document in client["tidemark"][collection].find():
                 if is_present(document):
-                    key = cache_key(mark.epoch, entity.key(document["_id"]))
-                    cache.set(key, encode_entity(entity, document), px=VALUE_TTL_MS, nx=True)
+                    key = entity.key(document["_id"])
+                    number = shard_number(key, len(shards))
+                    shard, cache = shards[number]
+                    name = shard.cache_key(marks[number].epoch, key)
+                    cache.set(name, encode_entity(entity, document), px=VALUE_TTL_MS, nx=True)

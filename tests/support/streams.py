@@ -31,13 +31,13 @@ class Stream:
 
     def __init__(self, url: str, path: str, headers: Mapping[str, str], receive_bytes: int = 0) -> None:
         address = urlsplit(url)
-        self._socket = socket.socket()
+        self.socket = socket.socket()
         if receive_bytes:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self._socket.connect((address.hostname, address.port))
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket.connect((address.hostname, address.port))
         fields = {"Host": address.netloc, "Accept": "text/event-stream", **headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        self._socket.sendall(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
         self._bytes, self._text = b"", ""
         self.events: list[Event] = []
         head = self._until(b"\r\n\r\n").decode("latin-1")
@@ -66,29 +66,36 @@ class Stream:
         return True
 
     def close(self) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def _event(self, deadline: float) -> Event:
         while "\n\n" not in self._text:
-            size = int(self._until(b"\r\n", deadline), 16)
-            chunk = self._exactly(size + 2, deadline)[:-2]
-            if not size:
-                raise Ended
-            self._text += chunk.decode()
+            self._text += self._chunk(deadline).decode()
         text, _, self._text = self._text.partition("\n\n")
         fields = dict(line.split(": ", 1) for line in text.split("\n"))
         data = json.loads(fields["data"]) if "data" in fields else None
         return Event(fields.get("event", ""), fields.get("id", ""), data, fields.get("retry", ""))
 
-    def _until(self, mark: bytes, deadline: float | None = None) -> bytes:
-        while mark not in self._bytes:
+    def _chunk(self, deadline: float) -> bytes:
+        """The next chunk, taken once all of it is there: after a TimeoutError, a later call goes on."""
+        while True:
+            head, mark, rest = self._bytes.partition(b"\r\n")
+            if mark and len(rest) >= (size := int(head, 16)) + 2:
+                self._bytes = rest[size + 2 :]
+                if not size:
+                    raise Ended
+                return rest[:size]
             self._receive(deadline)
+
+    def _until(self, mark: bytes) -> bytes:
+        while mark not in self._bytes:
+            self._receive(None)
         found, _, self._bytes = self._bytes.partition(mark)
         return found
 
-    def _exactly(self, size: int, deadline: float | None = None) -> bytes:
+    def _exactly(self, size: int) -> bytes:
         while len(self._bytes) < size:
-            self._receive(deadline)
+            self._receive(None)
         found, self._bytes = self._bytes[:size], self._bytes[size:]
         return found
 
@@ -96,8 +103,8 @@ class Stream:
         left = 10.0 if deadline is None else deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self._socket.settimeout(left)
-        piece = self._socket.recv(65536)
+        self.socket.settimeout(left)
+        piece = self.socket.recv(65536)
         if not piece:
             raise Ended
         self._bytes += piece

@@ -6,11 +6,12 @@ import contextlib
 import random
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
-from tests.support.harness import admin_connection, run_sql
+from tests.support.harness import admin_connection, create_tables, run_sql
+from tests.support.threads import in_threads
 
 USERS, POSTS = 20, 50
 
@@ -23,6 +24,15 @@ def seed_rows(connection: Connection) -> None:
         f"INSERT INTO users (subject, handle, display_name) VALUES {users}",
         f"INSERT INTO posts (author_id, body) VALUES {posts}",
     )
+
+
+@contextlib.contextmanager
+def seeded(stack: Stack) -> Iterator[Connection]:
+    """A MySQL with our tables and some rows."""
+    with admin_connection(stack) as connection:
+        create_tables(connection)
+        seed_rows(connection)
+        yield connection
 
 
 def write_traffic(connection: Connection, chance: random.Random, transactions: int) -> None:
@@ -41,21 +51,13 @@ def write_traffic(connection: Connection, chance: random.Random, transactions: i
         run_sql(connection, statement)
 
 
-@contextlib.contextmanager
-def traffic(stack: Stack, seed: int, pause_seconds: float = 0.01) -> Iterator[None]:
+def traffic(stack: Stack, seed: int, pause_seconds: float = 0.01) -> AbstractContextManager[None]:
     """Random writes for the length of a block."""
-    stopping = threading.Event()
 
-    def write() -> None:
+    def write(stopping: threading.Event) -> None:
         chance = random.Random(seed)
         with admin_connection(stack) as connection:
             while not stopping.wait(pause_seconds):
                 write_traffic(connection, chance, 1)
 
-    with ThreadPoolExecutor(1, "traffic") as threads:
-        running = threads.submit(write)
-        try:
-            yield
-        finally:
-            stopping.set()
-        running.result()
+    return in_threads([write])

@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tidemark import logs, workers
-from tidemark.admin import admin_app
+from tidemark.admin import Readiness, admin_app
 from tidemark.settings import address
 
 WORKERS = 2
@@ -42,8 +42,8 @@ def main() -> int:
         return workers.serve_workers(WORKERS, options.public, options.admin, registry, restarts)
     public, ready = public_app(registry), options.uneven_in is None or is_first(options.uneven_in)
 
-    async def parts() -> dict[str, str]:
-        return {"store": "ok"} if ready else {"store": "away", "other": "away"}
+    async def parts() -> Readiness:
+        return Readiness.of({"store": "ok"} if ready else {"store": "away", "other": "away"})
 
     uvloop.run(workers.serve_as_worker(public, admin_app(registry, parts), *options.worker))
     return 0

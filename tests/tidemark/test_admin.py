@@ -8,12 +8,12 @@ import socket
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tidemark.admin import AddressUnavailable, AdminThread, admin_app, serve
+from tidemark.admin import AddressUnavailable, AdminThread, Readiness, admin_app, serve
 from tidemark.settings import Address
 
 
-async def ready() -> dict[str, str]:
-    return {}
+async def ready() -> Readiness:
+    return Readiness.of({})
 
 
 APP = admin_app(CollectorRegistry(), ready)

@@ -12,6 +12,7 @@ from tidemark.settings import (
     address,
     effective,
     load,
+    origins,
     secret_key,
     url,
     variable,
@@ -60,3 +61,11 @@ def test_a_bad_value_names_the_variable(name: str, value: str) -> None:
     with pytest.raises(SettingError, match=f"^{name}(=.*: should | is not set)") as caught:
         load(Example, {**GOOD, name: value})
     assert "hush-hush" not in str(caught.value)
+
+
+def test_an_origin_is_written_as_browsers_send_it() -> None:
+    given = "https://app.example.org, http://localhost:3000,capacitor://localhost,"
+    assert origins(given) == ("https://app.example.org", "http://localhost:3000", "capacitor://localhost")
+    for never_sent in ("*", "app.example.org", "https://a.org/", "https://A.org", "https://a.org:443"):
+        with pytest.raises(ValueError, match="should be origins"):
+            origins(never_sent)

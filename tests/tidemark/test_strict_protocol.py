@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -39,6 +40,7 @@ def refused(received: bytes, status: int) -> None:
     assert head.startswith(b"%d " % status), received[:200]
     assert b"content-type: application/problem+json" in head and b"connection: close" in head
     assert json.loads(body)["status"] == status
+    assert re.search(rb"\bx-request-id: [0-9a-f]{32}\b", head)
 
 
 @pytest.mark.parametrize(

@@ -60,12 +60,13 @@ class Writer:
 
 
 @contextlib.contextmanager
-def serving(mysql_url: str, pool_size: int = 8) -> Iterator[Writer]:
+def serving(mysql_url: str, pool_size: int = 8, commands_per_minute: int = 0) -> Iterator[Writer]:
     """The writer's public application, started and stopped, on the database of `mysql_url`."""
     environment = {
         **AUTH,
         "TIDEMARK_WRITER_MYSQL_URL": mysql_url,
         "TIDEMARK_WRITER_POOL_SIZE": str(pool_size),
+        "TIDEMARK_WRITER_COMMANDS_PER_MINUTE": str(commands_per_minute),
     }
     with TestClient(create_app(load(WriterSettings, environment), AUTH_SETTINGS)) as http:
         yield Writer(http)

@@ -92,6 +92,7 @@ def test_any_printable_ascii_is_a_key(writer: Writer, key: str) -> None:
 def test_anything_else_is_not(writer: Writer, key: Any) -> None:
     answer = post_once(writer.person(), key)
     assert (answer.status_code, answer.json()["field"]) == (400, "Idempotency-Key")
+    assert [each["header"] for each in answer.json()["errors"]] == ["Idempotency-Key"]
 
 
 def test_two_keys_are_none(writer: Writer) -> None:

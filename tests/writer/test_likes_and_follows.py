@@ -102,6 +102,7 @@ def test_nobody_follows_themselves(writer: Writer) -> None:
         "/problems/self-follow",
         "id",
     )
+    assert answer.json()["errors"] == [{"parameter": "id", "detail": answer.json()["detail"]}]
 
 
 def test_a_missing_user_cannot_be_followed(writer: Writer) -> None:

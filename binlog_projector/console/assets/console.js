@@ -1,7 +1,12 @@
 // Shows the server's events: one `history` of points, then a `sample` each second.
 "use strict";
 
-const CHARTS = ["lag_seconds", "transactions_per_s", "hit_ratio", "batch_transactions"];
+const one = (value) => number(value, 1);
+const CHARTS = {  // each with the words for its values
+  lag_seconds: duration, transactions_per_s: one, hit_ratio: percent, batch_transactions: one,
+};
+const CHART_HEIGHT = 220;
+const LONG_SECONDS = 2;
 const KEPT = 15 * 60;
 const points = [];
 const charts = {};
@@ -23,6 +28,10 @@ function percent(ratio) {
   return ratio === null || ratio === undefined ? "-" : `${number(ratio * 100, 1)} %`;
 }
 
+function clock(seconds) {
+  return new Date(seconds * 1000).toISOString().slice(11, 19);
+}
+
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
@@ -37,23 +46,43 @@ function drawChart(name) {
   const grid = { stroke: colour("--line"), width: 0.5 };
   const axis = { stroke: colour("--soft"), grid, ticks: { show: false } };
   charts[name] = new uPlot({
-    width: place.clientWidth, height: 140, legend: { show: false }, cursor: { y: false },
+    width: place.clientWidth, height: CHART_HEIGHT, cursor: { y: false },
     scales: {
       y: { range: (_, least, most) => [0, name === "hit_ratio" ? 1 : Math.max(most ?? 0, 1) * 1.1] },
     },
     series: [
-      {}, { stroke: colour("--accent"), width: 1.5, fill: `${colour("--accent")}22`, spanGaps: false },
+      { label: "UTC", value: (_, at) => (at ? clock(at) : "-") },
+      { label: "value", value: (_, value) => CHARTS[name](value), stroke: colour("--accent"), width: 1.5,
+        fill: `${colour("--accent")}22`, spanGaps: false },
     ],
-    axes: [axis, { ...axis, size: 44 }],
+    axes: [
+      { ...axis, space: 70, size: 30, values: (_, splits) => splits.map(clock) },
+      { ...axis, size: 64, values: (_, splits) => splits.map(CHARTS[name]) },
+    ],
   }, series(name), place);
 }
 
+// The line above a chart, for those who do not see it.
+function read(name) {
+  const found = points.map((point) => point[name]).filter((value) => value !== null);
+  put(`reading-${name}`, found.length
+    ? `now ${CHARTS[name](points.at(-1)[name])}, least ${CHARTS[name](Math.min(...found))}, `
+      + `most ${CHARTS[name](Math.max(...found))} since ${clock(points[0].at)} UTC`
+    : "nothing to show yet");
+}
+
 function drawCharts() {
-  CHARTS.forEach(drawChart);
+  for (const name in CHARTS) {
+    drawChart(name);
+    read(name);
+  }
 }
 
 function updateCharts() {
-  for (const name of CHARTS) charts[name]?.setData(series(name));
+  for (const name in CHARTS) {
+    charts[name].setData(series(name));
+    read(name);
+  }
 }
 
 function showBox(id, { ok, state }, active) {
@@ -67,12 +96,24 @@ function position(of) {
   return of ? `batch ${number(of.seq)}, complete as of ${of.as_of}` : "none";
 }
 
+// One number for each shard of a cluster, with its lag if that is long. The last batch is in its title.
+function showShards(shards) {
+  byId("shards").replaceChildren(...shards.map(({ shard, seq, lag_seconds }) => {
+    const item = document.createElement("li");
+    item.textContent = lag_seconds > LONG_SECONDS ? `${shard}: ${duration(lag_seconds)}` : shard;
+    item.classList.toggle("away", seq === null);
+    item.title = `shard ${shard}: `
+      + (seq === null ? "away" : `batch ${number(seq)}, ${duration(lag_seconds)} behind`);
+    return item;
+  }));
+}
+
 function showErrors(errors) {
   const lines = errors.map((error) => {
-    const { timestamp, level, event, service, ...rest } = error;
+    const { timestamp, level, event, service, times, ...rest } = error;
     const line = document.createElement("li");
     const details = Object.entries(rest).map(([name, value]) => `${name}=${value}`).join(" ");
-    line.textContent = `${timestamp} ${level}: ${event} ${details}`;
+    line.textContent = `${timestamp} ${level}: ${event} ${details}${times ? ` (${times} times)` : ""}`;
     return line;
   });
   if (!lines.length) {
@@ -85,13 +126,15 @@ function showErrors(errors) {
 function show(sample) {
   const { point, boxes, checkpoint, watermark, announcements, audit } = sample;
   for (const [id, box] of Object.entries(boxes)) {
-    showBox(id, box, sample.leader || id === "projector" || id === "reader");
+    showBox(id, box, sample.leader || ["projector", "writer", "reader"].includes(id));
   }
   document.querySelector(".way").classList.toggle("flowing", point.transactions_per_s > 0);
   put("transactions", number(point.transactions_per_s, 1));
   put("lag", duration(point.lag_seconds));
   put("mongodb-seq", number(checkpoint?.seq));
   put("redis-seq", number(watermark?.seq));
+  showShards(sample.shards);
+  put("writes", number(sample.writes_per_s, 1));
   put("reads", number(point.reads_per_s, 1));
   put("hits", percent(point.hit_ratio));
   put("watermark", position(watermark));

@@ -11,6 +11,7 @@ from pymongo.errors import PyMongoError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from ops.stack.cluster import all_nodes
 from ops.stack.errors import StackError
 from ops.stack.urls import mysql_arguments, with_account
 
@@ -29,12 +30,15 @@ MONGODB_PROJECTOR_ACTIONS = (
     *("createCollection", "dropCollection", "createIndex", "dropIndex"),
 )
 MONGODB_ROLES: Mapping[str, str] = {"projector": ROLE_OF_PROJECTOR, "reader": "read"}
-REDIS_CONNECTION = ("ping", "hello", "client|setinfo", "client|setname", "client|id")
+REDIS_CONNECTION = (
+    *("ping", "hello", "client|setinfo", "client|setname", "client|id"),
+    *("cluster|slots", "cluster|shards"),
+)
 REDIS_SCRIPTS = ("eval", "eval_ro", "evalsha", "script|load", "script|exists")
-TIDE = "&tidemark:tide"  # the channel on which the projector announces what it did
+TIDE = ("&tidemark:tide", "&tidemark:{*}:tide")  # channels on which the projector announces what it did
 REDIS_RULES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "projector": (
-        ("~tidemark:*", TIDE),
+        ("~tidemark:*", *TIDE),
         (
             *("get", "mget", "getrange", "scan", "set", "del", "exists", "pttl", "info", "spublish"),
             *REDIS_SCRIPTS,
@@ -42,7 +46,11 @@ REDIS_RULES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
         ),
     ),
     "reader": (
-        ("%RW~tidemark:e*", "%R~tidemark:watermark", TIDE),
+        (
+            *("%RW~tidemark:e*", "%R~tidemark:watermark"),
+            *("%RW~tidemark:{*}:e*", "%R~tidemark:{*}:watermark"),  # of a cluster's shards
+            *TIDE,
+        ),
         (
             *("get", "mget", "getrange", "set", "ssubscribe", "sunsubscribe"),
             *REDIS_SCRIPTS,
@@ -90,20 +98,24 @@ def create_mongodb_accounts(admin_url: str, passwords: Mapping[str, str]) -> dic
 
 
 def create_redis_accounts(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
-    """Ensure the accounts, and save them if the server has an ACL file; return account -> URL."""
-    with Redis.from_url(admin_url, decode_responses=True) as client:
-        for account, (patterns, commands) in REDIS_RULES.items():
-            rules = [
-                *("reset", "resetchannels"),
-                "on",
-                f">{passwords[account]}",
-                *patterns,
-                "-@all",
-                *(f"+{command}" for command in commands),
-            ]
-            client.execute_command("ACL SETUSER", account, *rules)
-        if client.config_get("aclfile").get("aclfile"):
-            client.acl_save()
+    """Ensure the accounts on every node, and save them where there is an ACL file; return account -> URL.
+
+    The URL of a cluster names all nodes, replicas too. Raises StackError if it does not.
+    """
+    for node in all_nodes(admin_url):
+        with Redis.from_url(node, decode_responses=True) as client:
+            for account, (patterns, commands) in REDIS_RULES.items():
+                rules = [
+                    *("reset", "resetchannels"),
+                    "on",
+                    f">{passwords[account]}",
+                    *patterns,
+                    "-@all",
+                    *(f"+{command}" for command in commands),
+                ]
+                client.execute_command("ACL SETUSER", account, *rules)
+            if client.config_get("aclfile").get("aclfile"):
+                client.acl_save()
     return {account: with_account(admin_url, account, passwords[account], "/0") for account in REDIS_RULES}
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ DPKG_STATUS = Path("/var/lib/dpkg/status")
 KEPT = {
     "": ("usr", "lib", "lib64"),
     "usr/share": ("mysql", "fonts"),
-    "usr/bin": ("redis-*", "wrk", "prom*"),
+    "usr/bin": ("redis-*", "wrk", "prom*", "mysql"),
     "usr/sbin": ("mysqld", "nginx"),
 }
 UNUSED_LIBRARIES = ("usr/lib/*/perl*", "usr/lib/*/libperl*", "usr/lib/*/gconv", "usr/lib/systemd")
@@ -133,13 +134,12 @@ def _download(alternatives: Sequence[str], tree: Path, beside_the_system: bool) 
     failures: list[str] = []
     for archive in archives(APT_FOLDER, name, suite):
         apt = PrivateApt(tree, archive, DPKG_STATUS if beside_the_system else None)
-        for package in alternatives:
-            try:
-                return apt.download(package)
-            except subprocess.CalledProcessError as error:
-                failures.append(f"{package} from {archive.uri} {suite}: {_complaint(error)}")
+        try:
+            return apt.download(alternatives)
+        except subprocess.CalledProcessError as error:
+            failures.append(f"{archive.uri} {suite}: {_complaint(error)}")
     raise DownloadFailed(
-        "\n".join([f"apt could not download {alternatives[0]}, see {APT_FOLDER}", *failures])
+        f"apt could not download {alternatives[0]}, is there a network? ({'; '.join(failures)})"
     )
 
 
@@ -152,13 +152,23 @@ class PrivateApt:
         self.archive = archive
         self.debs = tree / "archives"
 
-    def download(self, package: str) -> list[Path]:
-        """The package and its dependencies as .deb files. Raises CalledProcessError with apt's output."""
+    def download(self, alternatives: Sequence[str]) -> list[Path]:
+        """The first package that the archive has, and its dependencies, as .deb files.
+
+        Raises CalledProcessError with apt's output.
+        """
         for folder in ("lists/partial", "archives/partial", "nothing/partial"):
             (self.tree / folder).mkdir(parents=True, exist_ok=True)
         (self.tree / "status").write_text("")
         (self.tree / "archive.sources").write_text(self.archive.stanza())
         self._run("update", "--error-on=any")
+        *others, last = alternatives
+        for package in others:
+            with suppress(subprocess.CalledProcessError):
+                return self._install(package)
+        return self._install(last)
+
+    def _install(self, package: str) -> list[Path]:
         # --print-uris omits files that are in the archives folder already: ask with an empty one
         empty = f"Dir::Cache::archives={self.tree / 'nothing'}"
         planned = self._run("install", "-o", empty, "--print-uris", "-y", "--no-install-recommends", package)
@@ -222,4 +232,4 @@ def _prune(folder: Path) -> None:
 
 def _complaint(error: subprocess.CalledProcessError) -> str:
     lines = [line for line in (error.stderr or "").splitlines() if line.startswith(("E:", "W:"))]
-    return " ".join(lines[:3]) or f"apt-get ended with status {error.returncode}"
+    return lines[0] if lines else f"apt-get ended with status {error.returncode}"

@@ -1,9 +1,7 @@
-"""Names the packages of missing system tools in one line; runs on any python3, without a venv.
+"""Names the packages of missing system tools in one line; runs on any Python from 3.6 on, without a venv.
 
 `python3 ops/stack/fetch/prerequisites.py make git venv java` prints that line and ends with status 1.
 """
-
-from __future__ import annotations
 
 import importlib.util
 import shutil

@@ -80,7 +80,7 @@ def _version_of(command: tuple[str, ...], asked: str = "--version") -> str:
     return said.splitlines()[0]
 
 
-def _from_packages(executable: str, *alternatives: str, asked: str = "--version") -> Program:
+def from_packages(executable: str, *alternatives: str, asked: str = "--version") -> Program:
     home = cache_folder() / f"{alternatives[0]}-{platform.machine()}"
     completed(home, lambda folder: apt.fetch(alternatives, cache_folder() / "apt", folder))
     binary = next(iter(home.glob(f"usr/*bin/{executable}")), None)
@@ -97,27 +97,27 @@ def _loader(home: Path, *more: Path) -> tuple[str, ...]:
 
 
 def _mysqld_from_packages() -> Program:
-    return _from_packages("mysqld", "mysql-server-core", "mysql-server-core-8.4", "mysql-server-core-8.0")
+    return from_packages("mysqld", "mysql-server-core", "mysql-server-core-8.4", "mysql-server-core-8.0")
 
 
 def _redis_from_packages() -> Program:
-    return _from_packages("redis-server", "redis-server")
+    return from_packages("redis-server", "redis-server")
 
 
 def _wrk_from_packages() -> Program:
-    return _from_packages("wrk", "wrk")
+    return from_packages("wrk", "wrk")
 
 
 def _prometheus_from_packages() -> Program:
-    return _from_packages("prometheus", "prometheus")
+    return from_packages("prometheus", "prometheus")
 
 
 def _promtool_from_packages() -> Program:
-    return _from_packages("promtool", "prometheus")
+    return from_packages("promtool", "prometheus")
 
 
 def _nginx_from_packages() -> Program:
-    return _from_packages("nginx", "nginx", asked="-v")
+    return from_packages("nginx", "nginx", asked="-v")
 
 
 def _chromium_from_packages() -> Program:

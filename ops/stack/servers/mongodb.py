@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from ops.stack.errors import ServerFailed, StackError
+from ops.stack.errors import ServerFailed
 from ops.stack.fetch import programs
 from ops.stack.fetch.programs import Program
 from ops.stack.servers.ports import LOOPBACK
@@ -56,11 +56,6 @@ class MongoDbServer(Server):
     def prepare(self) -> None:
         """Make the data folder and the key file."""
         super().prepare()
-        if self.initiated.exists() and (port := self.initiated.read_text()) != str(self.port):
-            raise StackError(
-                f"the replica set in {self.directory} was made for port {port}: "
-                "keep that port, or use another folder"
-            )
         self.data.mkdir(exist_ok=True)
         key_file = self.directory / "key"
         if not key_file.exists():
@@ -85,25 +80,45 @@ class MongoDbServer(Server):
         ]
 
     def is_ready(self) -> bool:
-        """Whether the node answers and, as a member of a replica set, has found its role there."""
-        with self._client() as client:
+        """Whether the node answers and, as a member of a replica set, has found its role there.
+
+        On a new port it has none, but knows the set.
+        """
+        moved = self._member_port() not in (None, self.port)
+        with self._client(*((ADMIN, self.password) if moved else ())) as client:
             try:
-                hello = client.admin.command("hello")
+                hello = client.admin.command("replSetGetConfig" if moved else "hello")
             except PyMongoError:
                 return False
-        return not self.initiated.exists() or bool(hello.get("isWritablePrimary") or hello.get("secondary"))
+        is_member = self._member_port() == self.port
+        return not is_member or bool(hello.get("isWritablePrimary") or hello.get("secondary"))
 
     def initiate(self, others: Sequence["MongoDbServer"] = ()) -> None:
         """Make one replica set of this node (its primary) and `others`, and create the administrator.
 
-        All nodes must be started. Does nothing if that was done before. Raises ServerFailed.
+        All nodes must be started. If that was done before, a lone node on a new port takes its place in the
+        set again. Raises ServerFailed.
         """
-        if self.initiated.exists():
+        if self._member_port() == self.port:
             return
         if not self._knows_admin():
             self._initiate_and_create_admin([self, *others])
+        elif self.initiated.exists():
+            self._move()
         for node in [self, *others]:
             node.initiated.write_text(str(node.port))
+
+    def _member_port(self) -> int | None:
+        return int(self.initiated.read_text()) if self.initiated.exists() else None
+
+    def _move(self) -> None:
+        with self._client(ADMIN, self.password) as client:
+            configuration = client.admin.command("replSetGetConfig")["config"]
+            [member] = configuration["members"]
+            member["host"] = f"{LOOPBACK}:{self.port}"
+            configuration["version"] += 1
+            client.admin.command("replSetReconfig", configuration, force=True)
+            self._wait_for_primary(client)
 
     def _knows_admin(self) -> bool:
         with self._client(ADMIN, self.password) as client:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pymysql
 
-from ops.stack.errors import ServerFailed
+from ops.stack.errors import ServerFailed, StackError
 from ops.stack.fetch import programs
 from ops.stack.fetch.cache import cache_folder, completed
 from ops.stack.fetch.programs import Program
@@ -139,9 +139,10 @@ def data_template(log_path: Path) -> Path:
 
 
 def _copy(template: Path, folder: Path) -> None:
-    subprocess.run(
-        ["cp", "-a", "--reflink=auto", "--sparse=always", f"{template}/.", str(folder)], check=True
-    )
+    command = ["cp", "-a", "--reflink=auto", "--sparse=always", f"{template}/.", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise StackError(f"mysql has no data folder: {done.stderr.splitlines()[0]}")
 
 
 def _admin_account(password: str) -> str:

@@ -3,7 +3,10 @@
 import itertools
 import secrets
 import socket
+from collections.abc import Collection
 from pathlib import Path
+
+from ops.stack.progress import say
 
 LOOPBACK = "127.0.0.1"
 FIRST_PORT = 10_000
@@ -23,16 +26,33 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_port() -> int:
+def free_port(beside: int = 0) -> int:
     """A free port below the kernel's range for outgoing connections, and a new one for each call.
 
     So no connection takes the port while its server restarts, and no other caller gets it before the server
-    listens.
+    listens. The port that lies higher by `beside` is free as well.
     """
     first_ephemeral = int(EPHEMERAL_RANGE.read_text().split()[0])
     if first_ephemeral <= FIRST_PORT:
         first_ephemeral = USUAL_FIRST_EPHEMERAL
     while True:
-        port = FIRST_PORT + next(STEPS) % (first_ephemeral - FIRST_PORT)
-        if is_free(port):
+        port = FIRST_PORT + next(STEPS) % (first_ephemeral - FIRST_PORT - beside)
+        if _are_free(port, beside):
             return port
+
+
+def _are_free(port: int, beside: int) -> bool:
+    return is_free(port) and is_free(port + beside)
+
+
+def steady_port(name: str, remembered: int | None, others: Collection[int] = (), *, beside: int = 0) -> int:
+    """The remembered port; if that is taken or one of `others`, a new one, and a line that says so.
+
+    `beside`: as for `free_port`.
+    """
+    if remembered is not None and remembered not in others and _are_free(remembered, beside):
+        return remembered
+    port = next(port for port in iter(lambda: free_port(beside), None) if port not in others)
+    if remembered is not None:
+        say(f"{name} has a new port, {port}: another process listens on {remembered}")
+    return port

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from ops.stack.errors import PortTaken, ServerFailed, StackError
 from ops.stack.fetch.programs import Program
-from ops.stack.servers.ports import free_port, is_free
+from ops.stack.servers.ports import free_port, is_free, steady_port
 from ops.stack.servers.process import (
     POLL_SECONDS,
     Launch,
@@ -59,6 +59,10 @@ class Server(ABC):
     def admin_url(self) -> str:
         """The URL of the administrator's account."""
 
+    def find_port(self) -> None:
+        """Take another port, and say so, if another process listens on this one."""
+        self.port = steady_port(self.name, self.port)
+
     @abstractmethod
     def program(self) -> Program:
         """The program, downloaded if needed. Raises ProgramMissing or DownloadFailed."""
@@ -97,7 +101,7 @@ class Server(ABC):
             self.prepare()
             self.process = self._launch(self.command(), self.directory, self.log_path)
             self.identity = ProcessIdentity.of(self.process.pid)
-        except (OSError, subprocess.CalledProcessError) as error:
+        except OSError as error:
             raise ServerFailed(
                 self.name, f"could not be started in {self.directory} ({error})", self.log_path
             )

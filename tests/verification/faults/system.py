@@ -6,13 +6,12 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import redis
-
 from binlog_projector.mysql.connections import Connection
 from ops.stack import Server, Stack
 from ops.stack.servers.ports import free_port
 from reader.read_model.cached_values import Watermark
 from tests.reader.conftest import RunningReader
+from tests.support.caches import caches
 from tests.support.harness import (
     Process,
     admin_connection,
@@ -62,8 +61,9 @@ class System:
         """
         wait_until_caught_up(self.stack, self.connection)
         assert_everything_is_equal(self.stack, self.connection)
-        with redis.Redis.from_url(self.stack.redis.admin_url) as client:
-            client.client_kill_filter(_type="pubsub")
+        with caches(self.stack) as shards:
+            for _, client in shards:
+                client.client_kill_filter(_type="pubsub")
         self.catch_up_and_fill()
         assert assert_everything_is_equal(self.stack, self.connection) >= len(PATHS)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from binlog_projector.mysql.connections import Connection, query_value
@@ -21,6 +21,7 @@ from tests.support.harness import (
     wait_until_caught_up,
 )
 from tests.support.services import Services, is_ready, running_services
+from tests.support.threads import in_threads
 from tests.verification.faults.mysql_pair import admin_of, replica_of
 from tests.verification.torture.answers import Asking, Records
 from tests.verification.torture.history import Clock, History
@@ -63,25 +64,16 @@ def seed(connection: Connection) -> None:
     )
 
 
-@contextmanager
-def reading(services: Services, records: Records) -> Iterator[None]:
+def reading(services: Services, records: Records) -> AbstractContextManager[None]:
     """Reads all paths again and again during the block."""
-    stopping = threading.Event()
 
-    def read(number: int) -> None:
+    def read(number: int, stopping: threading.Event) -> None:
         asking = Asking(services, records, random.Random(number))
         while not stopping.is_set():
             for path in PATHS:
                 asking.ask(path, 0, 0)
 
-    with ThreadPoolExecutor(2) as threads:
-        running = [threads.submit(read, number) for number in range(2)]
-        try:
-            yield
-        finally:
-            stopping.set()
-        for thread in running:
-            thread.result()
+    return in_threads([partial(read, number) for number in range(2)])
 
 
 def user_is_gone(connection: Connection) -> bool:

@@ -12,7 +12,6 @@ import pytest
 import redis
 from pymongo import MongoClient
 
-from binlog_projector.mysql.connections import Connection
 from ops.stack import Stack
 from reader.read_model.cached_values import cache_key
 from tests.conftest import service_environment
@@ -20,7 +19,7 @@ from tests.support.harness import (
     Process,
     process,
     projector,
-    rows,
+    purge_binlog,
     run_sql,
     wait_until,
     wait_until_caught_up,
@@ -135,7 +134,7 @@ def test_a_purged_binlog_is_rebuilt_unattended_without_mixed_answers(
             before = hammer.wait_for_a_round()
             run_sql(system.connection, *MEANWHILE)
             written = clock(system.connection)
-            purge(system.connection)
+            purge_binlog(system.connection)
             with projector(environment) as stopping:
                 assert stopping.popen.wait(timeout=20) == 1
                 stopping.expected_status = 1
@@ -247,9 +246,3 @@ def builds(stack: Stack) -> list[int]:
     with MongoClient[dict[str, Any]](stack.mongodb.admin_url) as client:
         names = client["tidemark"].list_collection_names()
     return sorted({int(name.rpartition("_b")[2]) for name in names if "_b" in name})
-
-
-def purge(connection: Connection) -> None:
-    run_sql(connection, "FLUSH BINARY LOGS")
-    newest = rows(connection, "SHOW BINARY LOGS")[-1][0]
-    run_sql(connection, f"PURGE BINARY LOGS TO '{newest}'")

@@ -12,6 +12,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from ops.stack import Stack
+from ops.stack.servers.ports import free_port
 from reader.read_model.cached_values import WATERMARK_KEY
 from reader.read_model.declarations import COLLECTIONS, LISTINGS
 from reader.read_model.scans import EdgeId
@@ -82,7 +83,8 @@ def notifications_status(reading: RunningReader) -> int:
 
 
 def refused(environment: Mapping[str, str], command: Sequence[str], status: int) -> None:
-    with process(environment, "-m", "binlog_projector", *command) as running:
+    bind = {"TIDEMARK_PROJECTOR_ADMIN_BIND": f"127.0.0.1:{free_port()}"}
+    with process({**environment, **bind}, "-m", "binlog_projector", *command) as running:
         running.expected_status = status
         assert running.popen.wait(timeout=20) == status
         assert "OtherModel" in running.tail() and "python -m binlog_projector rebuild" in running.tail()

@@ -6,6 +6,7 @@ import itertools
 import random
 import re
 import threading
+import time
 from collections import Counter, defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,12 +37,13 @@ class Written:
 
 @dataclass(frozen=True)
 class Read:
-    """A post's number in an answer, and the answer's own claims."""
+    """A post's number in an answer, and the answer's own claims. `at`: by the monotonic clock."""
 
     post: int
     number: int
     as_of: datetime
     origin: str
+    at: float
 
 
 class Witness:
@@ -126,7 +128,8 @@ class Witness:
             return
         number = int(answer.json()["body"].split()[1]) if answer.status_code == 200 else ABSENT
         as_of = datetime.fromisoformat(bound[1]).replace(tzinfo=None)
-        self.reads.append(Read(post, number, as_of, answer.headers["cache-status"]))
+        origin = answer.headers["cache-status"]
+        self.reads.append(Read(post, number, as_of, origin, time.monotonic()))
 
 
 def clock(connection: Connection) -> datetime:

@@ -25,6 +25,8 @@ from reader.document_store import DocumentStore
 from reader.errors import DocumentsUnavailable
 from reader.fetching import Fetching
 from reader.following import Following
+from reader.live.connections import Connections
+from reader.live.hub import Hub
 from reader.moments import Moments
 from reader.read_model.control import JournalEntry
 from reader.replica import Replica
@@ -33,9 +35,12 @@ from tests.verification.schedules.history import History, batch_of, last_number
 from tests.verification.schedules.projector_stores import ProjectorStore
 from tests.verification.schedules.promises import BrokenPromise, Promises, as_of
 from tests.verification.schedules.reader_stores import CLOCK, Clock, ReaderMongoDB, ReaderRedis
+from tests.verification.schedules.refreshes import Refreshes
 from tests.verification.schedules.scheduler import ACTOR, Scheduler, Worker
+from tests.verification.schedules.watchers import Client, Pieces
 from tidemark.gtid import GtidSet
 from tidemark.problem import Problem
+from tidemark.redis_url import RedisUrl
 from writer.schema import TABLES
 
 READS = 64
@@ -59,7 +64,7 @@ class Product:
 
 
 class Reader:
-    """One reader process: it follows the tide and answers."""
+    """One reader process: it follows the tide, answers, and keeps reads current for its clients."""
 
     def __init__(
         self, name: str, bench: Bench, product: Product, promises: Promises, scheduler: Scheduler
@@ -72,33 +77,58 @@ class Reader:
         self._chance = scheduler.chance
         metrics = bench.reader_metrics
         self._replica = Replica(self._chance.choice(REPLICA_BYTES), metrics)
-        self.following = Following("", self._replica, metrics)
+        self.following = Following(RedisUrl("", ("",)), self._replica, metrics)
         documents = product.documents(cast(AsyncMongoClient[dict[str, Any]], self.mongodb), READS)
         moments, cache = Moments(documents), Cache(self.following, lambda: 0.5)
+        self._refreshes = Refreshes(cache, self._replica)
         fetching = Fetching(self.following, cache, documents, moments, metrics)
         self._consistency = Consistency(self.following, fetching, moments, metrics, READS)
         self._fetching = fetching
+        self._hub = Hub(self.following, self._consistency)
+        self.following.named.listener = Sorted(self._hub)
+        self._connections = Connections(self._hub, bench.reader_settings, metrics, lambda: 0.0)
+        self.clients: list[Client] = []
+        self._pieces = Pieces()
         self._told = Told(0, 0)
         self._requests = 0
-        self._run: asyncio.Task[None] | None = None
+        self._runs: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._run = self._task(self.following.run(), self.name)
+        self._runs.append(self._task(self.following.run(), self.name))
+
+    def connect(self, history: History, *, slow: bool) -> Client:
+        """A client that watches."""
+        if not self.clients:
+            self._runs += [self._task(one.run(), f"{self.name}!") for one in (self._hub, self._connections)]
+        name = f"{self.name}'s client {len(self.clients) + 1}"
+        client = Client(
+            name, self._connections, self.mongodb, self._promises, history, self._pieces, slow=slow
+        )
+        self.clients.append(client)
+        self._runs.append(self._task(client.run(), name))
+        return client
 
     def ask(self, asked: str, query: Query, token: JournalEntry | None) -> asyncio.Task[None]:
         self._requests += 1
         return self._task(self._answer(asked, query, token), f"{self.name}{self._requests}")
 
     def look(self, keys: Iterable[str]) -> None:
-        """Checks the promises of the replica, and that the reader still follows."""
-        assert self._run is not None
-        if self._run.done():
-            self._run.result()
+        """Checks the promises of the replica and to clients, and that the reader still works."""
+        for run in self._runs:
+            if run.done():
+                run.result()
+        for client in self.clients:
+            client.look()
+        self._refreshes.look()
         entries = {key: entry for key in keys if (entry := self._replica.get(key)) is not None}
         self._promises.replicated(self.following.tide, entries)
 
+    def at_the_end(self) -> None:
+        """Redis has answered all, and no fault has hindered it."""
+        self._refreshes.at_the_end()
+
     async def end(self, requests: Iterable[asyncio.Task[None]]) -> None:
-        tasks = [*requests, *([self._run] if self._run else [])]
+        tasks = [*requests, *self._runs]
         for task in tasks:
             task.cancel()
         await self._fetching.aclose()
@@ -132,6 +162,18 @@ class Reader:
             raise BrokenPromise(f"{asked} is of state {state}, older than its token")
         if goes_on and token is None:  # MongoDB may have answered to the token, for this request alone
             self._told = max(self._told, Told(life, state - state % 2))
+
+
+class Sorted:
+    """Tells a hub of one name after the other: the order of a set is not the seed's."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.reset = hub.reset
+
+    def named(self, names: frozenset[str], counted: frozenset[str]) -> None:
+        for name in sorted(names):
+            self._hub.named(frozenset((name,)), counted)
 
 
 class Told(NamedTuple):
@@ -169,13 +211,13 @@ class Projector:
             return
 
     def catch_up(self) -> None:
-        """Takes further turns until APPLY is accepted at the checkpoint."""
+        """Takes further turns until APPLY is accepted at the checkpoint, as of a later time than any."""
+        checkpoint = self.store.position.checkpoint
+        last = checkpoint.at(as_of(last_number(checkpoint.gtid_set), seconds=6))
         for _ in range(CATCH_UP_TURNS):
-            self.stage.tick(self.store.position.checkpoint)
-            if (
-                self.stage.watermark is not None
-                and self.stage.watermark.seq == self.store.position.checkpoint.seq
-            ):
+            self.stage.tick(last)
+            watermark = self.stage.watermark
+            if watermark is not None and (watermark.seq, watermark.as_of) == (last.seq, last.as_of):
                 return
             self._follow()
 

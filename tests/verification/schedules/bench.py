@@ -22,6 +22,8 @@ from reader.read_model.cached_values import WATERMARK_KEY
 from reader.read_model.control import CONTROL, SERVING_ID, JournalEntry, checkpoint_id, journal_id
 from reader.read_model.declarations import COLLECTIONS, ENTITIES
 from reader.read_model.entities import is_present
+from reader.settings import ReaderSettings
+from tests.conftest import service_environment
 from tests.verification.schedules.history import History, batch_of, entity_content, last_number, opening_of
 from tests.verification.schedules.projector_stores import (
     JOURNAL_HOURS,
@@ -32,7 +34,9 @@ from tests.verification.schedules.projector_stores import (
 from tests.verification.schedules.promises import as_of
 from tests.verification.schedules.reader_stores import Pools, Wires
 from tests.verification.schedules.scheduler import QuietSelector
+from tests.verification.schedules.wire import Wire
 from tidemark.gtid import GtidSet
+from tidemark.settings import load
 
 FIRST_ID = 2**53 - 2  # ids of one length sort like numbers; Lua's doubles hold no greater ones exactly
 THREADS = 8
@@ -42,15 +46,17 @@ class Bench:
     """Opens all clients once. Schedules run one after the other, in one event loop."""
 
     def __init__(self, stack: Stack, selector: QuietSelector) -> None:
-        environment = stack.environment()
+        environment = service_environment(stack)
         self.selector = selector
         self.pools = Pools()
         self.threads = ThreadPoolExecutor(THREADS)
         self.wires = Wires(environment["TIDEMARK_READER_REDIS_URL"])
         self._reader_mongodb = MongoClient[dict[str, Any]](environment["TIDEMARK_READER_MONGODB_URL"])
         self.reader_database = self._reader_mongodb.get_default_database("tidemark")
+        self.reader_settings = load(ReaderSettings, environment)
         self.reader_metrics, self.projector_metrics = ReaderMetrics(), ProjectorMetrics()
         self.admin_redis = redis.Redis.from_url(stack.redis.admin_url)
+        self.watching_redis = Wire(stack.redis.admin_url)
         self.projector_redis = projector_cache.connect(environment["TIDEMARK_PROJECTOR_REDIS_URL"])
         self.projector_redis.connection_pool.connection_class = ProjectorConnection
         self._mongodb = mongodb.connect(environment["TIDEMARK_PROJECTOR_MONGODB_URL"])
@@ -147,5 +153,6 @@ class Bench:
         self.wires.close()
         self._reader_mongodb.close()
         self.admin_redis.close()
+        self.watching_redis.close()
         self.projector_redis.close()
         self._mongodb.close()

@@ -13,7 +13,6 @@ from reader.read_model.cached_values import LEASE, WATERMARK_KEY
 from tests.verification.schedules.actors import Leadership, Reader
 from tests.verification.schedules.promises import Promises
 from tests.verification.schedules.reader_stores import LATER_ON
-from tests.verification.schedules.redis_commands import read_values
 
 TTL_MS = 600_000
 EVICTED, LEASES_EXPIRED, FLUSHED, WATERMARK_LOST = "evicted", "leases expired", "flushed", "watermark lost"
@@ -154,8 +153,8 @@ class Faults:
 
     def _dump(self) -> dict[bytes, bytes]:
         keys = self._keys()
-        values = zip(keys, read_values(self._cache, keys) if keys else (), strict=True)
-        return {key: value for key, value in values if value is not None}
+        values = zip(keys, self._cache.mget(keys) if keys else (), strict=True)
+        return {key: value for key, value in values if isinstance(value, bytes)}
 
 
 def _age(key: bytes) -> tuple[int, bytes]:

@@ -13,7 +13,7 @@ from binlog_projector.domain.batch import Batch
 from binlog_projector.domain.changes import BinlogPosition, Row, RowChange, Transaction
 from binlog_projector.domain.mutations import DocumentId
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id, project
-from reader.asked import EntityQuery, HashtagQuery, ListQuery, Query
+from reader.asked import EntityQuery, FeedQuery, HashtagQuery, ListQuery, Query
 from reader.paging import FIRST_PAGE, Page
 from reader.parts import Wanted
 from reader.read_model.cached_values import Entry, encode_entity, encode_page
@@ -67,6 +67,7 @@ class History:
             "comments": ListQuery(POST_COMMENTS, id, FIRST_PAGE),
             "a comment": ListQuery(POST_COMMENTS, id, Page(1)),
             "hashtag": HashtagQuery(f"t{id}", FIRST_PAGE),
+            "feed": FeedQuery(f"s{id}", FIRST_PAGE),
         }
         self._chance = chance
         self._writes = 0
@@ -86,8 +87,9 @@ class History:
         if asked == "user":
             return self._json(USER.key(self.id), state)
         post = self._json(POST.key(self.id), state)
-        if asked == "hashtag":
-            return {"items": [post] if post and post["hashtags"] else [], "next": False}
+        if asked in ("hashtag", "feed"):
+            shown = post and (post["hashtags"] or asked == "feed")
+            return {"items": [post] if shown else [], "next": False}
         if asked == "post" or post is None:
             return post
         ids = [id for id in self._part(POST_COMMENTS.key(self.id), state)[1].decode().split(",") if id]

@@ -98,9 +98,9 @@ class ProjectorStore(DocumentStore):
         pause("tick the checkpoint")
         super().tick(as_of)
 
-    def new_cache_epoch(self) -> Serving:
+    def new_cache_epoch(self, shard: int = 0) -> Serving:
         pause("new cache epoch")
-        return super().new_cache_epoch()
+        return super().new_cache_epoch(shard)
 
     def serving(self) -> Serving:
         pause("find serving")

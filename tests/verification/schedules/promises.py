@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-import redis
 
 from reader.composing import Answer
 from reader.read_model.cached_values import WATERMARK_KEY, Entry, Watermark, cache_key, decode
 from reader.read_model.control import Checkpoint, JournalEntry
 from tests.verification.schedules.history import START, History, content_of, last_number
 from tests.verification.schedules.redis_commands import read_values
+from tests.verification.schedules.wire import Wire
 
 SECONDS_APART = 10  # between two transactions, by MySQL's clock
 
@@ -38,7 +38,7 @@ def number_at(moment: str) -> int:
 class Promises:
     """Compares Redis's entries and readers' answers with the commits in MongoDB."""
 
-    def __init__(self, cache: redis.Redis, history: History, start: Checkpoint, epoch: str) -> None:
+    def __init__(self, cache: Wire, history: History, start: Checkpoint, epoch: str) -> None:
         self._cache = cache
         self._history = history
         self._first = last_number(start.gtid_set)
@@ -47,6 +47,7 @@ class Promises:
         self._epoch = epoch
         self._seen: Mapping[str, Entry] = {}
         self._seen_seq = 0
+        self.went_back = False
         self._named: dict[tuple[str, str], Any] = {}
         self._states: dict[Watermark, int] = {}
         self.committed: list[JournalEntry] = []
@@ -54,7 +55,7 @@ class Promises:
 
     def forget(self) -> None:
         """Redis has gone back: entries may be older than before."""
-        self._seen, self._seen_seq = {}, 0
+        self._seen, self._seen_seq, self.went_back = {}, 0, True
 
     def restored(self) -> None:
         """MongoDB has gone back, and uses versions again."""
@@ -91,15 +92,20 @@ class Promises:
     def answered(self, asked: str, answer: Answer, at_least: int) -> int:
         """Checks every promise of an answer. `at_least`: the oldest state to show. Returns its own."""
         self.checks["answers"] += 1
-        state, told = self.state_of(answer.moment), _told(answer)
+        state, _ = self.shown(asked, answer.body, answer.version, answer.moment)
+        if state < at_least:
+            raise BrokenPromise(f"{asked} is of state {state}, and {at_least} was told before")
+        return state
+
+    def shown(self, asked: str, body: bytes | None, version: str, moment: Watermark) -> tuple[int, Any]:
+        """Checks that this is the read model at its moment. Returns the state, and the JSON."""
+        state, told = self.state_of(moment), _told(body)
         if told != self._history.answer(asked, state):
             known = [at for at in range(len(self._history.states)) if told == self._history.answer(asked, at)]
             raise BrokenPromise(f"{asked} is of states {known}, and names {state}: {told}")
-        if state < at_least:
-            raise BrokenPromise(f"{asked} is of state {state}, and {at_least} was told before")
-        if told is not None and self._named.setdefault((asked, answer.version), told) != told:
-            raise BrokenPromise(f"{asked} has two contents under one version, {answer.version}")
-        return state
+        if told is not None and self._named.setdefault((asked, version), told) != told:
+            raise BrokenPromise(f"{asked} has two contents under one version, {version}")
+        return state, told
 
     def at_the_end(self, checkpoint: Checkpoint) -> None:
         """MongoDB and the cache have reached the last state; `look` compares the entries with it."""
@@ -130,7 +136,7 @@ class Promises:
     def _committed_state(self, mark: Watermark) -> int:
         entry = self._entry_of(mark)
         state = self.state_after(entry)
-        if 2 * (number_at(mark.as_of) - self._first) > state:
+        if self.state_at(mark.as_of) > state:
             raise BrokenPromise(f"{mark} is not complete as of {mark.as_of}")
         if mark.open != bool(entry.partials):
             raise BrokenPromise(f"{mark.open} of an open transaction at {mark}: {entry.partials}")
@@ -152,6 +158,14 @@ class Promises:
     def state_with(self, gtid_set: str) -> int:
         return 2 * (last_number(gtid_set) - self._first)
 
+    @property
+    def last_state(self) -> int:
+        return self.state_after(self.committed[-1]) if self.committed else 0
+
+    def state_at(self, moment: str) -> int:
+        """All that was committed at a time of MySQL's clock."""
+        return 2 * (number_at(moment) - self._first)
+
     def _compare(self, kind: str, what: str, key: str, entry: Entry, state: int) -> None:
         self.checks[kind] += 1
         content = content_of(entry)
@@ -162,7 +176,7 @@ class Promises:
             )
 
 
-def _told(answer: Answer) -> Any:
-    """The answer's JSON; of a cursor only whether there is one."""
-    told = None if answer.body is None else msgspec.json.decode(answer.body)
+def _told(body: bytes | None) -> Any:
+    """An answer's JSON; of a cursor only whether there is one."""
+    told = None if body is None else msgspec.json.decode(body)
     return {**told, "next": told["next"] is not None} if told and "next" in told else told

@@ -1,7 +1,8 @@
 """The reader's connection to Redis, its clock and its MongoDB, each step of which waits for its turn.
 
-Redis executes what the reader has sent one command at a time: others come between. The reader handles what
-has come one item at a time, in the connection's order: others go on while a reply or a message lies there.
+Redis executes what the reader has sent one command at a time: others come between. The reader mostly
+handles what has come one item at a time, in the connection's order: others go on while a reply or a message
+lies there.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from pymongo.errors import NetworkTimeout, OperationFailure
 from reader.read_model.cached_values import TIDE_CHANNEL
 from reader.read_model.control import CONTROL
 from tests.verification.schedules.redis_commands import CHANGING, described
-from tests.verification.schedules.scheduler import DEADLINE_SECONDS, Scheduler, turn
+from tests.verification.schedules.scheduler import Scheduler, turn
+from tests.verification.schedules.wire import Wire, is_message
 
 BsonDocument = dict[str, Any]
 SNAPSHOT_TOO_OLD = 239
+AT_ONCE = 0.2  # the probability that a reader handles all that has come in one turn of its event loop
 LATER_ON = 0.5  # the probability that Redis executes what a closed connection has sent
-Wire = redis.connection.ConnectionInterface
 CLOCK: contextvars.ContextVar[Clock] = contextvars.ContextVar("clock")
 
 
@@ -34,35 +36,23 @@ class Wires:
     """Real connections to Redis. A closed one serves again: opening one takes longer than a command."""
 
     def __init__(self, url: str) -> None:
-        self._pool = redis.ConnectionPool.from_url(url, protocol=3, socket_timeout=DEADLINE_SECONDS)
+        self._url = url
+        self._made: list[Wire] = []
         self._spare: list[Wire] = []
 
     def take(self) -> Wire:
-        return self._spare.pop() if self._spare else self._pool.make_connection()
+        if not self._spare:
+            self._spare.append(Wire(self._url))
+            self._made.append(self._spare[0])
+        return self._spare.pop()
 
     def give_back(self, wire: Wire) -> None:
-        call(wire, ["SUNSUBSCRIBE", TIDE_CHANNEL])
+        wire.call([b"SUNSUBSCRIBE", TIDE_CHANNEL])
         self._spare.append(wire)
 
     def close(self) -> None:
-        for wire in self._spare:
-            wire.disconnect()  # type: ignore[no-untyped-call]
-
-
-def call(wire: Wire, words: Sequence[Any]) -> list[Any]:
-    """The pushes that came before the answer, and the answer. An error is an answer, too."""
-    wire.send_command(*words)  # type: ignore[no-untyped-call]
-    items = [_next(wire)]
-    while _is_message(items[-1]):
-        items.append(_next(wire))
-    return items
-
-
-def _next(wire: Wire) -> Any:
-    try:
-        return wire.read_response(disable_decoding=True, push_request=True)
-    except redis.ResponseError as error:
-        return error
+        for wire in self._made:
+            wire.close()
 
 
 class ReaderConnection:
@@ -80,6 +70,7 @@ class ReaderConnection:
         self._sent: deque[Sequence[bytes]] = deque()
         self._come: deque[Any] = deque()
         self._reading: asyncio.Future[Any] | None = None
+        self._at_once = False
 
     async def connect(self) -> None:
         self._wire = self._wires.take()
@@ -95,9 +86,12 @@ class ReaderConnection:
             self._offer_execution()
 
     async def read_response(self, **options: bool) -> Any:
-        self._reading = asyncio.get_running_loop().create_future()
-        self._offer_handling()
-        answer = await self._reading
+        if self._at_once and self._come:
+            answer = self._come.popleft()
+        else:
+            self._at_once, self._reading = False, asyncio.get_running_loop().create_future()
+            self._offer_handling()
+            answer = await self._reading
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -123,13 +117,13 @@ class ReaderConnection:
     def hear(self) -> None:
         """Takes in what Redis has published."""
         if self._wire is not None:
-            *pushes, _ = call(self._wire, ["PING"])
+            *pushes, _ = self._wire.call([b"PING"])
             self._arrive(pushes)
 
     def unsubscribe(self) -> None:
         """Redis ends the subscription, and the connection stays."""
         assert self._wire is not None
-        self._arrive(call(self._wire, ["SUNSUBSCRIBE", TIDE_CHANNEL]))
+        self._arrive(self._wire.call([b"SUNSUBSCRIBE", TIDE_CHANNEL]))
 
     def _lose_wire(self, executes_rest: bool) -> None:
         """Commands sent before may be executed later; nobody gets the replies."""
@@ -148,7 +142,7 @@ class ReaderConnection:
 
         def execute() -> None:
             self._sent.popleft()
-            call(wire, words)
+            wire.call(words)
             if self._sent:
                 self._execute_later(wire)
             else:
@@ -168,7 +162,7 @@ class ReaderConnection:
     def _execute(self) -> None:
         assert self._wire is not None
         words = self._sent.popleft()
-        self._arrive(call(self._wire, words))
+        self._arrive(self._wire.call(words))
         if words[0] == b"GET" and not self._has_asked:
             self._has_asked = self.continues = True
         self._offer_execution()
@@ -176,7 +170,7 @@ class ReaderConnection:
     def _arrive(self, items: Sequence[Any]) -> None:
         nothing = not self._come
         for item in items:
-            if self.loses_message and _is_message(item):
+            if self.loses_message and is_message(item):
                 self.loses_message = self.continues = False
             else:
                 self._come.append(item)
@@ -190,15 +184,12 @@ class ReaderConnection:
     def _handle(self) -> None:
         assert self._reading is not None
         self._reading.set_result(self._come.popleft())
-
-
-def _is_message(item: Any) -> bool:
-    return isinstance(item, hiredis.PushNotification) and item[0] == b"smessage"
+        self._at_once = self._scheduler.chance.random() < AT_ONCE
 
 
 def _what(item: Any) -> str:
     if isinstance(item, hiredis.PushNotification):
-        keys = item[2].decode().split("\n")[2:] if _is_message(item) else []
+        keys = item[2].decode().split("\n")[2:] if is_message(item) else []
         return " ".join([item[0].decode(), *keys])
     return f"error {item}" if isinstance(item, Exception) else "reply"
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import redis
+from tests.verification.schedules.wire import Wire
 
 CHANGING = frozenset({"SET", "EVAL", "EVALSHA"})
 ANNOUNCING = "EVALSHA"
@@ -15,12 +15,13 @@ EPOCH = re.compile("-[0-9a-f]{8}:")  # the random part
 
 
 def described(arguments: Sequence[Any]) -> str:
-    """The name and the keys of a Redis command, as `e7:post:5`."""
+    """The name and the sorted keys of a Redis command, as `e7:post:5`."""
     name, *rest = (one.decode() if isinstance(one, bytes) else str(one) for one in arguments)
     keys = [EPOCH.sub(":", one.removeprefix(PREFIX)) for one in rest if one.startswith(PREFIX)]
-    return " ".join([name, *keys])
+    return " ".join([name, *sorted(keys)])
 
 
-def read_values(cache: redis.Redis, keys: Sequence[bytes | str]) -> list[bytes | None]:
+def read_values(cache: Wire, keys: Sequence[bytes | str]) -> list[bytes | None]:
     """The values of `keys`, in one MGET."""
-    return [value if isinstance(value, bytes) else None for value in cache.mget(list(keys))]
+    [values] = cache.call([b"MGET", *keys])
+    return [value if isinstance(value, bytes) else None for value in values]

@@ -15,7 +15,8 @@ from tests.verification.schedules.faults import ALL, TTL_MS, Faults
 from tests.verification.schedules.history import History, last_number
 from tests.verification.schedules.promises import BrokenPromise, Promises
 from tests.verification.schedules.redis_commands import ANNOUNCING
-from tests.verification.schedules.scheduler import SCHEDULER, Scheduler
+from tests.verification.schedules.scheduler import SCHEDULER, STEP_SECONDS, Scheduler
+from tests.verification.schedules.watchers import Client
 
 READERS = ("A", "B")
 FAULTS, MANY_FAULTS = (0, 1, 1, 1, 2, 2, 3), (2, 3)
@@ -23,10 +24,14 @@ REQUESTS = (2, 3, 4, 5)
 WITHIN = 60  # steps from the start, for requests, ticks and faults
 LATER = 3  # steps until a fault without effect tries again
 ASKED = ("post", "post", "comments", "comments", "a comment", "hashtag", "user")
+WATCHED = (*ASKED, "feed", "feed")
+LIVE = 0.3  # the share of schedules with clients that watch, and the number of clients and of their reads
+CLIENTS, READS, FEW_REQUESTS = (1, 2, 2), (1, 2), (0, 1, 2)
 MOSTLY = 0.8  # the share of requests that ask for the same
 WITH_TOKEN = 0.15  # the share of requests
 PREPARED = 0.7  # the probability that readers follow before the first step
 TICKS_AT_THE_END = 12
+STEPS_PER_TICK = 8  # at the end
 
 
 class ScheduleFailed(AssertionError):
@@ -57,9 +62,11 @@ class Schedule:
         self._seed = seed
         self._faults = faults
         self._asks = product.asked
+        self._is_live = False
         self._chance = random.Random(f"schedule {seed}")
         self._scheduler = Scheduler(self._chance, bench.selector)
-        self._promises = Promises(bench.admin_redis, history, bench.position.checkpoint, bench.cache_epoch)
+        start, epoch = bench.position.checkpoint, bench.cache_epoch
+        self._promises = Promises(bench.watching_redis, history, start, epoch)
         self._requests: list[asyncio.Task[None]] = []
         self._events: list[Event] = []
         self._is_faulty = False
@@ -90,7 +97,13 @@ class Schedule:
         await self._scheduler.selector.quiet()
         if self._chance.random() < PREPARED:
             await self._go_on()
-        self._events = [*self._requests_to_come(), *self._ticks_to_come(), *self._faults_to_come()]
+        self._is_live = self._asks and self._chance.random() < LIVE
+        self._events = [
+            *self._requests_to_come(),
+            *self._clients_to_come(),
+            *self._ticks_to_come(),
+            *self._faults_to_come(),
+        ]
         self._leadership.start()
         while self._scheduler.waiting or self._events:
             event = min(self._events, key=lambda event: event.due, default=None)
@@ -128,17 +141,31 @@ class Schedule:
         self._promises.at_the_end(leader.store.position.checkpoint)
         for reader in self._readers:
             self._check_connection(reader)
-        for _ in range(TICKS_AT_THE_END):
-            if all(map(self._follows, self._readers)):
-                break
-            for reader in self._readers:
-                reader.clock.tick()
-            await self._scheduler.selector.quiet()
-            await self._go_on()
+        await self._let_time_pass()
         if not all(map(self._follows, self._readers)):
             raise BrokenPromise("a reader does not follow again")
+        if not all(map(self._is_current, self._readers)):
+            raise BrokenPromise("a client does not get the last state, or its tide")
+        for reader in self._readers if not self._is_faulty else ():
+            reader.at_the_end()
         if not all(request.done() for request in self._requests):
             raise BrokenPromise("a request is not answered")
+
+    async def _let_time_pass(self) -> None:
+        """Until all readers follow, and all clients have the last state."""
+        for _ in range(TICKS_AT_THE_END):
+            if all(map(self._follows, self._readers)) and all(map(self._is_current, self._readers)):
+                return
+            if self._is_live:  # the last tick may be lost, and another one comes
+                self._leadership.leader.catch_up()
+                await self._hear()
+            for reader in self._readers:
+                reader.clock.tick()
+            for _ in range(STEPS_PER_TICK):
+                self._scheduler.selector.seconds += STEP_SECONDS
+                await self._scheduler.selector.quiet()
+            await self._go_on()
+            self._check()
 
     def _check_connection(self, reader: Reader) -> None:
         if not self._is_faulty and reader.following.position.life:
@@ -155,6 +182,10 @@ class Schedule:
     def _follows(self, reader: Reader) -> bool:
         watermark, tide = self._leadership.leader.stage.watermark, reader.following.tide
         return tide is not None and watermark is not None and tide.lineage == watermark.lineage
+
+    def _is_current(self, reader: Reader) -> bool:
+        watermark = self._leadership.leader.stage.watermark
+        return watermark is not None and all(client.has_all(watermark) for client in reader.clients)
 
     async def _let_happen(self, event: Event) -> None:
         self._scheduler.trace.append(event.name)
@@ -199,7 +230,9 @@ class Schedule:
         readers = self._chance.choice((self._readers, self._readers, self._readers[:1]))
         return [
             self._request_to_come(readers[at % len(readers)])
-            for at in range(self._chance.choice(REQUESTS) if self._asks else 0)
+            for at in range(
+                self._chance.choice(FEW_REQUESTS if self._is_live else REQUESTS) if self._asks else 0
+            )
         ]
 
     def _request_to_come(self, reader: Reader) -> Event:
@@ -211,6 +244,34 @@ class Schedule:
             self._requests.append(reader.ask(asked, self._history.queries[asked], token))
 
         return Event(self._chance.randrange(WITHIN), f"{reader.name} is asked for {asked}", ask, False)
+
+    def _clients_to_come(self) -> list[Event]:
+        numbers = self._chance.choice(CLIENTS) if self._is_live else 0
+        return [event for _ in range(numbers) for event in self._client_to_come()]
+
+    def _client_to_come(self) -> list[Event]:
+        """It watches one or two reads, and often stops to watch one and watches it again."""
+        chance, reader, clients = self._chance, self._readers[self._chance.random() < 0.3], list[Client]()
+        reads = [self._asked, chance.choice(WATCHED)][: chance.choice(READS)]
+        slow, again, by_etag = (chance.random() < 0.5 for _ in range(3))
+
+        def connect() -> None:
+            clients.append(reader.connect(self._history, slow=slow))
+            for asked in dict.fromkeys(reads):
+                clients[0].watch(asked, by_etag=False)
+
+        dues = sorted(chance.randrange(WITHIN) for _ in range(3))
+        events = [
+            Event(dues[0] // 2, f"{reader.name} gets a client for {' and '.join(reads)}", connect, False)
+        ]
+        if again:
+            stop, begin = (
+                lambda: clients[0].unwatch(reads[0]),
+                lambda: clients[0].watch(reads[0], by_etag=by_etag),
+            )
+            events.append(Event(dues[1], f"{reader.name}'s client watches {reads[0]} no more", stop, False))
+            events.append(Event(dues[2], f"{reader.name}'s client watches {reads[0]} again", begin, False))
+        return events
 
     def _ticks_to_come(self) -> list[Event]:
         return [

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 DEADLINE_SECONDS = 30.0
 INTERRUPTED, INTERRUPTED_BEFORE_CHANGE = 0.1, 0.5  # probabilities before a step
 SLEEPS = (1, 1, 2, 2, 3, 5)  # changes by others
+STEP_SECONDS = 1 / 16  # of the event loop's time
 ACTOR: contextvars.ContextVar[str] = contextvars.ContextVar("actor")
 SCHEDULER: contextvars.ContextVar[Scheduler] = contextvars.ContextVar("scheduler")
 WORKER: contextvars.ContextVar[Worker | None] = contextvars.ContextVar("worker", default=None)
@@ -30,20 +31,32 @@ class QuietSelector(selectors.DefaultSelector):
 
     def __init__(self) -> None:
         super().__init__()
+        self.seconds = 0.0
         self._waiting: asyncio.Future[None] | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self._waiting is None or timeout == 0:
+        """Nothing comes from outside during a schedule: stores are asked without the event loop."""
+        if self._waiting is None:
             return super().select(timeout)
-        events = super().select(0)
-        if not events:
+        if timeout != 0:
             self._waiting.set_result(None)
             self._waiting = None
-        return events
+        return []
 
     async def quiet(self) -> None:
         self._waiting = asyncio.get_running_loop().create_future()
         await self._waiting
+
+
+class QuietLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time goes on only by steps of schedules."""
+
+    def __init__(self, selector: QuietSelector) -> None:
+        super().__init__(selector)
+        self._quiet_selector = selector
+
+    def time(self) -> float:
+        return self._quiet_selector.seconds
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,7 @@ class Scheduler:
         self.trace.append(f"{step.actor}: {step.action}")
         self.steps += 1
         self._changes += step.changes_redis
+        self.selector.seconds += STEP_SECONDS
         step.proceed()
         if step.in_loop:
             await self.selector.quiet()
@@ -149,8 +163,9 @@ class Worker:
         self.loses_answer = False  # to the next command to Redis
         self._scheduler = scheduler
         self._crashed = False
-        self._turn = threading.Semaphore(0)
-        self._paused = threading.Semaphore(0)
+        self._turn, self._paused = threading.Lock(), threading.Lock()  # faster than semaphores
+        self._turn.acquire()
+        self._paused.acquire()
         self._work: Future[None] = threads.submit(contextvars.copy_context().run, self._run, work)
         self._work.add_done_callback(lambda _: self._paused.release())
         self._await_pause()

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from ops.stack.servers.redis_cluster import PROGRAMS
 from tests.verification.torture.running import torture
 
 
@@ -15,8 +16,11 @@ def main() -> int:
         "--duration", type=float, default=900, help="seconds of work and faults (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=7, help="of everything random (%(default)s)")
+    parser.add_argument("--cluster", type=int, metavar="PRIMARIES", help="a cluster in place of one Redis")
+    parser.add_argument("--engine", choices=PROGRAMS, default="redis", help="of the cluster (%(default)s)")
     options = parser.parse_args()
-    outcome = torture(options.duration, options.seed)
+    cluster = (options.engine, options.cluster) if options.cluster else None
+    outcome = torture(options.duration, options.seed, cluster)
     print(json.dumps(outcome.as_json()))
     return 0 if outcome.as_expected else 1
 

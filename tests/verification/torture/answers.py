@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import pymysql
 
-from binlog_projector.mysql.connections import query_row, query_value
+from binlog_projector.mysql.connections import Connection, query_row, query_value
 from ops.stack import Stack
 from tests.conftest import AUTH
 from tests.support.harness import admin_connection
@@ -36,7 +36,9 @@ PATHS = (
     *("/posts?include=viewer", "/user/{id}?include=viewer", "/post/{id}/likes?include=viewer"),
     *("/hashtag/हिन्दी", "/hashtag/สวัสดี", "/hashtag/Cafe\u0301"),
     *("/feed", "/feed?limit=3", "/feed?order=hot", "/feed?order=hot&limit=3"),
+    *("/user/me/notifications", "/user/me/notifications?limit=3"),
 )
+PAGED = ("/feed", "/hashtag", "/user/me/notifications")
 
 
 @dataclass
@@ -49,11 +51,12 @@ class Token:
 
 @dataclass
 class Records:
-    """Answers, refusals by status, and MySQL's commits over time."""
+    """Answers, refusals by status, ends of watchers' connections, and MySQL's commits over time."""
 
     first_id: int
     answers: list[Answer] = field(default_factory=list)
     refused: Counter[int] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
     observed: list[Observed] = field(default_factory=list)
     token: Token = field(default_factory=Token)
 
@@ -61,7 +64,7 @@ class Records:
 class Asking:
     """One client. Now and then it sends the latest token of a write, or the ETag of an earlier answer.
 
-    It reads feeds as anybody, and of feeds and hashtags often the next page, too.
+    It reads feeds and notifications as anybody, and of `PAGED` often the next page, too.
     """
 
     def __init__(self, services: Services, records: Records, chance: random.Random) -> None:
@@ -79,7 +82,7 @@ class Asking:
         path = template.format(id=self.records.first_id + number, tag=tag)
         for _ in range(PAGES):
             next = self._read(path, subject)
-            if not next or not path.startswith(("/feed", "/hashtag")) or self.chance.random() < 0.5:
+            if not next or not path.startswith(PAGED) or self.chance.random() < 0.5:
                 return
             path = next
 
@@ -119,9 +122,15 @@ def observe(stack: Stack, records: Records, stopping: threading.Event) -> None:
     while not stopping.wait(0.1):
         with contextlib.suppress(pymysql.err.MySQLError, OSError), admin_connection(stack) as connection:
             while not stopping.wait(0.01):
-                executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
-                (now,) = query_row(connection, "SELECT NOW(6)")
-                records.observed.append(Observed(now.isoformat(timespec="microseconds"), executed))
+                observed(connection, records)
+
+
+def observed(connection: Connection, records: Records) -> str:
+    """Returns MySQL's time."""
+    executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
+    (now,) = query_row(connection, "SELECT NOW(6)")
+    records.observed.append(Observed(now.isoformat(timespec="microseconds"), executed))
+    return records.observed[-1].now
 
 
 def comparable(as_of: str) -> str:

@@ -19,6 +19,7 @@ from tests.verification.faults import mysql_pair
 from tests.verification.faults.redis_servers import replica_of
 from tests.verification.faults.system import standing_in, stopped
 from tests.verification.torture.definitions import define, sweep
+from tests.verification.torture.nodes import FAULTS_OF_NODES
 from tests.verification.torture.system import LINKS, PROJECTORS, READER_WORKERS, System
 from tidemark.gtid import GtidSet
 from tidemark.workers import MOST_RESTARTS, WINDOW_SECONDS
@@ -35,7 +36,7 @@ class Hindered(Exception):
 
 
 def kill_store(system: System, chance: random.Random) -> str:
-    store = chance.choice(STORES)
+    store = chance.choice([store for store in STORES if store in system.stack.servers])
     server = system.stack.servers[store]
     server.kill()
     time.sleep(chance.uniform(0.1, 2))
@@ -44,7 +45,7 @@ def kill_store(system: System, chance: random.Random) -> str:
 
 
 def pause_store(system: System, chance: random.Random) -> str:
-    store = chance.choice(STORES)
+    store = chance.choice([store for store in STORES if store in system.stack.servers])
     system.stack.servers[store].pause()
     time.sleep(chance.uniform(0.3, 4))
     system.stack.servers[store].resume()
@@ -92,7 +93,7 @@ def _is_replaced(system: System, gone: int) -> bool:
 
 def drop(system: System, chance: random.Random) -> str:
     """Cuts connections and refuses new ones for a while."""
-    name = chance.choice([*LINKS])
+    name = chance.choice([*system.links])
     system.links[name].switch(0)
     time.sleep(chance.uniform(0.1, 3))
     system.links[name].switch(system.port(LINKS[name][1]))
@@ -100,14 +101,14 @@ def drop(system: System, chance: random.Random) -> str:
 
 
 def stall(system: System, chance: random.Random) -> str:
-    name = chance.choice([*LINKS])
+    name = chance.choice([*system.links])
     with system.links[name].silent():
         time.sleep(chance.uniform(0.3, 6))
     return name
 
 
 def half_close(system: System, chance: random.Random) -> str:
-    name = chance.choice([*LINKS])
+    name = chance.choice([*system.links])
     system.links[name].half_close(to_clients=chance.random() < 0.5)
     return name
 
@@ -202,5 +203,17 @@ FAULTS: Mapping[str, Fault] = {
     "define": define,
     "sweep": sweep,
 }
+OF_ONE_REDIS = {"flush", "old_dump", "failover_redis"}
 UNPAIRED = {"sweep"}  # waits for every projector to stop
-ALONE = {"kill", "pause", "old_dump", "failover_redis", "failover_mysql"}  # one of these at a time
+ALONE = {  # one of these at a time
+    *("kill", "pause", "old_dump", "failover_redis", "failover_mysql"),
+    *FAULTS_OF_NODES,
+}
+
+
+def faults_of(system: System) -> Mapping[str, Fault]:
+    """All that a system can suffer."""
+    if system.stack.cluster is None:
+        return FAULTS
+    others = {name: fault for name, fault in FAULTS.items() if name not in OF_ONE_REDIS}
+    return {**others, **FAULTS_OF_NODES}

@@ -7,7 +7,8 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from binlog_projector.domain.changes import Row, RowChange, Transaction
 from binlog_projector.domain.projections import COUNTERS, PROJECTIONS, document_id
@@ -20,8 +21,20 @@ from writer.schema import TABLES
 
 Key = tuple[str, Any]  # collection and id, or list and parent's id
 TAGGED, EVERYBODY, SUBJECT, HANDLE = "hashtag", "everybody", "subject", "handle"  # lists without a parent
+TOLD, READ = "told", "read"  # a user's notifications, and up to when they are read
 KEPT = 300  # ids of a list: more than any page that is asked for reaches
 PAIRS = "pair"  # the key of an edge has its collection and both ids
+
+
+class Deed(NamedTuple):
+    """A notification; the first four fields are its place. `kind`: 1 follow, 2 like, 3 comment, 4 mention."""
+
+    created_at: str
+    kind: int
+    id: int
+    of: int  # the post, or the followed user
+    actor: int
+    comment: int | None = None
 
 
 @dataclass
@@ -163,7 +176,15 @@ class _Tables:
         if COLLECTIONS[table].edge:
             keys.append((PAIRS, (table, *(row[column] for column in TABLES[table].primary_key))))
         touched |= {self._list(key, id, (id,), id, by) for key in keys}
+        touched |= {*self._tell(table, id, row, by)}
         return touched
+
+    def _tell(self, table: str, id: Any, row: Row, by: int) -> Iterator[Key]:
+        if table == "notification_reads":
+            yield self._list((READ, row["user_id"]), id, (), _text(row["until"]), by)
+        user, deed = _deed(table, row)
+        if deed is not None and deed.actor != user:
+            yield self._list((TOLD, user), (table, id), deed[:4], deed, by)
 
     def _list(self, key: Key, id: Any, place: tuple[Any, ...], item: Any, by: int) -> Key:
         if by > 0:
@@ -186,3 +207,24 @@ class _Tables:
 def path(listing: Listing) -> str:
     """The list's name in the keys of a history."""
     return f"{listing.parent.name}:{listing.name}"
+
+
+def _deed(table: str, row: Row) -> tuple[int | None, Deed | None]:
+    """Whom the row tells of what; None: nobody."""
+    match table:
+        case "follows":
+            told, *deed = row["followee_id"], 1, row["follower_id"], row["followee_id"], row["follower_id"]
+        case "likes":
+            told, *deed = row["post_author_id"], 2, row["user_id"], row["post_id"], row["user_id"]
+        case "comments":
+            id = row["id"]
+            told, *deed = row["post_author_id"], 3, id, row["post_id"], row["author_id"], id
+        case "mentions":
+            told, *deed = row["user_id"], 4, row["id"], row["post_id"], row["author_id"], row["comment_id"]
+        case _:
+            return None, None
+    return told, Deed(_text(row["created_at"]), *deed)
+
+
+def _text(time: datetime) -> str:
+    return f"{time.isoformat(timespec='microseconds')}Z"

@@ -26,15 +26,20 @@ from tests.verification.torture.history import (
     EVERYBODY,
     HANDLE,
     PAIRS,
+    READ,
     SUBJECT,
     TAGGED,
+    TOLD,
     Clock,
+    Deed,
     History,
     Key,
     path,
 )
 from tidemark.gtid import EMPTY, GtidSet
 
+KINDS = ("follow", "like", "comment", "mention")
+COUNTED = 50  # the newest notifications; only these count as unread
 VISIBLE_WITHIN_SECONDS = 0.5  # MySQL shows a row a moment before its GTID counts as executed
 
 
@@ -78,15 +83,18 @@ class Judge:
         return Window(first, max(first, self.clock.at_most(answer.received)))
 
     def allows(self, answer: Answer) -> bool:
-        """At one point of the window, all parts of the answer were so."""
-        window = self.window(answer)
-        point = window.first
+        return self.point(answer) is not None
+
+    def point(self, answer: Answer, since: int = 0) -> int | None:
+        """The first point of the window, from `since` on, at which all parts of the answer were so."""
+        window, body = self.window(answer), _without_cursor(answer.body)
+        point = max(window.first, since)
         while point <= window.last:
             state = State(self.history, point)
-            if _shown(state, answer.path, answer.subject) == _without_cursor(answer.body):
-                return True
+            if _shown(state, answer.path, answer.subject) == body:
+                return point
             point = state.next_change
-        return False
+        return None
 
 
 class State:
@@ -119,6 +127,8 @@ def _shown(state: State, address: str, subject: str) -> Any:
         return _page(state, _behind(tagged, after), POST, limit)
     if kind == "posts":
         return _page(state, _behind(state.get((EVERYBODY, "")) or (), after), POST, limit)
+    if rest[-1] == "notifications":
+        return _notifications(state, subject, after, limit)
     if rest[0] in ("me", "by-handle"):
         found = state.get((SUBJECT, subject) if rest[0] == "me" else (HANDLE, rest[1].lower()))
         return _entity(state, USER, found[0]) if found else None
@@ -178,12 +188,31 @@ def _rank(post: Mapping[str, Any]) -> int:
     return math.floor(datetime.fromisoformat(post["created_at"]).timestamp()) + 1_693 * eighths
 
 
+def _notifications(state: State, subject: str, after: Sequence[Any], limit: int) -> dict[str, Any]:
+    (user,) = state.get((SUBJECT, subject)) or (0,)
+    deeds, (until,) = state.get((TOLD, user)) or (), state.get((READ, user)) or ("",)
+    behind = [deed for deed in deeds if not after or deed[:4] < tuple(after)]
+    items = [_notification(state, deed) for deed in behind[:limit]]
+    unread = sum(deed.created_at > until for deed in deeds[:COUNTED])
+    return {"items": items, "next": len(behind) > limit, "unread_count": unread}
+
+
+def _notification(state: State, deed: Deed) -> dict[str, Any]:
+    return {
+        "kind": KINDS[deed.kind - 1],
+        "created_at": deed.created_at,
+        "actor": _author(state.get((USER.collection, deed.actor))),
+        "post_id": None if KINDS[deed.kind - 1] == "follow" else str(deed.of),
+        "comment_id": str(deed.comment) if deed.comment else None,
+    }
+
+
 def _behind(ids: Sequence[int], after: Sequence[int]) -> list[int]:
     return [id for id in ids if not after or id < after[0]]
 
 
-def _decoded(cursor: str) -> list[int]:
-    values: list[int] = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)) or "[]")
+def _decoded(cursor: str) -> list[Any]:
+    values: list[Any] = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)) or "[]")
     return values
 
 

@@ -26,12 +26,14 @@ from tests.support.acts import begin_at
 from tests.support.harness import Process, admin_connection, wait_until_caught_up
 from tests.support.oracle import actual_documents, assert_cache_is_true, expected_documents
 from tests.support.received import Received
-from tests.verification.torture.answers import IDS, PATHS, Asking, Records
+from tests.verification.torture.answers import IDS, PATHS, Asking, Records, observed
 from tests.verification.torture.effects import Effect, effects_in
-from tests.verification.torture.faults import ALONE, FAULTS, UNPAIRED, Hindered
+from tests.verification.torture.faults import ALONE, UNPAIRED, Hindered, faults_of
 from tests.verification.torture.history import Clock, History
-from tests.verification.torture.judge import Judge
+from tests.verification.torture.judge import Answer, Judge
+from tests.verification.torture.screens import WRONGS, wrongs
 from tests.verification.torture.system import System, running_system
+from tests.verification.torture.watchers import OTHERS, REASONS, Tide, Watchers
 from tests.verification.torture.workload import workload
 from tidemark.gtid import EMPTY, Gtid, GtidSet
 
@@ -61,6 +63,10 @@ class Outcome:
     refused: Counter[int] = field(default_factory=Counter)
     divergences: int = 0
     stale_reads: int = 0
+    watched_states: int = 0
+    tides: int = 0
+    wrong: Counter[str] = field(default_factory=Counter)  # of WRONGS, in what watchers were told
+    ends: Counter[str] = field(default_factory=Counter)  # of watchers' connections
     audits: int = 0  # passes of an audit that ran meanwhile
     audited: list[str] = field(default_factory=list)  # its findings
     seconds: float = 0.0
@@ -68,8 +74,8 @@ class Outcome:
 
     @property
     def as_expected(self) -> bool:
-        wrong = self.divergences or self.stale_reads or self.audited or self.error
-        return not wrong and {*self.refused} <= {0, 503}
+        wrong = self.divergences or self.stale_reads or self.wrong or self.audited or self.error
+        return not wrong and {*self.refused} <= {0, 503} and {*self.ends} <= REASONS | OTHERS
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -81,6 +87,10 @@ class Outcome:
             "stale_reads": self.stale_reads,
             "seed": self.seed,
             "answers": self.answers,
+            "watched_states": self.watched_states,
+            "tides": self.tides,
+            **{name: self.wrong[name] for name in WRONGS},
+            "ends": dict(self.ends),
             "audits": self.audits,
             "audited": len(self.audited),
             "refused": dict(self.refused),
@@ -89,14 +99,15 @@ class Outcome:
         }
 
 
-def torture(seconds: float, seed: int) -> Outcome:
+def torture(seconds: float, seed: int, cluster: tuple[str, int] | None = None) -> Outcome:
     """Always returns an outcome, which contains an error that ended it early. Stderr shows the error, too.
 
-    Errors: a fault does not heal, a projector stops, the stores do not become equal.
+    `cluster`: engine and number of primaries, not one Redis. Errors: a fault does not heal, a projector
+    stops, the stores do not become equal.
     """
     outcome, begun = Outcome(seed), time.monotonic()
     try:
-        _torture(seconds, outcome)
+        _torture(seconds, outcome, cluster)
     except BaseException as error:  # noqa: BLE001 - an interrupt, too, prints an outcome
         traceback.print_exc()
         outcome.error = f"{type(error).__name__}: {error}"[:500]
@@ -104,37 +115,46 @@ def torture(seconds: float, seed: int) -> Outcome:
     return outcome
 
 
-def _torture(seconds: float, outcome: Outcome) -> None:
+def _torture(seconds: float, outcome: Outcome, cluster: tuple[str, int] | None) -> None:
     records = Records(random.Random(f"{outcome.seed}:ids").choice(FIRST_IDS))
-    with running_system() as system:
+    with running_system(cluster) as system:
         with admin_connection(system.stack) as connection:
             begin_at(connection, records.first_id)
             wait_until_caught_up(system.stack, connection)
-        with workload(system, outcome.seed, records):
-            _inflict(system, random.Random(f"{outcome.seed}:faults"), time.monotonic() + seconds, outcome)
-            time.sleep(1)
-        system.assert_projectors_run()
+        watchers = Watchers(system.services.reader_url, records, outcome.seed)
+        with watchers.watching():
+            with workload(system, outcome.seed, records):
+                _inflict(system, random.Random(f"{outcome.seed}:faults"), time.monotonic() + seconds, outcome)
+                time.sleep(1)
+            system.assert_projectors_run()
+            with admin_connection(system.stack) as connection:
+                wait_until_caught_up(system.stack, connection, CAUGHT_UP_SECONDS)
+                watchers.wait_until_quiet(observed(connection, records))
         with admin_connection(system.stack) as connection:
-            wait_until_caught_up(system.stack, connection, CAUGHT_UP_SECONDS)
             outcome.divergences = _divergences(system.stack, connection)
             _ask_for_everything(system, records, outcome.seed)
             outcome.divergences += _divergences(system.stack, connection)
             _note_audits(system.auditing, outcome)
             effects = effects_in(connection, system.effects)
             history = History(read_binlog(system.stack, connection, effects), effects)
-    _judge(history, records, outcome)
+    judge = Judge(history, Clock(history, records.observed))
+    outcome.transactions, outcome.rows = history.transactions, history.rows
+    _judge_answers(judge, records, outcome)
+    _judge_watchers(judge, watchers, outcome)
+    outcome.refused, outcome.ends = records.refused, records.ends
 
 
 def _inflict(system: System, chance: random.Random, deadline: float, outcome: Outcome) -> None:
     """Inflicts one fault after the other, and now and then two at a time."""
+    faults = faults_of(system)
     with ThreadPoolExecutor(2, "fault") as threads:
         while time.monotonic() < deadline:
-            names = chance.sample([*FAULTS], 2 if chance.random() < 0.3 else 1)
+            names = chance.sample([*faults], 2 if chance.random() < 0.3 else 1)
             if ALONE.issuperset(names) or UNPAIRED.intersection(names):
                 names = names[:1]
             seeds = [random.Random(chance.random()) for _ in names]
             running = [
-                threads.submit(FAULTS[name], system, one) for name, one in zip(names, seeds, strict=True)
+                threads.submit(faults[name], system, one) for name, one in zip(names, seeds, strict=True)
             ]
             for name, fault in zip(names, running, strict=True):
                 try:
@@ -210,10 +230,23 @@ def _until_it_stops(source: MySqlSource, read: GtidSet, executed: GtidSet) -> It
             yield transaction
 
 
-def _judge(history: History, records: Records, outcome: Outcome) -> None:
-    judge = Judge(history, Clock(history, records.observed))
+def _judge_answers(judge: Judge, records: Records, outcome: Outcome) -> None:
     stale = judge.stale(records.answers)
     for answer in stale[:20]:
         print(f"not allowed in {judge.window(answer)}: {answer}", file=sys.stderr)
-    outcome.transactions, outcome.rows = history.transactions, history.rows
-    outcome.answers, outcome.refused, outcome.stale_reads = len(records.answers), records.refused, len(stale)
+    outcome.answers, outcome.stale_reads = len(records.answers), len(stale)
+
+
+def _judge_watchers(judge: Judge, watchers: Watchers, outcome: Outcome) -> None:
+    """Who is not told of everything at last misses something, too."""
+    for watcher in watchers.all:
+        for told in watcher.told:
+            outcome.watched_states += sum(isinstance(one, Answer) for one in told)
+            outcome.tides += sum(isinstance(one, Tide) for one in told)
+            for wrong, answer in wrongs(judge, told):
+                outcome.wrong[wrong] += 1
+                if outcome.wrong[wrong] <= 20:
+                    print(f"{wrong} in {judge.window(answer)}: {answer}", file=sys.stderr)
+        if not watcher.finished:
+            outcome.wrong["missed"] += 1
+            print(f"not told of everything: {watcher.told[-1][-3:]}", file=sys.stderr)

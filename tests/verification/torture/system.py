@@ -14,6 +14,7 @@ from authorizer_lambda.tokens import mint
 from ops.stack import Stack
 from ops.stack.servers.ports import free_port
 from tests.conftest import AUTH, service_environment
+from tests.support.clusters import Cluster
 from tests.support.harness import Process, process, wait_until
 from tests.support.proxy import Proxy
 from tests.support.services import Services, is_ready
@@ -32,7 +33,7 @@ LINKS = {  # name -> service's variable and store
 
 @dataclass
 class System:
-    """The targets of faults. `opened` undoes their remains at the end."""
+    """The targets of faults. `opened` undoes their remains at the end. `links`: none to a cluster's nodes."""
 
     stack: Stack
     folder: Path
@@ -46,6 +47,12 @@ class System:
     effects: dict[str, Effect] = field(default_factory=dict)  # of statements, executed or not
     kills_of_workers: list[float] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def cluster(self) -> Cluster:
+        """In place of one Redis."""
+        assert self.stack.cluster is not None
+        return Cluster(self.stack.cluster, self.stack.state.passwords["redis"])
 
     def start_projector(self, at: int) -> None:
         bind = {"TIDEMARK_PROJECTOR_ADMIN_BIND": f"127.0.0.1:{free_port()}"}
@@ -77,19 +84,24 @@ class System:
 
 
 @contextlib.contextmanager
-def running_system() -> Iterator[System]:
-    """On its own stack, as faults may take long to heal. All processes stop at the end."""
+def running_system(cluster: tuple[str, int] | None = None) -> Iterator[System]:
+    """On its own stack, as faults may take long to heal. All processes stop at the end.
+
+    `cluster`: as for `Stack`.
+    """
     with contextlib.ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tidemark-torture-")))
-        stack = opened.enter_context(Stack())
+        stack = opened.enter_context(Stack(cluster=cluster))
         links = {
-            name: opened.enter_context(Proxy(stack.servers[store].port)) for name, (_, store) in LINKS.items()
+            name: opened.enter_context(Proxy(stack.servers[store].port))
+            for name, (_, store) in LINKS.items()
+            if store in stack.servers
         }
         environment = _environment(stack, links)
         with process(service_environment(stack), "-m", "writer", "migrate") as migrating:
             migrating.popen.wait(timeout=30)
         writer_url, _ = opened.enter_context(_service(environment, "writer"))
-        workers = ("--workers", str(READER_WORKERS))
+        workers = ("serve", "--workers", str(READER_WORKERS))
         reader_url, reading = opened.enter_context(_service(environment, "reader", *workers))
         services = Services(writer_url, reader_url, migrating)
         opened.callback(services.close)
@@ -129,7 +141,8 @@ def _service(environment: dict[str, str], name: str, *options: str) -> Iterator[
 def _environment(stack: Stack, links: dict[str, Proxy]) -> dict[str, str]:
     """Every service reaches every store through a link. A replica set would tell clients the direct way."""
     environment = service_environment(stack)
-    for name, (variable, store) in LINKS.items():
+    for name in links:
+        variable, store = LINKS[name]
         url = environment[variable].replace(f":{stack.servers[store].port}/", f":{links[name].port}/")
         environment[variable] = url.replace("replicaSet=tidemark", "directConnection=true")
     return environment

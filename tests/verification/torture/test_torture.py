@@ -19,7 +19,9 @@ from tests.verification.torture.faults import FAULTS
 from tests.verification.torture.history import Clock, History, Observed
 from tests.verification.torture.judge import Answer, Judge
 from tests.verification.torture.running import torture
+from tests.verification.torture.screens import wrongs
 from tests.verification.torture.system import System
+from tests.verification.torture.watchers import Had, Left, Tide, Told
 from tidemark.gtid import Gtid, GtidSet
 
 CUT = pytest.mark.filterwarnings(  # the HTTP client leaves cut sockets to the garbage collector
@@ -42,6 +44,8 @@ def post(body: str, id: int = 1) -> dict[str, Any]:
 
 HOT = 1_767_225_600 + 1_693 * 8  # of MOMENT, with one like
 LIKE = {"post_id": 1, "user_id": 1, "created_at": MOMENT, "post_author_id": 1}
+LATER = datetime(2026, 1, 1, 0, 0, 1)
+MENTION = {"id": 1, "author_id": 2, "post_id": 9, "comment_id": None, "created_at": LATER}
 CHANGES = [
     RowChange("users", None, row(**USER)),
     RowChange("posts", None, post("first")),
@@ -57,6 +61,9 @@ CHANGES = [
     RowChange("follows", None, {"follower_id": 2, "followee_id": 1, "created_at": MOMENT}),
     RowChange("posts", None, post("last", 3)),
     RowChange("likes", None, LIKE),
+    RowChange("likes", None, {**LIKE, "user_id": 2}),
+    RowChange("notification_reads", None, {"user_id": 1, "until": MOMENT}),
+    RowChange("mentions", None, {**MENTION, "user_id": 1}),
 ]
 
 
@@ -99,7 +106,22 @@ ME = {
 M = {"id": "1", "handle": "h", "display_name": "M"}
 FOURTH, LIKED = (shown("fourth #tag", likes, author=M) for likes in (0, 1))
 LAST = shown("last", 0, id="3", author=M)
+G = {"id": "2", "handle": "g", "display_name": "N"}
 NOBODY = {"following": False, "followed_by": False}
+
+
+def told(kind: str, at: float, post_id: str | None) -> dict[str, Any]:
+    """A deed of user 2."""
+    return {"kind": kind, "created_at": f"{second(at)}Z", "actor": G, "post_id": post_id, "comment_id": None}
+
+
+def notified(*items: dict[str, Any], unread: int, **changes: object) -> dict[str, Any]:
+    return {"items": [*items], "next": None, "unread_count": unread, **changes}
+
+
+NOTIFICATIONS = "/user/me/notifications"
+FOLLOW, LIKES, MENTIONS = told("follow", 0, None), told("like", 0, "1"), told("mention", 1, "9")
+OF_FIRST = encode_cursor((LIKES["created_at"], 2, 2, 1))
 ALLOWED = [
     Answer("/post/1", shown("second", 1), second(4)),
     Answer("/post/1", shown("second", 1), second(3)),  # fresher than its bound
@@ -132,6 +154,12 @@ ALLOWED = [
         f"/feed?order=hot&cursor={encode_cursor((HOT, 2, 2))}", {"items": [LIKED]}, second(14), subject="s0"
     ),
     Answer("/hashtag/tag?limit=1&cursor=WzFd", {"items": []}, second(14)),
+    Answer(NOTIFICATIONS, notified(unread=0), second(14), subject="nobody"),
+    Answer(NOTIFICATIONS, notified(FOLLOW, unread=1), second(14), subject="s0", received=second(14)),
+    Answer(NOTIFICATIONS, notified(LIKES, FOLLOW, unread=0), second(16), subject="s0", received=second(16)),
+    Answer(NOTIFICATIONS, notified(MENTIONS, LIKES, FOLLOW, unread=1), second(17), subject="s0"),
+    Answer(f"{NOTIFICATIONS}?limit=1", notified(MENTIONS, unread=1, next="x"), second(17), subject="s0"),
+    Answer(f"{NOTIFICATIONS}?cursor={OF_FIRST}", notified(FOLLOW, unread=1), second(17), subject="s0"),
 ]
 FORBIDDEN = {
     "older than its bound": Answer("/post/1", shown("second", 0), second(4.1)),
@@ -177,6 +205,11 @@ FORBIDDEN = {
         second(14),
         subject="s0",
     ),
+    "without a notification": Answer(NOTIFICATIONS, notified(FOLLOW, unread=1), second(15), subject="s0"),
+    "unread although it was read": Answer(
+        NOTIFICATIONS, notified(LIKES, FOLLOW, unread=2), second(16), subject="s0"
+    ),
+    "somebody else's notifications": Answer(NOTIFICATIONS, notified(FOLLOW, unread=1), second(14)),
     "a list that is older than its bound": Answer("/hashtag/tag", {"items": []}, second(5)),
 }
 
@@ -190,6 +223,45 @@ def test_the_judge_allows_what_mysql_said_recently_enough(judge: Judge, answer: 
 def test_the_judge_refuses_an_answer_that_is(judge: Judge, name: str) -> None:
     assert judge.stale([*ALLOWED, FORBIDDEN[name]]) == [FORBIDDEN[name]]
     assert name not in ("older than its bound",) or judge.allows(replace(FORBIDDEN[name], as_of=second(3)))
+
+
+def state(body: Any, as_of: float, received: float = 99, path: str = "/post/1") -> Answer:
+    text = json.dumps(body) if body is not None else None
+    return Answer(path, text, second(as_of), received=second(received))
+
+
+def tide(as_of: float, received: float = 99) -> Tide:
+    return Tide(second(as_of), second(received))
+
+
+FIRST, SECOND, THIRD = shown("first", 0), shown("second", 0), shown("third #tag", 1)
+TOLD: dict[str, tuple[str, list[Told]]] = {
+    "every change": ("", [state(FIRST, 2), tide(2), state(SECOND, 3), state(THIRD, 5), tide(5)]),
+    "some changes, and a tide behind a state": ("", [state(FIRST, 2), state(THIRD, 5), tide(4)]),
+    "a state that it has": ("", [Had(state(SECOND, 3)), tide(3), state(THIRD, 5)]),
+    "a read that it leaves": ("", [state(None, 6, path="/post/2"), Left("/post/2"), tide(7, 7)]),
+    "a tide above a change that it was not told": ("missed", [state(SECOND, 3), tide(5)]),
+    "a tide above what it has": ("missed", [Had(state(SECOND, 3)), tide(5)]),
+    "of one read, but not of the other": (
+        "missed",
+        [state(shown("third #tag", 0), 6), state(None, 6, path="/post/2"), tide(7, 7)],
+    ),
+    "an earlier tide": ("backwards", [tide(5), tide(4)]),
+    "a state before the tide": ("backwards", [tide(5), state(THIRD, 4)]),
+    "an earlier state as of the same moment": (
+        "backwards",
+        [state(FOURTH, 3), state(None, 3, path="/post/3"), state(SECOND, 3)],
+    ),
+    "an earlier state": ("backwards", [state(THIRD, 5), state(THIRD, 4)]),
+    "an old state": ("older_than_said", [state(FIRST, 3)]),
+    "a state that never was": ("older_than_said", [state({**THIRD, "like_count": 5}, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_judge_sees_what_is_wrong_for_a_watcher_who_is_told(judge: Judge, name: str) -> None:
+    wrong, messages = TOLD[name]
+    assert [one for one, _ in wrongs(judge, messages)] == ([wrong] if wrong else [])
 
 
 @pytest.mark.server
@@ -221,4 +293,4 @@ def test_a_short_torture_leaves_everything_equal_and_every_answer_was_allowed() 
     outcome = torture(16, seed=7)
     assert outcome.as_expected, outcome
     assert outcome.transactions > 100 and outcome.answers > 100 and outcome.faults.total() > 3, outcome
-    assert outcome.audits > 0, outcome
+    assert outcome.audits > 0 and outcome.watched_states > 50 and outcome.tides > 20, outcome

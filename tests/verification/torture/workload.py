@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx2
 import pymysql
@@ -16,6 +16,7 @@ from binlog_projector.mysql.connections import Connection
 from tests.support.acts import ACTS, IDS, Act
 from tests.support.harness import admin_connection
 from tests.support.services import Services
+from tests.support.threads import in_threads
 from tests.verification.torture.answers import Asking, Records, Token, observe
 from tests.verification.torture.system import System
 from tidemark.consistency_token import HEADER
@@ -38,26 +39,19 @@ class Writing(Services):
 
 @contextlib.contextmanager
 def workload(system: System, seed: int, records: Records) -> Iterator[None]:
-    """Writes and reads during the block. A thread's error ends the block."""
-    stopping = threading.Event()
+    """Writes and reads during the block."""
     services = Writing(system.services.writer_url, system.services.reader_url, system.services.projector)
     services.records = records
-    with ThreadPoolExecutor(ASKERS + 3, "torture") as threads:
-        running = [
-            threads.submit(_write, system, services, random.Random(f"{seed}:write"), stopping),
-            threads.submit(_write, system, services, random.Random(f"{seed}:write too"), stopping),
-            threads.submit(observe, system.stack, records, stopping),
-            *(
-                threads.submit(_ask, system.services, records, random.Random(f"{seed}:ask {n}"), stopping)
-                for n in range(ASKERS)
-            ),
+    askers = (random.Random(f"{seed}:ask {n}") for n in range(ASKERS))
+    with in_threads(
+        [
+            partial(_write, system, services, random.Random(f"{seed}:write")),
+            partial(_write, system, services, random.Random(f"{seed}:write too")),
+            partial(observe, system.stack, records),
+            *(partial(_ask, system.services, records, chance) for chance in askers),
         ]
-        try:
-            yield
-        finally:
-            stopping.set()
-        for thread in running:
-            thread.result()
+    ):
+        yield
     services.close()
 
 

@@ -1,0 +1,1 @@
+"""The operator's two questions: where is the projector, and is all set right?"""
