@@ -79,6 +79,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def twice_if_late(item: pytest.Item) -> pytest.MarkDecorator:
+    """A test on real servers that fails runs once more, and the summary names it.
+
+    A machine that stands still for 0.3 s makes a reader blind by design. On an idle one nothing runs twice.
+    What histories are judged by is never judged twice: there, only a wait that was too short is repeated.
+    """
+    only = ["waited"] if "verification/" in item.nodeid else ["."]
+    return pytest.mark.flaky(reruns=1, only_rerun=only)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests that use the stack through any fixture. Tests that start other servers mark themselves."""
@@ -88,6 +98,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if STARTS_SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+        if item.get_closest_marker("server") is not None:
+            item.add_marker(twice_if_late(item))
 
 
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

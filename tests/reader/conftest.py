@@ -98,6 +98,16 @@ def api(running_reader: RunningReader, world: World) -> Iterator[httpx2.Client]:
         yield client
 
 
+def hit(client: httpx2.Client, path: str, **options: Any) -> httpx2.Response:
+    """The first answer that comes from Redis alone. A machine that stands still may be late with a fill."""
+
+    def asked() -> httpx2.Response | None:
+        answer = client.get(path, **options)
+        return answer if answer.headers.get("cache-status") == "redis; hit" else None
+
+    return wait_until(asked, f"{path} to come from Redis")
+
+
 def follows(client: httpx2.Client) -> bool:
     return "bypass" not in client.get("/user/987654321").headers.get("cache-status", "bypass")
 

@@ -12,6 +12,7 @@ import pytest
 from reader.read_model.cached_values import encode_entity
 from reader.read_model.declarations import LISTINGS, POST, USER
 from reader.read_model.entities import PAGE_LIMIT
+from tests.reader.conftest import hit
 from tests.reader.world import World, moment
 
 PEOPLE = range(1, 48)
@@ -83,10 +84,8 @@ def test_every_list_can_be_walked_to_its_end(api: httpx2.Client, world: World, p
 def test_only_the_first_page_at_the_default_limit_is_cached(api: httpx2.Client, world: World) -> None:
     populate(world)
     url = "/post/1/likes"
-    assert api.get(url).headers["cache-status"] == "redis; fwd=miss; stored"
-    first = api.get(url)
-    assert first.headers["cache-status"] == "redis; hit"
-    assert api.get(url, params={"limit": PAGE_LIMIT}).headers["cache-status"] == "redis; hit"
+    first = hit(api, url)
+    hit(api, url, params={"limit": PAGE_LIMIT})
     for query in ({"limit": "3"}, {"cursor": first.json()["next"]}):
         assert api.get(url, params=query).headers["cache-status"] == "redis; fwd=bypass; detail=not-cached"
     assert world.cache.keys("*likes*") == [b"tidemark:e7:post:1:likes"]
@@ -233,7 +232,7 @@ def test_the_feed_shows_the_newest_posts_of_followed_users(api: httpx2.Client, w
     for walk in (by_next, by_link):
         assert [id for page in walk(api, "/feed", limit=4) for id in page] == expected
     assert ids(api.get("/feed")) == expected[:20]
-    assert api.get("/feed").headers["cache-status"] == "redis; hit"
+    hit(api, "/feed")
 
 
 def test_the_feed_of_one_who_follows_hundreds_is_merged_rightly(api: httpx2.Client, world: World) -> None:
@@ -268,7 +267,7 @@ def test_the_posts_of_all_can_be_walked_past_the_cached_ones(api: httpx2.Client,
             assert [id for page in pages for id in page] == expected
             assert all(len(page) == query.get("limit", PAGE_LIMIT) for page in pages[:-1])
     for query in ({}, {"limit": 60}):
-        assert api.get("/posts", params=query).headers["cache-status"] == "redis; hit"
+        hit(api, "/posts", params=query)
 
 
 def test_a_hashtag_shows_its_posts_newest_first_in_any_case(api: httpx2.Client, world: World) -> None:

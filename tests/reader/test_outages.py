@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from ops.stack import Stack
-from tests.reader.conftest import RunningReader
+from tests.reader.conftest import RunningReader, hit
 from tests.reader.world import World
 from tests.support.harness import wait_until
 
@@ -34,9 +34,7 @@ def test_without_redis_reads_come_from_mongodb(
         )
     finally:
         shared_stack.redis.start()
-    wait_until(
-        lambda: api.get("/post/5").headers["cache-status"] == "redis; hit", "the cache to be used again", 2
-    )
+    hit(api, "/post/5")
     assert running_reader.ready().json() == WELL
 
 
@@ -53,9 +51,7 @@ def test_requests_do_not_each_wait_for_a_redis_that_hangs(
         assert time.monotonic() - started < 2
     finally:
         shared_stack.redis.resume()
-    wait_until(
-        lambda: api.get("/user/1").headers["cache-status"] == "redis; hit", "the cache to be used again", 2
-    )
+    hit(api, "/user/1")
 
 
 def test_without_mongodb_cached_reads_go_on_and_others_are_503(
@@ -100,7 +96,7 @@ def test_without_both_the_reader_is_not_ready_and_recovers(
     finally:
         shared_stack.mongodb.resume()
         shared_stack.redis.resume()
-    wait_until(lambda: api.get("/user/1").headers.get("cache-status") == "redis; hit", "both stores", 20)
+    hit(api, "/user/1")
 
 
 @pytest.mark.parametrize("gone", ["serving", "checkpoint:3"])
