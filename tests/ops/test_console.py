@@ -154,7 +154,7 @@ def test_the_keyboard_suffices_and_the_theme_is_kept(page: Page) -> None:
 
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: Page) -> None:
     page.set_viewport_size(PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=PHONE["width"])
     for box in ("#writer", "#mysql", "#projector", "#mongodb", "#redis", "#reader"):
         page.locator(box).scroll_into_view_if_needed()
         expect(page.locator(box)).to_be_visible()
