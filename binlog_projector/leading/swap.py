@@ -76,7 +76,7 @@ class Comparison:
             raise UnsupportedEvent(str(self.swap))
         with self.stream.source.session() as connection:
             for suspects in self._suspects(connection):
-                self.suspects |= suspects
+                self.suspects = {**suspects, **self.suspects}
                 self._go_on()
                 if len(self.suspects) >= MOST_SUSPECTS:
                     self._settle()
@@ -105,7 +105,7 @@ class Comparison:
             yield {
                 key: how
                 for key, document in documents.items()
-                if (how := _difference(found.get(key), document))
+                if (how := self._difference(found.get(key), document))
             }
         columns = tuple(dict.fromkeys((*self.table.primary_key, *identity(self.table))))
         for chunk in rows(connection, replace(self.table, columns=columns), (), CHUNK):
@@ -145,7 +145,7 @@ class Comparison:
         stored = self._documents_of(id for id, _ in made.values())
         for key, document in made.items():
             found = stored.get(key)
-            if how := _difference(document if self.touched[key] else None, found):
+            if how := self._difference(document if self.touched[key] else None, found):
                 raise self._differs(key, how)
         self.firsts.clear()
 
@@ -192,6 +192,16 @@ class Comparison:
             if (key := primary_key(name, one["_id"])) and (not has_stubs or row_fields(name, one))
         }
 
+    def _difference(self, made: tuple[DocumentId, Fields] | None, stored: Mapping[str, Any] | None) -> str:
+        """How a row differs from its document, "" if it does not."""
+        if made is None or stored is None:
+            return MISSING if stored is not None else FOREIGN if made is not None else ""
+        id, fields = made
+        others = [name for name, value in fields.items() if name not in stored or stored[name] != value]
+        if stored["_id"] != id:  # an edge's has a time, too
+            others += [name for name in self.plan.identity if name not in self.table.primary_key]
+        return f"has another {', '.join(others)}" if others else ""
+
     def _rows_of(self, connection: Connection, documents: Documents) -> list[Row]:
         return rows_of(connection, self.table, [*documents])
 
@@ -212,14 +222,3 @@ class Comparison:
             f"the row with {row} {how}; correct MySQL if a row was lost, then run `rebuild` "
             f"(in transaction {self.swap.gtid}, which was not applied)"
         )
-
-
-def _difference(made: tuple[DocumentId, Fields] | None, stored: Mapping[str, Any] | None) -> str:
-    """How a row differs from its document, "" if it does not."""
-    if made is None or stored is None:
-        return MISSING if stored is not None else FOREIGN if made is not None else ""
-    id, fields = made
-    other = [name for name, value in fields.items() if name not in stored or stored[name] != value]
-    if stored["_id"] != id:
-        other.append("what its document's id is made of")
-    return f"has another {', '.join(other)}" if other else ""

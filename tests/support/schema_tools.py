@@ -9,6 +9,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pymysql
 from pymysql.constants import ER
@@ -47,7 +48,7 @@ def gh_ost(stack: Stack, name: str, alter: str, spoiling: Sequence[str], before_
     """With --discard-foreign-keys. gh-ost refuses a table that another one refers to."""
     table = TABLES[name]
     ghost, changelog, old = (f"`{SCHEMA}`.`_{name}_{end}`" for end in ("gho", "ghc", "del"))
-    own, columns = f"`{SCHEMA}`.`{name}`", _names(table.columns)
+    own = f"`{SCHEMA}`.`{name}`"
     with admin_connection(stack) as connection:
         run_sql(
             connection,
@@ -59,6 +60,7 @@ def gh_ost(stack: Stack, name: str, alter: str, spoiling: Sequence[str], before_
             f"create /* gh-ost */ table {ghost} like {own}",
             f"alter /* gh-ost */ table {ghost} {alter}",
         )
+        columns = _names(_shared(connection, table, ghost))
         with _following(stack, connection, table) as changes:
             _tell(connection, changelog, 2, "state", "GhostTableMigrated")
             for part in _chunks(connection, table):
@@ -72,7 +74,7 @@ def gh_ost(stack: Stack, name: str, alter: str, spoiling: Sequence[str], before_
             _apply(connection, ghost, table, changes())
             run_sql(connection, *spoiling)
             before_swap()
-            _cut_over(stack, own, ghost, old, lambda: _catch_up(connection, changelog, ghost, table, changes))
+            _cut_over(stack, name, ghost, lambda: _catch_up(connection, changelog, ghost, table, changes))
         run_sql(connection, *(f"drop /* gh-ost */ table if exists {each}" for each in (changelog, old)))
 
 
@@ -83,8 +85,13 @@ def _catch_up(
     _apply(connection, ghost, table, changes())
 
 
-def _cut_over(stack: Stack, own: str, ghost: str, old: str, catch_up: Before) -> None:
-    """The atomic one: a second session's RENAME waits for the lock, and for the sentry to be dropped."""
+def _cut_over(stack: Stack, name: str, ghost: str, catch_up: Before) -> None:
+    """The atomic one: a second session's RENAME waits for the sentry to be dropped, and then for the lock.
+
+    gh-ost itself unlocks right after the drop. If the RENAME does not wait for the table yet, a write to the
+    old table slips in, and is lost.
+    """
+    own, old = f"`{SCHEMA}`.`{name}`", f"`{SCHEMA}`.`_{name}_del`"
     with admin_connection(stack) as locking, admin_connection(stack) as renaming:
         run_sql(
             locking,
@@ -97,11 +104,14 @@ def _cut_over(stack: Stack, own: str, ghost: str, old: str, catch_up: Before) ->
             swap = f"rename /* gh-ost */ table {own} to {old}, {ghost} to {own}"
             renamed = threads.submit(run_sql, renaming, swap)
             waits = (
-                "SELECT 1 FROM performance_schema.processlist"
-                f" WHERE info = '{swap}' AND state LIKE 'Waiting %'"
+                "SELECT 1 FROM performance_schema.metadata_locks AS locks"
+                " JOIN performance_schema.threads ON thread_id = owner_thread_id"
+                f" WHERE processlist_info = '{swap}' AND lock_status = 'PENDING' AND object_name = '%s'"
             )
-            wait_until(lambda: rows(watching, waits), "the RENAME to wait")
-            run_sql(locking, f"drop /* gh-ost */ table if exists {old}", "unlock tables")
+            wait_until(lambda: rows(watching, waits % f"_{name}_del"), "the RENAME to wait for the sentry")
+            run_sql(locking, f"drop /* gh-ost */ table if exists {old}")
+            wait_until(lambda: rows(watching, waits % name), "the RENAME to wait for the table")
+            run_sql(locking, "unlock tables")
             renamed.result()
 
 
@@ -157,11 +167,12 @@ def pt_osc(stack: Stack, name: str, alter: str, spoiling: Sequence[str], before_
     """With --alter-foreign-keys-method=rebuild_constraints."""
     table, new, own = TABLES[name], f"`{SCHEMA}`.`_{name}_new`", f"`{SCHEMA}`.`{name}`"
     old = f"`{SCHEMA}`.`_{name}_old`"
-    columns = _names(table.columns)
     with admin_connection(stack) as connection:
         (_, made) = rows(connection, f"SHOW CREATE TABLE {own}")[0]
         made = made.replace(f"CREATE TABLE `{name}`", f"CREATE TABLE {new}", 1)
         run_sql(connection, re.sub("CONSTRAINT `", "CONSTRAINT `_", made), f"ALTER TABLE {new} {alter}")
+        table = replace(table, columns=_shared(connection, table, new))
+        columns = _names(table.columns)
         for trigger in _triggers(table, own, new):
             persistently(connection, trigger)
         for part in _chunks(connection, table):
@@ -189,12 +200,12 @@ def _triggers(table: Table, own: str, new: str) -> list[str]:
     old_row = " AND ".join(f"{new}.`{column}` <=> OLD.`{column}`" for column in table.primary_key)
     same_key = " AND ".join(f"OLD.`{column}` <=> NEW.`{column}`" for column in table.primary_key)
     values = ", ".join(f"NEW.`{column}`" for column in table.columns)
-    replace = f"REPLACE INTO {new} ({_names(table.columns)}) VALUES ({values});"
+    put = f"REPLACE INTO {new} ({_names(table.columns)}) VALUES ({values});"
     delete = f"DELETE IGNORE FROM {new} WHERE"
     bodies = {
         "DELETE": f"{delete} {old_row};",
-        "UPDATE": f"{delete} !({same_key}) AND {old_row}; {replace}",
-        "INSERT": replace,
+        "UPDATE": f"{delete} !({same_key}) AND {old_row}; {put}",
+        "INSERT": put,
     }
     return [
         f"CREATE TRIGGER `{SCHEMA}`.`pt_osc_{SCHEMA}_{table.name}_{verb[:3].lower()}` AFTER {verb} ON {own}"
@@ -228,6 +239,12 @@ def _chunks(connection: Connection, table: Table) -> Iterator[str]:
     (last,) = rows(connection, f"SELECT COALESCE(MAX(`{column}`), 0) FROM `{table.name}`")[0]
     for first in range(0, int(last) + 1, CHUNK):
         yield f"(`{column}` >= {first} AND `{column}` < {first + CHUNK})"
+
+
+def _shared(connection: Connection, table: Table, copy: str) -> tuple[str, ...]:
+    """The columns that both have."""
+    copied = {column for column, *_ in rows(connection, f"SHOW COLUMNS FROM {copy}")}
+    return tuple(column for column in table.columns if column in copied)
 
 
 def _names(columns: Sequence[str]) -> str:
