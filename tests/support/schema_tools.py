@@ -88,8 +88,8 @@ def _catch_up(
 def _cut_over(stack: Stack, name: str, ghost: str, catch_up: Before) -> None:
     """The atomic one: a second session's RENAME waits for the sentry to be dropped, and then for the lock.
 
-    gh-ost itself unlocks right after the drop. If the RENAME does not wait for the table yet, a write to the
-    old table slips in, and is lost.
+    The second wait is not gh-ost's. Without it, a write of these tests got the old table at times, between
+    lock and RENAME, and was lost; the projector noticed.
     """
     own, old = f"`{SCHEMA}`.`{name}`", f"`{SCHEMA}`.`_{name}_del`"
     with admin_connection(stack) as locking, admin_connection(stack) as renaming:
