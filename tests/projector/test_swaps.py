@@ -19,6 +19,7 @@ from pymongo import MongoClient
 
 from binlog_projector import fault_points
 from binlog_projector.errors import TableSwapped, UnsupportedEvent
+from binlog_projector.leading import swap
 from binlog_projector.leading.health import Health
 from binlog_projector.leading.swap import Comparison
 from binlog_projector.metrics import ProjectorMetrics
@@ -145,6 +146,20 @@ def test_a_killed_projector_compares_again_and_goes_on(
         wait_until_caught_up(stack, written)
         assert_everything_is_equal(stack, written)
         assert not logged(running, "comparing")
+
+
+def test_a_projector_that_compares_obeys_a_stop(stack: Stack, written: Connection) -> None:
+    environment = projector_environment(stack)
+    fault = {"AT": "comparing_swap:SIGTERM:1"}
+    with projector({**environment, **fault}, "tests.support.faulty_projector") as stopped:
+        wait_until_caught_up(stack, written)
+        pt_osc(stack, "follows", "ENGINE=InnoDB", NOTHING, nothing)
+        assert stopped.popen.wait(30) == 0
+        assert logged(stopped, "drained") and not logged(stopped, "swap verified")
+    with projector(environment) as following:
+        wait_until(lambda: logged(following, "swap verified"), "the comparison")
+        wait_until_caught_up(stack, written)
+        assert_everything_is_equal(stack, written)
 
 
 SPOILT = {
@@ -286,7 +301,7 @@ class Trials:
         run_sql(self.connection, *spoiling)
         at = Position(replace(self.checkpoint, gtid_set=str(executed(self.connection))), 1, None)
         run_sql(self.connection, f"RENAME TABLE {name} TO _old, _new TO {name}")
-        swap = TableSwapped("swapped", name)
+        swapped = TableSwapped("swapped", name)
         try:
             waiting = [*writes]
             if not during:
@@ -296,7 +311,7 @@ class Trials:
                 self.source.stream(at.gtid_set, None, (), lambda table, gtid: True)
             ) as stream:
                 health = Health(ProjectorMetrics())
-                comparison = Comparison(swap, at, stream, self.store, health, lambda: True)
+                comparison = Comparison(swapped, at, stream, self.store, health, lambda: True)
                 comparison.run()
                 return len(comparison.touched)
         finally:
@@ -318,9 +333,17 @@ def trials(stack: Stack, written: Connection) -> Iterator[Trials]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_copy_that_differs_in_one_row_is_always_caught(trials: Trials, seed: int) -> None:
-    """Whatever happens to the row after the swap. A copy that is the same always passes."""
+def test_a_copy_that_differs_in_one_row_is_always_caught(
+    trials: Trials, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever happens to the row after the swap. A copy that is the same always passes.
+
+    Odd seeds have small chunks, and read the stream after each suspect.
+    """
     chance = random.Random(seed)
+    if seed % 2:
+        monkeypatch.setattr(swap, "CHUNK", 3)
+        monkeypatch.setattr(swap, "MOST_SUSPECTS", 1)
     for _ in range(25):
         table = TABLES[chance.choice(["users", "posts", "comments", "likes", "follows"])]
         columns = ", ".join(table.columns)
