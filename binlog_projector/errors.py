@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Self
+
+from tidemark.gtid import Gtid
+
+NO_GTID = Gtid("", 0)
+
 
 class ProjectorError(Exception):
     """The message says what happened, where, and what to do."""
+
+    def reworded(self, message: str) -> Self:
+        """The same error with another message."""
+        reworded = copy.copy(self)
+        reworded.args = (message,)
+        return reworded
 
 
 class Retry(ProjectorError):
@@ -81,6 +94,15 @@ class OtherModel(Stop):
 
 class UnsupportedEvent(Stop):
     """The binlog has an event that cannot be projected truthfully."""
+
+
+class TableSwapped(UnsupportedEvent):
+    """Another table has got the name of a watched one, as tools for schema changes do it."""
+
+    def __init__(self, message: str, table: str = "", gtid: Gtid = NO_GTID) -> None:
+        super().__init__(message)
+        self.table = table
+        self.gtid = gtid
 
 
 class UnprojectableRow(Stop):

@@ -12,6 +12,9 @@ FaultPoint = Literal[
     "after_apply",
     "before_tick",
     "before_switch",
+    "before_swap",  # the stream is held at the swap of a table
+    "comparing_swap",  # a chunk of a table that a tool has swapped is compared
+    "after_swap",  # the new table is proved to be the same, and nothing is noted of it
     "after_switch",  # the new build serves, and the watermark in Redis is of the old one
 ]
 listener: Callable[[FaultPoint], None] | None = None  # only tests set it

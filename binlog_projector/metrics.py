@@ -89,6 +89,12 @@ class ProjectorMetrics:
         self.repairs = Counter(
             "tidemark_projector_repairs_total", "Repairs asked for by audits", ["outcome"], registry=registry
         )
+        self.swaps = Counter(
+            "tidemark_projector_swaps_total",
+            "Comparisons of a watched table that a tool has swapped for a copy",
+            ["outcome"],
+            registry=registry,
+        )
         self.binlog_expire = Gauge(
             "tidemark_source_binlog_expire_seconds",
             "How long MySQL keeps its binlog; 0: for ever",

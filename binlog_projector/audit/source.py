@@ -20,7 +20,7 @@ from binlog_projector.domain.projections import (
 )
 from binlog_projector.domain.truth import Truth
 from binlog_projector.mysql.connections import Connection, query_rows
-from binlog_projector.mysql.table_rows import Key, beyond, names
+from binlog_projector.mysql.table_rows import Key, beyond, names, rows_of
 from reader.read_model.declarations import COLLECTIONS
 from reader.read_model.notifications import KEPT, NOTIFICATIONS, Notification, Told
 from reader.read_model.scans import EPOCH, MICROSECOND, CachedList
@@ -118,17 +118,8 @@ class SourceView:
         return Told(until, sorted(found, reverse=True)[:KEPT])
 
     def _rows(self, name: str, ids: Sequence[DocumentId]) -> list[Row]:
-        table = TABLES[name]
         keys = [tuple(key.values()) for id in ids if (key := primary_key(name, id)) is not None]
-        if not keys:
-            return []
-        found = query_rows(
-            self.connection,
-            f"SELECT {names(table.columns)} FROM `{name}` "  # noqa: S608 - our own schema
-            f"WHERE ({names(table.primary_key)}) IN ({_places(keys)})",
-            [part for key in keys for part in key],
-        )
-        return [dict(zip(table.columns, row, strict=True)) for row in found]
+        return rows_of(self.connection, TABLES[name], keys)
 
     def _counts(self, counter: Counter, ids: Sequence[DocumentId]) -> dict[DocumentId, int]:
         numbers = [id for id in ids if isinstance(id, int)]
@@ -152,7 +143,3 @@ def documents_of(table: Table, rows: Iterable[Row]) -> dict[str, set[DocumentId]
             if counter.table == table.name:
                 wanted[counter.collection].add(row[counter.by])
     return wanted
-
-
-def _places(keys: Sequence[Key]) -> str:
-    return ", ".join("(" + ", ".join(["%s"] * len(key)) + ")" for key in keys)

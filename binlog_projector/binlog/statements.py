@@ -6,7 +6,7 @@ stops the projector.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -25,6 +25,7 @@ from binlog_projector.binlog.sql_tokens import (
 )
 from binlog_projector.binlog.statement_events import Statement
 from binlog_projector.binlog.table_map import Column
+from tidemark.gtid import Gtid
 from writer.schema import Table, own_alterations
 
 OWN_ALTERATIONS = own_alterations()  # a release goes on past its own, whatever it knows of the columns
@@ -38,7 +39,12 @@ OBJECTS = words(  # without rows, behind CREATE, ALTER and DROP; some words come
     " INSTANCE LIBRARY JSON OR ALGORITHM DEFINER SQL"
 )
 INDEXES = frozenset({"INDEX", "UNIQUE", "FULLTEXT", "SPATIAL"})
+Passes = Callable[[str, Gtid], bool]  # whether the swap of a table in a transaction may pass
 FILLED = frozenset({"SELECT", "VALUES", "TABLE", "WITH", "LIKE"})  # a new table made from other tables
+
+
+def no_swap(table: str, gtid: Gtid) -> bool:
+    return False
 
 
 @dataclass
@@ -49,6 +55,7 @@ class Watched:
     tables: Mapping[str, Table]
     folds_case: bool = False  # lower_case_table_names is not 0
     columns: dict[str, Mapping[str, Column]] = field(default_factory=dict)  # table -> as last rows showed
+    passes: Passes = no_swap
 
     def table(self, schema: str, name: str) -> Table | None:
         return self.tables.get(self._same_case(name)) if self.is_schema(schema) else None

@@ -16,7 +16,8 @@ from binlog_projector.binlog.payload import unpacked
 from binlog_projector.binlog.row_decoder import DELETE, INSERT, UPDATE, Images, RowDecoder
 from binlog_projector.binlog.sql_tokens import NEWEST, version_of
 from binlog_projector.binlog.statement_events import Statement
-from binlog_projector.binlog.statements import Watched, hidden_change
+from binlog_projector.binlog.statements import Passes, Watched, no_swap
+from binlog_projector.binlog.swaps import demand_harmless
 from binlog_projector.binlog.table_map import schema_and_table
 from binlog_projector.domain.changes import BinlogPosition, RowChange, Transaction
 from binlog_projector.errors import CorruptEvent, UnprojectableRow, UnsupportedEvent
@@ -41,10 +42,11 @@ class TransactionReader:
         *,
         folds_case: bool = False,
         anchored: bool = False,
+        passes: Passes = no_swap,
     ) -> None:
         """`folds_case`: the source's `lower_case_table_names` is not 0."""
         self.packets = packets
-        self.watched = Watched(schema, tables, folds_case)
+        self.watched = Watched(schema, tables, folds_case, passes=passes)
         self.version = NEWEST
         self.gtid: Gtid | None = None
         self.original_us = self.immediate_us = 0
@@ -52,10 +54,9 @@ class TransactionReader:
         self.anchored = anchored  # until the anchor begins
         self.inside_anchor = False
         self.changes: list[RowChange] = []
-        self.size = 0
         self.parts = Parts(tables, applied)
         self.finished: list[Transaction] = []
-        self.file, self.offset = "", 0
+        self.file, self.offset, self.size = "", 0, 0
         self.decoders: dict[bytes, RowDecoder | None] = {}  # by definition; None if the table is not watched
         self.mapped: dict[bytes, RowDecoder | None] = {}  # by table id, within a transaction
         self.failed: Exception | None = None
@@ -150,8 +151,7 @@ class TransactionReader:
             self._statement(Statement.of(text, schema, status, self.version))
 
     def _statement(self, statement: Statement) -> None:
-        if reason := hidden_change(statement, self.watched):
-            raise UnsupportedEvent(f"{reason}: {statement}")
+        demand_harmless(statement, self.watched, self.gtid)
         if statement.keyword == "COMMIT" or not self.begun:
             self._end(b"")
 
@@ -247,4 +247,4 @@ class TransactionReader:
         if not isinstance(error, UnsupportedEvent | UnprojectableRow | CorruptEvent):
             return error
         where = f"in transaction {self.gtid or '(none)'} at {self.file}:{self.offset}"
-        return type(error)(f"{error} ({where}; {extent(self.parts.rows_of(self.gtid))})")
+        return error.reworded(f"{error} ({where}; {extent(self.parts.rows_of(self.gtid))})")

@@ -34,6 +34,7 @@ class Health:
         for stage in STAGES:
             metrics.busy.labels(stage).set_function(partial(self.busy_seconds, stage))
         self.parts = {"lease": STANDING_BY, **dict.fromkeys(STAGES, NOT_CONNECTED)}
+        self.verified = {"state": "", "since": ""}  # the last swap of a table
         self.since = dict.fromkeys(self.parts, clock())  # of the present kind of state, the word before ":"
 
     @property
@@ -67,7 +68,13 @@ class Health:
 
     def says(self) -> dict[str, dict[str, str]]:
         """Each part's state, and since when: the leader writes them into the lease."""
-        return {name: {"state": state, "since": utc(self.since[name])} for name, state in self.parts.items()}
+        said = {name: {"state": state, "since": utc(self.since[name])} for name, state in self.parts.items()}
+        return {**said, "swap": self.verified} if self.verified["state"] else said
+
+    def swap_verified(self, state: str) -> None:
+        """A table that a tool has swapped for a copy is proved to be the same."""
+        self.metrics.swaps.labels("verified").inc()
+        self.verified = {"state": state, "since": utc(self.clock())}
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:

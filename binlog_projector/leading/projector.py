@@ -24,7 +24,9 @@ from binlog_projector.errors import (
     StandDown,
     Stop,
     StoreUnavailable,
+    TableSwapped,
 )
+from binlog_projector.fault_points import reached
 from binlog_projector.leading.batcher import Batcher
 from binlog_projector.leading.cache_thread import CacheThread, CacheThreads
 from binlog_projector.leading.health import Health
@@ -32,14 +34,17 @@ from binlog_projector.leading.housekeeping import Housekeeping
 from binlog_projector.leading.lease import Lease, Standby
 from binlog_projector.leading.rebuild import Rebuild
 from binlog_projector.leading.steps import Steps
+from binlog_projector.leading.swap import Comparison
 from binlog_projector.mysql.failover import Servers
 from binlog_projector.mysql.freshness import ClockThread, Freshness
 from binlog_projector.mysql.source import Stream
 from binlog_projector.snapshot.snapshot import take_snapshot
+from binlog_projector.stores.audit_store import AuditStore
 from binlog_projector.stores.cache_nodes import CacheNode
 from binlog_projector.stores.cache_topology import CacheTopology
 from binlog_projector.stores.control_store import ControlStore
 from binlog_projector.stores.document_store import DocumentStore
+from tidemark.gtid import Gtid
 
 log = structlog.get_logger()
 
@@ -69,6 +74,7 @@ class Projector:
         self.stopping = stopping
         self.commit_interval_seconds = commit_interval_seconds
         self.rebuild_if_lost = rebuild_if_lost
+        self.verified: set[Gtid] = set()  # swaps of tables; after a restart, they are compared again
 
     def run(self) -> None:
         """Project until `stopping` is set. Raises Stop when an operator has to act."""
@@ -126,7 +132,7 @@ class Projector:
             documents, stream = take_snapshot(source, self.control, lease.epoch, self.stopping, lease.wanted)
             documents.serve(None, documents.position.checkpoint.as_of)
         else:
-            stream = self.servers.stream(documents.position)
+            stream = self.servers.stream(documents.position, lambda table, gtid: gtid in self.verified)
         self.health.metrics.binlog_expire.set(self.servers.retention_seconds)
         with contextlib.closing(stream):
             yield documents, stream
@@ -147,9 +153,26 @@ class Projector:
             self.health.metrics.waiting.labels("redis").set_function(lambda: cache.size)
             stream.start(batcher)
             steps = Steps(batcher, documents, cache, freshness, self.health)
-            while self._goes_on(lease):
-                steps.step()
-                self.backoff.reset()
+            try:
+                while self._goes_on(lease):
+                    steps.step()
+                    self.backoff.reset()
+            except TableSwapped as swap:
+                self._compare(swap, documents, lease)
+
+    def _compare(self, swap: TableSwapped, documents: DocumentStore, lease: Lease) -> None:
+        """Hold the stream until the new table is proved to be the same. The cache follows meanwhile."""
+        log.warning("comparing", table=swap.table, gtid=str(swap.gtid), reason=str(swap))
+        reached("before_swap")
+
+        def passes(table: str, gtid: Gtid) -> bool:
+            return gtid == swap.gtid or table != swap.table
+
+        position = documents.position
+        with contextlib.closing(self.servers.stream(position, passes)) as stream:
+            store = AuditStore(self.control.client)
+            Comparison(swap, position, stream, store, self.health, lambda: self._goes_on(lease)).run()
+        self.verified.add(swap.gtid)
 
     def _cache_thread(self, node: CacheNode) -> CacheThread:
         """One server alone may hold up commits: no journal need be read again. None of many may."""

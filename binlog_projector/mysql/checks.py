@@ -154,6 +154,11 @@ def _table(connection: Connection, name: str) -> Finding:
         " WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
         (SCHEMA, name),
     )
+    engines = query_rows(
+        connection,
+        "SELECT engine FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
+        (SCHEMA, name),
+    )
     names = {column for column, *_ in columns}
     keys = {column for column, key, *_ in columns if key == "PRI"}
     wrong = [f"column {column} missing" for column in table.columns if column not in names]
@@ -163,6 +168,7 @@ def _table(connection: Connection, name: str) -> Finding:
         if column in table.columns and not is_decoded(type, charset)
     ]
     wrong += [] if keys == set(table.primary_key) else [f"primary key is ({', '.join(sorted(keys))})"]
+    wrong += [f"engine is {engine}" for (engine,) in engines if engine != "InnoDB"]
     found = ("; ".join(wrong) if wrong else "as declared") if columns else "missing"
     expected = f"columns {', '.join(table.columns)}, primary key ({', '.join(table.primary_key)})"
     return Finding(

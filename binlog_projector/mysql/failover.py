@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import structlog
 
+from binlog_projector.binlog.statements import Passes, no_swap
 from binlog_projector.errors import PositionLost, ProjectorError, Retry, SourceBehind, SourceUnavailable, Stop
 from binlog_projector.mysql.checks import check_source, demand, retention_seconds
 from binlog_projector.mysql.connections import Connection
@@ -47,7 +48,7 @@ class Servers:
         """A server for a snapshot. Raises SourceUnavailable and Stop."""
         return self._first(lambda source: source)
 
-    def stream(self, position: Position) -> Stream:
+    def stream(self, position: Position, passes: Passes = no_swap) -> Stream:
         """The stream right behind `position`. Raises SourceUnavailable, SourceBehind and Stop.
 
         The message has the problem of each server. If some server may still come back, catch up or be
@@ -55,7 +56,7 @@ class Servers:
         continue.
         """
         applied, anchor, partials = position.gtid_set, position.anchor, position.partials
-        return self._first(lambda source: source.stream(applied, anchor, partials))
+        return self._first(lambda source: source.stream(applied, anchor, partials, passes))
 
     def _first(self, use: Callable[[MySqlSource], T]) -> T:
         refusals: list[ProjectorError] = []

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import pymysql
 
 from binlog_projector.binlog.packets import Packets, connect_reader
+from binlog_projector.binlog.statements import Passes, no_swap
 from binlog_projector.binlog.transactions import TransactionReader
 from binlog_projector.domain.changes import Transaction
-from binlog_projector.errors import PositionLost, SourceBehind, SourceDemoted, SourceUnavailable
+from binlog_projector.errors import PositionLost, SourceDemoted, SourceUnavailable, TableSwapped
 from binlog_projector.mysql.connections import (
     Connection,
     connection_settings,
@@ -25,7 +26,8 @@ from binlog_projector.mysql.connections import (
     query_value,
     unavailable,
 )
-from reader.read_model.control import Anchor, Partial, with_begun
+from binlog_projector.mysql.history import check_history
+from reader.read_model.control import Anchor, Partial
 from tidemark.gtid import GtidSet
 from writer.schema import SCHEMA, TABLES
 
@@ -68,20 +70,29 @@ class MySqlSource:
         with self.session() as connection:
             self.clock(connection)
 
-    def stream(self, applied: GtidSet, anchor: Anchor | None, partials: Sequence[Partial] = ()) -> Stream:
+    def stream(
+        self,
+        applied: GtidSet,
+        anchor: Anchor | None,
+        partials: Sequence[Partial] = (),
+        passes: Passes = no_swap,
+    ) -> Stream:
         """Connect and verify that the source continues the history of `applied`; reading begins with `start`.
 
         The source is asked again for the anchor, the last applied transaction. The first delivered one must
         have the anchor's GTID and commit time; its changes are ignored. A partly applied transaction comes
-        without its applied rows. Raises PositionLost for another anchor, and for purged transactions.
+        without its applied rows. A swap of a watched table that does not pass `passes` ends the stream with
+        TableSwapped. Raises PositionLost for another anchor, and for purged transactions.
         """
         with self.session() as connection:
-            purged = _check_history(connection, applied, partials)
+            purged = check_history(connection, applied, partials)
             folds_case = bool(query_value(connection, "SELECT @@global.lower_case_table_names"))
         if anchor is not None and anchor.gtid in purged:
             anchor = None
         asked = applied.without_gtid(anchor.gtid) if anchor else applied
-        stream = Stream(self, asked, partials, folds_case=folds_case, anchored=anchor is not None)
+        stream = Stream(
+            self, asked, partials, folds_case=folds_case, anchored=anchor is not None, passes=passes
+        )
         try:
             stream.verify(anchor)
         except BaseException:
@@ -92,7 +103,7 @@ class MySqlSource:
     def demand_history(self, applied: GtidSet, partials: Iterable[Partial]) -> None:
         """Raises SourceBehind and PositionLost if the server cannot continue from there."""
         with self.session() as connection:
-            _check_history(connection, applied, partials)
+            check_history(connection, applied, partials)
 
     def clock(self, connection: Connection) -> Clock:
         """One statement reads the time before the set, so the set has all that was committed until that time.
@@ -129,28 +140,33 @@ class Stream:
         *,
         folds_case: bool,
         anchored: bool,
+        passes: Passes,
     ) -> None:
         self.source = source
         dump = partial(
             connect_reader, pymysql.connect, source.settings, source.server_id, source.uuid, applied
         )
         self.reader = TransactionReader(
-            Packets(dump), SCHEMA, TABLES, partials, folds_case=folds_case, anchored=anchored
+            Packets(dump), SCHEMA, TABLES, partials, folds_case=folds_case, anchored=anchored, passes=passes
         )
         self.transactions = iter(self.reader)
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
         self.pending: Transaction | None = None
+        self.swapped: TableSwapped | None = None
         self.anchor: Anchor | None = None
         self.listening = False
         self.heard = 0.0
 
     def verify(self, anchor: Anchor | None) -> None:
         """Read until a transaction or, without an anchor, a heartbeat. Raises PositionLost."""
-        first = self._next()
         if anchor is None:
-            self.pending = first
+            try:
+                self.pending = self._next()
+            except TableSwapped as error:
+                self.swapped = error
             return
+        first = self._next()
         while first is None:
             first = self._next()
         found = Anchor(first.gtid, first.original_commit_us)
@@ -179,8 +195,8 @@ class Stream:
 
     def _read(self, receiver: Receiver) -> None:
         try:
-            if self.pending is not None:
-                receiver.add(self.pending)
+            if (transaction := self._verified()) is not None:
+                receiver.add(transaction)
             for transaction in self._transactions():
                 if self.stopping.is_set():
                     return
@@ -189,7 +205,19 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - the receiver raises it
             receiver.fail(error)
         finally:
+            self.listening = False
             self.reader.close()
+
+    def read(self) -> Transaction | None:
+        """The next transaction, or None at a heartbeat. For a stream that was not started."""
+        return self._verified() or self._next()
+
+    def _verified(self) -> Transaction | None:
+        """The transaction that `verify` has read, once. Raises the TableSwapped that it met."""
+        if self.swapped is not None:
+            raise self.swapped
+        pending, self.pending = self.pending, None
+        return pending
 
     def _next(self) -> Transaction | None:
         """The next transaction, or None at a heartbeat."""
@@ -205,28 +233,4 @@ class Stream:
                 self.heard, self.listening = time.monotonic(), True
         raise SourceUnavailable(
             "the source ended the binlog stream (it shuts down, or another reader has our id)"
-        )
-
-
-def _check_history(connection: Connection, applied: GtidSet, partials: Iterable[Partial]) -> GtidSet:
-    """The purged GTID set. Raises SourceBehind and PositionLost."""
-    executed, purged = map(
-        GtidSet.parse, query_row(connection, "SELECT @@global.gtid_executed, @@global.gtid_purged")
-    )
-    demand_history(executed, purged, applied, partials)
-    return purged
-
-
-def demand_history(executed: GtidSet, purged: GtidSet, applied: GtidSet, partials: Iterable[Partial]) -> None:
-    """Raises SourceBehind if a source of these two sets lacks applied transactions.
-
-    Raises PositionLost if it has purged transactions that were not applied.
-    """
-    begun = with_begun(applied, partials)
-    if not executed >= begun:
-        raise SourceBehind(f"the source lacks {begun - executed}, which was applied")
-    if not applied >= purged:
-        raise PositionLost(
-            f"the source has purged {purged - applied}, which was not applied; "
-            "run `python -m binlog_projector rebuild` (readers are served meanwhile)"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from binlog_projector.domain.changes import Row
 from binlog_projector.domain.projections import Counter
 from binlog_projector.mysql.connections import Connection, execute, query_rows
 from writer.schema import Table
@@ -16,6 +17,20 @@ Chunk = list[tuple[Any, ...]]
 def rows(connection: Connection, table: Table, counters: Sequence[Counter], size: int) -> Iterator[Chunk]:
     """All rows of `table`: its columns, then the values of `counters` for the row's id."""
     return _chunks(connection, f"`{table.name}`", table.columns, table.primary_key, counters, size)
+
+
+def rows_of(connection: Connection, table: Table, keys: Sequence[Key]) -> list[Row]:
+    """The rows with these primary keys."""
+    if not keys:
+        return []
+    places = ", ".join(f"({', '.join(['%s'] * len(key))})" for key in keys)
+    found = query_rows(
+        connection,
+        f"SELECT {names(table.columns)} FROM `{table.name}` "  # noqa: S608 - our own schema
+        f"WHERE ({names(table.primary_key)}) IN ({places})",
+        [part for key in keys for part in key],
+    )
+    return [dict(zip(table.columns, row, strict=True)) for row in found]
 
 
 def orphans(connection: Connection, table: Table, counters: Sequence[Counter], size: int) -> Iterator[Chunk]:

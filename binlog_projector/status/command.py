@@ -9,7 +9,7 @@ from typing import Any
 from binlog_projector.leading.health import shards_named
 from binlog_projector.leading.lease import name_of
 from binlog_projector.status.looks import Away, Look, MongoDb, MySql, Redis
-from binlog_projector.status.verdict import as_of_of, away_since, lag_seconds, reached, verdict
+from binlog_projector.status.verdict import as_of_of, away_since, lag_seconds, reached, said, verdict
 
 
 def as_json(look: Look) -> dict[str, Any]:
@@ -40,6 +40,7 @@ def as_json(look: Look) -> dict[str, Any]:
         "cache_missing": None if (lacks := look.missing("redis")) is None else str(lacks),
         "shards": _shards(look.redis) if isinstance(look.redis, Redis) else None,
         "announces": look.redis.announces if isinstance(look.redis, Redis) else None,
+        "swap": said(look, "swap") or None,
         "away": {name: why.reason for name, why in _answers(look) if isinstance(why, Away)},
         "away_since": {server: since for server, since in _away_since(look)},
     }
@@ -50,6 +51,8 @@ def lines(look: Look) -> Iterator[str]:
     yield verdict(look).sentence
     yield ""
     yield f"leader    {_leader(look)}"
+    if swap := said(look, "swap"):
+        yield f"swap      {swap}"
     for address, one in look.mysql.items():
         yield f"mysql     {address} {_mysql(look, one, look.milliseconds[address])}"
     yield f"mongodb   {_store(look, 'mongodb', look.mongodb)}"

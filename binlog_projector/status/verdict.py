@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from binlog_projector.errors import PositionLost, SourceBehind
 from binlog_projector.leading.health import REDIS_AWAY, away_in_part, shards_named
-from binlog_projector.mysql.source import demand_history
+from binlog_projector.mysql.history import demand_history
 from binlog_projector.status.looks import Away, Look, MongoDb, Redis
 from reader.read_model.cached_values import Watermark
 from reader.read_model.control import Checkpoint
@@ -18,6 +18,7 @@ ALL_WELL = "all well"
 STAGES = {"mysql": "source", "mongodb": "mongodb", "redis": "redis"}  # server -> the leader's word for it
 STOPPED = "stopped: "
 AWAY = "away: "
+COMPARING = "comparing: "
 REBUILD = "run `python -m binlog_projector rebuild`"
 
 
@@ -38,7 +39,9 @@ class Verdict:
 
 
 def verdict(look: Look) -> Verdict:
-    return Verdict((*_servers(look), *_position(look), *_leader(look)), _behind(look))
+    return Verdict(
+        (*_servers(look), *_position(look), *_leader(look)), "; ".join((*_held(look), *_behind(look)))
+    )
 
 
 def _servers(look: Look) -> Iterator[str]:
@@ -96,11 +99,17 @@ def _leader(look: Look) -> Iterator[str]:
             yield f"the leader has no connection to {stage}: {trouble.removeprefix(AWAY)}"
 
 
-def _behind(look: Look) -> str:
+def _held(look: Look) -> Iterator[str]:
+    comparing = said(look, "source")
+    if look.leads and comparing.startswith(COMPARING):
+        yield f"the leader holds the stream until a table is compared: {comparing.removeprefix(COMPARING)}"
+
+
+def _behind(look: Look) -> Iterator[str]:
     behind = {
         store: lag for store in look.gtid_sets if (lag := lag_seconds(look, store)) and look.missing(store)
     }
-    return "; ".join(f"{store} is {lag:.0f} s behind MySQL" for store, lag in behind.items())
+    yield from (f"{store} is {lag:.0f} s behind MySQL" for store, lag in behind.items())
 
 
 def _away(look: Look) -> set[str]:

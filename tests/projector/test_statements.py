@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from binlog_projector.binlog.statement_events import Statement
 from binlog_projector.binlog.statements import Watched, hidden_change
+from binlog_projector.binlog.swaps import demand_harmless
 from binlog_projector.binlog.table_map import VARCHAR, Column
+from binlog_projector.errors import TableSwapped, UnsupportedEvent
+from tidemark.gtid import Gtid
 from writer.migrate import migrations
 from writer.schema import TABLES, statements
 
@@ -161,3 +166,37 @@ def test_a_releases_own_alterations_pass_before_any_row_has_shown_the_column() -
         assert hidden_change(Statement(text, "tidemark", STRICT), watched) is None
         for other in (Statement(text, "tidemark", 0), Statement(b"/**/" + text, "tidemark", STRICT)):
             assert "post_author_id was made BIGINT" in str(hidden_change(other, watched))
+
+
+@pytest.mark.parametrize(
+    ("statement", "table"),
+    [
+        ("RENAME TABLE posts TO _posts_old, _posts_new TO posts", "posts"),
+        ("rename /* gh-ost */ table `tidemark`.`likes` to x.y, `tidemark`.`_likes_gho` to `likes`;", "likes"),
+        ("RENAME TABLE posts TO _posts_old, _posts_new TO likes", None),
+        ("RENAME TABLE posts TO likes, _posts_new TO posts", None),
+        ("RENAME TABLE posts TO swap, likes TO posts", None),
+        ("RENAME TABLE posts TO swap, new TO posts, swap TO old", None),
+        ("RENAME TABLE new TO posts", None),
+        ("TRUNCATE posts", None),
+    ],
+)
+def test_only_the_swap_of_one_table_may_pass(statement: str, table: str | None) -> None:
+    asked: list[tuple[str, Gtid]] = []
+    known: dict[str, Mapping[str, Column]] = {name: {} for name in TABLES}
+
+    def refuses(table: str, gtid: Gtid) -> bool:
+        asked.append((table, gtid))
+        return False
+
+    watched = Watched("tidemark", TABLES, columns=known, passes=refuses)
+    gtid = Gtid("s", 7)
+    with pytest.raises(UnsupportedEvent, match="changed as a whole") as caught:
+        demand_harmless(Statement(statement.encode(), "tidemark", STRICT), watched, gtid)
+    found = caught.value
+    assert (found.table if isinstance(found, TableSwapped) else None) == table
+    assert asked == ([(table, gtid)] if table else [])
+    if table:
+        watched.passes = lambda table, gtid: True
+        demand_harmless(Statement(statement.encode(), "tidemark", STRICT), watched, gtid)
+        assert table not in watched.columns, "the new table may have other columns"
