@@ -28,6 +28,7 @@ STORES = ("mysql", "mongodb", "redis")
 EXECUTED = "SELECT @@global.gtid_executed"
 HASTY = ("SET GLOBAL sync_binlog = 0", "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
 DURABLE = ("SET GLOBAL sync_binlog = 1", "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+CAUGHT_UP_SECONDS = 200  # a replica has the whole history to execute
 Fault = Callable[[System, random.Random], str]  # returns its target
 
 
@@ -150,7 +151,7 @@ def fail_over_redis(system: System, chance: random.Random) -> str:
 def fail_over_mysql(system: System, chance: random.Random) -> str:
     """Kills the source after a replica has received everything. The system stays with the new source."""
     source = system.stack.mysql
-    replica = system.opened.enter_context(mysql_pair.replica_of(system.stack, system.new_folder()))
+    replica = system.opened.enter_context(mysql_pair.successor_of(system.stack, system.new_folder()))
     with mysql_pair.admin_of(replica) as copy, mysql_pair.admin_of(source) as original:
         run_sql(copy, *HASTY)
         _wait_until_executed(copy, original)
@@ -162,6 +163,7 @@ def fail_over_mysql(system: System, chance: random.Random) -> str:
     mysql_pair.promote(replica)
     system.opened.enter_context(standing_in(system.stack, "mysql", replica))
     system.move("mysql", replica.port)
+    shutil.rmtree(source.data)
     return "mysql"
 
 
@@ -183,7 +185,11 @@ def rebuild(system: System, chance: random.Random) -> str:
 
 def _wait_until_executed(copy: Connection, original: Connection) -> None:
     executed = GtidSet.parse(query_value(original, EXECUTED))
-    wait_until(lambda: GtidSet.parse(query_value(copy, EXECUTED)) >= executed, "the replica to catch up", 100)
+    wait_until(
+        lambda: GtidSet.parse(query_value(copy, EXECUTED)) >= executed,
+        "the replica to catch up",
+        CAUGHT_UP_SECONDS,
+    )
 
 
 FAULTS: Mapping[str, Fault] = {

@@ -21,7 +21,6 @@ from tests.verification.torture.answers import Asking, Records, Token, observe
 from tests.verification.torture.system import System
 from tidemark.consistency_token import HEADER
 
-ASKERS = 2
 PAUSE_SECONDS = 0.01
 
 
@@ -42,13 +41,15 @@ def workload(system: System, seed: int, records: Records) -> Iterator[None]:
     """Writes and reads during the block."""
     services = Writing(system.services.writer_url, system.services.reader_url, system.services.projector)
     services.records = records
-    askers = (random.Random(f"{seed}:ask {n}") for n in range(ASKERS))
+    askers = (
+        (asked, random.Random(f"{seed}:ask {n}")) for n, asked in enumerate((system.services, system.lasting))
+    )
     with in_threads(
         [
             partial(_write, system, services, random.Random(f"{seed}:write")),
             partial(_write, system, services, random.Random(f"{seed}:write too")),
             partial(observe, system.stack, records),
-            *(partial(_ask, system.services, records, chance) for chance in askers),
+            *(partial(_ask, asked, records, chance) for asked, chance in askers),
         ]
     ):
         yield
