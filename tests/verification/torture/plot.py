@@ -42,8 +42,9 @@ def _points(values: Sequence[Point]) -> list[Point]:
     """Over minutes."""
     found = defaultdict(list)
     for seconds, value in values:
-        found[int(seconds // POINT_SECONDS)].append(value)
-    return [((at + 0.5) * POINT_SECONDS / 60, median(found[at])) for at in sorted(found)]
+        found[int(seconds // POINT_SECONDS)].append((seconds / 60, value))
+    stretches = (zip(*found[at], strict=True) for at in sorted(found))
+    return [(median(minutes), median(most)) for minutes, most in stretches]
 
 
 def _panel(title: str, curves: Curves, x: Scale, minutes: float) -> str:
@@ -54,7 +55,7 @@ def _panel(title: str, curves: Curves, x: Scale, minutes: float) -> str:
         line = f'x1="{LEFT}" x2="{PANEL - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"'
         parts.append(f'<line {line} stroke="currentColor" opacity="0.2"/>')
         parts.append(text(LEFT - 6, y(value) + 4, number_text(value), "end"))
-    parts += [text(x(value), HEIGHT - 4, f"{value:g} min", "middle") for value in ticks(minutes)]
+    parts += [text(x(value), HEIGHT - 4, f"{value:g} min", "middle") for value in ticks(minutes)[1:]]
     for colour, curve in zip(COLOURS, curves.values(), strict=False):
         places = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in curve)
         parts.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
