@@ -17,6 +17,13 @@ from tests.verification.torture.plot import plotted
 from tests.verification.torture.running import side_by_side, torture
 
 
+def clusters_of(seconds: float, engine: str, primaries: int | None) -> list[tuple[str, int] | None]:
+    """Engine and primaries of each system that is tortured; None for a single Redis."""
+    if primaries is not None:
+        return [(engine, primaries)]
+    return [None, (engine, FEWEST_PRIMARIES)] if seconds >= LONG_SECONDS else [None]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.verification.torture", description=__doc__)
     parser.add_argument(
@@ -27,14 +34,12 @@ def main() -> int:
     parser.add_argument("--engine", choices=PROGRAMS, default="redis", help="of the cluster (%(default)s)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="memory and open files over time, as SVG")
     options = parser.parse_args()
-    if options.cluster or options.duration < LONG_SECONDS:
-        cluster = (options.engine, options.cluster) if options.cluster else None
-        outcomes = [torture(options.duration, options.seed, cluster)]
-        line = outcomes[0].as_json()
+    clusters = clusters_of(options.duration, options.engine, options.cluster)
+    if len(clusters) == 1:
+        outcomes = [torture(options.duration, options.seed, *clusters)]
     else:
-        clusters = (None, (options.engine, FEWEST_PRIMARIES))
         outcomes = side_by_side(options.duration, options.seed, clusters)
-        line = together(outcomes)
+    line = together(outcomes) if len(outcomes) > 1 else outcomes[0].as_json()
     if options.plot:
         options.plot.parent.mkdir(parents=True, exist_ok=True)
         options.plot.write_text(plotted({one.system: one.samples for one in outcomes}))

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from tests.verification.torture import running
+from tests.verification.torture.__main__ import clusters_of
 from tests.verification.torture.growth import growths
 from tests.verification.torture.outcome import LONG_SECONDS, Outcome, together
 from tests.verification.torture.plot import plotted
@@ -105,6 +106,12 @@ def test_a_long_run_that_grows_is_not_as_expected() -> None:
     }
     short = Outcome(7, samples=grown, tortured_seconds=LONG_SECONDS - 1)
     assert short.as_expected and "flat" not in short.as_json()
+
+
+def test_a_long_run_without_a_cluster_is_of_two_systems() -> None:
+    assert clusters_of(HOUR, "valkey", None) == [None, ("valkey", 3)]
+    assert clusters_of(HOUR, "redis", 4) == [("redis", 4)]
+    assert clusters_of(LONG_SECONDS - 1, "redis", None) == [None]
 
 
 def test_two_systems_make_one_line() -> None:
