@@ -14,13 +14,15 @@ import redis
 
 from binlog_projector.domain.changes import BinlogPosition, RowChange, Transaction
 from reader.read_model.cached_values import encode_cursor
+from tests.support.harness import admin_connection, run_sql, wait_until_caught_up
+from tests.verification.torture import faults
 from tests.verification.torture.__main__ import main
-from tests.verification.torture.faults import FAULTS
+from tests.verification.torture.faults import FAULTS, Hindered, fail_over_mysql
 from tests.verification.torture.history import Clock, History, Observed
 from tests.verification.torture.judge import Answer, Judge
 from tests.verification.torture.running import torture
 from tests.verification.torture.screens import wrongs
-from tests.verification.torture.system import System
+from tests.verification.torture.system import System, running_system
 from tests.verification.torture.watchers import Had, Left, Tide, Told
 from tidemark.gtid import Gtid, GtidSet
 
@@ -294,3 +296,17 @@ def test_a_short_torture_leaves_everything_equal_and_every_answer_was_allowed() 
     assert outcome.as_expected, outcome
     assert outcome.transactions > 100 and outcome.answers > 100 and outcome.faults.total() > 3, outcome
     assert outcome.audits > 0 and outcome.watched_states > 50 and outcome.tides > 20, outcome
+
+
+@pytest.mark.server
+@CUT
+def test_a_failover_whose_replica_stops_is_given_up_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression, seed 26: a replica executed nothing for 200 s, which ended the torture and told nothing."""
+    monkeypatch.setattr(faults, "CAUGHT_UP_SECONDS", 0)
+    with running_system() as system:
+        with pytest.raises(Hindered, match="the replica to catch up: .*'ON'"):
+            fail_over_mysql(system, random.Random(7))
+        with admin_connection(system.stack) as connection:
+            run_sql(connection, "CREATE TABLE written (id INT)")
+            wait_until_caught_up(system.stack, connection)
+        system.assert_projectors_run()
