@@ -30,6 +30,10 @@ EXECUTED = "SELECT @@global.gtid_executed"
 HASTY = ("SET GLOBAL sync_binlog = 0", "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
 DURABLE = ("SET GLOBAL sync_binlog = 1", "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
 CAUGHT_UP_SECONDS = 200  # a replica has the whole history to execute
+STOPPED = (
+    "SELECT last_error_message FROM performance_schema.replication_applier_status_by_worker"
+    " WHERE last_error_number <> 0"
+)
 STATE_OF_REPLICA = (
     "SELECT service_state, last_error_message FROM performance_schema.replication_connection_status",
     "SELECT worker_id, service_state, last_error_number, last_error_message, applying_transaction"
@@ -199,10 +203,11 @@ def _wait_until_executed(copy: Connection, original: Connection) -> None:
     executed = GtidSet.parse(query_value(original, EXECUTED))
     try:
         wait_until(
-            lambda: GtidSet.parse(query_value(copy, EXECUTED)) >= executed,
+            lambda: GtidSet.parse(query_value(copy, EXECUTED)) >= executed or rows(copy, STOPPED),
             "the replica to catch up",
             CAUGHT_UP_SECONDS,
         )
+        assert not (stopped := rows(copy, STOPPED)), f"the replica stopped: {stopped}"
     except AssertionError as error:
         run_sql(original, *mysql_pair.WRITABLE)
         raise Hindered(f"{error}: {[rows(copy, question) for question in STATE_OF_REPLICA]}") from error

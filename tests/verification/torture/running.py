@@ -61,11 +61,16 @@ def torture(seconds: float, seed: int, cluster: tuple[str, int] | None = None) -
     try:
         _torture(seconds, outcome, cluster)
     except BaseException as error:  # noqa: BLE001 - an interrupt, too, prints an outcome
-        traceback.print_exc()
-        outcome.error = f"{type(error).__name__}: {error}"[:500]
-        outcome.say(outcome.error)
+        _note_error(error, outcome)
     outcome.seconds = time.monotonic() - begun
     return outcome
+
+
+def _note_error(error: BaseException, outcome: Outcome) -> None:
+    traceback.print_exception(error)
+    text = f"{type(error).__name__}: {error}"[:500]
+    outcome.say(text)
+    outcome.error = outcome.error or text
 
 
 def side_by_side(seconds: float, seed: int, clusters: Sequence[tuple[str, int] | None]) -> list[Outcome]:
@@ -90,7 +95,10 @@ def _torture(seconds: float, outcome: Outcome, cluster: tuple[str, int] | None) 
         with watchers.watching():
             with workload(system, outcome.seed, records), sampling(outcome.samples):
                 begun = time.monotonic()
-                _inflict(system, random.Random(f"{outcome.seed}:faults"), begun + seconds, outcome)
+                try:
+                    _inflict(system, random.Random(f"{outcome.seed}:faults"), begun + seconds, outcome)
+                except Exception as error:  # noqa: BLE001 - what was recorded until then is judged all the same
+                    _note_error(error, outcome)
                 outcome.tortured_seconds = time.monotonic() - begun
                 time.sleep(1)
             system.assert_projectors_run()

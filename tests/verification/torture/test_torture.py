@@ -304,7 +304,7 @@ def test_a_failover_whose_replica_stops_is_given_up_with_the_reason(monkeypatch:
     """Regression, seed 26: a replica executed nothing for 200 s, which ended the torture and told nothing."""
     monkeypatch.setattr(faults, "CAUGHT_UP_SECONDS", 0)
     with running_system() as system:
-        with pytest.raises(Hindered, match="the replica to catch up: .*'ON'"):
+        with pytest.raises(Hindered, match=r"the replica to catch up: .*'ON'"):
             fail_over_mysql(system, random.Random(7))
         with admin_connection(system.stack) as connection:
             run_sql(connection, "CREATE TABLE written (id INT)")
