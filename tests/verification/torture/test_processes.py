@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Event
+from threading import Event, Lock
 from xml.etree import ElementTree
 
 import pytest
 import redis
 
+from tests.support.acts import ACTS, WITHOUT_CHECKS
 from tests.verification.torture import running
 from tests.verification.torture.__main__ import clusters_of
 from tests.verification.torture.growth import growths
@@ -20,6 +21,7 @@ from tests.verification.torture.outcome import LONG_SECONDS, Outcome, together
 from tests.verification.torture.plot import plotted
 from tests.verification.torture.processes import Sample, role_of, sampled
 from tests.verification.torture.running import note_faults
+from tests.verification.torture.workload import turn
 
 HOUR = 3600.0
 COMMANDS = {
@@ -154,6 +156,17 @@ def test_a_hindered_fault_is_passed_over_and_one_without_end_is_not(
             note_faults({"pause": waiting}, outcome)
         healed.set()
     assert outcome.faults.total() == 1
+
+
+def test_statements_without_foreign_keys_write_alone() -> None:
+    """Regression, seeds 25 and 26: no replica could follow any more."""
+    unchecked, checked = next(iter(WITHOUT_CHECKS)), next(act for act in ACTS if act not in WITHOUT_CHECKS)
+    writing = [Lock(), Lock()]
+    with turn(checked, 1, writing):
+        assert [lock.locked() for lock in writing] == [False, True]
+    with turn(unchecked, 1, writing):
+        assert all(lock.locked() for lock in writing)
+    assert not any(lock.locked() for lock in writing) and WITHOUT_CHECKS < {*ACTS}
 
 
 def test_the_plot_has_two_panels_a_role_and_a_curve_a_system() -> None:

@@ -68,11 +68,6 @@ def _write(
     writing: Sequence[threading.Lock],
     stopping: threading.Event,
 ) -> None:
-    """Statements without foreign keys wait until nobody else writes.
-
-    Else such a statement may stand in MySQL's binlog before one that was checked earlier. Then every replica
-    stops at the latter.
-    """
     while not stopping.is_set():
         with (
             contextlib.suppress(pymysql.err.MySQLError, OSError),
@@ -80,10 +75,21 @@ def _write(
         ):
             while not stopping.wait(PAUSE_SECONDS):
                 act = chance.choice(ACTS)
-                with contextlib.ExitStack() as alone:
-                    for lock in writing if act in WITHOUT_CHECKS else writing[at : at + 1]:
-                        alone.enter_context(lock)
+                with turn(act, at, writing):
                     _act(act, services, connection, chance)
+
+
+@contextlib.contextmanager
+def turn(act: Act, at: int, writing: Sequence[threading.Lock]) -> Iterator[None]:
+    """Of writer `at`. Statements without foreign keys wait until nobody else writes.
+
+    Else such a statement may stand in MySQL's binlog before one that was checked earlier. Then every replica
+    stops at the latter.
+    """
+    with contextlib.ExitStack() as held:
+        for lock in writing if act in WITHOUT_CHECKS else writing[at : at + 1]:
+            held.enter_context(lock)
+        yield
 
 
 def _act(act: Act, services: Writing, connection: Connection, chance: random.Random) -> None:
