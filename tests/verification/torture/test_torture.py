@@ -227,6 +227,15 @@ def test_the_judge_refuses_an_answer_that_is(judge: Judge, name: str) -> None:
     assert name not in ("older than its bound",) or judge.allows(replace(FORBIDDEN[name], as_of=second(3)))
 
 
+def test_nobody_is_told_of_a_like_without_a_posts_author() -> None:
+    """Regression, seed 26: without its foreign keys, `likes` takes a like of no post, whose author is 0."""
+    change = RowChange("likes", None, {**LIKE, "user_id": 2, "post_author_id": 0})
+    history = History([Transaction(Gtid(SOURCE, 1), 0, 0, (change,), BinlogPosition("", 0))])
+    judge = Judge(history, Clock(history, [Observed(second(1), gtids(1))]))
+    nothing = {"items": [], "unread_count": 0}
+    assert judge.allows(Answer("/user/me/notifications", nothing, second(2), subject="nobody"))
+
+
 def state(body: Any, as_of: float, received: float = 99, path: str = "/post/1") -> Answer:
     text = json.dumps(body) if body is not None else None
     return Answer(path, text, second(as_of), received=second(received))
