@@ -40,9 +40,10 @@ test-long: dev ## what takes longer: twenty crashes at each point, more schedule
 	@$(BIN)/python -m pytest -m long
 
 torture: dev ## random work and faults for DURATION seconds (900), reproducible by SEED (7); one JSON line
-	@# CLUSTER=3 [ENGINE=valkey]: on a cluster of so many primaries
+	@# CLUSTER=3 [ENGINE=valkey]: on a cluster of so many primaries; else, from 1,800 s on, one Redis and a
+	@# cluster side by side. The plot shows memory and open files.
 	@$(BIN)/python -m tests.verification.torture --duration $(DURATION) --seed $(SEED) \
-		$(if $(CLUSTER),--cluster $(CLUSTER) --engine $(or $(ENGINE),redis))
+		--engine $(or $(ENGINE),redis) $(if $(CLUSTER),--cluster $(CLUSTER)) --plot build/torture.svg
 
 check: style types imports template pages ## style, types, who imports whom, pages
 

@@ -40,9 +40,9 @@ def bars(values: Mapping[str, float], unit: str) -> str:
     for number, (lane, value) in enumerate(values.items()):
         top, length = GAP + number * (BAR + GAP), max(1.0, value / most * room)
         parts += [
-            _text(112, top + 16, lane, "end"),
+            text(112, top + 16, lane, "end"),
             f'<rect x="120" y="{top}" width="{length:.1f}" height="{BAR}" fill="{COLOURS.get(lane, GREY)}"/>',
-            _text(126 + length, top + 16, f"{number_text(value)} {unit}"),
+            text(126 + length, top + 16, f"{number_text(value)} {unit}"),
         ]
     return _svg(height, parts)
 
@@ -51,7 +51,7 @@ def percentile_lines(curves: Mapping[str, Sequence[Point]], unit: str) -> str:
     """Latency by percentile, both scales logarithmic. The right half is the slowest hundredth."""
     highest = max(y for curve in curves.values() for _, y in curve)
     y, height = _log_scale(0.5, highest, 300), 300
-    x = _between(0.0, 3.0, LEFT, WIDTH - RIGHT)
+    x = between(0.0, 3.0, LEFT, WIDTH - RIGHT)
     marks = [(50, "50 %"), (90, "90 %"), (99, "99 %"), (99.9, "99.9 %")]
     parts = [_vertical(x(_nines(percent)), height, label) for percent, label in marks]
     parts += [_horizontal(y(value), f"{number_text(value)} {unit}") for value in _decades(0.5, highest)]
@@ -64,11 +64,11 @@ def lines(curves: Mapping[str, Sequence[Point]], x_label: str, unit: str, *, hei
     """Curves over a plain scale from 0."""
     xs = [x for curve in curves.values() for x, _ in curve]
     top = max([*(y for curve in curves.values() for _, y in curve), 1e-9])
-    x, y = _between(min(xs), max(xs), LEFT, WIDTH - RIGHT), _between(0, top, height - BOTTOM, TOP)
-    parts = [_horizontal(y(value), f"{number_text(value)} {unit}") for value in _ticks(top)]
+    x, y = between(min(xs), max(xs), LEFT, WIDTH - RIGHT), between(0, top, height - BOTTOM, TOP)
+    parts = [_horizontal(y(value), f"{number_text(value)} {unit}") for value in ticks(top)]
     parts += [_vertical(x(value), height, number_text(value)) for value in sorted(set(xs))]
     parts += [_path([(x(a), y(b)) for a, b in curve], lane, dots=True) for lane, curve in curves.items()]
-    parts.append(_text(WIDTH - RIGHT, height - 4, x_label, "end"))
+    parts.append(text(WIDTH - RIGHT, height - 4, x_label, "end"))
     return _legend(curves) + _svg(height, parts)
 
 
@@ -76,11 +76,11 @@ def over_time(points: Sequence[Point], spans: Sequence[Span], unit: str, *, most
     """One quantity second by second. The background shows which lane had its turn."""
     height, last = 170, max([*(x for x, _ in points), 1.0])
     top = most or max([*(y for _, y in points), 1e-9])
-    x, y = _between(0, last, LEFT, WIDTH - RIGHT), _between(0, top, height - BOTTOM, TOP)
+    x, y = between(0, last, LEFT, WIDTH - RIGHT), between(0, top, height - BOTTOM, TOP)
     parts = [_span(span, x, height) for span in spans]
-    parts += [_horizontal(y(value), f"{number_text(value)} {unit}") for value in _ticks(top)]
+    parts += [_horizontal(y(value), f"{number_text(value)} {unit}") for value in ticks(top)]
     parts += [_path([(x(a), y(min(b, top))) for a, b in stretch], "") for stretch in _stretches(points)]
-    parts += [_vertical(x(value), height, f"{value:g} s") for value in _ticks(last)]
+    parts += [_vertical(x(value), height, f"{value:g} s") for value in ticks(last)]
     return _svg(height, parts)
 
 
@@ -117,13 +117,14 @@ def _nines(percent: float) -> float:
     return -math.log10(max(0.001, 1 - percent / 100))
 
 
-def _between(low: float, high: float, begin: float, end: float) -> Scale:
+def between(low: float, high: float, begin: float, end: float) -> Scale:
+    """From `low` to `high`, evenly from `begin` to `end`."""
     size = (high - low) or 1.0
     return lambda value: begin + (value - low) / size * (end - begin)
 
 
 def _log_scale(low: float, high: float, height: int) -> Scale:
-    place = _between(math.log10(low), math.log10(max(high, low * 10)), height - BOTTOM, TOP)
+    place = between(math.log10(low), math.log10(max(high, low * 10)), height - BOTTOM, TOP)
     return lambda value: place(math.log10(value))
 
 
@@ -132,7 +133,8 @@ def _decades(low: float, high: float) -> list[float]:
     return [value for value in found if low <= value <= high]
 
 
-def _ticks(top: float) -> list[float]:
+def ticks(top: float) -> list[float]:
+    """Round values from 0 to `top`, about four steps."""
     rough = top / 4
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
@@ -152,19 +154,20 @@ def _path(points: Iterable[Point], lane: str, *, dots: bool = False) -> str:
 
 def _horizontal(y: float, label: str) -> str:
     line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{INK}" opacity="0.2"/>'
-    return line + _text(LEFT - 6, y + 4, label, "end")
+    return line + text(LEFT - 6, y + 4, label, "end")
 
 
 def _vertical(x: float, height: int, label: str) -> str:
     line = (
         f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}" stroke="{INK}" opacity="0.12"/>'
     )
-    return line + _text(x, height - BOTTOM + 16, label, "middle")
+    return line + text(x, height - BOTTOM + 16, label, "middle")
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+def text(x: float, y: float, words: str, anchor: str = "start") -> str:
+    """`anchor`: start, middle or end of the words is at `x`."""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {place} font-size="12" fill="{INK}">{escape(text)}</text>'
+    return f'<text {place} font-size="12" fill="{INK}">{escape(words)}</text>'
 
 
 def _legend(lanes: Iterable[str]) -> str:

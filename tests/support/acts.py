@@ -19,6 +19,8 @@ SPELLINGS = (
 FIRST_IDS = (1, 2**31 - 2, 2**53 - 2, 2**63 - 1000)  # around what 32 bits, a double, and 64 bits hold
 Act = Callable[[Services, Connection, int, int, int, int], None]  # `first` id, then three numbers from 0
 
+WITHOUT_CHECKS: set[Act] = set()
+
 
 def http(method: str, path: str, body: Callable[[int, int, int], object] = lambda a, b, c: None) -> Act:
     """A command of subject `a` with ids `b` and `c`. Any answer but a failure of the service is right."""
@@ -44,7 +46,7 @@ def sql(*statements: str) -> Act:
 
 
 def sql_without_checks(*statements: str) -> Act:
-    """Like `sql`, with foreign keys off: parents go and come back, children stay."""
+    """Like `sql`, with foreign keys off: parents go and come back, children stay. One of WITHOUT_CHECKS."""
     inner = sql(*statements)
 
     def act(services: Services, connection: Connection, first: int, a: int, b: int, c: int) -> None:
@@ -52,6 +54,7 @@ def sql_without_checks(*statements: str) -> Act:
         inner(services, connection, first, a, b, c)
         run_sql(connection, "SET foreign_key_checks = 1")
 
+    WITHOUT_CHECKS.add(act)
     return act
 
 

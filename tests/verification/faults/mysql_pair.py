@@ -25,6 +25,16 @@ def replica_of(stack: Stack, folder: Path, *options: str) -> Iterator[MySqlServe
     At the end of the block the primary runs again.
     """
     primary = stack.mysql
+    try:
+        with successor_of(stack, folder, *options) as replica:
+            yield replica
+    finally:
+        primary.start()
+
+
+@contextlib.contextmanager
+def successor_of(stack: Stack, folder: Path, *options: str) -> Iterator[MySqlServer]:
+    """As `replica_of`, but the primary may stay away."""
     replica = MySqlServer(folder, options=("--log-bin=second", *options), password=stack.mysql.password)
     replica.start()
     try:
@@ -45,7 +55,6 @@ def replica_of(stack: Stack, folder: Path, *options: str) -> Iterator[MySqlServe
         yield replica
     finally:
         replica.kill()
-        primary.start()
 
 
 @contextlib.contextmanager
@@ -59,7 +68,7 @@ def wait_until_replicated(stack: Stack, replica: Connection) -> None:
     """Waits until the replica has received every transaction that its source has now."""
     with admin_connection(stack) as connection:
         executed = GtidSet.parse(query_value(connection, "SELECT @@global.gtid_executed"))
-    wait_until(lambda: received(replica) >= executed, f"the replica to receive {executed}")
+    wait_until(lambda: received(replica) >= executed, f"the replica to receive {executed}", 100)
 
 
 def received(replica: Connection) -> GtidSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ from functools import partial
 import redis
 
 from binlog_projector.mysql.connections import Connection, query_value
-from tests.support.harness import Process, run_sql, wait_until
+from tests.support.harness import Process, rows, run_sql, wait_until
 from tests.verification.faults import mysql_pair
 from tests.verification.faults.redis_servers import replica_of
 from tests.verification.faults.system import standing_in, stopped
@@ -28,6 +29,17 @@ STORES = ("mysql", "mongodb", "redis")
 EXECUTED = "SELECT @@global.gtid_executed"
 HASTY = ("SET GLOBAL sync_binlog = 0", "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
 DURABLE = ("SET GLOBAL sync_binlog = 1", "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+CAUGHT_UP_SECONDS = 200  # a replica has the whole history to execute
+STOPPED = (
+    "SELECT last_error_message FROM performance_schema.replication_applier_status_by_worker"
+    " WHERE last_error_number <> 0"
+)
+STATE_OF_REPLICA = (
+    "SELECT service_state, last_error_message FROM performance_schema.replication_connection_status",
+    "SELECT worker_id, service_state, last_error_number, last_error_message, applying_transaction"
+    " FROM performance_schema.replication_applier_status_by_worker",
+    "SELECT command, time, state, LEFT(info, 80) FROM performance_schema.processlist",
+)
 Fault = Callable[[System, random.Random], str]  # returns its target
 
 
@@ -148,20 +160,26 @@ def fail_over_redis(system: System, chance: random.Random) -> str:
 
 
 def fail_over_mysql(system: System, chance: random.Random) -> str:
-    """Kills the source after a replica has received everything. The system stays with the new source."""
+    """Kills the source after a replica has received everything. The system stays with the new source.
+
+    A replica whose own replication stops is given up, and the source stays.
+    """
     source = system.stack.mysql
-    replica = system.opened.enter_context(mysql_pair.replica_of(system.stack, system.new_folder()))
-    with mysql_pair.admin_of(replica) as copy, mysql_pair.admin_of(source) as original:
-        run_sql(copy, *HASTY)
-        _wait_until_executed(copy, original)
-        run_sql(copy, *DURABLE)
-        run_sql(original, "SET GLOBAL super_read_only = ON")
-        _wait_until_executed(copy, original)
-    time.sleep(chance.uniform(0, 1))
-    source.kill()
-    mysql_pair.promote(replica)
-    system.opened.enter_context(standing_in(system.stack, "mysql", replica))
+    with contextlib.ExitStack() as opened:
+        replica = opened.enter_context(mysql_pair.successor_of(system.stack, system.new_folder()))
+        with mysql_pair.admin_of(replica) as copy, mysql_pair.admin_of(source) as original:
+            run_sql(copy, *HASTY)
+            _wait_until_executed(copy, original)
+            run_sql(copy, *DURABLE)
+            run_sql(original, "SET GLOBAL super_read_only = ON")
+            _wait_until_executed(copy, original)
+        time.sleep(chance.uniform(0, 1))
+        source.kill()
+        mysql_pair.promote(replica)
+        opened.enter_context(standing_in(system.stack, "mysql", replica))
+        system.opened.push(opened.pop_all())
     system.move("mysql", replica.port)
+    shutil.rmtree(source.data)
     return "mysql"
 
 
@@ -183,7 +201,16 @@ def rebuild(system: System, chance: random.Random) -> str:
 
 def _wait_until_executed(copy: Connection, original: Connection) -> None:
     executed = GtidSet.parse(query_value(original, EXECUTED))
-    wait_until(lambda: GtidSet.parse(query_value(copy, EXECUTED)) >= executed, "the replica to catch up", 100)
+    try:
+        wait_until(
+            lambda: GtidSet.parse(query_value(copy, EXECUTED)) >= executed or rows(copy, STOPPED),
+            "the replica to catch up",
+            CAUGHT_UP_SECONDS,
+        )
+        assert not (stopped := rows(copy, STOPPED)), f"the replica stopped: {stopped}"
+    except AssertionError as error:
+        run_sql(original, *mysql_pair.WRITABLE)
+        raise Hindered(f"{error}: {[rows(copy, question) for question in STATE_OF_REPLICA]}") from error
 
 
 FAULTS: Mapping[str, Fault] = {

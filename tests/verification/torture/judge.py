@@ -189,7 +189,9 @@ def _rank(post: Mapping[str, Any]) -> int:
 
 
 def _notifications(state: State, subject: str, after: Sequence[Any], limit: int) -> dict[str, Any]:
-    (user,) = state.get((SUBJECT, subject)) or (0,)
+    if not (users := state.get((SUBJECT, subject))):
+        return {"items": [], "next": False, "unread_count": 0}
+    (user,) = users
     deeds, (until,) = state.get((TOLD, user)) or (), state.get((READ, user)) or ("",)
     behind = [deed for deed in deeds if not after or deed[:4] < tuple(after)]
     items = [_notification(state, deed) for deed in behind[:limit]]

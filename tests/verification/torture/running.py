@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import sys
 import time
 import traceback
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from multiprocessing import get_context
 
 import pymysql
 import redis
@@ -31,13 +30,15 @@ from tests.verification.torture.effects import Effect, effects_in
 from tests.verification.torture.faults import ALONE, UNPAIRED, Hindered, faults_of
 from tests.verification.torture.history import Clock, History
 from tests.verification.torture.judge import Answer, Judge
-from tests.verification.torture.screens import WRONGS, wrongs
+from tests.verification.torture.outcome import CLUSTER, ONE_REDIS, Outcome
+from tests.verification.torture.processes import sampling
+from tests.verification.torture.screens import wrongs
 from tests.verification.torture.system import System, running_system
-from tests.verification.torture.watchers import OTHERS, REASONS, Tide, Watchers
+from tests.verification.torture.watchers import Tide, Watchers
 from tests.verification.torture.workload import workload
 from tidemark.gtid import EMPTY, Gtid, GtidSet
 
-FAULT_SECONDS = 240.0  # the deadline of each one
+FAULT_SECONDS = 600.0  # the deadline of each one, on a busy machine with a long history
 CAUGHT_UP_SECONDS = 120.0
 READING_SERVER_ID = 9_999
 FIRST_IDS = (1, 2**31 - 2, 2**53 - 2, 2**63 - 2_000_000)  # the last leaves room for all rows
@@ -50,69 +51,36 @@ NOT_INFLICTED = (  # by a fault that another fault hinders
 )
 
 
-@dataclass
-class Outcome:
-    """The result of a torture. `as_expected`: False if any check failed."""
-
-    seed: int
-    faults: Counter[str] = field(default_factory=Counter)
-    passed_over: Counter[str] = field(default_factory=Counter)  # hindered faults
-    transactions: int = 0
-    rows: int = 0
-    answers: int = 0
-    refused: Counter[int] = field(default_factory=Counter)
-    divergences: int = 0
-    stale_reads: int = 0
-    watched_states: int = 0
-    tides: int = 0
-    wrong: Counter[str] = field(default_factory=Counter)  # of WRONGS, in what watchers were told
-    ends: Counter[str] = field(default_factory=Counter)  # of watchers' connections
-    audits: int = 0  # passes of an audit that ran meanwhile
-    audited: list[str] = field(default_factory=list)  # its findings
-    seconds: float = 0.0
-    error: str = ""  # the reason for an early end
-
-    @property
-    def as_expected(self) -> bool:
-        wrong = self.divergences or self.stale_reads or self.wrong or self.audited or self.error
-        return not wrong and {*self.refused} <= {0, 503} and {*self.ends} <= REASONS | OTHERS
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "transactions": self.transactions,
-            "rows": self.rows,
-            "faults": dict(self.faults),
-            "passed_over": dict(self.passed_over),
-            "divergences": self.divergences,
-            "stale_reads": self.stale_reads,
-            "seed": self.seed,
-            "answers": self.answers,
-            "watched_states": self.watched_states,
-            "tides": self.tides,
-            **{name: self.wrong[name] for name in WRONGS},
-            "ends": dict(self.ends),
-            "audits": self.audits,
-            "audited": len(self.audited),
-            "refused": dict(self.refused),
-            "seconds": round(self.seconds, 1),
-            **({"error": self.error} if self.error else {}),
-        }
-
-
 def torture(seconds: float, seed: int, cluster: tuple[str, int] | None = None) -> Outcome:
     """Always returns an outcome, which contains an error that ended it early. Stderr shows the error, too.
 
     `cluster`: engine and number of primaries, not one Redis. Errors: a fault does not heal, a projector
     stops, the stores do not become equal.
     """
-    outcome, begun = Outcome(seed), time.monotonic()
+    outcome, begun = Outcome(seed, CLUSTER if cluster else ONE_REDIS), time.monotonic()
     try:
         _torture(seconds, outcome, cluster)
     except BaseException as error:  # noqa: BLE001 - an interrupt, too, prints an outcome
-        traceback.print_exc()
-        outcome.error = f"{type(error).__name__}: {error}"[:500]
+        _note_error(error, outcome)
     outcome.seconds = time.monotonic() - begun
     return outcome
+
+
+def _note_error(error: BaseException, outcome: Outcome) -> None:
+    traceback.print_exception(error)
+    text = f"{type(error).__name__}: {error}"[:500]
+    outcome.say(text)
+    outcome.error = outcome.error or text
+
+
+def side_by_side(seconds: float, seed: int, clusters: Sequence[tuple[str, int] | None]) -> list[Outcome]:
+    """A torture of each system, in a process of its own. The seeds are `seed`, `seed + 1` and so on."""
+    with ProcessPoolExecutor(len(clusters), get_context("spawn")) as processes:
+        running = [
+            processes.submit(torture, seconds, seed + at, cluster) for at, cluster in enumerate(clusters)
+        ]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt ends the tortures: wait for the outcomes
+        return [one.result() for one in running]
 
 
 def _torture(seconds: float, outcome: Outcome, cluster: tuple[str, int] | None) -> None:
@@ -121,19 +89,26 @@ def _torture(seconds: float, outcome: Outcome, cluster: tuple[str, int] | None) 
         with admin_connection(system.stack) as connection:
             begin_at(connection, records.first_id)
             wait_until_caught_up(system.stack, connection)
-        watchers = Watchers(system.services.reader_url, records, outcome.seed)
+        watchers = Watchers(
+            [one.reader_url for one in (system.services, system.lasting)], records, outcome.seed
+        )
         with watchers.watching():
-            with workload(system, outcome.seed, records):
-                _inflict(system, random.Random(f"{outcome.seed}:faults"), time.monotonic() + seconds, outcome)
+            with workload(system, outcome.seed, records), sampling(outcome.samples):
+                begun = time.monotonic()
+                try:
+                    _inflict(system, random.Random(f"{outcome.seed}:faults"), begun + seconds, outcome)
+                except Exception as error:  # noqa: BLE001 - what was recorded until then is judged all the same
+                    _note_error(error, outcome)
+                outcome.tortured_seconds = time.monotonic() - begun
                 time.sleep(1)
             system.assert_projectors_run()
             with admin_connection(system.stack) as connection:
                 wait_until_caught_up(system.stack, connection, CAUGHT_UP_SECONDS)
                 watchers.wait_until_quiet(observed(connection, records))
         with admin_connection(system.stack) as connection:
-            outcome.divergences = _divergences(system.stack, connection)
+            outcome.divergences = _divergences(system.stack, connection, outcome)
             _ask_for_everything(system, records, outcome.seed)
-            outcome.divergences += _divergences(system.stack, connection)
+            outcome.divergences += _divergences(system.stack, connection, outcome)
             _note_audits(system.auditing, outcome)
             effects = effects_in(connection, system.effects)
             history = History(read_binlog(system.stack, connection, effects), effects)
@@ -156,19 +131,26 @@ def _inflict(system: System, chance: random.Random, deadline: float, outcome: Ou
             running = [
                 threads.submit(faults[name], system, one) for name, one in zip(names, seeds, strict=True)
             ]
-            for name, fault in zip(names, running, strict=True):
-                try:
-                    what = fault.result(timeout=FAULT_SECONDS)
-                    outcome.faults[name] += 1
-                except NOT_INFLICTED as error:
-                    what = f"passed over: {error!r}"
-                    outcome.passed_over[name] += 1
-                print(f"{time.strftime('%T')} {name} {what}", file=sys.stderr, flush=True)
+            note_faults(dict(zip(names, running, strict=True)), outcome)
             time.sleep(chance.uniform(0.2, 2))
             system.assert_projectors_run()
 
 
-def _divergences(stack: Stack, connection: Connection) -> int:
+def note_faults(running: Mapping[str, Future[str]], outcome: Outcome) -> None:
+    """Waits for faults, by name, and counts them. Raises AssertionError if one does not heal."""
+    _, late = wait(running.values(), timeout=FAULT_SECONDS)
+    assert not late, f"a fault does not heal: {' or '.join(running)}"
+    for name, fault in running.items():
+        try:
+            what = fault.result()
+            outcome.faults[name] += 1
+        except NOT_INFLICTED as error:
+            what = f"passed over: {error!r}"
+            outcome.passed_over[name] += 1
+        print(f"{time.strftime('%T')} {outcome.system}: {name} {what}", file=sys.stderr, flush=True)
+
+
+def _divergences(stack: Stack, connection: Connection, outcome: Outcome) -> int:
     """The number of documents that differ from MySQL, plus one if any cache entry differs."""
     expected, actual = expected_documents(connection), actual_documents(stack)
     different = [
@@ -178,11 +160,11 @@ def _divergences(stack: Stack, connection: Connection) -> int:
         if expected[name].get(id) != actual[name].get(id)
     ]
     for name, id in different:
-        print(f"differs: {name} {id}: {expected[name].get(id)} {actual[name].get(id)}", file=sys.stderr)
+        outcome.say(f"differs: {name} {id}: {expected[name].get(id)} {actual[name].get(id)}")
     try:
         assert_cache_is_true(stack, expected)
     except AssertionError as error:
-        print(f"differs: {error}", file=sys.stderr)
+        outcome.say(f"differs: {error}")
         return len(different) + 1
     return len(different)
 
@@ -193,7 +175,7 @@ def _note_audits(auditing: Process, outcome: Outcome) -> None:
     found = [event for event in events if event["event"] == "difference"]
     outcome.audited = [event["found"] for event in found]
     for event in found:
-        print(f"the audit found: {event}", file=sys.stderr)
+        outcome.say(f"the audit found: {event}")
 
 
 def _ask_for_everything(system: System, records: Records, seed: int) -> None:
@@ -233,7 +215,7 @@ def _until_it_stops(source: MySqlSource, read: GtidSet, executed: GtidSet) -> It
 def _judge_answers(judge: Judge, records: Records, outcome: Outcome) -> None:
     stale = judge.stale(records.answers)
     for answer in stale[:20]:
-        print(f"not allowed in {judge.window(answer)}: {answer}", file=sys.stderr)
+        outcome.say(f"not allowed in {judge.window(answer)}: {answer}")
     outcome.answers, outcome.stale_reads = len(records.answers), len(stale)
 
 
@@ -246,7 +228,7 @@ def _judge_watchers(judge: Judge, watchers: Watchers, outcome: Outcome) -> None:
             for wrong, answer in wrongs(judge, told):
                 outcome.wrong[wrong] += 1
                 if outcome.wrong[wrong] <= 20:
-                    print(f"{wrong} in {judge.window(answer)}: {answer}", file=sys.stderr)
+                    outcome.say(f"{wrong} in {judge.window(answer)}: {answer}")
         if not watcher.finished:
             outcome.wrong["missed"] += 1
-            print(f"not told of everything: {watcher.told[-1][-3:]}", file=sys.stderr)
+            outcome.say(f"not told of everything: {watcher.told[-1][-3:]}")

@@ -33,7 +33,10 @@ LINKS = {  # name -> service's variable and store
 
 @dataclass
 class System:
-    """The targets of faults. `opened` undoes their remains at the end. `links`: none to a cluster's nodes."""
+    """The targets of faults. `opened` undoes their remains at the end. `links`: none to a cluster's nodes.
+
+    `lasting`: through a reader that no fault kills; it shows whether one grows.
+    """
 
     stack: Stack
     folder: Path
@@ -41,6 +44,7 @@ class System:
     environment: dict[str, str]
     links: dict[str, Proxy]
     services: Services
+    lasting: Services
     reading: Process
     auditing: Process = field(init=False)
     projectors: list[Process] = field(default_factory=list)
@@ -105,7 +109,10 @@ def running_system(cluster: tuple[str, int] | None = None) -> Iterator[System]:
         reader_url, reading = opened.enter_context(_service(environment, "reader", *workers))
         services = Services(writer_url, reader_url, migrating)
         opened.callback(services.close)
-        system = System(stack, folder, opened, environment, links, services, reading)
+        lasting_url, _ = opened.enter_context(_service(environment, "reader", "serve"))
+        lasting = Services(writer_url, lasting_url, migrating)
+        opened.callback(lasting.close)
+        system = System(stack, folder, opened, environment, links, services, lasting, reading)
         opened.callback(_stop, system)
         system.auditing = opened.enter_context(_audit(environment, reader_url))
         for at in range(PROJECTORS):

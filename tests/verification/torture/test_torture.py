@@ -14,13 +14,15 @@ import redis
 
 from binlog_projector.domain.changes import BinlogPosition, RowChange, Transaction
 from reader.read_model.cached_values import encode_cursor
+from tests.support.harness import admin_connection, run_sql, wait_until_caught_up
+from tests.verification.torture import faults
 from tests.verification.torture.__main__ import main
-from tests.verification.torture.faults import FAULTS
+from tests.verification.torture.faults import FAULTS, Hindered, fail_over_mysql
 from tests.verification.torture.history import Clock, History, Observed
 from tests.verification.torture.judge import Answer, Judge
 from tests.verification.torture.running import torture
 from tests.verification.torture.screens import wrongs
-from tests.verification.torture.system import System
+from tests.verification.torture.system import System, running_system
 from tests.verification.torture.watchers import Had, Left, Tide, Told
 from tidemark.gtid import Gtid, GtidSet
 
@@ -225,6 +227,15 @@ def test_the_judge_refuses_an_answer_that_is(judge: Judge, name: str) -> None:
     assert name not in ("older than its bound",) or judge.allows(replace(FORBIDDEN[name], as_of=second(3)))
 
 
+def test_nobody_is_told_of_a_like_without_a_posts_author() -> None:
+    """Regression, seed 26: without its foreign keys, `likes` takes a like of no post, whose author is 0."""
+    change = RowChange("likes", None, {**LIKE, "user_id": 2, "post_author_id": 0})
+    history = History([Transaction(Gtid(SOURCE, 1), 0, 0, (change,), BinlogPosition("", 0))])
+    judge = Judge(history, Clock(history, [Observed(second(1), gtids(1))]))
+    nothing = {"items": [], "unread_count": 0}
+    assert judge.allows(Answer("/user/me/notifications", nothing, second(2), subject="nobody"))
+
+
 def state(body: Any, as_of: float, received: float = 99, path: str = "/post/1") -> Answer:
     text = json.dumps(body) if body is not None else None
     return Answer(path, text, second(as_of), received=second(received))
@@ -294,3 +305,17 @@ def test_a_short_torture_leaves_everything_equal_and_every_answer_was_allowed() 
     assert outcome.as_expected, outcome
     assert outcome.transactions > 100 and outcome.answers > 100 and outcome.faults.total() > 3, outcome
     assert outcome.audits > 0 and outcome.watched_states > 50 and outcome.tides > 20, outcome
+
+
+@pytest.mark.server
+@CUT
+def test_a_failover_whose_replica_stops_is_given_up_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression, seed 26: a replica executed nothing for 200 s, which ended the torture and told nothing."""
+    monkeypatch.setattr(faults, "CAUGHT_UP_SECONDS", 0)
+    with running_system() as system:
+        with pytest.raises(Hindered, match=r"the replica to catch up: .*'ON'"):
+            fail_over_mysql(system, random.Random(7))
+        with admin_connection(system.stack) as connection:
+            run_sql(connection, "CREATE TABLE written (id INT)")
+            wait_until_caught_up(system.stack, connection)
+        system.assert_projectors_run()

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -196,11 +197,14 @@ class SocketWatcher(Watcher):
 
 
 class Watchers:
-    """All of them, each in a thread."""
+    """All of them, each in a thread. They take the readers in turn."""
 
-    def __init__(self, url: str, records: Records, seed: int) -> None:
+    def __init__(self, urls: Sequence[str], records: Records, seed: int) -> None:
         kinds = [*[StreamWatcher] * STREAMS, *[SocketWatcher] * SOCKETS]
-        self.all = [kind(url, records, random.Random(f"{seed}:watch {at}")) for at, kind in enumerate(kinds)]
+        self.all = [
+            kind(url, records, random.Random(f"{seed}:watch {at}"))
+            for at, (kind, url) in enumerate(zip(kinds, cycle(urls), strict=False))
+        ]
 
     def watching(self) -> contextlib.AbstractContextManager[None]:
         """For the length of a block."""
