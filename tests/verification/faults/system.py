@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+
+import httpx2
 
 from binlog_projector.mysql.connections import Connection
 from ops.stack import Server, Stack
@@ -32,6 +35,11 @@ PATHS = [
 ]
 
 
+def answers(client: httpx2.Client, path: str) -> bool:
+    """A store that comes back may refuse at first."""
+    return client.get(path).status_code == 200
+
+
 @dataclass(frozen=True)
 class System:
     """Running servers and services, and a connection as MySQL's administrator."""
@@ -46,7 +54,7 @@ class System:
         wait_until_caught_up(self.stack, self.connection)
         with self.reading.client() as client:
             for path in PATHS:
-                assert client.get(path).status_code == 200, path
+                wait_until(partial(answers, client, path), path)
         return self.watermark()
 
     def watermark(self) -> Watermark:

@@ -39,6 +39,7 @@ from writer.schema import MIGRATIONS
 
 USERS, FIRST_NEW = 1_000, 3  # the first migration that the release before lacks
 LONGEST_SECONDS = 1.0
+FULL = 1_000  # posts
 NUMBERS = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {0})"
 Deed = Callable[[random.Random], None]
 
@@ -151,7 +152,7 @@ def running_writer(environment: dict[str, str]) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize("posts", [30, pytest.param(1_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("posts", [30, pytest.param(FULL, marks=pytest.mark.long)])
 def test_full_tables_are_migrated_while_all_goes_on(stack: Stack, tmp_path: Path, posts: int) -> None:
     """1,000 likes a post. In the end a rebuild brings the notifications of all of them."""
     environment, urls = service_environment(stack), stack.environment()
@@ -194,4 +195,5 @@ def test_full_tables_are_migrated_while_all_goes_on(stack: Stack, tmp_path: Path
             run_sql(connection, "UPDATE posts SET body = 'seen' WHERE id = 1")  # by this projector
             wait_until_caught_up(stack, connection, 300)
             assert_everything_is_equal(stack, connection)
-    assert max(loads[name].longest_seconds for name in ("adding", "finishing")) < LONGEST_SECONDS
+    if posts >= FULL:  # with fewer, the longest request tells of the machine alone
+        assert max(loads[name].longest_seconds for name in ("adding", "finishing")) < LONGEST_SECONDS
