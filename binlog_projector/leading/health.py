@@ -30,6 +30,7 @@ class Health:
         self.epoch: int | None = None  # of the lease, while this projector leads
         self.checkpoint: Checkpoint | None = None
         self.watermarks: Mapping[int, Watermark | None] = {}  # by shard; None: away
+        self.cache: Callable[[], Mapping[int, Watermark | None]] | None = None  # returns them, while it is used
         self.busy: dict[str, list[Callable[[], float]]] = {}  # stage -> seconds since progress, by thread
         for stage in STAGES:
             metrics.busy.labels(stage).set_function(partial(self.busy_seconds, stage))
@@ -66,8 +67,27 @@ class Health:
         for other in {"source", "redis"} - {stage}:
             self.part(other, NOT_USED)
 
+    @contextlib.contextmanager
+    def caching(self, cache: Callable[[], Mapping[int, Watermark | None]]) -> Iterator[None]:
+        """During the block, `cache` returns the watermark of each shard; None for one that is away."""
+        self.cache = cache
+        try:
+            yield
+        finally:
+            self.cache = None
+
+    def look(self) -> None:
+        """At the cache, which goes on while the stream is held."""
+        if self.cache is None:
+            return
+        self.watermarks = self.cache()
+        away = [shard for shard, mark in self.watermarks.items() if mark is None]
+        some = away_in_part(away) if away else OK
+        self.part("redis", some if self.watermark is not None else REDIS_AWAY)
+
     def says(self) -> dict[str, dict[str, str]]:
         """Each part's state, and since when: the leader writes them into the lease."""
+        self.look()
         said = {name: {"state": state, "since": utc(self.since[name])} for name, state in self.parts.items()}
         return {**said, "swap": self.verified} if self.verified["state"] else said
 
@@ -115,12 +135,10 @@ class Health:
         """The watermark of the shard that is furthest behind. None if all are away."""
         return furthest_behind(self.watermarks.values())
 
-    def served(self, checkpoint: Checkpoint, watermarks: Mapping[int, Watermark | None]) -> None:
-        """The slower store decides the lag. If Redis is away, readers use MongoDB, and MongoDB decides.
-
-        `watermarks`: of each shard; None for one that is away.
-        """
-        self.checkpoint, self.watermarks = checkpoint, watermarks
+    def served(self, checkpoint: Checkpoint) -> None:
+        """The slower store decides the lag. If Redis is away, readers use MongoDB, and MongoDB decides."""
+        self.checkpoint = checkpoint
+        self.look()
         watermark = self.watermark
         self.metrics.seq.labels("mongodb").set(checkpoint.seq)
         self.metrics.as_of.labels("mongodb").set(seconds(checkpoint.as_of))
@@ -128,16 +146,14 @@ class Health:
             self.metrics.seq.labels("redis").set(watermark.seq)
             self.metrics.as_of.labels("redis").set(seconds(watermark.as_of))
         self.metrics.served_as_of(seconds((watermark or checkpoint).as_of))
-        for shard, mark in watermarks.items():
+        for shard, mark in self.watermarks.items():
             self.metrics.shard_away.labels(str(shard)).set(mark is None)
             if mark is not None:
                 self.metrics.shard_as_of.labels(str(shard)).set(seconds(mark.as_of))
-        away = [shard for shard, mark in watermarks.items() if mark is None]
-        some = away_in_part(away) if away else OK
-        self.part("redis", some if watermark is not None else REDIS_AWAY)
 
     async def ready(self) -> Readiness:
         """A standby is ready while it can read the lease, and a leader without Redis is ready, too."""
+        self.look()
         if not self.leads:
             parts = {name: self.parts[name] for name in ("lease", "mongodb")}
             return Readiness(parts, parts["mongodb"] == OK)

@@ -148,6 +148,7 @@ class Projector:
             self.health.watched("source", stream.silent_seconds),
             contextlib.closing(batcher),
             CacheThreads([self._cache_thread(node) for node in self.topology.open(documents)]) as cache,
+            self.health.caching(lambda: cache.watermarks),
         ):
             self.health.metrics.waiting.labels("mongodb").set_function(lambda: batcher.size)
             self.health.metrics.waiting.labels("redis").set_function(lambda: cache.size)

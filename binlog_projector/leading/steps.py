@@ -67,7 +67,7 @@ class Steps:
         self.health.part("source")
         self.health.part("mongodb")
         self.health.metrics.partial_rows.set(sum(self.documents.position.rows_of.values()))
-        self.health.served(self.documents.position.checkpoint, self.cache.watermarks)
+        self.health.served(self.documents.position.checkpoint)
 
     def _tick(self) -> None:
         """Tell readers that everything MySQL had committed at `as_of` is applied."""

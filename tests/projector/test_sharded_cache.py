@@ -493,7 +493,8 @@ def test_the_whole_is_as_far_as_the_shard_that_is_furthest_behind() -> None:
     health = Health(ProjectorMetrics())
     signs = VitalSigns(health, [], deque(), clock=lambda: seconds(checkpoint.as_of))
     health.led(1)
-    health.served(checkpoint, {0: ahead, 1: behind, 2: None})
+    with health.caching(lambda: {0: ahead, 1: behind, 2: None}):
+        health.served(checkpoint)
     sample = signs.sample()
     assert sample["watermark"]["seq"] == 5 and health.parts["redis"] == (
         "away: reads of shard 2 come from MongoDB"

@@ -246,20 +246,27 @@ def test_another_engine_is_refused_at_a_start(stack: Stack, connection: Connecti
         assert "engine is MyISAM" in running.tail()
 
 
-def test_status_and_metrics_say_that_a_swap_is_verified(stack: Stack, written: Connection) -> None:
+def test_status_and_metrics_tell_of_the_comparison_and_say_verified(
+    stack: Stack, written: Connection
+) -> None:
     environment = projector_environment(stack)
     with projector(environment):
         wait_until_caught_up(stack, written)
     pt_osc(stack, "likes", "ENGINE=InnoDB", NOTHING, nothing)
-    with projector(environment) as running:
-        wait_until_caught_up(stack, written)
-        (verified,) = [line for line in running.events() if line["event"] == "swap verified"]
-        count = query_value(written, "SELECT COUNT(*) FROM likes")
-        assert (verified["table"], verified["rows"], verified["changed_meanwhile"]) == ("likes", count, 0)
-        metrics = urllib.request.urlopen(f"http://{running.environment[BIND]}/metrics").read().decode()
-        assert 'tidemark_projector_swaps_total{outcome="verified"} 1.0' in metrics
-        line = f"verified: likes after {verified['gtid']}, {count} rows equal, 0 changed meanwhile"
-        wait_until(lambda: line in said(environment), "the leader to renew its lease")
+    with admin_connection(stack) as locking:
+        run_sql(locking, "LOCK TABLES notification_reads WRITE")  # a comparison ends with a lock of all
+        with projector(environment) as running:
+            held = "the leader holds the stream until a table is compared: likes was swapped, "
+            wait_until(lambda: held in said(environment), "the leader to tell of the comparison")
+            run_sql(locking, "UNLOCK TABLES")
+            wait_until_caught_up(stack, written)
+            (verified,) = [line for line in running.events() if line["event"] == "swap verified"]
+            count = query_value(written, "SELECT COUNT(*) FROM likes")
+            assert (verified["table"], verified["rows"], verified["changed_meanwhile"]) == ("likes", count, 0)
+            metrics = urllib.request.urlopen(f"http://{running.environment[BIND]}/metrics").read().decode()
+            assert 'tidemark_projector_swaps_total{outcome="verified"} 1.0' in metrics
+            line = f"verified: likes after {verified['gtid']}, {count} rows equal, 0 changed meanwhile"
+            wait_until(lambda: line in said(environment), "the leader to renew its lease")
 
 
 def said(environment: dict[str, str]) -> str:
