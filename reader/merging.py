@@ -203,7 +203,7 @@ class Merging:
     def _begin_anew(self) -> None:
         """With the strands that are known and heard: the newest build, then the least number.
 
-        Those that are late are the last choice.
+        Late strands are the last choice.
         """
         known = [one for one in self._strands if one.at is not None and not one.is_unheard]
         first = min(known, key=lambda one: (one.late > LATE, _newest_build(one.batch)), default=None)

@@ -83,7 +83,7 @@ def twice_if_late(item: pytest.Item) -> pytest.MarkDecorator:
     """A test on real servers that fails runs once more, and the summary names it.
 
     A machine that stands still for 0.3 s makes a reader blind by design. On an idle one nothing runs twice.
-    What histories are judged by is never judged twice: there, only a wait that was too short is repeated.
+    A history is never judged twice: in `verification/`, only a wait that was too short is repeated.
     """
     only = ["waited"] if "verification/" in item.nodeid else ["."]
     return pytest.mark.flaky(reruns=1, only_rerun=only)

@@ -67,10 +67,9 @@ def edit_profile(db: Session, edit: EditProfile) -> Answer:
     subject = fields.pop("subject")
     if not fields:
         raise Problem(422, "nothing-given", "Give at least one field of the profile.")
-    me = user_id(db, subject)
     places = ", ".join(f"{name} = %s" for name in fields)
     try:
-        db.execute(f"UPDATE users SET {places} WHERE id = %s", *fields.values(), me)  # noqa: S608
+        db.execute(f"UPDATE users SET {places} WHERE subject = %s", *fields.values(), subject)  # noqa: S608
     except Duplicate as error:
         raise _taken(error) from error
     return _changed(_profile(db, subject))
@@ -217,10 +216,12 @@ def _taken(error: Duplicate) -> Problem:
 
 
 def _profile(db: Session, subject: str) -> Profile:
-    ((user_id, *rest),) = db.rows(
+    """Raises Problem 409 if there is none."""
+    for id, *rest in db.rows(
         "SELECT id, handle, display_name, bio, created_at, updated_at FROM users WHERE subject = %s", subject
-    )
-    return Profile(str(user_id), *rest)
+    ):
+        return Profile(str(id), *rest)
+    raise unknown_user(db, subject)
 
 
 def _insert(db: Session, table: str, command: Command, *, of_post: int | None = None) -> int:

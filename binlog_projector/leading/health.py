@@ -30,7 +30,7 @@ class Health:
         self.epoch: int | None = None  # of the lease, while this projector leads
         self.checkpoint: Checkpoint | None = None
         self.watermarks: Mapping[int, Watermark | None] = {}  # by shard; None: away
-        self.cache: Callable[[], Mapping[int, Watermark | None]] | None = None  # returns them, while it is used
+        self.cache: Callable[[], Mapping[int, Watermark | None]] | None = None  # None: not in use
         self.busy: dict[str, list[Callable[[], float]]] = {}  # stage -> seconds since progress, by thread
         for stage in STAGES:
             metrics.busy.labels(stage).set_function(partial(self.busy_seconds, stage))
@@ -81,6 +81,10 @@ class Health:
         if self.cache is None:
             return
         self.watermarks = self.cache()
+        for shard, mark in self.watermarks.items():
+            self.metrics.shard_away.labels(str(shard)).set(mark is None)
+            if mark is not None:
+                self.metrics.shard_as_of.labels(str(shard)).set(seconds(mark.as_of))
         away = [shard for shard, mark in self.watermarks.items() if mark is None]
         some = away_in_part(away) if away else OK
         self.part("redis", some if self.watermark is not None else REDIS_AWAY)
@@ -146,10 +150,6 @@ class Health:
             self.metrics.seq.labels("redis").set(watermark.seq)
             self.metrics.as_of.labels("redis").set(seconds(watermark.as_of))
         self.metrics.served_as_of(seconds((watermark or checkpoint).as_of))
-        for shard, mark in self.watermarks.items():
-            self.metrics.shard_away.labels(str(shard)).set(mark is None)
-            if mark is not None:
-                self.metrics.shard_as_of.labels(str(shard)).set(seconds(mark.as_of))
 
     async def ready(self) -> Readiness:
         """A standby is ready while it can read the lease, and a leader without Redis is ready, too."""

@@ -1,4 +1,4 @@
-"""Which node holds which shard of the cache: one server holds all, a cluster says itself."""
+"""The topology of the cache: the node of each shard. One server holds all, a cluster says itself."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ NOTHING: Sequence[str] = ()
 
 
 def write(connection: Connection, chance: random.Random) -> None:
-    """One random write. Posts beyond the first 50 come and go, and follows change their time and their key."""
+    """One random write. Posts beyond the first 50 come and go, and follows change their time and key."""
     user, other = chance.randint(1, USERS), chance.randint(1, USERS)
     statement = chance.choice(
         [
@@ -344,7 +344,7 @@ def trials(stack: Stack, written: Connection) -> Iterator[Trials]:
 def test_a_copy_that_differs_in_one_row_is_always_caught(
     trials: Trials, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever happens to the row after the swap. A copy that is the same always passes.
+    """The row may change after the swap, too. A copy that is the same always passes.
 
     Odd seeds have small chunks, and read the stream after each suspect.
     """

@@ -97,7 +97,7 @@ async def reading(stack: Stack, world: ShardedWorld, *, local_bytes: int = 2**20
 
 
 def is_at(reader: Inside, seq: int) -> bool:
-    """Whatever shards are away."""
+    """The tide is there, though shards may be away."""
     return reader.following.tide is not None and reader.following.tide.seq == seq
 
 

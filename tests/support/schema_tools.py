@@ -1,6 +1,7 @@
 """gh-ost and pt-online-schema-change: the statements of both tools, executed in their order and sessions.
 
-Both copy a table in chunks while it changes. gh-ost follows the binlog, pt-online-schema-change uses triggers.
+Both copy a table in chunks while it changes. gh-ost follows the binlog, and pt-online-schema-change uses
+triggers.
 """
 
 from __future__ import annotations
@@ -219,7 +220,8 @@ def _constraints(connection: Connection, old: str, name: str) -> list[str]:
     children = rows(
         connection,
         "SELECT DISTINCT table_name FROM information_schema.referential_constraints"
-        f" WHERE constraint_schema = '{SCHEMA}' AND referenced_table_name = '{old}' AND table_name <> '{old}'",
+        f" WHERE constraint_schema = '{SCHEMA}'"
+        f" AND referenced_table_name = '{old}' AND table_name <> '{old}'",
     )
     altered = []
     for (child,) in children:

@@ -196,6 +196,7 @@ def test_deleting_a_profile_that_is_not_there_is_fine(writer: Writer, mysql: MyS
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
+        ("PATCH", "/user/me", {"bio": "late"}),
         ("POST", "/post", {"body": "late"}),
         ("POST", "/post/{post}/comment", {"body": "late"}),
         ("PUT", "/post/{post}/like", None),

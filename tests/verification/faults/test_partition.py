@@ -78,7 +78,7 @@ def _address(name: str) -> str:
 def test_two_primaries_of_one_slot_leave_nothing_stale(
     shared_stack: Stack, engine: str, tmp_path: Path
 ) -> None:
-    """The cut-off one serves on. Whoever comes back to the cluster meanwhile finds the other."""
+    """The cut-off one serves on. A client that comes back to the cluster finds the other."""
     servers = RedisCluster(tmp_path, engine)
     with (
         links_between(servers) as links,

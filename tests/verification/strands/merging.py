@@ -90,7 +90,7 @@ def is_ahead(rules: Rules, reader: Reader, mark: Mark) -> bool:
 
 
 def left(rules: Rules, reader: Reader, at: int, gone: bool) -> Reader:
-    """A strand is away. Those that are present go on without it."""
+    """A strand is away. The present ones go on without it."""
     if gone and rules.absent_entries_leave:
         reader = reader._replace(local=with_one(reader.local, at, None))
     if any(strand.present for strand in reader.strands):

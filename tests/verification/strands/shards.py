@@ -63,7 +63,7 @@ def talk_on(rules: Rules, scenario: Scenario, world: World, at: int, former: For
 
 
 def apply(scenario: Scenario, world: World, at: int, found: Mark, to: Mark) -> World:
-    """Compare, set and announce. What is named gets its value read back; an absent one stays away."""
+    """Compare, set and announce. A named entry gets its value read back; an absent one stays away."""
     node = world.shards[at].node
     named = is_named(scenario, at, found.upto, to.upto)
     entry = node.entry

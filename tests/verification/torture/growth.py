@@ -14,9 +14,8 @@ from tests.verification.torture.processes import Sample
 
 MOST_RATIO = 1.15
 MORE = (16.0, 8)  # MiB, and files
-MORE_OF = {  # its cache may take 1 GiB; for five minutes it keeps the 110 files of each build that was dropped
-    "MongoDB": (128.0, 600)
-}
+# its cache may take 1 GiB; for five minutes it keeps the 110 files of each dropped build
+MORE_OF = {"MongoDB": (128.0, 600)}
 PARTS = 6
 
 

@@ -21,7 +21,7 @@ ROLES = ("writer", "reader", "reader's worker", "lasting reader", "projector", "
 
 @dataclass(frozen=True)
 class Sample:
-    """The live processes of one role at one moment: how many, and the most of each quantity in any of them."""
+    """The live processes of one role at one moment: how many, and the most of each quantity in one."""
 
     seconds: float  # since the begin of the work
     role: str

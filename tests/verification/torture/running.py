@@ -97,7 +97,7 @@ def _torture(seconds: float, outcome: Outcome, cluster: tuple[str, int] | None) 
                 begun = time.monotonic()
                 try:
                     _inflict(system, random.Random(f"{outcome.seed}:faults"), begun + seconds, outcome)
-                except Exception as error:  # noqa: BLE001 - what was recorded until then is judged all the same
+                except Exception as error:  # noqa: BLE001 - the records until then are judged all the same
                     _note_error(error, outcome)
                 outcome.tortured_seconds = time.monotonic() - begun
                 time.sleep(1)
@@ -220,7 +220,7 @@ def _judge_answers(judge: Judge, records: Records, outcome: Outcome) -> None:
 
 
 def _judge_watchers(judge: Judge, watchers: Watchers, outcome: Outcome) -> None:
-    """Who is not told of everything at last misses something, too."""
+    """A watcher that is not told of everything at last misses something, too."""
     for watcher in watchers.all:
         for told in watcher.told:
             outcome.watched_states += sum(isinstance(one, Answer) for one in told)
