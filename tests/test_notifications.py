@@ -208,6 +208,7 @@ def test_the_page_is_private_and_has_a_version(services: Services) -> None:
 
 def test_notifications_can_be_watched_and_a_read_mark_is_seen(services: Services) -> None:
     mine = post(services, "jane")
+    shown(services, "jane", 0)  # not the state that the test before has left
     with watching(services.reader_url, PATH, bearer("jane")) as stream:
         assert stream.status == 200, stream.body
         assert stream.state()["body"]["unread_count"] == 0

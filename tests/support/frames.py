@@ -77,9 +77,11 @@ class RawWebSocket:
                 yield first[0] & 15, self._exactly(size)
 
     def close_code(self, seconds: float = 10) -> int:
-        """Of the server's close, when it has ended the connection; 1006: there was none."""
-        codes = [payload for opcode, payload in self.frames(seconds) if opcode == CLOSE]
-        return int.from_bytes(codes[0][:2]) if codes else 1006
+        """Of the server's close, when it has ended the connection; 1005: it had no code; 1006: none came."""
+        codes = [payload[:2] for opcode, payload in self.frames(seconds) if opcode == CLOSE]
+        if not codes:
+            return 1006
+        return int.from_bytes(codes[0]) if codes[0] else 1005
 
     def hang_up(self) -> None:
         """Send no more."""
