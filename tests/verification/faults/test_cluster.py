@@ -111,6 +111,13 @@ def assert_only_its_shards_were_away(witness: Witness, loss: Loss, lost: float, 
     assert not [read for read in during if is_hit(read, loss.posts)]
 
 
+def assert_all_is_well(system: System, witness: Witness) -> None:
+    """No answer was ever stale, and in the end all stores are equal."""
+    witness.wait_until_fresh(system.connection)
+    witness.stop()
+    system.assert_all_is_well()
+
+
 @pytest.mark.parametrize("kind", ["killed", pytest.param("paused", marks=pytest.mark.long)])
 def test_a_lost_primary_costs_the_hits_of_its_shards_alone(
     system: System, witness: Witness, cluster: Cluster, kind: str
@@ -123,9 +130,7 @@ def test_a_lost_primary_costs_the_hits_of_its_shards_alone(
     assert_back(witness, loss.posts, found)
     assert_only_its_shards_were_away(witness, loss, lost, found)
     cluster.mend()  # the former primary follows its successor
-    witness.wait_until_fresh(system.connection)
-    witness.stop()
-    system.assert_all_is_well()
+    assert_all_is_well(system, witness)
 
 
 @pytest.mark.long
@@ -143,9 +148,7 @@ def test_a_successor_that_missed_a_suffix_catches_up_from_the_journal(
     assert_back(witness, loss.posts, found)
     let_follow(replica)
     cluster.mend()
-    witness.wait_until_fresh(system.connection)
-    witness.stop()
-    system.assert_all_is_well()
+    assert_all_is_well(system, witness)
     assert system.watermark().epoch == before.epoch, "the journal was enough: no new epoch was needed"
 
 
@@ -158,9 +161,7 @@ def test_a_planned_failover_is_over_within_five_seconds(
     with node_client(cluster.replica(loss.shard.slot).admin_url) as client:
         client.cluster("FAILOVER")
     assert_back(witness, loss.posts, replaced(cluster, loss))
-    witness.wait_until_fresh(system.connection)
-    witness.stop()
-    system.assert_all_is_well()
+    assert_all_is_well(system, witness)
 
 
 def test_a_shard_moves_to_another_node_and_back_under_load(
@@ -175,9 +176,7 @@ def test_a_shard_moves_to_another_node_and_back_under_load(
         for move, to in ((move_key_by_key, target), (back, loss.node)):
             move(cluster, loss.shard.slot, to)
             assert_back(witness, loss.posts, time.monotonic())
-    witness.wait_until_fresh(system.connection)
-    witness.stop()
-    system.assert_all_is_well()
+    assert_all_is_well(system, witness)
     assert system.watermark().epoch == before.epoch
 
 
@@ -193,9 +192,7 @@ def test_a_node_is_added_and_removed_under_load(system: System, witness: Witness
                     move_key_by_key(cluster, slot, to)
                 assert_back(witness, loss.posts, time.monotonic())
         assert_back(witness, loss.posts, time.monotonic())
-    witness.wait_until_fresh(system.connection)
-    witness.stop()
-    system.assert_all_is_well()
+    assert_all_is_well(system, witness)
     assert system.watermark().epoch == before.epoch
 
 
@@ -205,9 +202,7 @@ def test_all_nodes_restart_with_their_entries(system: System, witness: Witness, 
     cluster.servers.kill()
     cluster.mend()
     assert_back(witness, frozenset(POSTS), time.monotonic())
-    witness.wait_until_fresh(system.connection)
-    witness.stop()
-    system.assert_all_is_well()
+    assert_all_is_well(system, witness)
     assert system.watermark().epoch == before.epoch
 
 

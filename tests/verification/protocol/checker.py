@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -40,6 +40,20 @@ class Outcome:
     labels: frozenset[str]
     finding: Finding | None = None
     complete: bool = True
+
+
+def demand_kept(name: str, outcome: Outcome, signs: Set[str] = frozenset()) -> None:
+    """No promise broke in any state, and each step of `signs` was seen."""
+    print(f"{name}: {outcome.states:,} states")
+    assert outcome.finding is None, "\n".join([outcome.finding.invariant, *outcome.finding.trace])
+    assert outcome.complete
+    assert signs <= outcome.labels
+
+
+def demand_broken(outcome: Outcome, promise: str) -> None:
+    """This promise was the first to break."""
+    assert outcome.finding is not None, f"{outcome.states:,} states, and nothing broke"
+    assert outcome.finding.invariant == promise, outcome.finding.trace
 
 
 @dataclass(frozen=True)
