@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
@@ -13,7 +12,7 @@ from reader.node import Node
 from reader.read_model.shards import owners
 from reader.strand import Strand
 from reader.wire import slots
-from tidemark.redis_url import RedisUrl
+from tidemark.redis_url import RedisUrl, node_at
 
 PAUSE_SECONDS = 0.1  # between two looks at the map
 log = structlog.get_logger()
@@ -57,7 +56,7 @@ class Cluster:
             if not isinstance(reply, Exception):
                 self._told = True
                 found = owners(reply, [strand.shard for strand in self._strands])
-                await self._place({number: at(url, *where) for number, where in found.items()})
+                await self._place({number: node_at(url, *where) for number, where in found.items()})
                 return
             if self._told:  # else it was said
                 log.warning("a node does not tell where the shards are", error=repr(reply))
@@ -84,15 +83,6 @@ class Cluster:
         left = [url for url, (node, _) in self._nodes.items() if not node.strands]
         await _end([self._nodes.pop(url)[1] for url in left])
         self._to_ask = deque(dict.fromkeys([*self._to_ask, *self._nodes]))
-
-
-def at(url: str, host: str, port: int) -> str:
-    """The URL with another address. A node that does not know its own host is where it was asked."""
-    parts = urlsplit(url)
-    account, at, _ = parts.netloc.rpartition("@")
-    name = host or parts.hostname or ""
-    name = f"[{name}]" if ":" in name else name
-    return urlunsplit(parts._replace(netloc=f"{account}{at}{name}:{port}"))
 
 
 async def _end(tasks: Collection[asyncio.Task[None]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 CLUSTER = "+cluster"
 SHARDS = 16  # of a cluster, if the URL names no other number
@@ -52,6 +52,18 @@ class RedisUrl:
         for node in nodes:
             _check_host(node)
         return cls(text, nodes, count)
+
+
+def node_at(url: str, host: str, port: int) -> str:
+    """The URL of another node, with the account and options of this one.
+
+    A node that does not know its own host is where it was asked.
+    """
+    parts = urlsplit(url)
+    account, at, _ = parts.netloc.rpartition("@")
+    host = host or parts.hostname or ""
+    named = f"[{host}]" if ":" in host else host
+    return urlunsplit(parts._replace(netloc=f"{account}{at}{named}:{port}"))
 
 
 def _whole(text: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -19,7 +19,7 @@ from binlog_projector.stores.cache_nodes import CacheNode
 from binlog_projector.stores.document_store import DocumentStore
 from reader.read_model.control import Serving
 from reader.read_model.shards import owners, shards
-from tidemark.redis_url import RedisUrl
+from tidemark.redis_url import RedisUrl, node_at
 
 log = structlog.get_logger()
 
@@ -123,13 +123,4 @@ def _view(url: RedisUrl, node: str) -> dict[int, str] | CacheUnavailable:
             found = owners(client.execute_command("CLUSTER", "SLOTS"), shards(url.shards))
     except CacheUnavailable as error:
         return error
-    return {shard: _at(node, *address) for shard, address in found.items()}
-
-
-def _at(node: str, host: str, port: int) -> str:
-    """The URL of another node, with the account and options of this one."""
-    parts = urlsplit(node)
-    account, at, _ = parts.netloc.rpartition("@")
-    host = host or str(parts.hostname)
-    named = f"[{host}]" if ":" in host else host
-    return urlunsplit(parts._replace(netloc=f"{account}{at}{named}:{port}"))
+    return {shard: node_at(node, *where) for shard, where in found.items()}

@@ -6,7 +6,7 @@ from redis.crc import key_slot
 from reader.read_model.cached_values import TIDE_CHANNEL, WATERMARK_KEY, cache_key
 from reader.read_model.control import Serving
 from reader.read_model.shards import SINGLE, SLOTS, owners, shard_number, shards
-from tidemark.redis_url import RedisUrl
+from tidemark.redis_url import RedisUrl, node_at
 
 
 def test_all_names_of_a_shard_lie_in_its_slot() -> None:
@@ -72,6 +72,14 @@ def test_a_single_server_is_one_shard() -> None:
 def test_a_wrong_address_is_said(text: str, should: str) -> None:
     with pytest.raises(ValueError, match=should):
         RedisUrl.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "netloc"), [("two", "two:7001"), ("", "one:7001"), ("2001:db8::2", "[2001:db8::2]:7001")]
+)
+def test_another_node_has_the_account_and_the_options_of_the_one_asked(host: str, netloc: str) -> None:
+    url = "rediss://reader:p%40@one:7000/0?ssl_ca_certs=/a"
+    assert node_at(url, host, 7001) == f"rediss://reader:p%40@{netloc}/0?ssl_ca_certs=/a"
 
 
 def test_the_reply_to_cluster_slots_tells_the_node_of_each_shard() -> None:
